@@ -1,0 +1,56 @@
+"""Backends: the arithmetic of training, generic over an array namespace and overridden where a machine can do better.
+
+    >>> from xpnn.backends import get_backend
+    >>> get_backend("numpy").name
+    'numpy'
+"""
+
+from .activations import ACTIVATIONS, Activation
+from .array_api import ArrayAPIBackend
+from .base import Backend
+from .errors import (
+    BackendUnavailable,
+    ConfigError,
+    DataError,
+    MissingDependency,
+    ModelFileError,
+    RunError,
+    XpnnError,
+)
+from .generic_plan import GenericPlan
+from .losses import LOSSES, log_softmax
+from .optimizers import OPTIMIZERS, SGD, Adam, AdamW, Optimizer, RMSprop
+from .plan import Layer, Plan, Rows, Totals, TrainingJob
+from .registry import available_backends, get_backend, registered_backends, why_unavailable
+
+__all__ = [
+    "ACTIVATIONS",
+    "LOSSES",
+    "OPTIMIZERS",
+    "SGD",
+    "Activation",
+    "Adam",
+    "AdamW",
+    "ArrayAPIBackend",
+    "Backend",
+    "BackendUnavailable",
+    "ConfigError",
+    "DataError",
+    "GenericPlan",
+    "Layer",
+    "MissingDependency",
+    "ModelFileError",
+    "Optimizer",
+    "Plan",
+    "RMSprop",
+    "Rows",
+    "RunError",
+    "Totals",
+    "TrainingJob",
+    "XpnnError",
+    "available_backends",
+    "get_backend",
+    "log_softmax",
+    "registered_backends",
+    "why_unavailable",
+]

@@ -1,0 +1,85 @@
+"""Activation functions and their derivatives, one row a function.
+
+Every derivative is written in terms of the activation's own output `y`, so that the forward pass keeps one array a
+layer. A new activation is a function, its `_backward`, and a row in `ACTIVATIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+Array = Any  # an array of the namespace `xp`
+
+LEAKY_SLOPE = 0.01  # slope of leaky_relu below zero (Maas, Hannun and Ng 2013, section 2)
+
+
+class Activation(NamedTuple):
+    """An activation and its derivative.
+
+    Attributes:
+        forward: `y = forward(xp, x)`, elementwise.
+        backward: `grad_x = backward(xp, grad_y, y)`, elementwise.
+    """
+
+    forward: Callable[[Any, Array], Array]
+    backward: Callable[[Any, Array, Array], Array]
+
+
+def identity(xp: Any, x: Array) -> Array:  # noqa: ARG001
+    """Return `x` itself: the last layer's logits."""
+    return x
+
+
+def identity_backward(xp: Any, grad_y: Array, y: Array) -> Array:  # noqa: ARG001
+    """Derivative 1."""
+    return grad_y
+
+
+def relu(xp: Any, x: Array) -> Array:
+    """`max(x, 0)` (Nair and Hinton 2010)."""
+    return xp.maximum(x, xp.zeros_like(x))
+
+
+def relu_backward(xp: Any, grad_y: Array, y: Array) -> Array:
+    """Derivative 1 where `y > 0`, else 0; at the kink it is 0."""
+    return xp.where(y > 0, grad_y, xp.zeros_like(grad_y))
+
+
+def leaky_relu(xp: Any, x: Array) -> Array:
+    """`x` where `x > 0`, else `0.01 x` (Maas, Hannun and Ng 2013)."""
+    return xp.where(x > 0, x, LEAKY_SLOPE * x)
+
+
+def leaky_relu_backward(xp: Any, grad_y: Array, y: Array) -> Array:
+    """Derivative 1 where `y > 0`, else 0.01."""
+    return xp.where(y > 0, grad_y, LEAKY_SLOPE * grad_y)
+
+
+def tanh(xp: Any, x: Array) -> Array:
+    """Hyperbolic tangent."""
+    return xp.tanh(x)
+
+
+def tanh_backward(xp: Any, grad_y: Array, y: Array) -> Array:  # noqa: ARG001
+    """Derivative `1 - y^2`."""
+    return grad_y * (1 - y * y)
+
+
+def sigmoid(xp: Any, x: Array) -> Array:
+    """`1 / (1 + exp(-x))`, written as a shifted tanh so that no `exp` overflows."""
+    return 0.5 + 0.5 * xp.tanh(0.5 * x)
+
+
+def sigmoid_backward(xp: Any, grad_y: Array, y: Array) -> Array:  # noqa: ARG001
+    """Derivative `y (1 - y)`."""
+    return grad_y * (y * (1 - y))
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "identity": Activation(identity, identity_backward),
+    "relu": Activation(relu, relu_backward),
+    "leaky_relu": Activation(leaky_relu, leaky_relu_backward),
+    "tanh": Activation(tanh, tanh_backward),
+    "sigmoid": Activation(sigmoid, sigmoid_backward),
+}

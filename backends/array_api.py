@@ -1,0 +1,38 @@
+"""The generic backend over any Array API namespace, nothing overridden."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from .base import Backend
+from .errors import BackendUnavailable
+
+
+class ArrayAPIBackend(Backend):
+    """The generic operations on a namespace of the caller's choice, such as `array_api_strict`.
+
+    Slow and plain: it shows that the generic layer asks for nothing that the standard does not promise.
+    """
+
+    name = "array-api"
+
+    def __init__(self, xp: Any) -> None:
+        super().__init__(xp)
+
+    def __repr__(self) -> str:
+        return f"<ArrayAPIBackend over {self.xp.__name__}>"
+
+
+class ArrayAPIStrictBackend(ArrayAPIBackend):
+    """The generic operations on `array_api_strict`, which refuses whatever the standard does not name."""
+
+    name = "array-api-strict"
+
+    def __init__(self) -> None:
+        try:
+            super().__init__(importlib.import_module("array_api_strict"))
+        except ImportError as error:
+            raise BackendUnavailable(
+                "backend array-api-strict needs the package array-api-strict: pip install array-api-strict"
+            ) from error

@@ -1,0 +1,181 @@
+"""The generic backend: every operation of training, written once with Array API calls on `self.xp`.
+
+This is the reference that every other backend is tested against. A backend is a subclass that sets `name` and `xp` and
+overrides the operations that it does better; `compile` may return a faster plan than the loop over the operations.
+
+Array API standard: https://data-apis.org/array-api/latest/
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from .activations import ACTIVATIONS, Array
+from .generic_plan import GenericPlan
+from .losses import LOSSES
+from .optimizers import Optimizer, State
+from .plan import Layer, Plan, Rows, Totals, TrainingJob
+
+
+class Backend:
+    """Operations on the arrays of one namespace.
+
+    Attributes:
+        name: what it is chosen by.
+        xp: the array namespace.
+        tile_rows: rows that are worked through at once where a batch has more; None for the whole batch.
+        evaluation_rows: rows that a forward pass without training takes at once.
+        reason: why `get_backend("auto")` chose it, else empty.
+    """
+
+    name: ClassVar[str]
+    tile_rows: ClassVar[int | None] = None
+    evaluation_rows: ClassVar[int] = 4096
+
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+        self.reason = ""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+    # Arrays come and go
+
+    def put(self, array: npt.NDArray[Any]) -> Array:
+        """Copy a host array to the device; shape and dtype stay."""
+        return self.xp.asarray(array, copy=True)
+
+    def to_numpy(self, array: Array) -> npt.NDArray[Any]:
+        """Copy a device array to the host, any shape; waits for the device."""
+        return np.array(np.from_dlpack(array))
+
+    def place(self, images: npt.NDArray[Any], labels: npt.NDArray[np.int64], scale: float) -> Rows:
+        """Copy rows to the device as they are: images (samples, features), labels (samples,)."""
+        return Rows(self.put(images), self.put(labels), scale)
+
+    def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
+        """Take some rows and make numbers of them.
+
+        Args:
+            rows: the data set on the device.
+            index: (batch,) integers on the device, or a slice.
+            dtype: floating type of the network.
+
+        Returns:
+            Images (batch, features) of `dtype`, integers times `rows.scale`, and labels (batch,).
+        """
+        xp = self.xp
+        if isinstance(index, slice):
+            images, labels = rows.images[index, :], rows.labels[index]
+        else:
+            images, labels = xp.take(rows.images, index, axis=0), xp.take(rows.labels, index, axis=0)
+        x = xp.astype(images, dtype, copy=False)  # (batch, features)
+        return (x * rows.scale if xp.isdtype(images.dtype, "integral") else x), labels
+
+    # Operations
+
+    def linear(self, x: Array, weight: Array, bias: Array, *, activation: str) -> Array:
+        """`activation(x @ weight + bias)`: x (batch, in_features), result (batch, out_features)."""
+        return ACTIVATIONS[activation].forward(self.xp, x @ weight + bias)  # (batch, out_features)
+
+    def linear_backward(
+        self, grad_y: Array, y: Array, x: Array, weight: Array, *, activation: str, need_grad_x: bool = True
+    ) -> tuple[Array | None, Array, Array]:
+        """Gradients of `y = activation(z)`, `z = x @ weight + bias`.
+
+        Args:
+            grad_y: gradient of the loss with respect to `y`, (batch, out_features).
+            y: the layer's output, (batch, out_features).
+            x: the layer's input, (batch, in_features).
+            weight: (in_features, out_features).
+            activation: a row of `ACTIVATIONS`.
+            need_grad_x: whether to compute the gradient of the input; the first layer needs none.
+
+        Returns:
+            grad_x (batch, in_features) or None, grad_weight (in_features, out_features), grad_bias (out_features,).
+            Source: Goodfellow, Bengio and Courville 2016, algorithm 6.4.
+        """
+        grad_z = ACTIVATIONS[activation].backward(self.xp, grad_y, y)  # (batch, out_features)
+        grad_weight = x.T @ grad_z  # (in_features, out_features)
+        grad_bias = self.xp.sum(grad_z, axis=0)  # (out_features,)
+        return (grad_z @ weight.T if need_grad_x else None), grad_weight, grad_bias
+
+    def loss(self, outputs: Array, labels: Array, *, loss: str, batch_size: int) -> tuple[Array, Array, Array]:
+        """Sum of the rows' losses (0-d float64), correct rows (0-d integer), gradient of the mean (batch, classes).
+
+        Args:
+            outputs: the last layer's outputs, (batch, classes).
+            labels: (batch,), integers in [0, classes).
+            loss: a row of `LOSSES`.
+            batch_size: rows of the whole step, which the mean is over.
+        """
+        return LOSSES[loss](self.xp, outputs, labels, batch_size=batch_size)
+
+    def update(
+        self,
+        optimizer: Optimizer,
+        parameter: Array,
+        grad: Array,
+        state: State,
+        *,
+        step: int,
+        learning_rate: float,
+        l2: float = 0.0,
+    ) -> tuple[Array, State]:
+        """Take one optimizer step on a parameter whose penalty is `l2 / 2` times the sum of its squares.
+
+        Args:
+            optimizer: the rule and its settings.
+            parameter: weights or biases, any shape; may be overwritten.
+            grad: gradient of the mean loss without the penalty, the parameter's shape; may be overwritten.
+            state: the optimizer's arrays, the parameter's shape; may be overwritten.
+            step: number of this step, from 1.
+            learning_rate: at this step.
+            l2: strength of the penalty.
+
+        Returns:
+            The next parameter and the next state.
+        """
+        if l2:
+            grad = grad + l2 * parameter
+        return optimizer.update(self.xp, parameter, grad, state, step=step, learning_rate=learning_rate)
+
+    # The network as a whole
+
+    def forward(self, layers: list[Layer], x: Array) -> list[Array]:
+        """Return the output of each layer, (batch, out_features) each, for inputs (batch, features)."""
+        outputs = []
+        for layer in layers:
+            x = self.linear(x, layer.weight, layer.bias, activation=layer.activation)  # (batch, out_features)
+            outputs.append(x)
+        return outputs
+
+    def evaluate(self, layers: list[Layer], rows: Rows, *, loss: str = "softmax_cross_entropy") -> Totals:
+        """Return summed loss and correct count of all rows, after one read from the device."""
+        xp, count = self.xp, rows.images.shape[0]
+        sums = self.put(np.zeros(2))  # (2,): loss, correct
+        for start in range(0, count, self.evaluation_rows):
+            tile = slice(start, min(start + self.evaluation_rows, count))
+            x, labels = self.gather(rows, tile, layers[0].weight.dtype)
+            logits = self.forward(layers, x)[-1]  # (tile, classes)
+            loss_sum, correct, _ = self.loss(logits, labels, loss=loss, batch_size=count)
+            sums = sums + xp.stack([loss_sum, xp.astype(correct, xp.float64)])
+        loss_total, correct_total = self.to_numpy(sums)
+        return Totals(float(loss_total), int(correct_total), count)
+
+    def logits(self, layers: list[Layer], images: npt.NDArray[Any], scale: float) -> npt.NDArray[Any]:
+        """Return the last layer's outputs on the host, (samples, classes), for images (samples, features)."""
+        results = [np.empty((0, layers[-1].bias.shape[0]), dtype=self.to_numpy(layers[-1].bias).dtype)]
+        for start in range(0, len(images), self.evaluation_rows):
+            tile = images[start : start + self.evaluation_rows]
+            rows = self.place(tile, np.zeros(len(tile), dtype=np.int64), scale)
+            x, _ = self.gather(rows, slice(None), layers[0].weight.dtype)
+            results.append(self.to_numpy(self.forward(layers, x)[-1]))
+        return np.concatenate(results)  # (samples, classes)
+
+    def compile(self, job: TrainingJob) -> Plan:
+        """Return the fastest plan that this backend has for `job`; the first run may still compile."""
+        return GenericPlan(self, job)

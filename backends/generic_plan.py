@@ -1,0 +1,129 @@
+"""The plan that every backend has: a Python loop over the backend's operations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .activations import Array
+from .errors import ModelFileError
+from .plan import Plan, Totals, TrainingJob
+
+if TYPE_CHECKING:
+    from .base import Backend
+
+Gradients = list[tuple[Array, Array]]  # (grad_weight, grad_bias) of each layer
+
+
+class GenericPlan(Plan):
+    """Forward, backward and update as one reads them, one batch at a time.
+
+    A batch is worked through in tiles of at most `backend.tile_rows` rows whose gradients are added up, so that a full
+    batch needs no floating copy of the whole data set.
+    """
+
+    def __init__(self, backend: Backend, job: TrainingJob) -> None:
+        self.job = job
+        self.step = 0
+        self._backend = backend
+        self._states = [
+            (job.optimizer.init(backend.xp, layer.weight), job.optimizer.init(backend.xp, layer.bias))
+            for layer in job.layers
+        ]
+
+    def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = Totals()) -> Totals:
+        """See `Plan.run`."""
+        backend, job = self._backend, self.job
+        count = job.rows.images.shape[0] if order is None else len(order)
+        on_device = None if order is None else backend.put(order)  # (rows,)
+        learning_rates = job.learning_rates(self.step + 1, -(-count // job.batch_size))
+        sums = backend.put(np.array([totals.loss_sum, totals.correct], dtype=np.float64))  # (2,)
+        for learning_rate, batch in zip(learning_rates, _slices(0, count, job.batch_size), strict=True):
+            grads, batch_sums = self._gradients(on_device, batch)
+            # Every gradient of the step is complete here: a sum over processes has its place between these two lines.
+            self._update(grads, float(learning_rate))
+            sums = sums + batch_sums
+        loss_sum, correct = backend.to_numpy(sums)
+        return Totals(float(loss_sum), int(correct), totals.rows + count)
+
+    def _gradients(self, order: Array | None, batch: slice) -> tuple[Gradients, Array]:
+        """Gradients of the mean loss over `batch`, and the batch's sums of loss and correct rows, (2,)."""
+        xp, batch_size = self._backend.xp, batch.stop - batch.start
+        tiles = [
+            self._tile_gradients(tile if order is None else order[tile], batch_size)
+            for tile in _slices(batch.start, batch.stop, self._backend.tile_rows or batch_size)
+        ]
+        grads, sums = tiles[0]
+        for tile_grads, tile_sums in tiles[1:]:
+            grads = [(weight + w, bias + b) for (weight, bias), (w, b) in zip(grads, tile_grads, strict=True)]
+            sums = tuple(total + part for total, part in zip(sums, tile_sums, strict=True))
+        return grads, xp.stack([xp.astype(part, xp.float64) for part in sums])
+
+    def _tile_gradients(self, rows: Array | slice, batch_size: int) -> tuple[Gradients, tuple[Array, Array]]:
+        """Forward and backward through one tile of the batch."""
+        backend, layers = self._backend, self.job.layers
+        x, labels = backend.gather(self.job.rows, rows, layers[0].weight.dtype)  # (rows, features), (rows,)
+        outputs = backend.forward(layers, x)  # the layers' outputs, (rows, out_features) each
+        loss_sum, correct, grad_y = backend.loss(outputs[-1], labels, loss=self.job.loss, batch_size=batch_size)
+        grads: Gradients = []
+        inputs = [x, *outputs[:-1]]
+        for k in reversed(range(len(layers))):
+            grad_y, grad_weight, grad_bias = backend.linear_backward(
+                grad_y, outputs[k], inputs[k], layers[k].weight, activation=layers[k].activation, need_grad_x=k > 0
+            )
+            grads.insert(0, (grad_weight, grad_bias))
+        return grads, (loss_sum, correct)
+
+    def _update(self, grads: Gradients, learning_rate: float) -> None:
+        """Take one optimizer step on every weight and bias."""
+        self.step += 1
+        update, optimizer = self._backend.update, self.job.optimizer
+        now: dict[str, Any] = {"step": self.step, "learning_rate": learning_rate}
+        for k, (layer, grad, state) in enumerate(zip(self.job.layers, grads, self._states, strict=True)):
+            layer.weight, weight_state = update(optimizer, layer.weight, grad[0], state[0], l2=self.job.l2, **now)
+            layer.bias, bias_state = update(optimizer, layer.bias, grad[1], state[1], l2=0.0, **now)
+            self._states[k] = (weight_state, bias_state)
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """See `Plan.state`."""
+        return {
+            f"layers.{k}.{parameter}.{slot}": self._backend.to_numpy(array)
+            for k, states in enumerate(self._states)
+            for parameter, slots in zip(("weight", "bias"), states, strict=True)
+            for slot, array in slots.items()
+        }
+
+    def load_state(self, state: dict[str, npt.NDArray[Any]], step: int) -> None:
+        """See `Plan.load_state`."""
+        check_state(state, self.state())
+        self.step = step
+        for k, states in enumerate(self._states):
+            for parameter, slots in zip(("weight", "bias"), states, strict=True):
+                for slot in slots:
+                    slots[slot] = self._backend.put(state[f"layers.{k}.{parameter}.{slot}"])
+
+
+def check_state(state: dict[str, npt.NDArray[Any]], expected: dict[str, npt.NDArray[Any]]) -> None:
+    """Refuse an optimizer state that is not of this network and optimizer.
+
+    Raises:
+        ModelFileError: a name is missing or unknown, or a shape or dtype differs.
+    """
+    if state.keys() != expected.keys():
+        differing = sorted(state.keys() ^ expected.keys())
+        raise ModelFileError(f"the optimizer state is of another network or optimizer: {differing[0]!r} does not match")
+    for name, array in expected.items():
+        if state[name].shape != array.shape or state[name].dtype != array.dtype:
+            raise ModelFileError(
+                f"optimizer state {name!r} must be {array.dtype} of shape {array.shape}, "
+                f"got {state[name].dtype} of shape {state[name].shape}"
+            )
+
+
+def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
+    """Divide `[start, stop)` into consecutive slices of at most `size`."""
+    return (slice(a, b) for a, b in pairwise([*range(start, stop, size), stop]))

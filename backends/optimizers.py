@@ -1,0 +1,190 @@
+"""Optimizers: each is a pair of pure functions, `init` and `update`, and its settings.
+
+`init` makes the state arrays of one parameter; `update` takes a parameter, its gradient and its state and returns the
+next parameter and state. Nothing is changed in place, so the functions run on any array namespace. A new optimizer is
+a class with `update` and a row in `OPTIMIZERS`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from .activations import Array
+from .errors import ConfigError
+
+State = dict[str, Array]  # slot -> an array of the parameter's shape
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Base of the optimizers.
+
+    Attributes:
+        learning_rate: size of a step, > 0; a schedule multiplies it.
+        slots: names of the state arrays that one parameter needs.
+    """
+
+    learning_rate: float
+
+    name: ClassVar[str]
+    slots: ClassVar[tuple[str, ...]] = ()
+    _unit_interval: ClassVar[tuple[str, ...]] = ()  # settings that must lie in [0, 1)
+    _positive: ClassVar[tuple[str, ...]] = ()  # settings that must be > 0
+
+    def __post_init__(self) -> None:
+        for setting in ("learning_rate", *self._positive):
+            value = getattr(self, setting)
+            if not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"{setting} of {self.name} must be a finite number > 0, got {value}")
+        for setting in self._unit_interval:
+            value = getattr(self, setting)
+            if not 0 <= value < 1:
+                raise ConfigError(f"{setting} of {self.name} must be in [0, 1), got {value}")
+
+    def settings(self) -> dict[str, float | bool]:
+        """Return the settings by name, as they stand in a run's `config.json`."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def init(self, xp: Any, parameter: Array) -> State:
+        """Return the state before the first step: zeros of the parameter's shape."""
+        return {slot: xp.zeros_like(parameter) for slot in self.slots}
+
+    def update(
+        self, xp: Any, parameter: Array, grad: Array, state: State, *, step: int, learning_rate: float
+    ) -> tuple[Array, State]:
+        """Take one step.
+
+        Args:
+            xp: the array namespace.
+            parameter: weights or biases, any shape.
+            grad: gradient of the loss, the parameter's shape.
+            state: the arrays named in `slots`, the parameter's shape.
+            step: number of this step, from 1.
+            learning_rate: the schedule's value at this step.
+
+        Returns:
+            The next parameter and the next state.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum (Polyak 1964) or Nesterov's (Sutskever et al. 2013)."""
+
+    learning_rate: float = 0.1
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    name: ClassVar[str] = "sgd"
+    slots: ClassVar[tuple[str, ...]] = ("velocity",)
+    _unit_interval: ClassVar[tuple[str, ...]] = ("momentum",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nesterov and self.momentum == 0:
+            raise ConfigError("nesterov needs momentum > 0, got 0.0; pass momentum=0.9, say")
+
+    def init(self, xp: Any, parameter: Array) -> State:
+        """Return a velocity of zero where there is momentum, else nothing."""
+        return super().init(xp, parameter) if self.momentum else {}
+
+    def update(
+        self,
+        xp: Any,  # noqa: ARG002
+        parameter: Array,
+        grad: Array,
+        state: State,
+        *,
+        step: int,  # noqa: ARG002
+        learning_rate: float,
+    ) -> tuple[Array, State]:
+        """`v <- mu v + g`, then `p <- p - lr v`, or `p - lr (g + mu v)` with Nesterov."""
+        if not self.momentum:
+            return parameter - learning_rate * grad, state
+        velocity = self.momentum * state["velocity"] + grad
+        direction = grad + self.momentum * velocity if self.nesterov else velocity
+        return parameter - learning_rate * direction, {"velocity": velocity}
+
+
+@dataclass(frozen=True)
+class RMSprop(Optimizer):
+    """RMSprop (Tieleman and Hinton 2012, lecture 6.5)."""
+
+    learning_rate: float = 1e-3
+    decay: float = 0.9
+    epsilon: float = 1e-8
+
+    name: ClassVar[str] = "rmsprop"
+    slots: ClassVar[tuple[str, ...]] = ("mean_square",)
+    _unit_interval: ClassVar[tuple[str, ...]] = ("decay",)
+    _positive: ClassVar[tuple[str, ...]] = ("epsilon",)
+
+    def update(
+        self,
+        xp: Any,
+        parameter: Array,
+        grad: Array,
+        state: State,
+        *,
+        step: int,  # noqa: ARG002
+        learning_rate: float,
+    ) -> tuple[Array, State]:
+        """`s <- rho s + (1 - rho) g^2`, then `p <- p - lr g / (sqrt(s) + eps)`."""
+        mean_square = self.decay * state["mean_square"] + (1 - self.decay) * grad * grad
+        return parameter - learning_rate * grad / (xp.sqrt(mean_square) + self.epsilon), {"mean_square": mean_square}
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2015, algorithm 1)."""
+
+    learning_rate: float = 1e-3
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+
+    name: ClassVar[str] = "adam"
+    slots: ClassVar[tuple[str, ...]] = ("mean", "mean_square")
+    _unit_interval: ClassVar[tuple[str, ...]] = ("beta_1", "beta_2")
+    _positive: ClassVar[tuple[str, ...]] = ("epsilon",)
+
+    def update(
+        self, xp: Any, parameter: Array, grad: Array, state: State, *, step: int, learning_rate: float
+    ) -> tuple[Array, State]:
+        """`m <- b1 m + (1 - b1) g`, `v <- b2 v + (1 - b2) g^2`, then `p <- p - lr m^ / (sqrt(v^) + eps)`.
+
+        `m^ = m / (1 - b1^t)` and `v^ = v / (1 - b2^t)` undo the bias of the zero start.
+        """
+        mean = self.beta_1 * state["mean"] + (1 - self.beta_1) * grad
+        mean_square = self.beta_2 * state["mean_square"] + (1 - self.beta_2) * grad * grad
+        corrected_mean = mean / (1 - self.beta_1**step)
+        corrected_square = mean_square / (1 - self.beta_2**step)
+        parameter = parameter - learning_rate * corrected_mean / (xp.sqrt(corrected_square) + self.epsilon)
+        return parameter, {"mean": mean, "mean_square": mean_square}
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2)."""
+
+    weight_decay: float = 0.01
+
+    name: ClassVar[str] = "adamw"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ConfigError(f"weight_decay of adamw must be a finite number >= 0, got {self.weight_decay}")
+
+    def update(
+        self, xp: Any, parameter: Array, grad: Array, state: State, *, step: int, learning_rate: float
+    ) -> tuple[Array, State]:
+        """`p <- p - lr weight_decay p`, then Adam's step."""
+        decayed = parameter * (1 - learning_rate * self.weight_decay)
+        return super().update(xp, decayed, grad, state, step=step, learning_rate=learning_rate)
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {kind.name: kind for kind in (SGD, RMSprop, Adam, AdamW)}

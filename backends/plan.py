@@ -1,0 +1,130 @@
+"""What a backend is given to train, and the plan that it makes of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .activations import Array
+from .optimizers import Optimizer
+
+
+@dataclass
+class Layer:
+    """One dense layer, `y = activation(x @ weight + bias)`.
+
+    Attributes:
+        weight: (in_features, out_features), on the backend's device.
+        bias: (out_features,), on the backend's device.
+        activation: a row of `ACTIVATIONS`.
+    """
+
+    weight: Array
+    bias: Array
+    activation: str
+
+
+class Rows(NamedTuple):
+    """Rows of a data set on a backend's device, as they came: integers stay integers.
+
+    Attributes:
+        images: (samples, features), an integer or floating type.
+        labels: (samples,), int64.
+        scale: what integer images are multiplied by on their way into the first layer.
+    """
+
+    images: Array
+    labels: Array
+    scale: float
+
+
+class Totals(NamedTuple):
+    """Sums over the rows that were seen.
+
+    Attributes:
+        loss_sum: sum of the rows' losses, nats.
+        correct: number of rows that were classified correctly.
+        rows: number of rows.
+    """
+
+    loss_sum: float = 0.0
+    correct: int = 0
+    rows: int = 0
+
+    @property
+    def loss(self) -> float:
+        """Mean loss of a row, nats."""
+        return self.loss_sum / self.rows
+
+    @property
+    def accuracy(self) -> float:
+        """Share of rows that were classified correctly, in [0, 1]."""
+        return self.correct / self.rows
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """All that a plan is made for.
+
+    Attributes:
+        layers: the network; the plan puts the new weights into them.
+        optimizer: how gradients become steps.
+        rows: the training rows.
+        batch_size: rows of one step; the last step of an epoch may have fewer.
+        loss: a row of `LOSSES`.
+        l2: the objective is the mean loss plus `l2 / 2` times the sum of the squared weights, biases left out.
+        learning_rate: step number, from 1 -> learning rate of that step; None for the optimizer's own.
+    """
+
+    layers: list[Layer]
+    optimizer: Optimizer
+    rows: Rows
+    batch_size: int
+    loss: str = "softmax_cross_entropy"
+    l2: float = 0.0
+    learning_rate: Callable[[int], float] | None = None
+
+    def learning_rates(self, first_step: int, steps: int) -> npt.NDArray[np.float64]:
+        """Return the learning rates of `steps` steps from number `first_step`, (steps,)."""
+        if self.learning_rate is None:
+            return np.full(steps, self.optimizer.learning_rate)
+        return np.array([self.learning_rate(step) for step in range(first_step, first_step + steps)], dtype=np.float64)
+
+
+class Plan(ABC):
+    """The compiled steps of one training job: order in, plan run, loss out.
+
+    Attributes:
+        job: what it was made for.
+        step: number of optimizer steps taken so far.
+    """
+
+    job: TrainingJob
+    step: int
+
+    @abstractmethod
+    def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = Totals()) -> Totals:
+        """Take the steps for the rows in `order`, a batch after the other, and leave the weights in the job's layers.
+
+        Args:
+            order: (rows,), indices into the job's rows; None for every row as it stands.
+            totals: sums so far; the run's rows are added to them one step after the other, so that an epoch's sums
+                do not depend on how it was divided into runs.
+
+        Returns:
+            `totals` with the rows of this run, after one read from the device. Loss and correctness of a row are
+            those of the forward pass that trained on it.
+        """
+
+    @abstractmethod
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the optimizer's arrays on the host, named `layers.<k>.<weight|bias>.<slot>`."""
+
+    @abstractmethod
+    def load_state(self, state: dict[str, npt.NDArray[Any]], step: int) -> None:
+        """Go on from the arrays of `state` after `step` steps, with the weights that the layers hold now."""
