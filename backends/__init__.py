@@ -1,8 +1,8 @@
 """Backends: the arithmetic of training, generic over an array namespace and overridden where a machine can do better.
 
-    >>> from xpnn.backends import get_backend
-    >>> get_backend("numpy").name
-    'numpy'
+>>> from xpnn.backends import get_backend
+>>> get_backend("numpy").name
+'numpy'
 """
 
 from .activations import ACTIVATIONS, Activation
@@ -18,6 +18,7 @@ from .errors import (
     XpnnError,
 )
 from .generic_plan import GenericPlan
+from .lookup import look_up
 from .losses import LOSSES, log_softmax
 from .optimizers import OPTIMIZERS, SGD, Adam, AdamW, Optimizer, RMSprop
 from .plan import Layer, Plan, Rows, Totals, TrainingJob
@@ -51,6 +52,7 @@ __all__ = [
     "available_backends",
     "get_backend",
     "log_softmax",
+    "look_up",
     "registered_backends",
     "why_unavailable",
 ]

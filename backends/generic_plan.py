@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from .activations import Array
 from .errors import ModelFileError
-from .plan import Plan, Totals, TrainingJob
+from .plan import NO_ROWS, Plan, Totals, TrainingJob
 
 if TYPE_CHECKING:
     from .base import Backend
@@ -35,7 +35,7 @@ class GenericPlan(Plan):
             for layer in job.layers
         ]
 
-    def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = Totals()) -> Totals:
+    def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
         """See `Plan.run`."""
         backend, job = self._backend, self.job
         count = job.rows.images.shape[0] if order is None else len(order)

@@ -32,9 +32,7 @@ def log_softmax(xp: Any, logits: Array) -> Array:
     return shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))  # (batch, classes)
 
 
-def softmax_cross_entropy(
-    xp: Any, logits: Array, labels: Array, *, batch_size: int
-) -> tuple[Array, Array, Array]:
+def softmax_cross_entropy(xp: Any, logits: Array, labels: Array, *, batch_size: int) -> tuple[Array, Array, Array]:
     """Cross-entropy of the softmax of `logits`, with `d loss / d logits = (softmax(logits) - one_hot) / batch_size`.
 
     Args:

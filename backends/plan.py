@@ -67,6 +67,9 @@ class Totals(NamedTuple):
         return self.correct / self.rows
 
 
+NO_ROWS = Totals()
+
+
 @dataclass(frozen=True)
 class TrainingJob:
     """All that a plan is made for.
@@ -108,7 +111,7 @@ class Plan(ABC):
     step: int
 
     @abstractmethod
-    def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = Totals()) -> Totals:
+    def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
         """Take the steps for the rows in `order`, a batch after the other, and leave the weights in the job's layers.
 
         Args:

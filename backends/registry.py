@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import entry_points
 
 from .base import Backend
-from .errors import BackendUnavailable, ConfigError
+from .errors import BackendUnavailable
+from .lookup import look_up
 
 ENTRY_POINT_GROUP = "xpnn.backends"
 
@@ -70,13 +70,9 @@ def get_backend(name: str | Backend = "auto", *, multiply_adds: float | None = N
         return name
     if name == "auto":
         return _choose(multiply_adds)
-    registered = registered_backends()
-    if name not in registered:
-        near = difflib.get_close_matches(str(name), ["auto", *registered], n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"unknown backend {name!r}{hint} There are: auto, {', '.join(registered)}")
+    load = look_up("backend", name, registered_backends())
     try:
-        return registered[name]()
+        return load()
     except BackendUnavailable:
         raise
     except Exception as error:

@@ -1,0 +1,29 @@
+"""What can listen to a training run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .history import EpochResult
+    from .training import TrainingRun
+
+
+class Callback:
+    """Base of the callbacks: override what is of interest.
+
+    `run.stop()` ends the training after the present chunk; `run.history`, `run.net`, `run.epoch` and `run.position`
+    say where it is.
+    """
+
+    def on_train_begin(self, run: TrainingRun) -> None:
+        """Called once, before the first step."""
+
+    def on_chunk_end(self, run: TrainingRun) -> None:
+        """Called after each chunk of steps, about a second of work at most."""
+
+    def on_epoch_end(self, run: TrainingRun, result: EpochResult) -> None:
+        """Called after each epoch and its evaluation; `result` is already in `run.history`."""
+
+    def on_train_end(self, run: TrainingRun) -> None:
+        """Called once after the last step, also when the training was stopped; not when it failed."""

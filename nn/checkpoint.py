@@ -1,0 +1,90 @@
+"""Where a training stands: all that is needed to go on from there as if it had never stopped."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..backends import ModelFileError, Totals
+from .history import EpochResult, History
+from .tensor_files import Arrays, read_tensors, write_tensors
+
+KIND = "checkpoint"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State of a training between two chunks of steps, on the host.
+
+    Attributes:
+        parameters: weights and biases by name.
+        optimizer_state: the optimizer's arrays by name.
+        step: optimizer steps taken.
+        generator_state: of the generator of the orders, before it drew the present epoch's.
+        epoch: the present epoch, from 1.
+        position: rows of it that have been trained on.
+        totals: sums over those rows.
+        seconds: training time of the present epoch so far.
+        history: results of the finished epochs.
+    """
+
+    parameters: Arrays
+    optimizer_state: Arrays
+    step: int
+    generator_state: dict[str, Any]
+    epoch: int
+    position: int
+    totals: Totals
+    seconds: float
+    history: History
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it as one safetensors file.
+
+        Raises:
+            RunError: the file cannot be written; what stood there before is untouched.
+        """
+        arrays = {f"parameters/{name}": array for name, array in self.parameters.items()}
+        arrays |= {f"optimizer/{name}": array for name, array in self.optimizer_state.items()}
+        description = {
+            "kind": KIND,
+            "step": self.step,
+            "generator_state": self.generator_state,
+            "epoch": self.epoch,
+            "position": self.position,
+            "totals": list(self.totals),
+            "seconds": self.seconds,
+            "history": [asdict(result) for result in self.history],
+        }
+        write_tensors(Path(path), arrays, description)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Checkpoint:
+        """Read a checkpoint that `save` wrote.
+
+        Raises:
+            ModelFileError: the file is missing or damaged.
+        """
+        arrays, description = read_tensors(Path(path), KIND)
+        try:
+            loss_sum, correct, rows = description["totals"]
+            return cls(
+                parameters=_with_prefix(arrays, "parameters/"),
+                optimizer_state=_with_prefix(arrays, "optimizer/"),
+                step=int(description["step"]),
+                generator_state=dict(description["generator_state"]),
+                epoch=int(description["epoch"]),
+                position=int(description["position"]),
+                totals=Totals(float(loss_sum), int(correct), int(rows)),
+                seconds=float(description["seconds"]),
+                history=History(EpochResult(**result) for result in description["history"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"{path} is damaged or was written by another version: {error}") from error
+
+
+def _with_prefix(arrays: Arrays, prefix: str) -> Arrays:
+    """Return the arrays whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,279 @@
+"""A picture of a digit from anywhere, made into the row of pixels that a network was trained on.
+
+MNIST's digits were made so: light ink on black, scaled with their proportions into a box of 20x20 pixels, and
+placed with their centre of mass in the middle of 28x28 (LeCun, Cortes and Burges, "The MNIST database of
+handwritten digits", http://yann.lecun.com/exdb/mnist/). `load_digit` does the same to scans, photographs and drawings.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from ..backends.errors import ConfigError, DataError, MissingDependency
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Pixels = npt.NDArray[np.float32]
+
+MAX_PIXELS = 64_000_000  # a larger picture is refused before it is decoded; phones make up to 50 million
+WORKING_SIDE = 1024  # a longer picture is first shrunk to this: finer detail is lost in 28 pixels anyway
+MIN_CONTRAST = 12  # of 255 levels; less than this is the texture of the paper, not ink
+NOISE_FACTOR = 6  # ink stands out of the background by this many standard deviations of its noise
+EDGE = 0.2  # of the full ink: where the ink begins in a picture with pixels to spare
+THIN_STROKE = 1.5  # pixels of the frame; thinner strokes are widened: 99 % of MNIST's are wider (first 600 test rows)
+PEN_WIDTH = 2.0  # pixels of the frame, what they are widened to; the middle of MNIST's is 2.5, of the 8x8 digits' 1.8
+DUST = 0.03  # a blot with less ink than this share of the largest one is no part of the digit
+
+
+def load_digit(
+    path: str | os.PathLike[str],
+    *,
+    image_shape: tuple[int, int],
+    content_shape: tuple[int, int] | None = None,
+    largest: int = 255,
+) -> npt.NDArray[np.uint8]:
+    """Read a picture of one digit as a row like those of the training data, light ink on black.
+
+    A picture that already has the shape and a dark background comes out unchanged. Any other is freed of its
+    background, cropped to the ink, scaled into the content box and centred by its mass; dark ink is inverted.
+
+    Args:
+        path: an image file in any size and format that Pillow opens; transparent parts count as white paper.
+        image_shape: (rows, columns) of the pictures that the network was trained on.
+        content_shape: (rows, columns) of the box that the ink is scaled into; by default 20/28 of each side from
+            16 pixels on, as in MNIST, and the whole of a smaller one, as in the 8x8 digits.
+        largest: value of full ink in the training data: 255 for MNIST, 16 for the 8x8 digits.
+
+    Returns:
+        The pixels, (rows * columns,), in [0, largest].
+
+    Raises:
+        DataError: the file is missing, empty, no image, larger than `MAX_PIXELS`, or shows no ink.
+        ConfigError: a shape or `largest` cannot be.
+        MissingDependency: Pillow is not installed.
+    """
+    box = _content_box(image_shape, content_shape)
+    scale_to(np.zeros(1, dtype=np.uint8), largest)  # a wrong `largest` is told before any work
+    grey = _read_grey(Path(path))  # (height, width)
+    if np.ptp(grey) == 0:
+        raise _no_ink(path)
+    if grey.shape != image_shape or not _has_dark_background(grey):
+        spare = min(grey.shape) >= 2 * max(image_shape)
+        ink = _find_ink(grey, with_pixels_to_spare=spare)  # (ink rows, ink columns)
+        if ink is None:
+            raise _no_ink(path)
+        if spare:
+            ink = _widen(ink, min(box[0] / ink.shape[0], box[1] / ink.shape[1]))  # (ink rows, ink columns)
+        grey = 255 * _place(_fit(ink, box), image_shape)  # (rows, columns)
+    elif grey.max() <= largest:
+        return grey.astype(np.uint8).reshape(-1)  # (rows * columns,); written in the units of the data set
+    return scale_to(np.rint(grey).astype(np.uint8).reshape(-1), largest)  # (rows * columns,)
+
+
+def scale_to(row: npt.NDArray[np.uint8], largest: int) -> npt.NDArray[np.uint8]:
+    """Bring 8-bit pixels into the units that a network was trained on.
+
+    Args:
+        row: pixels of any shape, in [0, 255].
+        largest: what 255 becomes; the network's input scale is 1 / largest.
+
+    Returns:
+        Pixels in the same shape, in [0, largest], rounded.
+
+    Raises:
+        ConfigError: `largest` is not in [1, 255].
+    """
+    if not 1 <= largest <= 255:
+        raise ConfigError(f"largest must be in [1, 255], got {largest}; use 255 for MNIST and 16 for the 8x8 digits")
+    return np.rint(row * (largest / 255)).astype(np.uint8)
+
+
+def _content_box(image_shape: tuple[int, int], content_shape: tuple[int, int] | None) -> tuple[int, int]:
+    """Give the (rows, columns) that the ink is scaled into."""
+    if min(image_shape) < 1:
+        raise ConfigError(f"image_shape must be two sides of at least 1 pixel, got {image_shape}")
+    if content_shape is None:
+        rows, columns = (round(side * 20 / 28) if side >= 16 else side for side in image_shape)
+        return rows, columns
+    if not all(1 <= inner <= outer for inner, outer in zip(content_shape, image_shape, strict=True)):
+        raise ConfigError(f"content_shape must lie between (1, 1) and image_shape {image_shape}, got {content_shape}")
+    return content_shape
+
+
+def _no_ink(path: str | os.PathLike[str]) -> DataError:
+    return DataError(f"no ink found in {path}: it is uniform or too faint; give a picture with one clear digit")
+
+
+def _read_grey(path: Path) -> Pixels:
+    """Read an image file as grey levels, (height, width), in [0, 255]."""
+    try:
+        from PIL import Image, ImageOps
+    except ImportError as error:
+        raise MissingDependency('reading images needs Pillow: pip install "xpnn[cli]"') from error
+    too_large = f"{path} has more than {MAX_PIXELS} pixels; scale the image down or crop it to the digit"
+    if not path.is_file():
+        raise DataError(f"there is no image file {path}; check the path")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty (0 bytes); give an image file, for instance a PNG")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Pillow says of odd metadata
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path) as picture:
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise DataError(too_large)
+                return _shrink(_to_grey(ImageOps.exif_transpose(picture)), WORKING_SIDE)
+        except DataError:
+            raise
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            raise DataError(too_large) from error
+        except Image.UnidentifiedImageError as error:
+            raise DataError(f"{path} is not an image that Pillow knows; give a PNG, JPEG, GIF, BMP or TIFF") from error
+        except Exception as error:  # decoders raise whatever they trip over in a broken file
+            raise DataError(f"{path} is a broken image ({error}); save it again") from error
+
+
+def _to_grey(picture: Image.Image) -> Pixels:
+    """Turn any mode of picture into grey levels, (height, width), in [0, 255]."""
+    from PIL import Image
+
+    if picture.mode.startswith(("I", "F")):  # 16 and 32 bits
+        levels = np.nan_to_num(np.asarray(picture, dtype=np.float32), posinf=0, neginf=0)  # (height, width)
+        peak = float(levels.max())
+        wide = picture.mode.startswith("I;16")
+        full = 65535.0 if wide else min(s for s in (1.0, 255.0, 65535.0, max(peak, 1.0)) if s >= peak)
+        return (levels.clip(0) * np.float32(255 / full)).astype(np.float32)
+    if "A" in picture.mode.upper().replace("LAB", "") or "transparency" in picture.info:
+        rgba = picture.convert("RGBA")
+        for paper in ("white", "black"):  # black only for white ink, which cannot be seen on white
+            sheet = Image.alpha_composite(Image.new("RGBA", rgba.size, paper), rgba)
+            grey = np.asarray(sheet.convert("L"), dtype=np.float32)  # (height, width)
+            if np.ptp(grey) > 0:
+                break
+        return grey
+    return np.asarray(picture.convert("L"), dtype=np.float32)
+
+
+def _shrink(grey: Pixels, longest: int) -> Pixels:
+    """Average areas until no side is longer than `longest`."""
+    factor = longest / max(grey.shape)
+    return grey if factor >= 1 else _resize(grey, (round(grey.shape[0] * factor), round(grey.shape[1] * factor)))
+
+
+def _resize(levels: Pixels, shape: tuple[int, int]) -> Pixels:
+    """Scale to (rows, columns): the mean of the covered area when it shrinks, Lanczos when it grows."""
+    from PIL import Image
+
+    rows, columns = (max(1, side) for side in shape)
+    way = Image.Resampling.BOX if rows <= levels.shape[0] else Image.Resampling.LANCZOS
+    scaled = Image.fromarray(np.ascontiguousarray(levels)).resize((columns, rows), way)
+    return np.asarray(scaled, dtype=np.float32)  # (rows, columns)
+
+
+def _border(grey: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Collect the pixels of the outermost ring, a twentieth of the shorter side wide: (pixels, ...)."""
+    ring = np.ones(grey.shape[:2], dtype=bool)  # (height, width)
+    width = max(1, min(ring.shape) // 20)
+    ring[width:-width, width:-width] = False
+    pixels: npt.NDArray[Any] = grey[ring]
+    return pixels
+
+
+def _has_dark_background(grey: Pixels) -> bool:
+    """Say whether the border or the corners are dark; a garment may fill the one and a stroke touch the other."""
+    corners = grey[[0, 0, -1, -1], [0, -1, 0, -1]]  # (4,)
+    return bool(min(np.median(_border(grey)), np.median(corners)) < 127.5)
+
+
+def _background(grey: Pixels) -> Pixels:
+    """Fit the light on the paper: a plane through the border, then a quadratic through all that is near it.
+
+    Pixels further off than 2.5 robust standard deviations (1.4826 times the median absolute deviation) are left out
+    of the next fit, so that ink at the border does not bend the surface.
+    """
+    height, width = grey.shape
+    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)  # (height, width, 6)
+    surface = np.full(grey.shape, np.median(_border(grey)))  # (height, width)
+    everywhere = max(1, grey.size // 20_000)  # enough pixels for six numbers
+    for num_terms in (3, 3, 3, 6, 6):
+        if num_terms == 3:
+            samples, levels, off = _border(terms), _border(grey), _border(grey - surface)
+        else:
+            samples = terms.reshape(-1, 6)[::everywhere]
+            levels, off = grey.reshape(-1)[::everywhere], (grey - surface).reshape(-1)[::everywhere]
+        near = np.abs(off) <= max(2.5 * _spread(_border(grey - surface)), 2.0)
+        if near.sum() > 2 * num_terms:
+            weights = np.linalg.lstsq(samples[near, :num_terms], levels[near], rcond=None)[0]  # (num_terms,)
+            surface = terms[:, :, :num_terms] @ weights  # (height, width)
+    return surface.astype(np.float32)
+
+
+def _spread(values: npt.NDArray[Any]) -> float:
+    """Estimate the standard deviation so that outliers do not matter."""
+    return 1.4826 * float(np.median(np.abs(values - np.median(values))))
+
+
+def _find_ink(grey: Pixels, *, with_pixels_to_spare: bool) -> Pixels | None:
+    """Separate the ink from its background: (ink rows, ink columns) in [0, 1], cropped; None where there is none."""
+    signal = grey - _background(grey)  # (height, width)
+    smooth = ndimage.uniform_filter(signal, 3) if with_pixels_to_spare else signal  # (height, width)
+    if np.sum(smooth.astype(np.float64) ** 3) < 0:  # ink is rare and strong: the long tail tells its sign
+        signal, smooth = -signal, -smooth
+    top = float(smooth.max())
+    floor = max(NOISE_FACTOR * _spread(_border(smooth)), MIN_CONTRAST)
+    if top <= floor:
+        return None
+    full_ink = float(np.percentile(signal[smooth > top / 2], 75))
+    blots, num_blots = ndimage.label(
+        smooth > (max(floor, EDGE * top) if with_pixels_to_spare else floor), np.ones((3, 3))
+    )
+    mass = ndimage.sum_labels(smooth, blots, np.arange(num_blots + 1))  # (num_blots + 1,); 0 is the background
+    mass[0] = 0
+    mask = (mass >= DUST * mass.max())[blots] & (blots > 0)  # (height, width)
+    if with_pixels_to_spare:
+        mask = ndimage.binary_dilation(mask, iterations=2)  # the faint outer pixels of smooth edges
+    ink = np.where(mask, signal / full_ink, 0).clip(0, 1).astype(np.float32)  # (height, width)
+    solid = ink > (EDGE if with_pixels_to_spare else 0)
+    rows, columns = np.flatnonzero(solid.any(axis=1)), np.flatnonzero(solid.any(axis=0))
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # (ink rows, ink columns)
+
+
+def _widen(ink: Pixels, factor: float) -> Pixels:
+    """Redraw strokes that scaling by `factor` would leave thinner than MNIST's with a broader round pen."""
+    inside = ndimage.distance_transform_edt(np.pad(ink > 0.5, 1))  # (ink rows + 2, ink columns + 2)
+    width = 4 * float(inside[inside > 0].mean())  # the mean distance to the edge of a band is a quarter of its width
+    if width * factor >= THIN_STROKE:
+        return ink
+    reach = (PEN_WIDTH / factor - width) / 2  # pixels on either side
+    wider = np.pad(ink, int(np.ceil(reach)))  # (ink rows, ink columns), grown by the reach
+    outside = ndimage.distance_transform_edt(wider <= 0.5)  # the same shape
+    return np.maximum(wider, (reach + 0.5 - outside).clip(0, 1)).astype(np.float32)
+
+
+def _fit(ink: Pixels, box: tuple[int, int]) -> Pixels:
+    """Scale the ink with its proportions until it touches the box; thin strokes get their full strength back."""
+    factor = min(box[0] / ink.shape[0], box[1] / ink.shape[1])
+    shape = round(ink.shape[0] * factor), round(ink.shape[1] * factor)
+    content = ink if shape == ink.shape else _resize(ink, shape)  # (content rows, content columns)
+    return (content / content.max()).clip(0, 1)
+
+
+def _place(content: Pixels, image_shape: tuple[int, int]) -> Pixels:
+    """Put the content into a black frame, its centre of mass in the middle as far as the frame allows."""
+    frame = np.zeros(image_shape, dtype=np.float32)  # (rows, columns)
+    starts = []
+    for side, length, centre in zip(image_shape, content.shape, ndimage.center_of_mass(content), strict=True):
+        # MNIST's middle is pixel 14 of 0..27: over its test rows the centre averages 14.0, and lies in 13.5..14.5
+        starts.append(int(np.clip(np.floor(side / 2 - centre + 0.5), 0, side - length)))
+    top, left = starts
+    frame[top : top + content.shape[0], left : left + content.shape[1]] = content
+    return frame

@@ -1,0 +1,71 @@
+"""Saving a network and loading it again."""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from ..backends import Backend, ConfigError, ModelFileError
+from .mlp import MLP
+from .tensor_files import read_tensors, write_tensors
+
+KIND = "model"
+
+
+def save(net: MLP, path: str | os.PathLike[str]) -> None:
+    """Write the network as safetensors: weights by name, all else in the file's description.
+
+    Raises:
+        RunError: the file cannot be written; what stood there before is untouched.
+    """
+    description = {
+        "kind": KIND,
+        "sizes": net.sizes,
+        "activation": net.activation,
+        "initializer": net.initializer,
+        "dtype": net.dtype,
+        "input_scale": net.input_scale,
+        "class_names": net.class_names,
+        "image_shape": net.image_shape,
+    }
+    write_tensors(Path(path), net.parameters(), description)
+
+
+def load(path: str | os.PathLike[str], *, backend: str | Backend = "auto") -> MLP:
+    """Read a network that `save` wrote, on whatever backend it was trained.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or inconsistent.
+        BackendUnavailable: the backend cannot be had on this machine.
+    """
+    arrays, description = read_tensors(Path(path), KIND)
+    try:
+        _check(arrays, description)
+        net = MLP(
+            description["sizes"],
+            activation=description["activation"],
+            initializer=description["initializer"],
+            dtype=description["dtype"],
+            backend=backend,
+        )
+        net.load_parameters(arrays)
+        net.input_scale = float(description["input_scale"])
+        names, shape = description["class_names"], description["image_shape"]
+        net.class_names = None if names is None else tuple(str(name) for name in names)
+        net.image_shape = None if shape is None else (int(shape[0]), int(shape[1]))
+    except (ConfigError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise ModelFileError(f"{path} is damaged or was written by another version: {error}") from error
+    return net
+
+
+def _check(arrays: dict[str, Any], description: dict[str, Any]) -> None:
+    """Hold the described sizes against the arrays in the file, before a network of those sizes is made."""
+    sizes = [int(size) for size in description["sizes"]]
+    for k, (in_features, out_features) in enumerate(pairwise(sizes)):
+        if arrays[f"layers.{k}.weight"].shape != (in_features, out_features):
+            raise ValueError(f"layers.{k}.weight must have shape {(in_features, out_features)}")
+    names = description["class_names"]
+    if names is not None and len(names) != sizes[-1]:
+        raise ValueError(f"there must be {sizes[-1]} class names, got {len(names)}")

@@ -1,0 +1,234 @@
+"""The training loop: the only one."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..backends import Adam, ConfigError, DataError, Optimizer, Plan, Rows, RunError, Totals, TrainingJob
+from .callbacks import Callback
+from .checkpoint import Checkpoint
+from .datasets.dataset import Dataset, Split
+from .evaluation import check_rows
+from .history import EpochResult, History
+from .mlp import MLP
+from .schedules import Schedule, learning_rate_at
+
+CHUNK_SECONDS = 0.5  # aim of one `plan.run`, so that signals, progress and checkpoints come through
+SHUFFLE_STREAM = 1  # keeps the order of rows independent of weights that were drawn from the same seed
+
+
+@dataclass
+class TrainingRun:
+    """A training under way, as callbacks see it.
+
+    Attributes:
+        net: the network; its weights are those of the last step.
+        plan: takes the steps.
+        generator: draws the order of the rows.
+        epochs: epochs of the whole training.
+        rows_per_epoch: training rows.
+        history: results of the finished epochs.
+        epoch: number of the present epoch, from 1.
+        position: rows of the present epoch that have been trained on.
+        totals: sums over those rows.
+        seconds: training time of the present epoch so far.
+        epoch_start_state: the generator's state before it drew the present epoch's order.
+        stopped: whether `stop` was called.
+    """
+
+    net: MLP
+    plan: Plan
+    generator: np.random.Generator
+    epochs: int
+    rows_per_epoch: int
+    history: History = field(default_factory=History)
+    epoch: int = 1
+    position: int = 0
+    totals: Totals = field(default_factory=Totals)
+    seconds: float = 0.0
+    epoch_start_state: dict[str, Any] = field(default_factory=dict)
+    stopped: bool = False
+
+    def stop(self) -> None:
+        """End the training after the present chunk."""
+        self.stopped = True
+
+    def checkpoint(self) -> Checkpoint:
+        """Return all that is needed to go on from here, on the host."""
+        return Checkpoint(
+            parameters=self.net.parameters(),
+            optimizer_state=self.plan.state(),
+            step=self.plan.step,
+            generator_state=self.epoch_start_state,
+            epoch=self.epoch,
+            position=self.position,
+            totals=self.totals,
+            seconds=self.seconds,
+            history=self.history[:],
+        )
+
+
+def train(
+    net: MLP,
+    data: Dataset | Split,
+    *,
+    optimizer: Optimizer | None = None,
+    epochs: int = 10,
+    batch_size: int | None = 128,
+    schedule: str | Schedule = "constant",
+    warmup_steps: int = 0,
+    l2: float = 0.0,
+    shuffle: bool = True,
+    seed: int | np.random.Generator = 0,
+    callbacks: Sequence[Callback] = (),
+    resume: Checkpoint | None = None,
+) -> History:
+    """Train a network by gradient descent on the softmax cross-entropy of its logits.
+
+    Args:
+        net: the network, changed in place; its input scale and class names become the data's.
+        data: training and test rows, or training rows alone.
+        optimizer: how gradients become steps; Adam(1e-3) by default.
+        epochs: passes over the training rows.
+        batch_size: rows of one step, the last one of an epoch having what is left; None for all rows at once.
+        schedule: what the learning rate is multiplied by over the steps: a row of `SCHEDULES`, or a function.
+        warmup_steps: steps over which the learning rate first rises linearly.
+        l2: the objective is the mean loss plus `l2 / 2` times the sum of the squared weights, biases left out.
+        shuffle: whether every epoch has a new order of rows; a full batch has none.
+        seed: of the generator that draws the orders, or the generator.
+        callbacks: listeners.
+        resume: where an earlier run of the same training stopped; the run goes on from there, bit for bit.
+
+    Returns:
+        One result an epoch, those of the resumed run included.
+
+    Raises:
+        ConfigError: an argument has a value that it cannot have.
+        DataError: the data do not fit the network.
+        RunError: the loss is no longer a number.
+    """
+    train_rows, test_rows = (data.train, data.test) if isinstance(data, Dataset) else (data, None)
+    batch_size = len(train_rows) if batch_size is None else batch_size
+    _check_arguments(epochs, batch_size, l2, len(train_rows))
+    if isinstance(data, Dataset):
+        net.adopt(data)
+    check_rows(net, train_rows)
+    if test_rows is not None:
+        check_rows(net, test_rows)
+    optimizer = Adam() if optimizer is None else optimizer
+    learning_rate = learning_rate_at(
+        optimizer.learning_rate,
+        schedule,
+        total_steps=epochs * -(-len(train_rows) // batch_size),
+        warmup_steps=warmup_steps,
+    )
+
+    if resume is not None:
+        net.load_parameters(resume.parameters)
+    backend = net.backend
+    placed = backend.place(train_rows.images, train_rows.labels, net.input_scale)
+    placed_test = None if test_rows is None else backend.place(test_rows.images, test_rows.labels, net.input_scale)
+    job = TrainingJob(net.layers, optimizer, placed, batch_size, l2=l2, learning_rate=learning_rate)
+    run = TrainingRun(net, backend.compile(job), _generator(seed), epochs, len(train_rows))
+    if resume is not None:
+        _restore(run, resume)
+
+    chunk = batch_size  # rows of the next chunk; grows to about CHUNK_SECONDS
+    for callback in callbacks:
+        callback.on_train_begin(run)
+    while run.epoch <= epochs and not run.stopped:
+        run.epoch_start_state = dict(run.generator.bit_generator.state)
+        order = _draw_order(run.generator, len(train_rows), batch_size, shuffle=shuffle)
+        while run.position < len(train_rows) and not run.stopped:
+            rows = None if order is None else order[run.position : run.position + chunk]  # (chunk,)
+            started = time.perf_counter()
+            run.totals = run.plan.run(rows, run.totals)
+            elapsed = time.perf_counter() - started
+            run.seconds += elapsed
+            run.position = run.totals.rows
+            chunk = _next_chunk(chunk, elapsed, batch_size)
+            for callback in callbacks:
+                callback.on_chunk_end(run)
+        if run.position == len(train_rows):
+            _finish_epoch(run, placed_test, callbacks)
+    for callback in callbacks:
+        callback.on_train_end(run)
+    return run.history
+
+
+def _finish_epoch(run: TrainingRun, test_rows: Rows | None, callbacks: Sequence[Callback]) -> None:
+    """Check and evaluate the epoch, tell the callbacks, and step to the next one."""
+    if not math.isfinite(run.totals.loss_sum):
+        raise RunError(
+            f"the training loss of epoch {run.epoch} is {run.totals.loss}: the steps are too large; "
+            "lower the learning rate"
+        )
+    test = None if test_rows is None else run.net.backend.evaluate(run.net.layers, test_rows)
+    result = EpochResult(
+        epoch=run.epoch,
+        train_loss=run.totals.loss,
+        train_accuracy=run.totals.accuracy,
+        test_loss=None if test is None else test.loss,
+        test_accuracy=None if test is None else test.accuracy,
+        seconds=run.seconds,
+    )
+    run.history.append(result)
+    run.epoch, run.position, run.totals, run.seconds = run.epoch + 1, 0, Totals(), 0.0
+    run.epoch_start_state = dict(run.generator.bit_generator.state)
+    for callback in callbacks:
+        callback.on_epoch_end(run, result)
+
+
+def _draw_order(
+    generator: np.random.Generator, count: int, batch_size: int, *, shuffle: bool
+) -> npt.NDArray[np.int64] | None:
+    """Return the epoch's order of rows, (count,), or None for a full batch, whose order is no matter."""
+    if batch_size >= count:
+        return None
+    return generator.permutation(count) if shuffle else np.arange(count)
+
+
+def _next_chunk(chunk: int, elapsed: float, batch_size: int) -> int:
+    """Return the rows of the next chunk: whole batches that take about CHUNK_SECONDS, at most 4 times as many."""
+    rows = chunk * min(4.0, CHUNK_SECONDS / max(elapsed, 1e-9))
+    return max(1, int(rows) // batch_size) * batch_size
+
+
+def _generator(seed: int | np.random.Generator) -> np.random.Generator:
+    """Return the generator of the orders."""
+    if isinstance(seed, np.random.Generator):
+        return seed
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(SHUFFLE_STREAM,)))
+
+
+def _restore(run: TrainingRun, checkpoint: Checkpoint) -> None:
+    """Put a new run where the checkpoint's run was."""
+    if checkpoint.position > run.rows_per_epoch or checkpoint.epoch > run.epochs + 1:
+        raise DataError(
+            f"the checkpoint is at row {checkpoint.position} of epoch {checkpoint.epoch}, but this training has "
+            f"{run.rows_per_epoch} rows and {run.epochs} epochs: resume it with its own data and no fewer epochs"
+        )
+    run.plan.load_state(checkpoint.optimizer_state, checkpoint.step)
+    run.generator.bit_generator.state = checkpoint.generator_state
+    run.epoch, run.position = checkpoint.epoch, checkpoint.position
+    run.totals, run.seconds = checkpoint.totals, checkpoint.seconds
+    run.history = checkpoint.history[:]
+
+
+def _check_arguments(epochs: int, batch_size: int, l2: float, count: int) -> None:
+    """Refuse numbers that no training can have."""
+    if epochs < 1:
+        raise ConfigError(f"epochs must be a whole number >= 1, got {epochs}")
+    if not 1 <= batch_size <= max(count, 1):
+        raise ConfigError(
+            f"batch_size must be in [1, {count}], the number of training rows, got {batch_size}; None takes all rows"
+        )
+    if not (math.isfinite(l2) and l2 >= 0):
+        raise ConfigError(f"l2 must be a finite number >= 0, got {l2}")
