@@ -21,12 +21,13 @@ from .generic_plan import GenericPlan
 from .lookup import look_up
 from .losses import LOSSES, log_softmax
 from .optimizers import OPTIMIZERS, SGD, Adam, AdamW, Optimizer, RMSprop
-from .plan import Layer, Plan, Rows, Totals, TrainingJob
+from .plan import NO_ROWS, Layer, Plan, Rows, Totals, TrainingJob
 from .registry import available_backends, get_backend, registered_backends, why_unavailable
 
 __all__ = [
     "ACTIVATIONS",
     "LOSSES",
+    "NO_ROWS",
     "OPTIMIZERS",
     "SGD",
     "Activation",

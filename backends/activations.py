@@ -20,10 +20,14 @@ class Activation(NamedTuple):
     Attributes:
         forward: `y = forward(xp, x)`, elementwise.
         backward: `grad_x = backward(xp, grad_y, y)`, elementwise.
+        formula: `forward` as a reader writes it.
+        derivative: `d y / d x` in terms of `y`, as a reader writes it.
     """
 
     forward: Callable[[Any, Array], Array]
     backward: Callable[[Any, Array, Array], Array]
+    formula: str = "f(x)"
+    derivative: str = "f'(x)"
 
 
 def identity(xp: Any, x: Array) -> Array:  # noqa: ARG001
@@ -77,9 +81,9 @@ def sigmoid_backward(xp: Any, grad_y: Array, y: Array) -> Array:  # noqa: ARG001
 
 
 ACTIVATIONS: dict[str, Activation] = {
-    "identity": Activation(identity, identity_backward),
-    "relu": Activation(relu, relu_backward),
-    "leaky_relu": Activation(leaky_relu, leaky_relu_backward),
-    "tanh": Activation(tanh, tanh_backward),
-    "sigmoid": Activation(sigmoid, sigmoid_backward),
+    "identity": Activation(identity, identity_backward, "x", "1"),
+    "relu": Activation(relu, relu_backward, "max(x, 0)", "1 where y > 0, else 0"),
+    "leaky_relu": Activation(leaky_relu, leaky_relu_backward, "x where x > 0, else 0.01 x", "1 where y > 0, else 0.01"),
+    "tanh": Activation(tanh, tanh_backward, "tanh(x)", "1 - y^2"),
+    "sigmoid": Activation(sigmoid, sigmoid_backward, "1 / (1 + exp(-x))", "y (1 - y)"),
 }

@@ -47,6 +47,10 @@ class Optimizer:
         """Return the settings by name, as they stand in a run's `config.json`."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    def formulas(self) -> tuple[str, ...]:
+        """Return one step as a reader writes it: parameter `p`, gradient `g`, step number `t`, learning rate `lr`."""
+        return ()
+
     def init(self, xp: Any, parameter: Array) -> State:
         """Return the state before the first step: zeros of the parameter's shape."""
         return {slot: xp.zeros_like(parameter) for slot in self.slots}
@@ -87,6 +91,12 @@ class SGD(Optimizer):
         if self.nesterov and self.momentum == 0:
             raise ConfigError("nesterov needs momentum > 0, got 0.0; pass momentum=0.9, say")
 
+    def formulas(self) -> tuple[str, ...]:
+        """See `Optimizer.formulas`."""
+        if not self.momentum:
+            return ("p <- p - lr g",)
+        return "v <- momentum v + g", "p <- p - lr (g + momentum v)" if self.nesterov else "p <- p - lr v"
+
     def init(self, xp: Any, parameter: Array) -> State:
         """Return a velocity of zero where there is momentum, else nothing."""
         return super().init(xp, parameter) if self.momentum else {}
@@ -122,6 +132,10 @@ class RMSprop(Optimizer):
     _unit_interval: ClassVar[tuple[str, ...]] = ("decay",)
     _positive: ClassVar[tuple[str, ...]] = ("epsilon",)
 
+    def formulas(self) -> tuple[str, ...]:
+        """See `Optimizer.formulas`."""
+        return "s <- decay s + (1 - decay) g^2", "p <- p - lr g / (sqrt(s) + epsilon)"
+
     def update(
         self,
         xp: Any,
@@ -151,6 +165,16 @@ class Adam(Optimizer):
     _unit_interval: ClassVar[tuple[str, ...]] = ("beta_1", "beta_2")
     _positive: ClassVar[tuple[str, ...]] = ("epsilon",)
 
+    def formulas(self) -> tuple[str, ...]:
+        """See `Optimizer.formulas`."""
+        return (
+            "m <- beta_1 m + (1 - beta_1) g",
+            "v <- beta_2 v + (1 - beta_2) g^2",
+            "m^ = m / (1 - beta_1^t)",
+            "v^ = v / (1 - beta_2^t)",
+            "p <- p - lr m^ / (sqrt(v^) + epsilon)",
+        )
+
     def update(
         self, xp: Any, parameter: Array, grad: Array, state: State, *, step: int, learning_rate: float
     ) -> tuple[Array, State]:
@@ -178,6 +202,10 @@ class AdamW(Adam):
         super().__post_init__()
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise ConfigError(f"weight_decay of adamw must be a finite number >= 0, got {self.weight_decay}")
+
+    def formulas(self) -> tuple[str, ...]:
+        """See `Optimizer.formulas`."""
+        return "p <- p - lr weight_decay p", *super().formulas()
 
     def update(
         self, xp: Any, parameter: Array, grad: Array, state: State, *, step: int, learning_rate: float

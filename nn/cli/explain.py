@@ -1,0 +1,45 @@
+"""`xpnn explain`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from ...backends import SGD, Optimizer, look_up
+from .. import explain as explanation
+from ..model_file import load
+from ..recipes import RECIPES
+from .model_argument import model_path
+
+
+@click.command(epilog="Example: xpnn explain deep-32")
+@click.argument("source", default="quickstart", metavar="[RECIPE|MODEL]")
+def explain(source: str) -> None:
+    """Print the tensors of a network, and the formulas of forward, backward and update with their shapes.
+
+    The network is a RECIPE's, or a trained one from a run folder or a model file.
+    """
+    optimizer: Optimizer
+    if source not in RECIPES and Path(source).exists():
+        net = load(model_path(Path(source)), backend="numpy")
+        sizes, activation, optimizer, l2 = net.sizes, net.activation, SGD(), 0.0
+    else:
+        recipe = look_up("recipe", source, RECIPES)
+        sizes, activation, optimizer, l2 = recipe.sizes, recipe.activation, recipe.optimizer, recipe.l2
+    click.echo(f"{source}: {'-'.join(map(str, sizes))}, {activation}\n")
+    _print("tensors", explanation.tensors(sizes))
+    _print("forward, for a batch of m rows", explanation.forward(sizes, activation))
+    _print("backward, grad_a being d loss / d a", explanation.backward(sizes, activation))
+    click.echo(f"update of each parameter p by its gradient g: {optimizer.name}")
+    for formula in explanation.update(optimizer, l2=l2):
+        click.echo(f"  {formula}")
+
+
+def _print(title: str, lines: Iterable[explanation.Line]) -> None:
+    """Print one table."""
+    click.echo(title)
+    for line in lines:
+        click.echo(f"  {line.name:<13} {line.shape:<11} {line.text}")
+    click.echo()

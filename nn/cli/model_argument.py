@@ -1,0 +1,16 @@
+"""The argument that names a trained network: a run folder or a model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..run_folder import RunFolder
+
+model_argument = click.argument("model", type=click.Path(path_type=Path), metavar="RUN|MODEL")
+
+
+def model_path(path: Path) -> Path:
+    """Return the model's file: the path itself, or the one in a run folder."""
+    return RunFolder(path).model if path.is_dir() else path

@@ -1,0 +1,227 @@
+"""The recipes: a network, its data and its training, by name.
+
+A new recipe is a row in `RECIPES`. What each of them reaches is in `docs/recipes.md`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from ..backends import SGD, Adam, Backend, Optimizer
+from .callbacks import Callback
+from .checkpoint import Checkpoint
+from .datasets import Dataset, load_dataset, resplit
+from .history import History
+from .mlp import MLP
+from .training import train
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network and how it is trained; the data give the numbers of features and classes.
+
+    Attributes:
+        name: what it is chosen by.
+        summary: one line on it.
+        dataset: the name of its data set.
+        sizes: features, hidden units, classes; other data bring their own first and last number.
+        optimizer: how gradients become steps.
+        epochs: passes over the training rows.
+        batch_size: rows of one step; None for all rows at once.
+        initializer: how weights and biases are drawn.
+        activation: of the hidden layers.
+        schedule: what the learning rate is multiplied by over the steps.
+        warmup_steps: steps over which the learning rate first rises linearly.
+        l2: strength of the penalty on squared weights.
+        dtype: of weights and arithmetic.
+        test_fraction: where given, all rows are shuffled and this share is held back, in place of the data's own split.
+    """
+
+    name: str
+    summary: str
+    dataset: str
+    sizes: tuple[int, ...]
+    optimizer: Optimizer
+    epochs: int
+    batch_size: int | None
+    initializer: str = "he"
+    activation: str = "relu"
+    schedule: str = "constant"
+    warmup_steps: int = 0
+    l2: float = 0.0
+    dtype: str = "float32"
+    test_fraction: float | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Return everything that decides the run, as it stands in a run folder's `config.json`."""
+        settings = asdict(self)
+        settings["optimizer"] = {"name": self.optimizer.name, **self.optimizer.settings()}
+        return settings
+
+    def sizes_for(self, data: Dataset) -> tuple[int, ...]:
+        """Return the recipe's sizes with the data's numbers of features and classes."""
+        return (data.features, *self.sizes[1:-1], data.num_classes)
+
+    def network(self, data: Dataset, *, backend: str | Backend = "auto", seed: int = 0) -> MLP:
+        """Return a new network of this recipe for `data`.
+
+        Args:
+            data: gives the numbers of features and classes.
+            backend: a name for `get_backend`, or a backend.
+            seed: of the starting weights.
+        """
+        net = MLP(
+            self.sizes_for(data),
+            activation=self.activation,
+            initializer=self.initializer,
+            backend=backend,
+            dtype=self.dtype,
+            seed=seed,
+        )
+        net.adopt(data)
+        return net
+
+    def train(
+        self,
+        net: MLP,
+        data: Dataset,
+        *,
+        seed: int = 0,
+        callbacks: Sequence[Callback] = (),
+        resume: Checkpoint | None = None,
+    ) -> History:
+        """Train `net` on `data` as the recipe says; see `nn.train` for the arguments and errors."""
+        return train(
+            net,
+            data,
+            optimizer=self.optimizer,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            schedule=self.schedule,
+            warmup_steps=self.warmup_steps,
+            l2=self.l2,
+            seed=seed,
+            callbacks=callbacks,
+            resume=resume,
+        )
+
+    def multiply_adds(self, data: Dataset) -> float:
+        """Return the size of the whole training: three products a layer and row, all but the first layer's grad_x."""
+        sizes = self.sizes_for(data)
+        products = sum(3 * a * b for a, b in pairwise(sizes)) - sizes[0] * sizes[1]
+        return float(products) * len(data.train) * self.epochs
+
+
+@dataclass(frozen=True)
+class DataChoice:
+    """Where the rows of a run come from.
+
+    Attributes:
+        source: a name or path for `load_dataset`; None for the recipe's own data set.
+        label_column: the header of the label's column in a `.csv`.
+        test_fraction: share of the rows held back where the source has no test part.
+        stratify: whether each class keeps its share among them.
+    """
+
+    source: str | None = None
+    label_column: str = "label"
+    test_fraction: float = 0.2
+    stratify: bool = False
+
+    def load(self, recipe: Recipe, *, seed: int) -> Dataset:
+        """Load the rows for a recipe and split them as it asks.
+
+        Raises:
+            ConfigError, DataError, MissingDependency: as `load_dataset`.
+        """
+        folder = self.source is not None and Path(self.source).is_dir() and recipe.dataset in IDX_DATASETS
+        data = load_dataset(
+            recipe.dataset if folder or self.source is None else self.source,
+            data_dir=self.source if folder else None,
+            label_column=self.label_column,
+            test_fraction=self.test_fraction,
+            seed=seed,
+            stratify=self.stratify,
+        )
+        if recipe.test_fraction is None:
+            return data
+        return resplit(data, test_fraction=recipe.test_fraction, seed=seed, stratify=self.stratify)
+
+    def absolute(self) -> DataChoice:
+        """Return the same choice with its path made absolute, so that it holds from any folder."""
+        if self.source is None or not Path(self.source).expanduser().exists():
+            return self
+        return replace(self, source=os.fspath(Path(self.source).expanduser().resolve()))
+
+
+IDX_DATASETS = ("mnist", "fashion-mnist")
+
+
+def _table(*recipes: Recipe) -> dict[str, Recipe]:
+    return {recipe.name: recipe for recipe in recipes}
+
+
+RECIPES: dict[str, Recipe] = _table(
+    Recipe(
+        "quickstart",
+        "64-32-10 on scikit-learn's 8x8 digits, Adam; no download",
+        dataset="digits",
+        sizes=(64, 32, 10),
+        optimizer=Adam(3e-3),
+        epochs=30,
+        batch_size=32,
+    ),
+    Recipe(
+        "gd-10",
+        "784-10-10, full-batch gradient descent, 500 steps",
+        dataset="mnist",
+        sizes=(784, 10, 10),
+        optimizer=SGD(0.1),
+        epochs=500,
+        batch_size=None,
+        initializer="uniform",
+    ),
+    Recipe(
+        "gd-10-long",
+        "784-10-10, 2500 steps on a shuffled 90/10 split of all rows",
+        dataset="mnist",
+        sizes=(784, 10, 10),
+        optimizer=SGD(0.1),
+        epochs=2500,
+        batch_size=None,
+        test_fraction=0.1,
+    ),
+    Recipe(
+        "deep-32",
+        "784-32-32-10, full-batch gradient descent, 3500 steps",
+        dataset="mnist",
+        sizes=(784, 32, 32, 10),
+        optimizer=SGD(0.1),
+        epochs=3500,
+        batch_size=None,
+    ),
+    Recipe(
+        "wide-256",
+        "784-256-10, full-batch gradient descent, 200 steps",
+        dataset="mnist",
+        sizes=(784, 256, 10),
+        optimizer=SGD(0.1),
+        epochs=200,
+        batch_size=None,
+    ),
+    Recipe(
+        "mnist-98",
+        "784-256-10, Adam, batch 128: over 98 % in ten epochs",
+        dataset="mnist",
+        sizes=(784, 256, 10),
+        optimizer=Adam(3e-3),
+        epochs=10,
+        batch_size=128,
+        schedule="cosine",
+    ),
+)

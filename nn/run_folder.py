@@ -1,0 +1,182 @@
+"""The folder that a training run leaves behind.
+
+config.json             all that decides the run
+metrics.jsonl           a line an epoch
+checkpoint.safetensors  where the training stands, to resume from
+model.safetensors       the network
+curves.png              loss and accuracy
+summary.json            the result
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..backends import OPTIMIZERS, ConfigError, ModelFileError, RunError, look_up
+from .callbacks import Callback
+from .checkpoint import Checkpoint
+from .files import write_atomically
+from .history import EpochResult, History
+from .recipes import DataChoice, Recipe
+
+CHECKPOINT_SECONDS = 10.0  # shortest time between two checkpoints while training
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that decides a run.
+
+    Attributes:
+        recipe: the network and its training, options of the command line worked in.
+        data: where the rows come from.
+        backend: the name of the backend.
+        seed: of weights, split and order.
+    """
+
+    recipe: Recipe
+    data: DataChoice
+    backend: str
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as `config.json` holds it."""
+        return {
+            "recipe": self.recipe.settings(),
+            "data": asdict(self.data),
+            "backend": self.backend,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_json(cls, config: Mapping[str, Any]) -> RunConfig:
+        """Read what `to_json` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not of that form.
+        """
+        settings = dict(config["recipe"])
+        optimizer = dict(settings.pop("optimizer"))
+        kind = look_up("optimizer", optimizer.pop("name"), OPTIMIZERS)
+        recipe = Recipe(**settings | {"sizes": tuple(settings["sizes"])}, optimizer=kind(**optimizer))
+        return cls(recipe, DataChoice(**config["data"]), str(config["backend"]), int(config["seed"]))
+
+
+class RunFolder:
+    """Paths and files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.json"
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoint = path / "checkpoint.safetensors"
+        self.model = path / "model.safetensors"
+        self.curves = path / "curves.png"
+        self.summary = path / "summary.json"
+
+    def create(self, config: RunConfig) -> None:
+        """Make the folder and write its configuration.
+
+        Raises:
+            ConfigError: the folder exists and is not empty.
+            RunError: it cannot be made.
+        """
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise ConfigError(
+                f"{self.path} exists and is not empty; choose another --out, or go on with --resume {self.path}"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make the run folder {self.path}: {error.strerror}") from error
+        write_json(self.config, config.to_json())
+
+    def read_config(self) -> RunConfig:
+        """Return the configuration of an earlier run.
+
+        Raises:
+            ModelFileError: there is none, or it is damaged.
+        """
+        try:
+            return RunConfig.from_json(json.loads(self.config.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise ModelFileError(f"{self.path} is no run folder: it has no config.json") from None
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"{self.config} is damaged or was written by another version: {error}") from error
+
+    def write_metrics(self, history: History) -> None:
+        """Write `metrics.jsonl` anew: one line for each of the results."""
+        lines = [json.dumps(asdict(result)) for result in history]
+        write_atomically(self.metrics, "".join(line + "\n" for line in lines).encode())
+
+
+class RecordRun(Callback):
+    """Writes a line an epoch to `metrics.jsonl`, and a checkpoint every ten seconds and at the end."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._last_checkpoint = time.monotonic()
+
+    def on_train_begin(self, run: Any) -> None:
+        """Bring `metrics.jsonl` to where the run begins: a resumed run drops lines past its checkpoint."""
+        self._folder.write_metrics(run.history)
+
+    def on_chunk_end(self, run: Any) -> None:
+        """Save a checkpoint if the last one is old enough."""
+        if time.monotonic() - self._last_checkpoint >= CHECKPOINT_SECONDS:
+            self._save(run.checkpoint())
+
+    def on_epoch_end(self, run: Any, result: EpochResult) -> None:  # noqa: ARG002
+        """Append the epoch's line."""
+        try:
+            with self._folder.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(result)) + "\n")
+        except OSError as error:
+            raise RunError(f"cannot write {self._folder.metrics}: {error.strerror}") from error
+
+    def on_train_end(self, run: Any) -> None:
+        """Save where the training stands, finished or stopped."""
+        self._save(run.checkpoint())
+
+    def _save(self, checkpoint: Checkpoint) -> None:
+        checkpoint.save(self._folder.checkpoint)
+        self._last_checkpoint = time.monotonic()
+
+
+def summarize(
+    config: RunConfig, history: History, *, versions: Mapping[str, Any], hardware: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the result of a run, as `summary.json` holds it.
+
+    Args:
+        config: what was run.
+        history: results of its epochs, at least one.
+        versions: of the packages that took part.
+        hardware: what it ran on.
+    """
+    last, seconds = history[-1], [result.seconds for result in history]
+    return {
+        "recipe": config.recipe.name,
+        "backend": config.backend,
+        "dtype": config.recipe.dtype,
+        "seed": config.seed,
+        "epochs": last.epoch,
+        "train_accuracy": last.train_accuracy,
+        "test_accuracy": last.test_accuracy,
+        "train_loss": last.train_loss,
+        "test_loss": last.test_loss,
+        "total_seconds": sum(seconds),
+        "median_epoch_seconds": statistics.median(seconds),
+        "versions": dict(versions),
+        "hardware": dict(hardware),
+    }
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write one JSON object, indented, whole or not at all."""
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
