@@ -1,0 +1,78 @@
+"""Development sessions: `nox` runs lint, typecheck and tests; `nox --list` names the others."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import nox
+
+nox.needs_version = ">=2025.5.1"
+nox.options.sessions = ["lint", "typecheck", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PACKAGES = ["xpnn.backends", "xpnn.nn", "xpnn.bench"]
+
+
+def starts(python: str) -> bool:
+    """Return whether this version of Python really starts; a version manager's shim may be there without one."""
+    found = shutil.which(f"python{python}")
+    return found is not None and subprocess.run([found, "--version"], capture_output=True, check=False).returncode == 0
+
+
+PYTHONS = [python for python in nox.project.python_versions(PYPROJECT) if starts(python)] or ["3.11"]
+
+
+def group(name: str) -> tuple[str, ...]:
+    """Return the requirements of one dependency group."""
+    return nox.project.dependency_groups(PYPROJECT, name)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", *session.posargs, ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def typecheck(session: nox.Session) -> None:
+    """Check the types of the installed wheel."""
+    session.install(".[cli]", *group("typecheck"))
+    session.run("mypy", *(f"-p{package}" for package in PACKAGES), *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests against the installed wheel, on each Python that starts."""
+    session.install(".[cli]", *group("test"))
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Measure branch coverage: once as users run it, once with the compiled kernels as plain Python."""
+    session.install(".[cli]", *group("test"))
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "--parallel-mode", "-m", "pytest", *session.posargs)
+    kernels = ["tests/test_numba_backend.py", "tests/test_backend_contract.py"]
+    session.run("coverage", "run", "--parallel-mode", "-m", "pytest", *kernels, env={"NUMBA_DISABLE_JIT": "1"})
+    session.run("coverage", "combine")
+    session.run("coverage", "report", "--skip-covered", "--show-missing", "--fail-under=95")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Time an epoch on each backend against a plain NumPy script, in turns; then the operations one by one."""
+    session.install(".[cli]", *group("test"))
+    session.run("python", "-m", "xpnn.bench.epochs", *session.posargs)
+    session.run("pytest", "bench", "--benchmark-enable", "--benchmark-group-by=func")
+
+
+@nox.session
+def reproduce(session: nox.Session) -> None:
+    """Run every recipe and write what it reaches into docs/recipes.md."""
+    session.install(".[cli]")
+    session.run("python", "-m", "xpnn.bench.reproduce", "--out", "docs/recipes.md", *session.posargs)
