@@ -92,7 +92,7 @@ def _choose(multiply_adds: float | None) -> Backend:
         except BackendUnavailable as error:
             passed_over.append(f"{name} is out: {error}")
         else:
-            backend.reason = "; ".join([f"the fastest of {', '.join(AUTO_ORDER)} that runs here", *passed_over])
+            backend.reason = f"the first of {', '.join(AUTO_ORDER)} that runs here"
             return backend
     raise BackendUnavailable("; ".join(passed_over))
 

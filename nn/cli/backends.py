@@ -1,0 +1,63 @@
+"""`xpnn backends`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import click
+
+from ...backends.doctor import Report, examine
+from .options import json_option
+
+WIDTH = 80
+
+
+@click.command(epilog="Example: xpnn backends --json")
+@json_option
+def backends(as_json: bool) -> None:
+    """Examine this machine: versions, processor, BLAS, CUDA, and a real training step on every backend.
+
+    Exit 1 if a backend computes wrongly; one that is not installed is no fault.
+    """
+    report = examine()
+    click.echo(json.dumps(asdict(report)) if as_json else "\n".join(_lines(report)))
+    sys.exit(1 if any(backend.status == "wrong" for backend in report.backends) else 0)
+
+
+def _lines(report: Report) -> Iterator[str]:
+    """Yield the report for a person."""
+    processor, blas, cuda = report.processor, report.blas, report.cuda
+    yield "machine"
+    yield from _entry("system", processor.system)
+    physical = "" if processor.physical_cores is None else f", {processor.physical_cores} physical"
+    yield from _entry("processor", f"{processor.model}, {processor.usable_cores} usable cores{physical}")
+    variables = [f"{name}={value}" for name, value in blas.thread_variables.items() if value is not None]
+    threads = "threads unknown" if blas.threads is None else f"{blas.threads} threads"
+    yield from _entry("BLAS", f"{blas.name or 'unknown'} {blas.version or ''}, {threads}")
+    yield from _entry("thread settings", ", ".join(variables) or "none in the environment")
+    yield from _entry("CUDA driver", "none" if cuda.driver is None else f"for CUDA {cuda.driver}")
+    for device in cuda.devices:
+        memory, capability = f"{device.memory / 2**30:.0f} GiB", device.compute_capability
+        yield from _entry("CUDA device", f"{device.name}, {memory}, compute capability {capability}")
+    yield from _entry("CuPy packages", ", ".join(f"{n} {v}" for n, v in cuda.packages.items()) or "none")
+    if cuda.problem:
+        yield from _entry("problem", cuda.problem)
+    yield "versions"
+    for name, version in report.versions.items():
+        yield from _entry(name, version or "not installed")
+    yield "backends, each after a training step"
+    for backend in report.backends:
+        detail = f"ok, started and trained in {backend.seconds:.2f} s, off by {backend.error or 0:.0e}"
+        yield from _entry(backend.name, detail if backend.status == "ok" else f"{backend.status}: {backend.reason}")
+    yield from _entry("auto", f"{report.auto or 'nothing'}: {report.auto_reason}")
+
+
+def _entry(name: str, text: str) -> list[str]:
+    """Return one entry, wrapped to the width of a terminal."""
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=f"  {name:<18}", subsequent_indent=" " * 20, break_on_hyphens=False
+    )

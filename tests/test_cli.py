@@ -1,0 +1,341 @@
+"""The command line: through click's runner, and as a real process."""
+
+import gzip
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+from xpnn import nn
+from xpnn.backends import Backend
+from xpnn.nn.cli.app import COMMANDS, xpnn
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
+SHORT = ["train", "--backend", "numpy", "--epochs", "3"]
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test runs in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(xpnn, arguments)
+
+
+def read_metrics(folder: str | Path) -> list[dict]:
+    lines = (Path(folder) / "metrics.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in lines]
+
+
+@pytest.fixture
+def trained() -> Path:
+    """The folder of a short run on the digits."""
+    assert run(*SHORT, "--quiet", "--out", "run").exit_code == 0
+    return Path("run")
+
+
+def test_help_of_every_command_has_an_example() -> None:
+    assert all(name in run("--help").output for name in COMMANDS)
+    for name in COMMANDS:
+        result = run(name, "--help")
+        assert result.exit_code == 0
+        assert f"Example: xpnn {name}" in result.output
+
+
+def test_train_leaves_a_whole_run_folder_and_says_where() -> None:
+    result = run(*SHORT)
+    assert result.exit_code == 0, result.output
+    (folder,) = Path("runs").iterdir()
+    assert folder.name.startswith("quickstart-")
+    assert str(folder) in result.stdout
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json", "metrics.jsonl", "summary.json", "model.safetensors", "checkpoint.safetensors", "curves.png",
+    }  # fmt: skip
+    epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [epoch["epoch"] for epoch in epochs] == [1, 2, 3]
+    assert set(epochs[0]) == {"epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"}
+    summary = json.loads((folder / "summary.json").read_text())
+    assert set(summary) == {
+        "recipe", "backend", "dtype", "seed", "epochs", "train_accuracy", "test_accuracy", "train_loss", "test_loss",
+        "total_seconds", "median_epoch_seconds", "versions", "hardware",
+    }  # fmt: skip
+    assert summary["test_accuracy"] == epochs[-1]["test_accuracy"] > 0.9
+    assert summary["total_seconds"] == pytest.approx(sum(epoch["seconds"] for epoch in epochs))
+    with Image.open(folder / "curves.png") as picture:
+        assert picture.size[0] > 400
+
+
+def test_train_json_prints_one_object_and_nothing_else() -> None:
+    result = run(*SHORT, "--json", "--seed", "4", "--dtype", "float64")
+    summary = json.loads(result.stdout)
+    assert (summary["seed"], summary["dtype"], summary["epochs"], summary["backend"]) == (4, "float64", 3, "numpy")
+    assert Path(summary["out"], "model.safetensors").exists()
+    assert result.stderr == ""
+
+
+def test_train_quiet_prints_nothing() -> None:
+    assert run(*SHORT, "--quiet").output == ""
+
+
+def test_options_change_the_recipe() -> None:
+    assert run(*SHORT, "--quiet", "--out", "a", "--batch-size", "full", "--lr", "0.5").exit_code == 0
+    recipe = json.loads(Path("a/config.json").read_text())["recipe"]
+    assert (recipe["batch_size"], recipe["epochs"], recipe["optimizer"]["learning_rate"]) == (None, 3, 0.5)
+
+
+def test_seed_decides_the_run() -> None:
+    for out, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        run(*SHORT, "--quiet", "--out", out, "--seed", seed)
+    assert read_metrics("a") == read_metrics("b")
+    assert read_metrics("a") != read_metrics("c")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "quickstrat"], "did you mean 'quickstart'?"),
+        (["train", "--backend", "nunpy"], "unknown backend 'nunpy'"),
+        (["train", "--data", "missing.csv"], "missing.csv"),
+        (["train", "--batch-size", "none"], "neither a whole number"),
+        (["train", "--batch-size", "9999"], "batch_size must be a whole number in [1, 1438]"),
+        (["train", "--lr", "-1"], "learning_rate of adam must be a finite number > 0"),
+        (["train", "--epochs", "0"], "--epochs"),
+        (["train", "--resume", "nowhere"], "nowhere is no run folder"),
+        (["train", "--resume", "nowhere", "--epochs", "9"], "leave out epochs"),
+        (["evaluate", "nowhere.safetensors"], "there is no file nowhere.safetensors"),
+        (["predict", "nowhere.safetensors", "x.png"], "there is no file"),
+        (["explain", "deep-23"], "did you mean 'deep-32'?"),
+        (["parity", "--backends", "numpy"], "two backends or more"),
+        (["trian"], "Did you mean 'train'?"),
+    ],
+)
+def test_bad_input_exits_2_with_one_line(arguments: list[str], message: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_debug_shows_the_error_itself() -> None:
+    result = run("--debug", "train", "quickstrat")
+    assert isinstance(result.exception, nn.XpnnError)
+
+
+def test_a_loss_that_is_no_number_exits_1() -> None:
+    result = run("train", "--backend", "numpy", "--lr", "1e38")
+    assert result.exit_code == 1
+    assert "lower the learning rate" in result.stderr
+
+
+def test_no_mnist_and_no_network_exits_2_and_names_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XPNN_DATA", raising=False)
+    monkeypatch.setenv("XPNN_DATA", "empty")
+    Path("empty").mkdir()
+    result = run("train", "mnist-98", "--data", "empty")
+    assert result.exit_code == 2
+    assert "train-images-idx3-ubyte" in result.stderr
+
+
+def test_an_existing_folder_is_not_overwritten(trained: Path) -> None:
+    before = (trained / "model.safetensors").read_bytes()
+    result = run(*SHORT, "--out", str(trained), "--seed", "9")
+    assert result.exit_code == 2
+    assert "exists and is not empty" in result.stderr
+    assert (trained / "model.safetensors").read_bytes() == before
+
+
+def test_csv_with_named_label_column_trains(trained: Path) -> None:  # noqa: ARG001
+    digits = nn.load_dataset("digits")
+    rows = np.column_stack([digits.train.images[:200], digits.train.labels[:200]])
+    header = ",".join([f"pixel{k}" for k in range(64)] + ["digit"])
+    np.savetxt("digits.csv", rows, fmt="%d", delimiter=",", header=header, comments="")
+    result = run(*SHORT, "--data", "digits.csv", "--label-column", "digit", "--json", "--stratify")
+    assert json.loads(result.stdout)["epochs"] == 3
+
+
+def test_resume_after_stop_is_bit_identical_to_an_unbroken_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["train", "--backend", "numpy", "--epochs", "4", "--quiet"]
+    assert run(*arguments, "--out", "whole").exit_code == 0
+
+    class StopInTheSecondEpoch(nn.Callback):
+        def on_chunk_end(self, run: nn.TrainingRun) -> None:
+            if run.epoch == 2 and run.position >= 400:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("xpnn.nn.training._next_chunk", lambda chunk, elapsed, batch_size: batch_size)  # noqa: ARG005
+        patch.setattr("xpnn.nn.cli.train.progress_callback", lambda quiet: StopInTheSecondEpoch())  # noqa: ARG005
+        stopped = run(*arguments, "--out", "broken")
+    assert stopped.exit_code == 143
+    assert "--resume broken" in stopped.stderr
+    assert len(read_metrics("broken")) == 1
+    assert not Path("broken/summary.json").exists()
+    assert run("train", "--resume", "broken", "--quiet").exit_code == 0
+    assert read_metrics("broken") == read_metrics("whole")
+    for name in ("model.safetensors",):
+        assert Path("broken", name).read_bytes() == Path("whole", name).read_bytes()
+    checkpoints = [nn.Checkpoint.load(Path(folder, "checkpoint.safetensors")) for folder in ("broken", "whole")]
+    for name, array in checkpoints[0].optimizer_state.items():
+        np.testing.assert_array_equal(array, checkpoints[1].optimizer_state[name])
+
+
+def test_live_draws_the_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert run(*SHORT, "--live", "--quiet", "--out", "live").exit_code == 0
+    assert Path("live/curves.png").exists()
+
+
+def test_evaluate_gives_the_run_s_own_figures_and_the_pictures(trained: Path) -> None:
+    result = run("evaluate", str(trained), "--backend", "numpy", "--json", "--out", "pictures")
+    figures = json.loads(result.stdout)
+    summary = json.loads((trained / "summary.json").read_text())
+    assert figures["accuracy"] == summary["test_accuracy"]
+    assert figures["loss"] == pytest.approx(summary["test_loss"], rel=1e-6)
+    assert np.sum(figures["confusion_matrix"]) == figures["rows"] == 359
+    assert np.trace(figures["confusion_matrix"]) == round(figures["accuracy"] * 359)
+    assert {path.name for path in Path("pictures").iterdir()} == {
+        "evaluation.json", "confusion_matrix.png", "worst_mistakes.png",
+    }  # fmt: skip
+    text = run("evaluate", str(trained)).stdout
+    assert f"{figures['accuracy']:.2%}" in text
+
+
+def test_evaluate_a_model_file_needs_data(trained: Path) -> None:
+    model = str(trained / "model.safetensors")
+    assert "add --data" in run("evaluate", model).stderr
+    assert json.loads(run("evaluate", model, "--data", "digits", "--json").stdout)["rows"] == 359
+
+
+def test_evaluate_refuses_data_of_other_classes(trained: Path) -> None:
+    images = np.arange(6 * 64, dtype=np.uint8).reshape(6, 64)
+    np.savez("other.npz", images=images, labels=np.array(list("abcabc")))
+    result = run("evaluate", str(trained), "--data", "other.npz")
+    assert result.exit_code == 2
+    assert "same classes" in result.stderr
+
+
+def test_predict_recognises_digits_drawn_in_files(trained: Path) -> None:
+    digits = nn.load_dataset("digits").test
+    net = nn.load(trained / "model.safetensors", backend="numpy")
+    sure = np.argsort(-net.predict_proba(digits.images).max(axis=1))[:5]
+    for k, row in enumerate(sure):
+        level = 255 - digits.images[row].reshape(8, 8) * 15  # dark on light
+        picture = Image.fromarray(level.astype(np.uint8)).resize((160, 160), Image.Resampling.BICUBIC)
+        canvas = Image.new("L", (220, 260), 255)
+        canvas.paste(picture, (20, 50))
+        canvas.save(f"{k}.png")
+    result = run("predict", str(trained), *(f"{k}.png" for k in range(5)), "--json")
+    predictions = json.loads(result.stdout)["predictions"]
+    assert [prediction["prediction"] for prediction in predictions] == [str(label) for label in digits.labels[sure]]
+    for prediction in predictions:
+        assert sum(prediction["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    table = run("predict", str(trained), "0.png").stdout
+    assert "0.png" in table
+
+
+def test_predict_refuses_a_network_that_was_not_trained_on_images() -> None:
+    nn.save(nn.MLP([5, 2], backend="numpy"), "rows.safetensors")
+    result = run("predict", "rows.safetensors", "x.png")
+    assert result.exit_code == 2
+    assert "not trained on images" in result.stderr
+
+
+def test_explain_names_every_tensor_with_its_shape() -> None:
+    text = run("explain", "deep-32").stdout
+    for shape in ("(784, 32)", "(32, 32)", "(32, 10)", "(m, 784)", "26,506"):
+        assert shape in text
+    assert "z2            (m, 32)     y1 @ weight2 + bias2" in text
+    assert "grad_weight3  (32, 10)    y2.T @ grad_logits" in text
+    assert "grad_z1       (m, 32)     grad_y1 * (1 where y1 > 0, else 0)" in text
+    assert "p <- p - lr g" in text
+
+
+def test_explain_reads_a_trained_network(trained: Path) -> None:
+    assert "(64, 32)" in run("explain", str(trained)).stdout
+
+
+def test_parity_passes_between_right_backends() -> None:
+    result = run("parity", "--backends", "numpy,array-api-strict", "--steps", "5", "--seeds", "1", "--rows", "300")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("ok") == 4
+    assert "DIFFERS" not in result.stdout
+
+
+def test_parity_exits_1_when_a_backend_computes_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Backend.linear
+
+    def wrong(self: Backend, *arguments: object, **options: object) -> object:
+        return right(self, *arguments, **options) * (1 + 1e-3)
+
+    monkeypatch.setattr(Backend, "linear", wrong)  # the generic backend has no linear of its own, NumPy's has
+    result = run("parity", "--backends", "numpy,array-api-strict", "--steps", "3", "--seeds", "0", "--json")
+    report = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert not report["passed"]
+    assert all(entry["weight_difference"] > 1e-4 for entry in report["results"])
+
+
+def test_backends_reports_every_backend() -> None:
+    report = json.loads(run("backends", "--json").stdout)
+    statuses = {entry["name"]: entry["status"] for entry in report["backends"]}
+    assert statuses["numpy"] == statuses["numba"] == statuses["array-api-strict"] == "ok"
+    text = run("backends").stdout
+    assert all(name in text for name in statuses)
+    assert max(map(len, text.splitlines())) <= 80 or sys.platform != "linux"
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", "from xpnn.nn.cli import main; main()", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_real_process_trains_and_reports() -> None:
+    process = start(*SHORT, "--json")
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert json.loads(output)["epochs"] == 3
+    assert errors == ""
+
+
+def test_interrupting_a_real_process_saves_and_exits_130() -> None:
+    process = start("train", "--backend", "numpy", "--epochs", "100000", "--out", "run")
+    assert process.stderr is not None
+    while "epoch 1/" not in process.stderr.readline():  # the first line that is printed while it trains
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130, errors
+    checkpoint = nn.Checkpoint.load("run/checkpoint.safetensors")
+    assert len(read_metrics("run")) == checkpoint.epoch - 1 >= 1
+    net = nn.load("run/model.safetensors", backend="numpy")
+    for name, array in net.parameters().items():
+        np.testing.assert_array_equal(array, checkpoint.parameters[name])
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    header = struct.pack(">BBBB", 0, 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+    path.write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes()))
+
+
+def test_a_folder_of_idx_files_feeds_an_mnist_recipe() -> None:
+    generator = np.random.default_rng(0)
+    Path("idx").mkdir()
+    for part, count in (("train", 60), ("t10k", 20)):
+        labels = np.arange(count) % 10
+        images = generator.integers(0, 30, (count, 28, 28)) + 20 * labels[:, None, None]
+        write_idx(Path("idx", f"{part}-images-idx3-ubyte.gz"), images)
+        write_idx(Path("idx", f"{part}-labels-idx1-ubyte.gz"), labels)
+    result = run("train", "gd-10", "--data", "idx", "--backend", "numpy", "--epochs", "2", "--json", "--out", "run")
+    assert json.loads(result.stdout)["recipe"] == "gd-10"
+    assert nn.load("run/model.safetensors").sizes == (784, 10, 10)
