@@ -1,0 +1,9 @@
+"""Data sets: by name, from files, and from arrays in memory."""
+
+from .arrays import from_arrays
+from .dataset import Dataset, Split
+from .idx import read_idx
+from .load import load_dataset
+from .split import resplit, split_rows
+
+__all__ = ["Dataset", "Split", "from_arrays", "load_dataset", "read_idx", "resplit", "split_rows"]

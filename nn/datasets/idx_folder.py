@@ -1,0 +1,75 @@
+"""A folder that holds the four IDX files of a data set in the manner of MNIST."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...backends.errors import DataError
+from .arrays import from_arrays
+from .dataset import Dataset
+from .idx import read_idx
+
+# Training images, training labels, test images, test labels.
+PARTS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+def find_parts(folder: Path) -> list[Path] | None:
+    """Find the four files, compressed or not, with `-idx3` or the common variant `.idx3` in their names.
+
+    Returns:
+        Training images, training labels, test images and test labels, or None where the folder has none of them.
+
+    Raises:
+        DataError: the folder has some of the four, but not all.
+    """
+    found = {part: next(filter(Path.is_file, _candidates(folder, part)), None) for part in PARTS}
+    paths = [path for path in found.values() if path is not None]
+    if not paths:
+        return None
+    if len(paths) < len(PARTS):
+        missing = ", ".join(part for part, path in found.items() if path is None)
+        raise DataError(f"{folder} must hold all four IDX files, got no {missing}: add them (.gz or unpacked)")
+    return paths
+
+
+def load_idx_folder(folder: Path, *, name: str | None = None, class_names: Sequence[str] | None = None) -> Dataset:
+    """Load the four IDX files of a folder.
+
+    Args:
+        folder: images are (samples, rows, columns) or (samples, features), labels (samples,).
+        name: what the data set is called; None takes the folder's name.
+        class_names: the name of each class; None takes the sorted distinct labels.
+
+    Raises:
+        DataError: a file is missing or malformed, or the four do not belong together.
+    """
+    parts = find_parts(folder)
+    if parts is None:
+        raise DataError(f"{folder} must hold the four IDX files {', '.join(PARTS)} (.gz or unpacked), got none of them")
+    return load_parts(parts, name=name or folder.resolve().name, class_names=class_names)
+
+
+def load_parts(parts: Sequence[Path], *, name: str, class_names: Sequence[str] | None = None) -> Dataset:
+    """Load four IDX files in the order of `PARTS`.
+
+    Raises:
+        DataError: a file is malformed, or the four do not belong together.
+    """
+    train_images, train_labels, test_images, test_labels = (read_idx(path) for path in parts)
+    try:
+        return from_arrays(
+            train_images,
+            train_labels,
+            test_images=test_images,
+            test_labels=test_labels,
+            name=name,
+            class_names=class_names,
+        )
+    except DataError as error:
+        raise DataError(f"{parts[0].parent}: {error}") from error
+
+
+def _candidates(folder: Path, part: str) -> list[Path]:
+    dotted = part.replace("-idx", ".idx")
+    return [folder / (stem + suffix) for stem in (part, dotted) for suffix in ("", ".gz")]

@@ -1,0 +1,77 @@
+"""One way to every data set: by name or by path."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from ...backends.errors import ConfigError, DataError
+from .dataset import Dataset
+from .digits import load_digits
+from .idx_folder import load_idx_folder
+from .mnist import FASHION_MNIST, MNIST, load_source
+from .table import load_csv, load_npz
+
+# A new data set is one function of the data folder and one row.
+NAMED: dict[str, Callable[[str | os.PathLike[str] | None], Dataset]] = {
+    "mnist": lambda data_dir: load_source(MNIST, data_dir=data_dir),
+    "fashion-mnist": lambda data_dir: load_source(FASHION_MNIST, data_dir=data_dir),
+    "digits": lambda _: load_digits(),
+}
+
+
+def load_dataset(
+    source: str | os.PathLike[str],
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    label_column: str = "label",
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    stratify: bool = False,
+) -> Dataset:
+    """Load a data set by its name, or from a file or folder.
+
+    Args:
+        source: `mnist`, `fashion-mnist` or `digits`; or a path to a folder with the four IDX files, to an `.npz`
+            or to a `.csv`. A string that is a name is never taken as a path; `./mnist` is.
+        data_dir: where to look first for the files of `mnist` and `fashion-mnist`.
+        label_column: the header of the label's column in a `.csv`.
+        test_fraction: share of the rows held back, in (0, 1), where the source has no test part of its own.
+        seed: the same seed holds back the same rows.
+        stratify: whether each class keeps its share among the held-back rows.
+
+    Returns:
+        Training and test rows: images (samples, features), labels (samples,) in [0, num_classes).
+
+    Raises:
+        ConfigError: there is no such name or kind of file, or an option is impossible.
+        DataError: the data cannot be had or are not what they must be.
+        MissingDependency: the data set needs a package that is not installed.
+    """
+    if isinstance(source, str) and source in NAMED:
+        return NAMED[source](data_dir)
+    path = Path(source).expanduser()
+    if source == "" or not path.exists():
+        _raise_not_found(source, path)
+    if path.is_dir():
+        return load_idx_folder(path)
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        return load_npz(path, test_fraction=test_fraction, seed=seed, stratify=stratify)
+    if suffix == ".csv":
+        return load_csv(path, label_column=label_column, test_fraction=test_fraction, seed=seed, stratify=stratify)
+    raise ConfigError(f"a data file must be .npz or .csv, got {path}: convert it, or name the folder of IDX files")
+
+
+def _raise_not_found(source: str | os.PathLike[str], path: Path) -> NoReturn:
+    """Tell a mistyped name from a mistyped path."""
+    if path.suffix or path.name != source:
+        raise DataError(f"{path} must be a data file or folder, got neither: check the path")
+    nearest = difflib.get_close_matches(source.lower().replace("_", "-"), NAMED, n=1, cutoff=0.0)[0]
+    raise ConfigError(
+        f"unknown data set {source!r}: the names are {', '.join(NAMED)} (nearest: {nearest!r}); "
+        "or give a path to a folder of IDX files, an .npz or a .csv"
+    )

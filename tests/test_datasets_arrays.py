@@ -1,0 +1,239 @@
+"""Arrays in memory: types, scales, shapes, labels, and what is refused."""
+
+import numpy as np
+import pytest
+from xpnn.backends.errors import ConfigError, DataError
+from xpnn.nn.datasets import from_arrays
+
+LABELS = [0, 1, 0, 1]
+
+
+def make(images=None, labels=LABELS, **options):
+    """Give the test part too, so that rows stay in order."""
+    images = np.arange(12).reshape(4, 3) if images is None else np.asarray(images)
+    options = {"test_images": images, "test_labels": labels} | options
+    return from_arrays(images, labels, **options)
+
+
+def test_values_arrive_as_they_were():
+    data = make(test_images=[[9, 8, 7]], test_labels=[1], name="mine")
+    np.testing.assert_array_equal(data.train.images, np.arange(12).reshape(4, 3))
+    np.testing.assert_array_equal(data.train.labels, LABELS)
+    np.testing.assert_array_equal(data.test.images, [[9, 8, 7]])
+    np.testing.assert_array_equal(data.test.labels, [1])
+    assert data.train.labels.dtype == np.int64
+    assert (data.name, data.class_names, data.features, data.num_classes) == ("mine", ("0", "1"), 3, 2)
+    assert len(data.test) == 1
+
+
+def test_without_a_test_part_rows_are_held_back():
+    images, labels = np.arange(200).reshape(100, 2), np.repeat([0, 1], [80, 20])
+    data = from_arrays(images, labels)
+    assert (len(data.train), len(data.test)) == (80, 20)
+    assert data.name == "arrays"
+    np.testing.assert_array_equal(data.test.images, from_arrays(images, labels, seed=0).test.images)
+    shuffled = np.random.default_rng(0).permutation(100)[:20]  # without stratify
+    np.testing.assert_array_equal(data.test.images, images[shuffled])
+    stratified = from_arrays(images, labels, stratify=True, test_fraction=0.1, seed=5)
+    assert np.bincount(stratified.test.labels).tolist() == [8, 2]
+    other = from_arrays(images, labels, stratify=True, test_fraction=0.1, seed=6)
+    assert not np.array_equal(stratified.test.images, other.test.images)
+    everything = np.concatenate([data.train.images, data.test.images])
+    assert sorted(everything[:, 0].tolist()) == list(range(0, 200, 2))
+
+
+@pytest.mark.parametrize(
+    ("given", "became"),
+    [
+        ("uint8", "uint8"),
+        ("bool", "uint8"),
+        ("int64", "uint8"),
+        (">i2", "uint8"),
+        ("float16", "float32"),
+        ("float32", "float32"),
+        (">f4", "float32"),
+        ("float64", "float64"),
+        (">f8", "float64"),
+        ("longdouble", "float32"),
+    ],
+)
+def test_types(given, became):
+    values = np.arange(12).reshape(4, 3) % 2
+    data = make(values.astype(given))
+    assert data.train.images.dtype == np.dtype(became)
+    assert data.train.images.dtype.isnative
+    assert data.test.images.dtype == np.dtype(became)
+    np.testing.assert_array_equal(data.train.images, values)
+    assert data.scale == 1.0
+
+
+@pytest.mark.parametrize("outlier", [256, -1])
+@pytest.mark.parametrize("part", ["images", "test_images"])
+def test_integers_beyond_a_byte_become_float32_in_both_parts(outlier, part):
+    images = {"images": np.arange(12).reshape(4, 3), "test_images": np.arange(12).reshape(4, 3)}
+    images[part][2, 1] = outlier
+    data = make(images["images"], test_images=images["test_images"])
+    assert data.train.images.dtype == data.test.images.dtype == np.float32
+    assert {"images": data.train, "test_images": data.test}[part].images[2, 1] == outlier
+    assert data.scale == 1.0
+
+
+def test_float64_in_one_part_is_kept_in_both():
+    data = make(np.zeros((4, 3), np.float32), test_images=np.full((4, 3), 0.1))
+    assert data.train.images.dtype == data.test.images.dtype == np.float64
+    assert data.test.images[0, 0] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("largest", "scale"), [(255, 1 / 255), (128, 1 / 255), (127, 1 / 127), (16, 1 / 16), (1, 1.0), (0, 1.0)]
+)
+def test_the_scale_comes_from_the_largest_training_value(largest, scale):
+    images = np.zeros((4, 3), np.uint8)
+    images[1, 2] = largest
+    assert make(images, test_images=np.full((4, 3), 200, np.uint8)).scale == scale
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "expected"),
+    [
+        ((4, 784), "uint8", (28, 28)),
+        ((4, 16), "uint8", (4, 4)),
+        ((4, 9), "uint8", None),
+        ((4, 17), "uint8", None),
+        ((4, 784), "float32", None),
+        ((4, 2, 3), "uint8", (2, 3)),
+        ((4, 2, 3), "float32", (2, 3)),
+    ],
+)
+def test_image_shapes(shape, dtype, expected):
+    images = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+    data = make(images)
+    assert data.image_shape == expected
+    assert data.train.images.shape == (4, int(np.prod(shape[1:])))
+    np.testing.assert_array_equal(data.train.images, images.reshape(4, -1))
+    assert data.train.images.flags.c_contiguous
+
+
+def test_columns_in_memory_order_are_laid_out_by_rows():
+    images = np.asfortranarray(np.arange(12.0).reshape(4, 3))
+    data = make(images)
+    assert data.train.images.flags.c_contiguous
+    np.testing.assert_array_equal(data.train.images, images)
+
+
+@pytest.mark.parametrize(
+    ("labels", "encoded", "names"),
+    [
+        ([5, -2, 5, 10], [1, 0, 1, 2], ("-2", "5", "10")),
+        ([2.0, 1.0, 2.0, 30.0], [1, 0, 1, 2], ("1", "2", "30")),
+        ([2.0**53, 0.0, 0.0, 0.0], [1, 0, 0, 0], ("0", "9007199254740992")),
+        (np.array([1, 0, 1, 0], ">i4"), [1, 0, 1, 0], ("0", "1")),
+        ([True, False, True, True], [1, 0, 1, 1], ("False", "True")),
+        (["dog", "cat", "cat", "eel"], [1, 0, 0, 2], ("cat", "dog", "eel")),
+        (np.array([b"dog", b"cat", "é".encode(), b"cat"]), [1, 0, 2, 0], ("cat", "dog", "é")),
+        (np.array(["b", "a", "b", "a"], object), [1, 0, 1, 0], ("a", "b")),
+        (np.array([1, "a", 1, "b"], object), [0, 1, 0, 2], ("1", "a", "b")),
+        (np.array([(0, 1), (0, 0), None], object)[[0, 1, 1, 0]], [1, 0, 0, 1], ("(0, 0)", "(0, 1)")),
+    ],
+)
+def test_labels_of_every_kind_are_numbered_in_order(labels, encoded, names):
+    data = make(labels=labels)
+    assert data.train.labels.tolist() == encoded
+    assert data.train.labels.dtype == np.int64
+    assert data.class_names == names
+
+
+def test_both_parts_are_numbered_together():
+    data = make(labels=["b", "c", "b", "c"], test_images=[[1, 2, 3]] * 2, test_labels=["c", "a"])
+    assert data.class_names == ("a", "b", "c")
+    assert data.train.labels.tolist() == [1, 2, 1, 2]
+    assert data.test.labels.tolist() == [2, 0]
+    data = make(
+        labels=np.array([1, "x"] * 2, object), test_images=[[1, 2, 3]], test_labels=np.array(["a"], dtype=object)
+    )
+    assert data.test.labels.tolist() == [1]
+
+
+def test_class_names_fix_the_numbers():
+    data = make(labels=[3, 1, 3, 1], class_names=["a", "b", "c", "d"])
+    assert data.train.labels.tolist() == [3, 1, 3, 1]
+    assert data.class_names == ("a", "b", "c", "d")
+    assert make(labels=[True, False, True, True], class_names=["no", "yes"]).train.labels.tolist() == [1, 0, 1, 1]
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": np.zeros(4)}, r"images must be \(samples, features\).*got shape \(4,\).*reshape"),
+        ({"images": np.zeros((4, 2, 2, 1))}, r"got shape \(4, 2, 2, 1\)"),
+        ({"images": np.zeros((0, 3)), "labels": []}, r"at least one row and one feature, got shape \(0, 3\)"),
+        ({"images": np.zeros((4, 0))}, r"at least one row and one feature, got shape \(4, 0\)"),
+        ({"images": np.zeros((4, 3), complex)}, r"real numbers, got complex128"),
+        ({"images": np.full((4, 3), "a")}, r"real numbers, got <U1"),
+        ({"images": np.full((4, 3), None)}, r"real numbers, got object"),
+        ({"test_images": np.zeros((4, 2), int)}, r"same features, got shapes \(4, 3\) and \(4, 2\)"),
+        ({"images": np.zeros((4, 2, 3)), "test_images": np.zeros((4, 3, 2))}, r"\(4, 2, 3\) and \(4, 3, 2\)"),
+        ({"test_images": np.zeros((4, 3))}, r"both be integers or both be floating, got int64 and float64"),
+        ({"labels": [0, 1, 0]}, r"labels must be as many as the images, got 3 for 4 images"),
+        ({"test_labels": [0, 1, 0]}, r"test_labels must be as many as the images, got 3 for 4 images"),
+        ({"labels": [[0], [1], [0], [1]]}, r"one dimension \(samples,\), got shape \(4, 1\): pass labels.ravel\(\)"),
+        ({"labels": np.eye(4)}, r"got shape \(4, 4\): pass labels.argmax\(axis=1\) if they are one-hot"),
+        ({"labels": np.eye(2)[[0, 1, 0, 1]]}, r"got shape \(4, 2\): pass labels.argmax\(axis=1\)"),
+        ({"labels": [[0], [1, 2], [0], [1]]}, r"labels cannot become a NumPy array"),
+        ({"labels": [0, 1, 0.5, 1]}, r"whole numbers or strings, got 0.5 at row 2: classes are needed"),
+        ({"labels": [0, NAN, 0, 1]}, r"whole numbers or strings, got nan at row 1"),
+        ({"labels": [0, 1, 0, INF]}, r"whole numbers or strings, got inf at row 3"),
+        ({"labels": [0, 1, 0, 2.0**53 + 2]}, r"whole numbers or strings, got 9007199254740994.0 at row 3"),
+        ({"labels": [0, 1, 0, -(2.0**60)]}, r"whole numbers or strings, got -1.15\S* at row 3"),
+        ({"labels": np.array([0, 1, 2**63, 1], np.uint64)}, r"fit into 64 bits, got 9223372036854775808 at row 2"),
+        ({"labels": ["a", "b", "", "b"]}, r"labels must not be empty, got  at row 2"),
+        ({"labels": np.array([0, None, 0, 1], object)}, r"hashable and present, got None at row 1"),
+        ({"labels": np.array([0, NAN, 0, 1], object)}, r"hashable and present, got nan at row 1"),
+        ({"labels": np.array([0, {}, 0, 1], object)}, r"hashable and present, got {} at row 1"),
+        ({"labels": np.zeros(4, "datetime64[D]")}, r"whole numbers or strings, got datetime64\[D\]"),
+        ({"labels": np.zeros(4, complex)}, r"whole numbers or strings, got complex128"),
+        ({"labels": np.array([1, "1", 1, "1"], object)}, r"class names must differ, got '1' twice"),
+        ({"test_labels": ["0", "1", "0", "1"]}, r"of one kind, got labels int64, test_labels <U1"),
+        ({"labels": [7, 7, 7, 7]}, r"at least two classes, got only '7'"),
+        ({"labels": [7, 7, 7, 7], "test_labels": [1, 7, 7, 7]}, r"at least two classes, got only '7'"),
+        ({"labels": [0, 1, 0, 10], "class_names": "0123456789"}, r"labels must be in \[0, 10\), got 10 at row 3"),
+        ({"labels": [0, -1, 0, 1], "class_names": "01"}, r"labels must be in \[0, 2\), got -1 at row 1"),
+        ({"test_labels": [0, 1, 5, 1], "class_names": "01"}, r"test_labels must be in \[0, 2\), got 5 at row 2"),
+        ({"labels": ["a", "b"] * 2, "class_names": "ab"}, r"class numbers where class_names are given, got <U1"),
+        ({"class_names": ["a", "x", "x"]}, r"class names must differ, got 'x' twice"),
+    ],
+)
+def test_what_is_wrong_is_named(change, message):
+    with pytest.raises(DataError, match=message):
+        make(**({"test_labels": change["labels"]} if "labels" in change else {}) | change)
+
+
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+@pytest.mark.parametrize("part", ["images", "test_images"])
+def test_a_value_that_is_not_finite_is_named_by_row_and_column(bad, part):
+    images = {"images": np.zeros((4, 2, 3)), "test_images": np.zeros((4, 2, 3))}
+    images[part][2, 1, 1] = bad
+    with pytest.raises(DataError, match=rf"^{part} must be finite in float64, got {bad} at row 2, column 4"):
+        make(images["images"], test_images=images["test_images"])
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).max == np.finfo(np.float64).max, reason="longdouble is float64 here")
+def test_a_longdouble_beyond_float32_is_refused():
+    images = np.ones((4, 3), np.longdouble)
+    images[3, 2] = np.longdouble(10) ** 300
+    with pytest.raises(DataError, match="finite in float32, got inf at row 3, column 2"):
+        make(images)
+
+
+def test_ragged_images_are_refused():
+    with pytest.raises(DataError, match="images cannot become a NumPy array"):
+        from_arrays([[1, 2], [3]], [0, 1])
+
+
+@pytest.mark.parametrize("missing", ["test_images", "test_labels"])
+def test_half_a_test_part_is_refused(missing):
+    with pytest.raises(ConfigError, match=f"belong together, got no {missing}"):
+        make(**{missing: None})

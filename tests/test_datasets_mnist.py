@@ -1,0 +1,202 @@
+"""MNIST, Fashion-MNIST and other folders of four IDX files, from local folders."""
+
+import gzip
+import hashlib
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from xpnn.backends.errors import DataError
+from xpnn.nn.datasets import load_dataset, mnist
+from xpnn.nn.datasets.mnist import FASHION_MNIST, MNIST, SOURCES, find_local, load_source
+
+STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+REAL = os.environ.get("XPNN_DATA")
+
+
+@pytest.fixture(autouse=True)
+def nothing_else(monkeypatch):
+    """No folder from the environment, and no network."""
+    monkeypatch.delenv("XPNN_DATA", raising=False)
+
+    def no_network(*_, **__):
+        raise DataError("train-images could not be downloaded (no network)")
+
+    monkeypatch.setattr(mnist, "fetch", no_network)
+
+
+def idx_bytes(values):
+    return struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape) + values.tobytes()
+
+
+def fill(folder, *, seed=0, gz=True, dotted=False, test_labels=range(10), skip=(), **changes):
+    """Write four small files: 20 training and 10 test images of 5 x 4."""
+    rng = np.random.default_rng(seed)
+    arrays = {
+        STEMS[0]: rng.integers(0, 256, (20, 5, 4)).astype(np.uint8),
+        STEMS[1]: (np.arange(20) % 10).astype(np.uint8),
+        STEMS[2]: rng.integers(0, 256, (10, 5, 4)).astype(np.uint8),
+        STEMS[3]: np.array(test_labels, np.uint8),
+    } | {STEMS[int(key[-1])]: value for key, value in changes.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (stem, values) in enumerate(arrays.items()):
+        name = stem.replace("-idx", ".idx") if dotted else stem
+        if number not in skip:
+            data = idx_bytes(values)
+            (folder / (name + ".gz" if gz else name)).write_bytes(gzip.compress(data) if gz else data)
+    return list(arrays.values())
+
+
+@pytest.mark.parametrize("gz", [True, False])
+@pytest.mark.parametrize("dotted", [True, False])
+@pytest.mark.parametrize("inside", ["", "mnist"])
+def test_all_names_of_the_files(tmp_path, gz, dotted, inside):
+    arrays = fill(tmp_path / inside, gz=gz, dotted=dotted)
+    data = load_dataset("mnist", data_dir=str(tmp_path))
+    np.testing.assert_array_equal(data.train.images, arrays[0].reshape(20, 20))
+    np.testing.assert_array_equal(data.train.labels, arrays[1])
+    np.testing.assert_array_equal(data.test.images, arrays[2].reshape(10, 20))
+    np.testing.assert_array_equal(data.test.labels, arrays[3])
+    assert data.train.images.dtype == np.uint8
+    assert (data.name, data.image_shape, data.scale) == ("mnist", (5, 4), 1 / 255)
+    assert data.class_names == tuple("0123456789")
+
+
+def test_data_dir_comes_before_the_environment(tmp_path, monkeypatch):
+    first, second = fill(tmp_path / "a" / "mnist", seed=1), fill(tmp_path / "b", seed=2)
+    monkeypatch.setenv("XPNN_DATA", str(tmp_path / "b"))
+    np.testing.assert_array_equal(load_dataset("mnist").train.images, second[0].reshape(20, 20))
+    np.testing.assert_array_equal(load_dataset("mnist", data_dir=tmp_path / "a").train.images, first[0].reshape(20, 20))
+
+
+def test_the_environment_comes_after_an_empty_data_dir(tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    arrays = fill(tmp_path / "full" / "fashion-mnist")
+    monkeypatch.setenv("XPNN_DATA", str(tmp_path / "full"))
+    data = load_dataset("fashion-mnist", data_dir=tmp_path / "empty")
+    np.testing.assert_array_equal(data.train.images, arrays[0].reshape(20, 20))
+    assert data.name == "fashion-mnist"
+    assert data.class_names[0] == "T-shirt/top"
+    assert data.class_names[9] == "Ankle boot"
+    assert data.num_classes == 10
+
+
+def test_a_home_folder_is_expanded(tmp_path, monkeypatch):
+    fill(tmp_path / "sets")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert len(load_dataset("mnist", data_dir="~/sets").train) == 20
+    assert len(load_dataset("~/sets").train) == 20
+
+
+def test_the_folder_of_the_other_data_set_is_passed_by(tmp_path):
+    fill(tmp_path, gz=False, test_labels=MNIST.first_labels)
+    assert find_local(FASHION_MNIST, tmp_path) is None
+    assert find_local(MNIST, tmp_path) == [tmp_path / stem for stem in STEMS]
+    fill(tmp_path, gz=False, test_labels=[*MNIST.first_labels, 0, 6])
+    assert find_local(FASHION_MNIST, tmp_path) is None
+    fill(tmp_path / "fashion-mnist", test_labels=FASHION_MNIST.first_labels)
+    assert find_local(FASHION_MNIST, tmp_path)[0].parent == tmp_path / "fashion-mnist"
+    fill(tmp_path, gz=False, test_labels=FASHION_MNIST.first_labels)
+    assert find_local(MNIST, tmp_path) is None
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_without_files_and_network_the_way_out_is_named(tmp_path, name):
+    with pytest.raises(DataError) as caught:
+        load_dataset(name, data_dir=tmp_path)
+    text = str(caught.value)
+    for part in (f"{name} is in no local folder", "(no network)", *STEMS, f"folder {name}", "XPNN_DATA or --data"):
+        assert part in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize("skipped", range(4))
+def test_some_of_the_four_files_are_not_enough(tmp_path, skipped):
+    fill(tmp_path, skip=[skipped])
+    with pytest.raises(DataError, match=f"must hold all four IDX files, got no {STEMS[skipped]}: add"):
+        load_dataset("mnist", data_dir=tmp_path)
+    with pytest.raises(DataError, match=f"must hold all four IDX files, got no {STEMS[skipped]}: add"):
+        load_dataset(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path, monkeypatch):
+    with pytest.raises(DataError, match=r"data_dir \(--data\) must name a folder, got .*nowhere"):
+        load_dataset("mnist", data_dir=tmp_path / "nowhere")
+    monkeypatch.setenv("XPNN_DATA", str(tmp_path / "gone"))
+    with pytest.raises(DataError, match=r"XPNN_DATA must name a folder, got .*gone"):
+        load_dataset("mnist")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"part1": np.zeros(19, np.uint8)}, "labels must be as many as the images, got 19 for 20 images"),
+        ({"part3": np.zeros(11, np.uint8)}, "test_labels must be as many as the images, got 11 for 10 images"),
+        ({"part2": np.zeros((10, 4, 5), np.uint8)}, r"same features, got shapes \(20, 5, 4\) and \(10, 4, 5\)"),
+        ({"part1": (np.arange(20) + 1).astype(np.uint8)}, r"labels must be in \[0, 10\), got 10 at row 9"),
+        ({"part0": np.zeros(20, np.uint8)}, r"images must be \(samples, features\)"),
+        ({"part1": np.zeros((20, 1), np.uint8)}, "labels must have one dimension"),
+    ],
+)
+def test_files_that_do_not_belong_together(tmp_path, changes, message):
+    fill(tmp_path, **changes)
+    with pytest.raises(DataError, match=message) as caught:
+        load_dataset("mnist", data_dir=tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}: ")
+
+
+def test_a_folder_of_ones_own(tmp_path):
+    arrays = fill(tmp_path / "letters", part1=(np.arange(20) % 3 * 5).astype(np.uint8), part3=np.full(10, 5, np.uint8))
+    data = load_dataset(tmp_path / "letters")
+    assert (data.name, data.class_names) == ("letters", ("0", "5", "10"))
+    assert data.train.labels.tolist() == [0, 1, 2] * 6 + [0, 1]
+    assert data.test.labels.tolist() == [1] * 10
+    np.testing.assert_array_equal(data.test.images, arrays[2].reshape(10, 20))
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"must hold the four IDX files train-images.* got none of them"):
+        load_dataset(tmp_path)
+
+
+def test_the_shipped_table():
+    assert [source.name for source in SOURCES] == ["mnist", "fashion-mnist"]
+    for source in SOURCES:
+        assert len(source.mirrors) == 2
+        assert all(mirror.startswith("https://") and mirror.endswith("/") for mirror in source.mirrors)
+        assert list(source.sha256) == [f"{stem}.gz" for stem in STEMS]
+        assert all(len(digest) == 64 and int(digest, 16) for digest in source.sha256.values())
+        assert len(source.class_names) == len(source.first_labels) == 10
+    assert MNIST.first_labels == (7, 2, 1, 0, 4, 1, 4, 9, 5, 9)
+    assert FASHION_MNIST.first_labels == (9, 2, 1, 1, 6, 1, 4, 6, 5, 7)
+    assert not set(MNIST.sha256.values()) & set(FASHION_MNIST.sha256.values())
+
+
+@pytest.fixture
+def real_folder():
+    """Return the folder of the real MNIST files, by XPNN_DATA as it was before this module cleared it."""
+    if not REAL or find_local(MNIST, REAL) is None:
+        pytest.skip("needs the MNIST files: set XPNN_DATA to their folder")
+    return Path(REAL)
+
+
+def test_the_real_mnist(real_folder):
+    data = load_source(MNIST, data_dir=real_folder)
+    assert data.train.images.shape == (60000, 784)
+    assert data.test.images.shape == (10000, 784)
+    assert data.train.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+    assert tuple(data.test.labels[:10]) == MNIST.first_labels
+    assert np.bincount(data.train.labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert data.train.images.mean() * data.scale == pytest.approx(0.1306604762738429)
+    assert (data.image_shape, data.scale) == ((28, 28), 1 / 255)
+
+
+def test_the_sums_are_those_of_the_real_files(real_folder):
+    for path in find_local(MNIST, real_folder):
+        if path.suffix != ".gz":
+            pytest.skip("needs the MNIST files as they are downloaded, with .gz")
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == MNIST.sha256[path.name]
