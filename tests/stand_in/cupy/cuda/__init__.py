@@ -1,0 +1,2 @@
+from . import memory, runtime  # noqa: F401
+from .device import Device  # noqa: F401

@@ -1,0 +1,5 @@
+import contextlib
+
+
+class Device(contextlib.nullcontext):
+    """The only device there is."""
