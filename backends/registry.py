@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from .base import Backend
 from .errors import BackendUnavailable
@@ -33,9 +34,9 @@ def registered_backends() -> dict[str, Callable[[], Backend]]:
     A package registers a backend by an entry point in the group `xpnn.backends` that names a `Backend` subclass, or a
     function, that takes no arguments. A built-in name cannot be taken over.
     """
-    external = {point.name: lambda point=point: point.load()() for point in entry_points(group=ENTRY_POINT_GROUP)}
-    builtin = {name: lambda place=place: _load_builtin(*place) for name, place in BUILTIN.items()}
-    return external | builtin
+    external = {point.name: partial(_load_external, point) for point in entry_points(group=ENTRY_POINT_GROUP)}
+    builtin = {name: partial(_load_builtin, *place) for name, place in BUILTIN.items()}
+    return {**external, **builtin}
 
 
 def available_backends() -> tuple[str, ...]:
@@ -95,6 +96,12 @@ def _choose(multiply_adds: float | None) -> Backend:
             backend.reason = f"the first of {', '.join(AUTO_ORDER)} that runs here"
             return backend
     raise BackendUnavailable("; ".join(passed_over))
+
+
+def _load_external(point: EntryPoint) -> Backend:
+    """Import another package's backend and make it."""
+    backend: Backend = point.load()()
+    return backend
 
 
 def _load_builtin(module: str, kind: str) -> Backend:

@@ -217,6 +217,16 @@ def test_evaluate_a_model_file_needs_data(trained: Path) -> None:
     assert json.loads(run("evaluate", model, "--data", "digits", "--json").stdout)["rows"] == 359
 
 
+def test_evaluate_measures_the_part_that_is_asked_for(trained: Path) -> None:
+    results = {
+        part: json.loads(run("evaluate", str(trained), "--part", part, "--json").stdout)
+        for part in ("test", "train", "all")
+    }
+    assert {part: result["rows"] for part, result in results.items()} == {"test": 359, "train": 1438, "all": 1797}
+    right = {part: round(result["accuracy"] * result["rows"]) for part, result in results.items()}
+    assert right["all"] == right["test"] + right["train"]
+
+
 def test_evaluate_refuses_data_of_other_classes(trained: Path) -> None:
     images = np.arange(6 * 64, dtype=np.uint8).reshape(6, 64)
     np.savez("other.npz", images=images, labels=np.array(list("abcabc")))

@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from ...backends import ConfigError, DataError, RunError
-from ..datasets import Dataset, load_dataset
+from ..datasets import Dataset, Split, load_dataset
 from ..evaluation import confusion_matrix
 from ..evaluation import evaluate as measure
 from ..mlp import MLP
@@ -27,6 +27,13 @@ from .predict import class_names
 @backend_option
 @data_options
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the split of --data.")
+@click.option(
+    "--part",
+    type=click.Choice(["test", "train", "all"]),
+    default="test",
+    show_default=True,
+    help="Which rows; all suits a file of nothing but new rows.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for evaluation.json and the pictures.")
 @json_option
 def evaluate(
@@ -37,10 +44,11 @@ def evaluate(
     test_fraction: float,
     stratify: bool,
     seed: int,
+    part: str,
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure a trained network on the test rows of its run, or of --data.
+    """Measure a trained network on the rows of its run, or of --data.
 
     With --out, also draws the confusion matrix and the worst mistakes.
     """
@@ -61,29 +69,36 @@ def evaluate(
             f"the network tells {', '.join(net.class_names)} apart, but {dataset.name} holds "
             f"{', '.join(dataset.class_names)}: evaluate it on data with the same classes"
         )
-    result = _evaluate(net, dataset)
+    rows = _part(dataset, part)
+    result = _evaluate(net, rows)
     if out is not None:
-        _draw(net, dataset, result, out)
+        _draw(net, rows, result, out)
     if as_json:
         click.echo(json.dumps(result))
         return
-    click.echo(
-        f"{dataset.name}: {result['rows']:,} test rows, loss {result['loss']:.4f}, {result['accuracy']:.2%} right"
-    )
+    click.echo(f"{dataset.name}: {result['rows']:,} rows, loss {result['loss']:.4f}, {result['accuracy']:.2%} right")
     for name, recall in result["recall"].items():
         click.echo(f"  {name:<12} {'none' if recall is None else f'{recall:.2%}'}")
     if out is not None:
         click.echo(f"saved in {out}")
 
 
-def _evaluate(net: MLP, dataset: Dataset) -> dict[str, Any]:
+def _part(dataset: Dataset, part: str) -> Split:
+    """Return the test rows, the training rows, or both."""
+    if part == "all":
+        splits = (dataset.train, dataset.test)
+        return Split(np.concatenate([s.images for s in splits]), np.concatenate([s.labels for s in splits]))
+    return dataset.test if part == "test" else dataset.train
+
+
+def _evaluate(net: MLP, rows: Split) -> dict[str, Any]:
     """Return the figures: rows, loss, accuracy, the share of each class that was recognised, the confusion matrix."""
-    loss, accuracy = measure(net, dataset.test)
-    counts = confusion_matrix(dataset.test.labels, net.predict(dataset.test.images), net.num_classes)
-    rows = counts.sum(axis=1)  # (classes,)
-    recall = [int(counts[k, k]) / int(rows[k]) if rows[k] else None for k in range(net.num_classes)]
+    loss, accuracy = measure(net, rows)
+    counts = confusion_matrix(rows.labels, net.predict(rows.images), net.num_classes)  # (classes, classes)
+    of_class = counts.sum(axis=1)  # (classes,)
+    recall = [int(counts[k, k]) / int(of_class[k]) if of_class[k] else None for k in range(net.num_classes)]
     return {
-        "rows": len(dataset.test),
+        "rows": len(rows),
         "loss": loss,
         "accuracy": accuracy,
         "recall": dict(zip(class_names(net), recall, strict=True)),
@@ -91,14 +106,14 @@ def _evaluate(net: MLP, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _draw(net: MLP, dataset: Dataset, result: dict[str, Any], out: Path) -> None:
+def _draw(net: MLP, rows: Split, result: dict[str, Any], out: Path) -> None:
     """Write the figures and the pictures into a folder."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot make the folder {out}: {error.strerror}") from error
     write_json(out / "evaluation.json", result)
-    names, test = class_names(net), dataset.test
+    names = class_names(net)
     save_confusion_matrix(np.array(result["confusion_matrix"]), names, out / "confusion_matrix.png")
-    probabilities = net.predict_proba(test.images)  # (samples, classes)
-    save_worst_mistakes(test.images, test.labels, probabilities, names, net.image_shape, out / "worst_mistakes.png")
+    probabilities = net.predict_proba(rows.images)  # (samples, classes)
+    save_worst_mistakes(rows.images, rows.labels, probabilities, names, net.image_shape, out / "worst_mistakes.png")
