@@ -33,7 +33,7 @@ def test_linear_backward(benchmark: Any, backend: Backend) -> None:
     """The backward pass of the first layer."""
     grad_y, y = draw(backend, BATCH, UNITS), draw(backend, BATCH, UNITS)
     x, weight = draw(backend, BATCH, FEATURES), draw(backend, FEATURES, UNITS)
-    options = {"activation": "relu", "need_grad_x": False}
+    options: dict[str, Any] = {"activation": "relu", "need_grad_x": False}
     benchmark(lambda: backend.to_numpy(backend.linear_backward(grad_y, y, x, weight, **options)[2]))
 
 

@@ -56,7 +56,7 @@ def reached(result: dict[str, Any]) -> bool:
     """Return whether a recipe reaches its authors' test accuracy: its one run, or nine of ten."""
     least = LEAST_TEST_ACCURACY.get(result["recipe"], 0.0)
     passed = sum(run["test_accuracy"] >= least for run in result["runs"])
-    return passed >= 0.9 * len(result["runs"])
+    return bool(passed >= 0.9 * len(result["runs"]))
 
 
 def table(results: list[dict[str, Any]]) -> str:

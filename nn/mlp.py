@@ -13,7 +13,7 @@ from ..backends import ACTIVATIONS, Backend, ConfigError, DataError, Layer, get_
 from .datasets.dataset import Dataset
 from .initializers import INITIALIZERS
 
-DTYPES = {"float32": np.dtype(np.float32), "float64": np.dtype(np.float64)}
+DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "float64": np.dtype(np.float64)}
 
 
 class MLP:
@@ -60,7 +60,8 @@ class MLP:
                 f"sizes must be two or more whole numbers >= 1 (features, hidden units, classes), got {list(sizes)}"
             )
         look_up("activation", activation, ACTIVATIONS)
-        draw, numpy_dtype = look_up("initializer", initializer, INITIALIZERS), look_up("dtype", dtype, DTYPES)
+        draw = look_up("initializer", initializer, INITIALIZERS)
+        numpy_dtype = look_up("dtype", dtype, DTYPES)
         self.sizes = tuple(int(size) for size in sizes)
         self.activation, self.initializer, self.dtype = activation, initializer, dtype
         self.backend = get_backend(backend)
@@ -110,7 +111,7 @@ class MLP:
                 f"{data.features} features and {data.num_classes} classes: "
                 f"use sizes [{data.features}, ..., {data.num_classes}]"
             )
-        self.input_scale, self.class_names, self.image_shape = data.scale, data.class_names, data.image_shape
+        self.input_scale, self.class_names, self.image_shape = float(data.scale), data.class_names, data.image_shape
 
     def logits(self, images: npt.ArrayLike) -> npt.NDArray[Any]:
         """Return the last layer's outputs on the host.
@@ -133,7 +134,8 @@ class MLP:
 
     def predict(self, images: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Return the most probable class of each row, (samples,); see `logits`."""
-        return np.argmax(self.logits(images), axis=1).astype(np.int64)
+        classes: npt.NDArray[np.int64] = np.argmax(self.logits(images), axis=1).astype(np.int64)
+        return classes
 
     def parameters(self) -> dict[str, npt.NDArray[Any]]:
         """Return host copies: `layers.<k>.weight` (in_features, out_features) and `layers.<k>.bias` (out_features,)."""

@@ -123,7 +123,7 @@ def compare_accuracies(
         accuracies = []
         for seed in range(seeds):
             net = recipe.network(data, backend=backend, seed=seed)
-            recipe.train(net, Split(data.train.images, data.train.labels), seed=seed)
+            recipe.train(net, data.train, seed=seed)
             accuracies.append(evaluate(net, data.test).accuracy)
         reference = reference or tuple(accuracies)
         difference = max(abs(a - b) for a, b in zip(accuracies, reference, strict=True))

@@ -15,7 +15,7 @@ from typing import Any
 from ..backends import SGD, Adam, Backend, Optimizer
 from .callbacks import Callback
 from .checkpoint import Checkpoint
-from .datasets import Dataset, load_dataset, resplit
+from .datasets import Dataset, Split, load_dataset, resplit
 from .history import History
 from .mlp import MLP
 from .training import train
@@ -89,7 +89,7 @@ class Recipe:
     def train(
         self,
         net: MLP,
-        data: Dataset,
+        data: Dataset | Split,
         *,
         seed: int = 0,
         callbacks: Sequence[Callback] = (),

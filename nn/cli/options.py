@@ -45,19 +45,10 @@ def recipe_list() -> str:
     return "\b\nRecipes:\n" + "\n".join(f"  {recipe.name:<12}{recipe.summary}" for recipe in RECIPES.values())
 
 
-class BatchSize(click.ParamType):
-    """A whole number, or `full` for all rows at once."""
-
-    name = "rows|full"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the number of rows; 0 stands for all."""
-        if value == "full":
-            return 0
-        try:
-            rows = int(value)
-        except ValueError:
-            rows = 0
-        if rows < 1:
-            self.fail(f"{value!r} is neither a whole number >= 1 nor 'full'", param, ctx)
-        return rows
+def batch_size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Read a number of rows, or `full`, for which 0 stands; None where the option is not given."""
+    if value is None or value == "full":
+        return None if value is None else 0
+    if not (value.isdecimal() and int(value) >= 1):
+        raise click.BadParameter(f"{value!r} is neither a whole number >= 1 nor 'full'", ctx, param)
+    return int(value)

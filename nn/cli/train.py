@@ -23,7 +23,7 @@ from ..model_file import save
 from ..pictures import save_curves
 from ..recipes import RECIPES, DataChoice, Recipe
 from ..run_folder import RecordRun, RunConfig, RunFolder, summarize, write_json
-from .options import BatchSize, backend_option, data_options, json_option, recipe_argument, recipe_list
+from .options import backend_option, batch_size, data_options, json_option, recipe_argument, recipe_list
 from .progress import progress_callback
 from .signals import StopOnSignal
 
@@ -35,7 +35,9 @@ RESUMABLE = {"resume", "live", "as_json", "quiet"}  # the options that go with -
 @backend_option
 @data_options
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training rows; the recipe's by default.")
-@click.option("--batch-size", type=BatchSize(), help="Rows of one step, or `full`; the recipe's by default.")
+@click.option(
+    "--batch-size", callback=batch_size, metavar="ROWS|full", help="Rows of one step, or all; the recipe's by default."
+)
 @click.option("--lr", type=float, help="Learning rate; the recipe's by default.")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), help="The recipe's by default.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of weights, split and order.")
@@ -47,6 +49,7 @@ RESUMABLE = {"resume", "live", "as_json", "quiet"}  # the options that go with -
 @click.pass_context
 def train(  # noqa: D103 - the help is in the decorator
     ctx: click.Context,
+    /,
     recipe: str | None,
     backend: str,
     data: str | None,
