@@ -54,7 +54,7 @@ class Backend:
 
     def place(self, images: npt.NDArray[Any], labels: npt.NDArray[np.int64], scale: float) -> Rows:
         """Copy rows to the device as they are: images (samples, features), labels (samples,)."""
-        return Rows(self.put(images), self.put(labels), scale)
+        return Rows(self.put(images), self.put(np.asarray(labels, dtype=np.int64)), float(scale))
 
     def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
         """Take some rows and make numbers of them.
@@ -140,7 +140,7 @@ class Backend:
             The next parameter and the next state.
         """
         if l2:
-            grad = grad + l2 * parameter
+            grad = grad + float(l2) * parameter  # a NumPy number would make it float64
         return optimizer.update(self.xp, parameter, grad, state, step=step, learning_rate=learning_rate)
 
     # The network as a whole

@@ -8,7 +8,7 @@ import array_api_compat.numpy as xp
 import numpy as np
 import numpy.typing as npt
 
-from .activations import ACTIVATIONS, Array
+from .activations import ACTIVATIONS, Array, relu
 from .base import Backend
 from .plan import Rows
 
@@ -37,6 +37,5 @@ class NumPyBackend(Backend):
         """See `Backend.linear`; the bias is added, and ReLU taken, in place."""
         y = x @ weight  # (batch, out_features)
         y += bias
-        if activation == "relu":
-            return np.maximum(y, 0, out=y)
-        return ACTIVATIONS[activation].forward(np, y)
+        forward = ACTIVATIONS[activation].forward
+        return np.maximum(y, 0, out=y) if forward is relu else forward(np, y)

@@ -34,6 +34,9 @@ class Optimizer:
     _positive: ClassVar[tuple[str, ...]] = ()  # settings that must be > 0
 
     def __post_init__(self) -> None:
+        for field in fields(self):  # a NumPy number would turn the arithmetic of a float32 network into float64
+            if isinstance(field.default, float):
+                object.__setattr__(self, field.name, float(getattr(self, field.name)))
         for setting in ("learning_rate", *self._positive):
             value = getattr(self, setting)
             if not (math.isfinite(value) and value > 0):

@@ -17,7 +17,8 @@ from .history import EpochResult, History
 from .mlp import MLP
 from .model_file import load, save
 from .schedules import SCHEDULES
-from .training import TrainingRun, train
+from .training import train
+from .training_run import TrainingRun
 
 __all__ = [
     "MLP",

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .history import EpochResult
-    from .training import TrainingRun
+from .history import EpochResult
+from .training_run import TrainingRun
 
 
 class Callback:

@@ -81,7 +81,7 @@ class Checkpoint:
                 seconds=float(description["seconds"]),
                 history=History(EpochResult(**result) for result in description["history"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelFileError(f"{path} is damaged or was written by another version: {error}") from error
 
 

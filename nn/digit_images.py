@@ -27,9 +27,10 @@ MAX_PIXELS = 64_000_000  # a larger picture is refused before it is decoded; pho
 WORKING_SIDE = 1024  # a longer picture is first shrunk to this: finer detail is lost in 28 pixels anyway
 MIN_CONTRAST = 12  # of 255 levels; less than this is the texture of the paper, not ink
 NOISE_FACTOR = 6  # ink stands out of the background by this many standard deviations of its noise
+SMALL_SIDE = 16  # pixels; shorter frames are made like the 8x8 digits, the others like MNIST
 EDGE = 0.2  # of the full ink: where the ink begins in a picture with pixels to spare
-THIN_STROKE = 1.5  # pixels of the frame; thinner strokes are widened: 99 % of MNIST's are wider (first 600 test rows)
-PEN_WIDTH = 2.0  # pixels of the frame, what they are widened to; the middle of MNIST's is 2.5, of the 8x8 digits' 1.8
+THIN_STROKE = 1.3  # pixels of the frame; 99 % of the first 600 test rows of MNIST are drawn with broader strokes
+PEN_WIDTH = 2.0  # pixels of the frame, what thinner ones are widened to; the middle of those rows is 2.3
 DUST = 0.03  # a blot with less ink than this share of the largest one is no part of the digit
 
 
@@ -93,7 +94,8 @@ def scale_to(row: npt.NDArray[np.uint8], largest: int) -> npt.NDArray[np.uint8]:
     """
     if not 1 <= largest <= 255:
         raise ConfigError(f"largest must be in [1, 255], got {largest}; use 255 for MNIST and 16 for the 8x8 digits")
-    return np.rint(row * (largest / 255)).astype(np.uint8)
+    scaled: npt.NDArray[np.uint8] = np.rint(row * (largest / 255)).astype(np.uint8)
+    return scaled
 
 
 def _content_box(image_shape: tuple[int, int], content_shape: tuple[int, int] | None) -> tuple[int, int]:
@@ -101,7 +103,7 @@ def _content_box(image_shape: tuple[int, int], content_shape: tuple[int, int] | 
     if min(image_shape) < 1:
         raise ConfigError(f"image_shape must be two sides of at least 1 pixel, got {image_shape}")
     if content_shape is None:
-        rows, columns = (round(side * 20 / 28) if side >= 16 else side for side in image_shape)
+        rows, columns = (round(side * 20 / 28) if side >= SMALL_SIDE else side for side in image_shape)
         return rows, columns
     if not all(1 <= inner <= outer for inner, outer in zip(content_shape, image_shape, strict=True)):
         raise ConfigError(f"content_shape must lie between (1, 1) and image_shape {image_shape}, got {content_shape}")
@@ -115,7 +117,7 @@ def _no_ink(path: str | os.PathLike[str]) -> DataError:
 def _read_grey(path: Path) -> Pixels:
     """Read an image file as grey levels, (height, width), in [0, 255]."""
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError as error:
         raise MissingDependency('reading images needs Pillow: pip install "xpnn[cli]"') from error
     too_large = f"{path} has more than {MAX_PIXELS} pixels; scale the image down or crop it to the digit"
@@ -128,6 +130,8 @@ def _read_grey(path: Path) -> Pixels:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(path) as picture:
+                if 0 in picture.size:
+                    raise DataError(f"{path} has no pixels ({picture.width}x{picture.height}); save it again")
                 if picture.width * picture.height > MAX_PIXELS:
                     raise DataError(too_large)
                 return _shrink(_to_grey(ImageOps.exif_transpose(picture)), WORKING_SIDE)
@@ -135,7 +139,7 @@ def _read_grey(path: Path) -> Pixels:
             raise
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             raise DataError(too_large) from error
-        except Image.UnidentifiedImageError as error:
+        except UnidentifiedImageError as error:
             raise DataError(f"{path} is not an image that Pillow knows; give a PNG, JPEG, GIF, BMP or TIFF") from error
         except Exception as error:  # decoders raise whatever they trip over in a broken file
             raise DataError(f"{path} is a broken image ({error}); save it again") from error
@@ -151,7 +155,9 @@ def _to_grey(picture: Image.Image) -> Pixels:
         wide = picture.mode.startswith("I;16")
         full = 65535.0 if wide else min(s for s in (1.0, 255.0, 65535.0, max(peak, 1.0)) if s >= peak)
         return (levels.clip(0) * np.float32(255 / full)).astype(np.float32)
-    if "A" in picture.mode.upper().replace("LAB", "") or "transparency" in picture.info:
+    if picture.mode == "LAB":
+        return np.asarray(picture.getchannel("L"), dtype=np.float32)
+    if "A" in picture.mode.upper() or "transparency" in picture.info:
         rgba = picture.convert("RGBA")
         for paper in ("white", "black"):  # black only for white ink, which cannot be seen on white
             sheet = Image.alpha_composite(Image.new("RGBA", rgba.size, paper), rgba)
@@ -203,7 +209,7 @@ def _background(grey: Pixels) -> Pixels:
     y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)  # (height, width, 6)
     surface = np.full(grey.shape, np.median(_border(grey)))  # (height, width)
-    everywhere = max(1, grey.size // 20_000)  # enough pixels for six numbers
+    everywhere = max(1, grey.size // 5_000)  # enough pixels for six numbers
     for num_terms in (3, 3, 3, 6, 6):
         if num_terms == 3:
             samples, levels, off = _border(terms), _border(grey), _border(grey - surface)
@@ -232,17 +238,21 @@ def _find_ink(grey: Pixels, *, with_pixels_to_spare: bool) -> Pixels | None:
     floor = max(NOISE_FACTOR * _spread(_border(smooth)), MIN_CONTRAST)
     if top <= floor:
         return None
-    full_ink = float(np.percentile(signal[smooth > top / 2], 75))
     blots, num_blots = ndimage.label(
         smooth > (max(floor, EDGE * top) if with_pixels_to_spare else floor), np.ones((3, 3))
     )
     mass = ndimage.sum_labels(smooth, blots, np.arange(num_blots + 1))  # (num_blots + 1,); 0 is the background
     mass[0] = 0
     mask = (mass >= DUST * mass.max())[blots] & (blots > 0)  # (height, width)
+    core = mask
     if with_pixels_to_spare:
         mask = ndimage.binary_dilation(mask, iterations=2)  # the faint outer pixels of smooth edges
+    strong = signal[mask & (smooth > smooth[mask].max() / 2)]  # (pixels,)
+    full_ink = max(float(np.percentile(strong, 75)), top / 2)
     ink = np.where(mask, signal / full_ink, 0).clip(0, 1).astype(np.float32)  # (height, width)
-    solid = ink > (EDGE if with_pixels_to_spare else 0)
+    solid = core & (ink > (EDGE if with_pixels_to_spare else 0))  # (height, width)
+    if not solid.any():
+        return None  # specks, each of them alone
     rows, columns = np.flatnonzero(solid.any(axis=1)), np.flatnonzero(solid.any(axis=0))
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # (ink rows, ink columns)
 
@@ -250,13 +260,15 @@ def _find_ink(grey: Pixels, *, with_pixels_to_spare: bool) -> Pixels | None:
 def _widen(ink: Pixels, factor: float) -> Pixels:
     """Redraw strokes that scaling by `factor` would leave thinner than MNIST's with a broader round pen."""
     inside = ndimage.distance_transform_edt(np.pad(ink > 0.5, 1))  # (ink rows + 2, ink columns + 2)
-    width = 4 * float(inside[inside > 0].mean())  # the mean distance to the edge of a band is a quarter of its width
+    # across a band of w pixels the distances to the outside are 1, 2 .. w/2, w/2 .. 2, 1, in the mean w/4 + 1/2
+    width = 4 * float(inside[inside > 0].mean()) - 2
     if width * factor >= THIN_STROKE:
         return ink
     reach = (PEN_WIDTH / factor - width) / 2  # pixels on either side
     wider = np.pad(ink, int(np.ceil(reach)))  # (ink rows, ink columns), grown by the reach
-    outside = ndimage.distance_transform_edt(wider <= 0.5)  # the same shape
-    return np.maximum(wider, (reach + 0.5 - outside).clip(0, 1)).astype(np.float32)
+    outside = ndimage.distance_transform_edt(wider <= 0.5).astype(np.float32)  # the same shape
+    drawn: Pixels = (reach + 1 - outside).clip(0, 1)
+    return np.maximum(drawn, wider, out=drawn)
 
 
 def _fit(ink: Pixels, box: tuple[int, int]) -> Pixels:
@@ -264,7 +276,8 @@ def _fit(ink: Pixels, box: tuple[int, int]) -> Pixels:
     factor = min(box[0] / ink.shape[0], box[1] / ink.shape[1])
     shape = round(ink.shape[0] * factor), round(ink.shape[1] * factor)
     content = ink if shape == ink.shape else _resize(ink, shape)  # (content rows, content columns)
-    return (content / content.max()).clip(0, 1)
+    strong: Pixels = content / content.max()
+    return strong.clip(0, 1)
 
 
 def _place(content: Pixels, image_shape: tuple[int, int]) -> Pixels:
@@ -272,8 +285,10 @@ def _place(content: Pixels, image_shape: tuple[int, int]) -> Pixels:
     frame = np.zeros(image_shape, dtype=np.float32)  # (rows, columns)
     starts = []
     for side, length, centre in zip(image_shape, content.shape, ndimage.center_of_mass(content), strict=True):
-        # MNIST's middle is pixel 14 of 0..27: over its test rows the centre averages 14.0, and lies in 13.5..14.5
-        starts.append(int(np.clip(np.floor(side / 2 - centre + 0.5), 0, side - length)))
+        # MNIST's middle is pixel 14 of 0..27: over its test rows the centre averages 14.0 and lies in [13.5, 14.5);
+        # that of the 8x8 digits lies between the pixels 3 and 4 (their mean is 3.5)
+        middle = side / 2 if side >= SMALL_SIDE else (side - 1) / 2
+        starts.append(int(np.clip(np.ceil(middle - centre - 0.5), 0, side - length)))
     top, left = starts
     frame[top : top + content.shape[0], left : left + content.shape[1]] = content
     return frame

@@ -59,6 +59,8 @@ def check_rows(net: MLP, rows: Split) -> None:
         raise DataError(f"images must have shape (samples, {net.features}), got {images.shape}")
     if labels.shape != (len(images),):
         raise DataError(f"labels must have shape ({len(images)},), one for each image, got {labels.shape}")
+    if images.dtype.kind not in "uif" or labels.dtype.kind not in "ui":
+        raise DataError(f"images must be numbers and labels integers, got {images.dtype} and {labels.dtype}")
     if len(labels) == 0:
         raise DataError("there are no rows to work on; pass at least one image with its label")
     if wrong := np.flatnonzero((labels < 0) | (labels >= net.num_classes))[:1].tolist():

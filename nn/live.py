@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -14,11 +15,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..backends import ConfigError, XpnnError
 from .callbacks import Callback
-from .pictures import draw_curves, picture_style, require_matplotlib, save_curves
+from .pictures import CURVES_SIZE, draw_curves, picture_style, require_matplotlib, save_curves
 
 if TYPE_CHECKING:
     from .history import EpochResult
-    from .training import TrainingRun
+    from .training_run import TrainingRun
 
 DRAWING_SHARE = 0.1  # of the time at most: a redraw of thousands of epochs takes about half a second
 TOOLKITS = ("macosx", "tkagg", "qtagg")  # matplotlib's interactive backends, in the order they are tried
@@ -83,12 +84,19 @@ class LiveCurves(Callback):
             self._window = self._open_window()
         except Exception:  # any toolkit's own kind of error
             self._window = None
-        self._redraw(run)
+        self._show(run)
+        self._next_redraw = self._clock() + self._every_seconds
 
     def on_epoch_end(self, run: TrainingRun, result: EpochResult) -> None:  # noqa: ARG002 - it is in the history
         """Redraw if the time has come."""
-        if self._clock() >= self._next_redraw:
-            self._redraw(run)
+        began = self._clock()
+        if began < self._next_redraw:
+            return
+        if not self._show(run):
+            with contextlib.suppress(XpnnError):  # a full disk may have room again; on_train_end warns if it has not
+                save_curves(run.history, self._path, title=self._title)
+        ended = self._clock()
+        self._next_redraw = ended + max(self._every_seconds, (ended - began) * (1 / DRAWING_SHARE - 1))
 
     def on_train_end(self, run: TrainingRun) -> None:
         """Show the final curves and write them to the file."""
@@ -97,16 +105,6 @@ class LiveCurves(Callback):
             save_curves(run.history, self._path, title=self._title)
         except XpnnError as error:
             warnings.warn(f"the curves of this run are not saved: {error}", RuntimeWarning, stacklevel=2)
-
-    def _redraw(self, run: TrainingRun) -> None:
-        began = self._clock()
-        if not self._show(run):
-            try:
-                save_curves(run.history, self._path, title=self._title)
-            except XpnnError:
-                pass  # a full disk may have room again at the next redraw; on_train_end warns if it has not
-        now = self._clock()
-        self._next_redraw = now + max(self._every_seconds, (now - began) * (1 / DRAWING_SHARE - 1))
 
     def _show(self, run: TrainingRun) -> bool:
         """Draw in the window; False where there is none, any more."""
@@ -122,7 +120,7 @@ class LiveCurves(Callback):
 
 
 def has_display(platform: str = sys.platform, environ: Mapping[str, str] = os.environ) -> bool:
-    """Say whether windows can be seen here: always on Windows and macOS, elsewhere with an X11 or Wayland display.
+    """Say whether windows can be seen here: Windows, macOS but over SSH, elsewhere with an X11 or Wayland display.
 
     Args:
         platform: as `sys.platform`.
@@ -169,7 +167,7 @@ class MatplotlibWindow:
         if canvas_type.required_interactive_framework is None:
             raise ConfigError(f"matplotlib's backend {toolkit} has no windows; use one of {', '.join(TOOLKITS)}")
         with picture_style():
-            self._figure = Figure()
+            self._figure = Figure(figsize=CURVES_SIZE)
             draw_curves(self._figure, ())
             self._manager = canvas_type.new_manager(self._figure, 1)
         self._closed = False

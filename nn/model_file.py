@@ -55,7 +55,7 @@ def load(path: str | os.PathLike[str], *, backend: str | Backend = "auto") -> ML
         names, shape = description["class_names"], description["image_shape"]
         net.class_names = None if names is None else tuple(str(name) for name in names)
         net.image_shape = None if shape is None else (int(shape[0]), int(shape[1]))
-    except (ConfigError, KeyError, TypeError, ValueError, IndexError) as error:
+    except (ConfigError, KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise ModelFileError(f"{path} is damaged or was written by another version: {error}") from error
     return net
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import io
 import os
-import textwrap
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ STYLE = {
     "ytick.color": INK_COLOUR,
 }
 DOTS_PER_INCH = 150
+CURVES_SIZE = (9.6, 3.8)  # inches
 MAX_MARKED_EPOCHS = 30  # up to here each epoch is a visible point
 MAX_CLASSES = 100  # cells and pixels grow with the square
 
@@ -61,7 +62,12 @@ def save_curves(history: Sequence[EpochResult], path: str | os.PathLike[str], *,
         RunError: the file cannot be written.
         MissingDependency: matplotlib is not installed.
     """
-    _save(lambda figure: draw_curves(figure, history, title=title), path)
+
+    def draw(figure: Figure) -> None:
+        figure.set_size_inches(*CURVES_SIZE)
+        draw_curves(figure, history, title=title)
+
+    _save(draw, path)
 
 
 def save_confusion_matrix(
@@ -78,7 +84,7 @@ def save_confusion_matrix(
         DataError: the matrix is not square, has no row and column for each name, or a negative count.
         ConfigError, RunError, MissingDependency: as for `save_curves`.
     """
-    _save(lambda figure: draw_confusion_matrix(figure, matrix, class_names), path)
+    _save(lambda figure: draw_confusion_matrix(figure, matrix, class_names), path, crop=True)
 
 
 def save_worst_mistakes(
@@ -124,8 +130,7 @@ def save_worst_mistakes(
 def draw_curves(figure: Figure, history: Sequence[EpochResult], *, title: str | None = None) -> None:
     """Draw loss and accuracy side by side on an empty or a used figure; arguments as for `save_curves`."""
     figure.clear()
-    figure.set_size_inches(9.6, 3.8)
-    figure.set_layout_engine("constrained", wspace=0.06)
+    figure.set_layout_engine("constrained", wspace=0.06, w_pad=0.1, h_pad=0.08)
     if title is not None:
         figure.suptitle(title, fontweight="bold")
     losses, accuracies = figure.subplots(1, 2)
@@ -146,7 +151,7 @@ def draw_curves(figure: Figure, history: Sequence[EpochResult], *, title: str | 
         axes.set_axisbelow(True)
         if not history:
             axes.text(0.5, 0.5, "no epoch yet", transform=axes.transAxes, ha="center", color=FAINT_COLOUR)
-        _draw_lines(axes, epochs, unit, {"train": train, "test": test})
+        _draw_lines(axes, epochs, unit, {"train": train, "test": test}, lowest=0 if axes is losses else None)
 
 
 def draw_confusion_matrix(figure: Figure, matrix: npt.NDArray[np.integer[Any]], class_names: Sequence[str]) -> None:
@@ -157,17 +162,15 @@ def draw_confusion_matrix(figure: Figure, matrix: npt.NDArray[np.integer[Any]], 
     if not 2 <= num_classes <= MAX_CLASSES:
         raise DataError(f"a confusion matrix is drawn for 2 to {MAX_CLASSES} classes, got {num_classes}")
     if matrix.shape != (num_classes, num_classes):
-        raise DataError(
-            f"matrix must be ({num_classes}, {num_classes}), one row and column a class; got {matrix.shape}"
-        )
+        raise DataError(f"matrix must be {(num_classes, num_classes)}, a row and a column a class; got {matrix.shape}")
     if matrix.min() < 0:
         raise DataError(f"matrix must hold counts from 0, got {matrix.min()}; count rows per (true, predicted) class")
     digits = len(str(matrix.max()))
-    cell = max(0.34, 0.092 * digits + 0.1)  # inches, room for the longest count
+    cell = max(0.34, 0.092 * digits + 0.1, 3.6 / num_classes)  # inches, room for the longest count and the title
     figure.clear()
     longest = max(len(name) for name in class_names)
     figure.set_size_inches(num_classes * cell + 1.6 + 0.08 * longest, num_classes * cell + 1.5 + 0.05 * longest)
-    figure.set_layout_engine("constrained")
+    figure.set_layout_engine("compressed")
     axes = figure.subplots()
     rows = matrix.sum(axis=1, keepdims=True)  # (true classes, 1)
     shares = matrix / np.maximum(rows, 1)  # (true classes, predicted classes)
@@ -192,7 +195,7 @@ def draw_confusion_matrix(figure: Figure, matrix: npt.NDArray[np.integer[Any]], 
     bar = figure.colorbar(image, ax=axes, shrink=0.8, aspect=30, ticks=[0, 0.01, 0.1, 0.5, 1])
     bar.ax.set_yticklabels(["0", "1 %", "10 %", "50 %", "100 %"])
     bar.set_label("share of the true class")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
 
 
 def draw_worst_mistakes(
@@ -221,23 +224,31 @@ def draw_worst_mistakes(
     columns = min(5, max(3, len(worst)))
     lines = max(1, -(-len(worst) // columns))
     figure.clear()
-    figure.set_size_inches(1.75 * columns, 2.15 * lines + 0.6)
+    figure.set_size_inches(1.75 * columns, 2.1 * lines + 0.9)
     figure.set_layout_engine("constrained", h_pad=0.06)
     figure.suptitle(f"{len(mistakes)} mistakes in {len(labels)} rows", fontweight="bold")
     if not len(worst):
         figure.text(0.5, 0.45, "no mistakes", ha="center", va="center", fontsize=16, color=FAINT_COLOUR)
         return
+    figure.supxlabel("true class → predicted class, and the probability given to it", fontsize=10)
     brightest = images[worst].max()
     for place, row in enumerate(worst, start=1):
         axes = figure.add_subplot(lines, columns, place)
         axes.imshow(images[row].reshape(image_shape), cmap="gray", vmin=0, vmax=brightest)  # (rows, columns)
         axes.set_axis_off()
-        names = f"{class_names[labels[row]]} → {class_names[predicted[row]]}"
-        words = textwrap.fill(f"{names}, {probabilities[row, predicted[row]]:.2f}", 20)
-        axes.set_title(words, fontsize=10)
+        true, taken_for = (_shorten(class_names[k]) for k in (labels[row], predicted[row]))
+        parting = " " if len(true + taken_for) <= 10 else "\n"
+        axes.set_title(f"{true}{parting}→ {taken_for}, {probabilities[row, predicted[row]]:.2f}", fontsize=10)
 
 
-def _draw_lines(axes: Axes, epochs: list[int], unit: str, series: dict[str, Sequence[float | None]]) -> None:
+def _shorten(name: str) -> str:
+    """Cut a name that would run into the next picture."""
+    return name if len(name) <= 14 else name[:13] + "…"
+
+
+def _draw_lines(
+    axes: Axes, epochs: list[int], unit: str, series: dict[str, Sequence[float | None]], *, lowest: float | None
+) -> None:
     """Draw a line for each series that has values, and write the last value at its end."""
     from matplotlib.ticker import MaxNLocator
 
@@ -259,6 +270,8 @@ def _draw_lines(axes: Axes, epochs: list[int], unit: str, series: dict[str, Sequ
         axes.set_xticks(epochs)
     if len(ends) == 2 and ends[0][0] < ends[1][0]:
         ends.reverse()
+    if ends:
+        axes.set_ylim(bottom=lowest)
     low, high = axes.get_ylim()
     too_close = len(ends) == 2 and ends[0][0] - ends[1][0] < 0.09 * (high - low)  # a line of text
     for place, (height, words, colour) in enumerate(ends):
@@ -269,9 +282,9 @@ def _draw_lines(axes: Axes, epochs: list[int], unit: str, series: dict[str, Sequ
         )  # fmt: skip
 
 
-def _save(draw: Callable[[Figure], None], path: str | os.PathLike[str]) -> None:
+def _save(draw: Callable[[Figure], None], path: str | os.PathLike[str], *, crop: bool = False) -> None:
     """Draw on a new figure in this module's style, and write it in the format that the suffix names."""
-    matplotlib = require_matplotlib()
+    require_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -281,23 +294,29 @@ def _save(draw: Callable[[Figure], None], path: str | os.PathLike[str]) -> None:
     if suffix not in formats:
         raise ConfigError(f"{target} has no suffix of a picture that can be written; use one of {', '.join(formats)}")
     content = io.BytesIO()
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+    with picture_style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a class name in a script that the font lacks
         figure = Figure()
         FigureCanvasAgg(figure)
         draw(figure)
-        figure.savefig(content, format=suffix, dpi=DOTS_PER_INCH)
+        figure.savefig(content, format=suffix, dpi=DOTS_PER_INCH, bbox_inches="tight" if crop else None)
     write_atomically(target, content.getvalue())
 
 
-def require_matplotlib() -> Any:
-    """Import matplotlib.
+def require_matplotlib() -> None:
+    """Make sure that matplotlib can be imported.
 
     Raises:
         MissingDependency: it is not installed.
     """
     try:
-        import matplotlib
+        import matplotlib  # noqa: F401
     except ImportError as error:
         raise MissingDependency('drawing needs matplotlib: pip install "xpnn[cli]"') from error
-    return matplotlib
+
+
+def picture_style() -> AbstractContextManager[None]:
+    """Give the context in which to draw: the same pictures whatever the user's own matplotlib settings."""
+    import matplotlib.style
+
+    return matplotlib.style.context(["default", STYLE])

@@ -24,6 +24,7 @@ from .checkpoint import Checkpoint
 from .files import write_atomically
 from .history import EpochResult, History
 from .recipes import DataChoice, Recipe
+from .training_run import TrainingRun
 
 CHECKPOINT_SECONDS = 10.0  # shortest time between two checkpoints while training
 
@@ -122,16 +123,16 @@ class RecordRun(Callback):
         self._folder = folder
         self._last_checkpoint = time.monotonic()
 
-    def on_train_begin(self, run: Any) -> None:
+    def on_train_begin(self, run: TrainingRun) -> None:
         """Bring `metrics.jsonl` to where the run begins: a resumed run drops lines past its checkpoint."""
         self._folder.write_metrics(run.history)
 
-    def on_chunk_end(self, run: Any) -> None:
+    def on_chunk_end(self, run: TrainingRun) -> None:
         """Save a checkpoint if the last one is old enough."""
         if time.monotonic() - self._last_checkpoint >= CHECKPOINT_SECONDS:
             self._save(run.checkpoint())
 
-    def on_epoch_end(self, run: Any, result: EpochResult) -> None:  # noqa: ARG002
+    def on_epoch_end(self, run: TrainingRun, result: EpochResult) -> None:  # noqa: ARG002
         """Append the epoch's line."""
         try:
             with self._folder.metrics.open("a", encoding="utf-8") as file:
@@ -139,7 +140,7 @@ class RecordRun(Callback):
         except OSError as error:
             raise RunError(f"cannot write {self._folder.metrics}: {error.strerror}") from error
 
-    def on_train_end(self, run: Any) -> None:
+    def on_train_end(self, run: TrainingRun) -> None:
         """Save where the training stands, finished or stopped."""
         self._save(run.checkpoint())
 

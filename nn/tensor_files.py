@@ -29,7 +29,8 @@ def write_tensors(path: Path, arrays: Mapping[str, npt.NDArray[Any]], descriptio
     from safetensors.numpy import save
 
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # save() assumes it, unchecked
-    write_atomically(path, save(contiguous, {"xpnn": json.dumps(description)}))
+    text = json.dumps(description, default=np.ndarray.tolist)  # some generators keep arrays in their state
+    write_atomically(path, save(contiguous, {"xpnn": text}))
 
 
 def read_tensors(path: Path, kind: str) -> tuple[Arrays, dict[str, Any]]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..backends import Adam, ConfigError, DataError, Optimizer, Plan, Rows, RunError, Totals, TrainingJob
+from ..backends import Adam, ConfigError, Optimizer, Rows, RunError, Totals, TrainingJob
 from .callbacks import Callback
 from .checkpoint import Checkpoint
 from .datasets.dataset import Dataset, Split
@@ -19,60 +17,10 @@ from .evaluation import check_rows
 from .history import EpochResult, History
 from .mlp import MLP
 from .schedules import Schedule, learning_rate_at
+from .training_run import TrainingRun
 
 CHUNK_SECONDS = 0.5  # aim of one `plan.run`, so that signals, progress and checkpoints come through
 SHUFFLE_STREAM = 1  # keeps the order of rows independent of weights that were drawn from the same seed
-
-
-@dataclass
-class TrainingRun:
-    """A training under way, as callbacks see it.
-
-    Attributes:
-        net: the network; its weights are those of the last step.
-        plan: takes the steps.
-        generator: draws the order of the rows.
-        epochs: epochs of the whole training.
-        rows_per_epoch: training rows.
-        history: results of the finished epochs.
-        epoch: number of the present epoch, from 1.
-        position: rows of the present epoch that have been trained on.
-        totals: sums over those rows.
-        seconds: training time of the present epoch so far.
-        epoch_start_state: the generator's state before it drew the present epoch's order.
-        stopped: whether `stop` was called.
-    """
-
-    net: MLP
-    plan: Plan
-    generator: np.random.Generator
-    epochs: int
-    rows_per_epoch: int
-    history: History = field(default_factory=History)
-    epoch: int = 1
-    position: int = 0
-    totals: Totals = field(default_factory=Totals)
-    seconds: float = 0.0
-    epoch_start_state: dict[str, Any] = field(default_factory=dict)
-    stopped: bool = False
-
-    def stop(self) -> None:
-        """End the training after the present chunk."""
-        self.stopped = True
-
-    def checkpoint(self) -> Checkpoint:
-        """Return all that is needed to go on from here, on the host."""
-        return Checkpoint(
-            parameters=self.net.parameters(),
-            optimizer_state=self.plan.state(),
-            step=self.plan.step,
-            generator_state=self.epoch_start_state,
-            epoch=self.epoch,
-            position=self.position,
-            totals=self.totals,
-            seconds=self.seconds,
-            history=self.history[:],
-        )
 
 
 def train(
@@ -115,13 +63,13 @@ def train(
         RunError: the loss is no longer a number.
     """
     train_rows, test_rows = (data.train, data.test) if isinstance(data, Dataset) else (data, None)
-    batch_size = len(train_rows) if batch_size is None else batch_size
-    _check_arguments(epochs, batch_size, l2, len(train_rows))
     if isinstance(data, Dataset):
         net.adopt(data)
     check_rows(net, train_rows)
     if test_rows is not None:
         check_rows(net, test_rows)
+    batch_size = len(train_rows) if batch_size is None else batch_size
+    _check_arguments(epochs, batch_size, l2, len(train_rows))
     optimizer = Adam() if optimizer is None else optimizer
     learning_rate = learning_rate_at(
         optimizer.learning_rate,
@@ -138,7 +86,7 @@ def train(
     job = TrainingJob(net.layers, optimizer, placed, batch_size, l2=l2, learning_rate=learning_rate)
     run = TrainingRun(net, backend.compile(job), _generator(seed), epochs, len(train_rows))
     if resume is not None:
-        _restore(run, resume)
+        run.restore(resume)
 
     chunk = batch_size  # rows of the next chunk; grows to about CHUNK_SECONDS
     for callback in callbacks:
@@ -149,7 +97,8 @@ def train(
         while run.position < len(train_rows) and not run.stopped:
             rows = None if order is None else order[run.position : run.position + chunk]  # (chunk,)
             started = time.perf_counter()
-            run.totals = run.plan.run(rows, run.totals)
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the epoch's loss is checked instead
+                run.totals = run.plan.run(rows, run.totals)
             elapsed = time.perf_counter() - started
             run.seconds += elapsed
             run.position = run.totals.rows
@@ -208,27 +157,14 @@ def _generator(seed: int | np.random.Generator) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(SHUFFLE_STREAM,)))
 
 
-def _restore(run: TrainingRun, checkpoint: Checkpoint) -> None:
-    """Put a new run where the checkpoint's run was."""
-    if checkpoint.position > run.rows_per_epoch or checkpoint.epoch > run.epochs + 1:
-        raise DataError(
-            f"the checkpoint is at row {checkpoint.position} of epoch {checkpoint.epoch}, but this training has "
-            f"{run.rows_per_epoch} rows and {run.epochs} epochs: resume it with its own data and no fewer epochs"
-        )
-    run.plan.load_state(checkpoint.optimizer_state, checkpoint.step)
-    run.generator.bit_generator.state = checkpoint.generator_state
-    run.epoch, run.position = checkpoint.epoch, checkpoint.position
-    run.totals, run.seconds = checkpoint.totals, checkpoint.seconds
-    run.history = checkpoint.history[:]
-
-
 def _check_arguments(epochs: int, batch_size: int, l2: float, count: int) -> None:
     """Refuse numbers that no training can have."""
-    if epochs < 1:
+    if not (epochs >= 1 and epochs % 1 == 0):
         raise ConfigError(f"epochs must be a whole number >= 1, got {epochs}")
-    if not 1 <= batch_size <= max(count, 1):
+    if not (1 <= batch_size <= count and batch_size % 1 == 0):
         raise ConfigError(
-            f"batch_size must be in [1, {count}], the number of training rows, got {batch_size}; None takes all rows"
+            f"batch_size must be a whole number in [1, {count}], the number of training rows, got {batch_size}; "
+            "None takes all rows"
         )
     if not (math.isfinite(l2) and l2 >= 0):
         raise ConfigError(f"l2 must be a finite number >= 0, got {l2}")

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..callbacks import Callback
 from ..history import EpochResult
-from ..training import TrainingRun
+from ..training_run import TrainingRun
 
 LINES = 10  # lines of a whole run where there is no bar
 

@@ -7,7 +7,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from ..callbacks import Callback
-from ..training import TrainingRun
+from ..training_run import TrainingRun
 
 
 class StopOnSignal(Callback):

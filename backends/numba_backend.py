@@ -1,0 +1,117 @@
+"""The Numba backend: fused kernels for the operations, and a plan that is one compiled call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat.numpy as xp
+import numpy as np
+import numpy.typing as npt
+
+from .activations import Array
+from .base import Backend
+from .errors import BackendUnavailable
+from .losses import LOSSES, softmax_cross_entropy
+from .optimizers import Optimizer, State
+from .plan import Plan, Rows, TrainingJob
+
+
+class NumbaBackend(Backend):
+    """NumPy arrays, worked on by kernels that Numba compiles for this CPU.
+
+    What the kernels do not know (an activation, loss or optimizer of the user's own, other types) goes the generic way.
+
+    Raises:
+        BackendUnavailable: Numba cannot be imported.
+    """
+
+    name = "numba"
+    tile_rows = 4096  # of the generic plan, as on NumPy
+
+    def __init__(self) -> None:
+        try:
+            import numba  # noqa: F401
+        except ImportError as error:
+            raise BackendUnavailable(
+                f'backend numba cannot import numba ({error}): pip install "numba>=0.61"'
+            ) from error
+        from . import numba_operations, numba_optimizers, numba_plan
+
+        super().__init__(xp)
+        self._operations, self._optimizers, self._plan = numba_operations, numba_optimizers, numba_plan
+
+    def put(self, array: npt.NDArray[Any]) -> Array:
+        """See `Backend.put`; rows come to lie one after the other, as the kernels read them."""
+        return np.array(array, order="C")
+
+    def to_numpy(self, array: Array) -> npt.NDArray[Any]:
+        """See `Backend.to_numpy`."""
+        return np.array(array)
+
+    def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
+        """See `Backend.gather`; integers are taken, converted and scaled in one pass."""
+        images = rows.images
+        if not (np.issubdtype(images.dtype, np.integer) and np.dtype(dtype) in self._operations.FLOATS):
+            return super().gather(rows, index, dtype)
+        count = len(images)
+        taken = np.arange(count)[index] if isinstance(index, slice) else self._plan.checked_order(index, count)
+        x = np.empty((len(taken), images.shape[1]), dtype=dtype)  # (batch, features)
+        self._operations.gather_images(images, taken, float(rows.scale), x)
+        return x, rows.labels[index]
+
+    def linear(self, x: Array, weight: Array, bias: Array, *, activation: str) -> Array:
+        """See `Backend.linear`; bias and activation take one pass over the product."""
+        code = self._operations.activation_code(activation)
+        if code is None or not self._operations.same_float(x, weight, bias):
+            return super().linear(x, weight, bias, activation=activation)
+        y = x @ weight  # (batch, out_features)
+        self._operations.activate(y, bias, code)
+        return y
+
+    def linear_backward(
+        self, grad_y: Array, y: Array, x: Array, weight: Array, *, activation: str, need_grad_x: bool = True
+    ) -> tuple[Array | None, Array, Array]:
+        """See `Backend.linear_backward`; the activation's derivative and the bias's sum take one pass."""
+        code = self._operations.activation_code(activation)
+        if code is None or not self._operations.same_float(grad_y, y, x, weight):
+            return super().linear_backward(grad_y, y, x, weight, activation=activation, need_grad_x=need_grad_x)
+        grad_z = np.array(grad_y, order="C")  # (batch, out_features)
+        grad_bias = np.empty(y.shape[1], dtype=y.dtype)  # (out_features,)
+        self._operations.activate_backward(grad_z, y, grad_bias, code)
+        grad_weight = x.T @ grad_z  # (in_features, out_features)
+        return (grad_z @ weight.T if need_grad_x else None), grad_weight, grad_bias
+
+    def loss(self, outputs: Array, labels: Array, *, loss: str, batch_size: int) -> tuple[Array, Array, Array]:
+        """See `Backend.loss`; softmax, loss, gradient and count are taken row by row."""
+        if LOSSES[loss] is not softmax_cross_entropy or not self._operations.same_float(outputs):
+            return super().loss(outputs, labels, loss=loss, batch_size=batch_size)
+        grad_outputs = np.empty(outputs.shape, dtype=outputs.dtype)  # (batch, classes)
+        loss_sum, correct = self._operations.softmax_cross_entropy(outputs, labels, int(batch_size), grad_outputs)
+        return np.asarray(loss_sum), np.asarray(correct), grad_outputs
+
+    def update(
+        self,
+        optimizer: Optimizer,
+        parameter: Array,
+        grad: Array,
+        state: State,
+        *,
+        step: int,
+        learning_rate: float,
+        l2: float = 0.0,
+    ) -> tuple[Array, State]:
+        """See `Backend.update`; in place, one pass over all arrays."""
+        rule, arrays = self._optimizers.rule_of(optimizer), (parameter, grad, *state.values())
+        flat = all(array.flags.c_contiguous and array.shape == parameter.shape for array in arrays)
+        if rule is None or not flat or not self._operations.same_float(*arrays) or not parameter.flags.writeable:
+            return super().update(optimizer, parameter, grad, state, step=step, learning_rate=learning_rate, l2=l2)
+        slots = self._optimizers.slot_pair([state[slot] for slot in optimizer.slots if slot in state], parameter)
+        self._optimizers.update(
+            rule, parameter.reshape(-1), grad.reshape(-1), *slots, int(step), float(learning_rate), float(l2)
+        )
+        return parameter, state
+
+    def compile(self, job: TrainingJob) -> Plan:
+        """See `Backend.compile`."""
+        plan: Plan = self._plan.NumbaPlan(job) if self._plan.supports(job) else super().compile(job)
+        return plan

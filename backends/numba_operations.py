@@ -1,0 +1,161 @@
+"""The kernels of a layer and of the loss: each reads and writes its arrays once.
+
+All arrays are float32 or float64 and C-contiguous. Constants are cast to the array's type before the loops: a Python
+float would turn the arithmetic of a float32 network into float64.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import activations
+from .activations import ACTIVATIONS, LEAKY_SLOPE
+from .numba_compile import kernel
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+IDENTITY, RELU, LEAKY_RELU, TANH, SIGMOID = range(5)
+
+# The key is the pair of functions, not the name: a row that a user put in place of ours is not ours.
+_CODES = {
+    (activations.identity, activations.identity_backward): IDENTITY,
+    (activations.relu, activations.relu_backward): RELU,
+    (activations.leaky_relu, activations.leaky_relu_backward): LEAKY_RELU,
+    (activations.tanh, activations.tanh_backward): TANH,
+    (activations.sigmoid, activations.sigmoid_backward): SIGMOID,
+}
+
+
+def activation_code(name: str) -> int | None:
+    """Return what the kernels call the activation `name`; None if they do not know it."""
+    row = ACTIVATIONS[name]
+    return _CODES.get((row.forward, row.backward))
+
+
+def same_float(*arrays: Any) -> bool:
+    """Whether all arrays are of one type that the kernels are written for."""
+    return arrays[0].dtype in FLOATS and all(array.dtype == arrays[0].dtype for array in arrays)
+
+
+@kernel
+def gather_images(images: Any, index: Any, scale: float, x: Any) -> None:
+    """Write `scale` times some rows of images (samples, features) into `x` (rows, features); index is (rows,)."""
+    factor = x.dtype.type(scale)
+    for r in range(index.shape[0]):
+        row = images[index[r]]  # (features,)
+        for i in range(row.shape[0]):
+            x[r, i] = x.dtype.type(row[i]) * factor
+
+
+@kernel
+def activate(y: Any, bias: Any, code: int) -> None:
+    """Turn the products `x @ weight` in `y` (rows, units) into `activation(x @ weight + bias)`; bias is (units,)."""
+    rows, units = y.shape
+    zero, slope, half = y.dtype.type(0), y.dtype.type(LEAKY_SLOPE), y.dtype.type(0.5)
+    if code == IDENTITY:
+        for r in range(rows):
+            for j in range(units):
+                y[r, j] += bias[j]
+    elif code == RELU:
+        for r in range(rows):
+            for j in range(units):
+                z = y[r, j] + bias[j]
+                y[r, j] = zero if z < zero else z  # this way round a NaN stays one
+    elif code == LEAKY_RELU:
+        for r in range(rows):
+            for j in range(units):
+                z = y[r, j] + bias[j]
+                y[r, j] = z if z > zero else slope * z
+    elif code == TANH:
+        for r in range(rows):
+            for j in range(units):
+                y[r, j] = np.tanh(y[r, j] + bias[j])
+    else:
+        for r in range(rows):
+            for j in range(units):
+                y[r, j] = half + half * np.tanh(half * (y[r, j] + bias[j]))
+
+
+@kernel
+def activate_backward(grad: Any, y: Any, grad_bias: Any, code: int) -> None:
+    """Turn the gradient of an activation's output into that of its input, and sum it over the rows.
+
+    Args:
+        grad: gradient with respect to `y`, on return that with respect to `z = x @ weight + bias`, (rows, units).
+        y: the activation's output, (rows, units).
+        grad_bias: result, (units,).
+        code: which activation.
+    """
+    rows, units = y.shape
+    zero, slope, one = y.dtype.type(0), y.dtype.type(LEAKY_SLOPE), y.dtype.type(1)
+    grad_bias[:] = zero
+    if code == IDENTITY:
+        for r in range(rows):
+            for j in range(units):
+                grad_bias[j] += grad[r, j]
+    elif code == RELU:
+        for r in range(rows):
+            for j in range(units):
+                g = grad[r, j] if y[r, j] > zero else zero
+                grad[r, j] = g
+                grad_bias[j] += g
+    elif code == LEAKY_RELU:
+        for r in range(rows):
+            for j in range(units):
+                g = grad[r, j] if y[r, j] > zero else slope * grad[r, j]
+                grad[r, j] = g
+                grad_bias[j] += g
+    elif code == TANH:
+        for r in range(rows):
+            for j in range(units):
+                g = grad[r, j] * (one - y[r, j] * y[r, j])
+                grad[r, j] = g
+                grad_bias[j] += g
+    else:
+        for r in range(rows):
+            for j in range(units):
+                g = grad[r, j] * (y[r, j] * (one - y[r, j]))
+                grad[r, j] = g
+                grad_bias[j] += g
+
+
+@kernel
+def softmax_cross_entropy(logits: Any, labels: Any, batch_size: int, grad_logits: Any) -> tuple[float, int]:
+    """Loss, correct rows and gradient of softmax and cross-entropy, one row after the other.
+
+    Args:
+        logits: (rows, classes).
+        labels: (rows,); a label outside of [0, classes) is no class, as in `losses.softmax_cross_entropy`.
+        batch_size: rows that the mean of the gradient is over.
+        grad_logits: result, `(softmax(logits) - one_hot) / batch_size`, (rows, classes). Source: Bishop 2006, 4.3.4.
+
+    Returns:
+        Sum of the rows' losses in float64, nats, and the number of correct rows.
+    """
+    rows, classes = logits.shape
+    zero, one = logits.dtype.type(0), logits.dtype.type(1)
+    share = logits.dtype.type(1 / batch_size)
+    loss_sum, correct = 0.0, 0
+    for r in range(rows):
+        label, best, largest = labels[r], 0, logits[r, 0]
+        for c in range(1, classes):
+            z = logits[r, c]
+            # The first of the largest, and a NaN is larger than any number: the rule of argmax.
+            if z > largest or (z != z and largest == largest):
+                best, largest = c, z
+        total = zero
+        for c in range(classes):
+            e = np.exp(logits[r, c] - largest)  # in [0, 1]: the shift leaves the softmax as it is
+            grad_logits[r, c] = e
+            total += e
+        inverse = one / total
+        for c in range(classes):
+            p = grad_logits[r, c] * inverse
+            if c == label:
+                loss_sum += float(np.log(total) - (logits[r, c] - largest))  # -log p
+                p -= one
+            grad_logits[r, c] = p * share
+        correct += 1 if best == label else 0
+    return loss_sum, correct

@@ -1,0 +1,89 @@
+"""A training under way: where it is, and how it is stopped and saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..backends import DataError, Plan, Totals
+from .checkpoint import Checkpoint
+from .history import History
+from .mlp import MLP
+
+
+@dataclass
+class TrainingRun:
+    """A training under way, as callbacks see it.
+
+    Attributes:
+        net: the network; its weights are those of the last step.
+        plan: takes the steps.
+        generator: draws the order of the rows.
+        epochs: epochs of the whole training.
+        rows_per_epoch: training rows.
+        history: results of the finished epochs.
+        epoch: number of the present epoch, from 1.
+        position: rows of the present epoch that have been trained on.
+        totals: sums over those rows.
+        seconds: training time of the present epoch so far.
+        epoch_start_state: the generator's state before it drew the present epoch's order.
+        stopped: whether `stop` was called.
+    """
+
+    net: MLP
+    plan: Plan
+    generator: np.random.Generator
+    epochs: int
+    rows_per_epoch: int
+    history: History = field(default_factory=History)
+    epoch: int = 1
+    position: int = 0
+    totals: Totals = field(default_factory=Totals)
+    seconds: float = 0.0
+    epoch_start_state: dict[str, Any] = field(default_factory=dict)
+    stopped: bool = False
+
+    def stop(self) -> None:
+        """End the training after the present chunk."""
+        self.stopped = True
+
+    def checkpoint(self) -> Checkpoint:
+        """Return all that is needed to go on from here, on the host."""
+        return Checkpoint(
+            parameters=self.net.parameters(),
+            optimizer_state=self.plan.state(),
+            step=self.plan.step,
+            generator_state=self.epoch_start_state,
+            epoch=self.epoch,
+            position=self.position,
+            totals=self.totals,
+            seconds=self.seconds,
+            history=self.history[:],
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Put a new run where the checkpoint's run was.
+
+        Raises:
+            DataError: the checkpoint is of another training.
+        """
+        count, batch_size, position = self.rows_per_epoch, self.plan.job.batch_size, checkpoint.position
+        at_a_batch = 0 <= position <= count and (position % batch_size == 0 or position == count)
+        if not (at_a_batch and position == checkpoint.totals.rows and 1 <= checkpoint.epoch <= self.epochs + 1):
+            raise DataError(
+                f"the checkpoint is at row {position} of epoch {checkpoint.epoch}, but this training has {count} rows "
+                f"in batches of {batch_size} and {self.epochs} epochs: "
+                "resume it with its own data and batch size, and no fewer epochs"
+            )
+        self.plan.load_state(checkpoint.optimizer_state, checkpoint.step)
+        try:
+            self.generator.bit_generator.state = checkpoint.generator_state
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"the checkpoint's orders came from another kind of generator ({error}): pass its own"
+            ) from error
+        self.epoch, self.position = checkpoint.epoch, checkpoint.position
+        self.totals, self.seconds = checkpoint.totals, checkpoint.seconds
+        self.history = checkpoint.history[:]

@@ -1,0 +1,126 @@
+"""What the tests share: every backend in turn, a small problem, and the makers of networks and plans."""
+
+import os
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import array_api_compat.numpy as compat_numpy
+import numpy as np
+import pytest
+from xpnn import nn
+from xpnn.backends import (
+    ArrayAPIBackend,
+    Backend,
+    GenericPlan,
+    Layer,
+    get_backend,
+    registered_backends,
+    why_unavailable,
+)
+
+FEATURES, CLASSES = 6, 3
+
+
+@pytest.fixture(params=list(registered_backends()))
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Every registered backend; one that is not on this machine is skipped with its reason."""
+    if reason := why_unavailable(request.param):
+        pytest.skip(reason)
+    if request.param != "array-api-strict":
+        yield get_backend(request.param)
+        return
+    import array_api_strict
+
+    before = array_api_strict.get_array_api_strict_flags()
+    array_api_strict.set_array_api_strict_flags(
+        boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=()
+    )
+    try:
+        yield get_backend(request.param)
+    finally:
+        array_api_strict.set_array_api_strict_flags(**before)
+
+
+@pytest.fixture
+def generic() -> Backend:
+    """The generic operations over NumPy: what every backend is held against."""
+    return ArrayAPIBackend(compat_numpy)
+
+
+@pytest.fixture(params=["compiled", "generic"])
+def make_plan(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """`make_plan(backend, job)`: the backend's own plan, and the loop over its operations."""
+    if request.param == "compiled":
+        return lambda backend, job: backend.compile(job)
+    return GenericPlan
+
+
+@pytest.fixture
+def make_problem() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """`make_problem(rows)`: images (rows, 6) and labels (rows,) in [0, 3), which follow from the images."""
+
+    def make(rows: int = 23, *, dtype: str = "uint8", seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        generator = np.random.default_rng(seed)
+        images = generator.integers(0, 256, (rows, FEATURES), dtype=np.uint8)  # (rows, features)
+        labels = np.argmax(images[:, :CLASSES], axis=1).astype(np.int64)  # (rows,)
+        return (images if dtype == "uint8" else (images / 255).astype(dtype)), labels
+
+    return make
+
+
+@pytest.fixture
+def small_problem(make_problem: Callable[..., tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 images (23, 6) and labels (23,) in [0, 3)."""
+    return make_problem()
+
+
+@pytest.fixture
+def make_data(make_problem: Callable[..., tuple[np.ndarray, np.ndarray]]) -> Callable[..., nn.Dataset]:
+    """`make_data(train=23, test=9)`: the small problem as a data set."""
+
+    def make(train: int = 23, test: int = 9, *, dtype: str = "uint8") -> nn.Dataset:
+        images, labels = make_problem(train + test, dtype=dtype)
+        return nn.Dataset(
+            "small",
+            nn.Split(images[:train], labels[:train]),
+            nn.Split(images[train:], labels[train:]),
+            class_names=("a", "b", "c"),
+            image_shape=(2, 3),
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_layers() -> Callable[..., list[Layer]]:
+    """`make_layers(backend, (6, 4, 3))`: layers with weights and biases that are the same on every backend."""
+
+    def make(
+        backend: Backend, sizes: tuple[int, ...] = (FEATURES, 4, CLASSES), *, activation: str = "relu",
+        dtype: str = "float64", seed: int = 2,
+    ) -> list[Layer]:  # fmt: skip
+        generator = np.random.default_rng(seed)
+        layers = []
+        for k, (in_features, out_features) in enumerate(pairwise(sizes)):
+            weight = generator.normal(0, 0.7, (in_features, out_features)).astype(dtype)
+            bias = generator.normal(0, 0.3, out_features).astype(dtype)
+            kind = "identity" if k == len(sizes) - 2 else activation
+            layers.append(Layer(backend.put(weight), backend.put(bias), kind))
+        return layers
+
+    return make
+
+
+@pytest.fixture
+def weights_of() -> Callable[[Backend, list[Layer]], list[np.ndarray]]:
+    """`weights_of(backend, layers)`: host copies of weight and bias of each layer, one after the other."""
+    return lambda backend, layers: [backend.to_numpy(array) for layer in layers for array in (layer.weight, layer.bias)]
+
+
+@pytest.fixture(scope="session")
+def mnist() -> nn.Dataset:
+    """MNIST out of the folder that XPNN_DATA names; the tests never download it."""
+    if not os.environ.get("XPNN_DATA"):
+        pytest.skip("set XPNN_DATA to the folder of the MNIST files to run this")
+    return nn.load_dataset("mnist", data_dir=os.environ["XPNN_DATA"])

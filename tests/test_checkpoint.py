@@ -1,0 +1,132 @@
+"""Checkpoints: all of it comes back from a file, and a damaged file says so."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from safetensors.numpy import load, save
+from xpnn import nn
+from xpnn.backends import ModelFileError, RunError, Totals
+
+
+@pytest.fixture
+def checkpoint():
+    generator = np.random.default_rng(3)
+    return nn.Checkpoint(
+        parameters={"layers.0.weight": generator.normal(size=(3, 2)), "layers.0.bias": np.zeros(2)},
+        optimizer_state={"layers.0.weight.mean": generator.normal(size=(3, 2)).astype("float32")},
+        step=17,
+        generator_state=generator.bit_generator.state,
+        epoch=3,
+        position=24,
+        totals=Totals(1 / 3, 20, 24),
+        seconds=0.1 + 0.2,
+        history=nn.History(
+            [nn.EpochResult(1, 0.7, 0.5, None, None, 1.5), nn.EpochResult(2, 1 / 7, 0.75, 0.3, 0.7, 1.25)]
+        ),
+    )
+
+
+def rewrite(path, *, arrays=None, **changes):
+    """Change the description of a checkpoint's file; a value of `...` takes the entry out."""
+    content = path.read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    description = json.loads(header["__metadata__"]["xpnn"]) | changes
+    description = {name: value for name, value in description.items() if value is not ...}
+    path.write_bytes(save(load(content) if arrays is None else arrays, {"xpnn": json.dumps(description)}))
+
+
+def test_everything_comes_back(checkpoint, tmp_path):
+    checkpoint.save(tmp_path / "c.safetensors")
+    back = nn.Checkpoint.load(tmp_path / "c.safetensors")
+    for name in ("parameters", "optimizer_state"):
+        arrays, expected = getattr(back, name), getattr(checkpoint, name)
+        assert arrays.keys() == expected.keys()
+        for key, array in expected.items():
+            assert arrays[key].dtype == array.dtype
+            np.testing.assert_array_equal(arrays[key], array)
+    for name in ("step", "generator_state", "epoch", "position", "totals", "seconds"):
+        assert getattr(back, name) == getattr(checkpoint, name)
+    assert isinstance(back.totals, Totals)
+    assert isinstance(back.history, nn.History)
+    assert list(back.history) == list(checkpoint.history)
+    generator = np.random.default_rng()
+    generator.bit_generator.state = back.generator_state
+    original = np.random.default_rng()
+    original.bit_generator.state = checkpoint.generator_state
+    assert generator.random() == original.random()
+
+
+def test_the_path_may_be_a_string(checkpoint, tmp_path):
+    checkpoint.save(str(tmp_path / "c"))
+    assert nn.Checkpoint.load(str(tmp_path / "c")).step == 17
+
+
+def test_an_optimizer_without_state_has_no_arrays(checkpoint, tmp_path):
+    replace(checkpoint, optimizer_state={}).save(tmp_path / "c")
+    assert nn.Checkpoint.load(tmp_path / "c").optimizer_state == {}
+
+
+def test_a_sum_that_is_no_number_comes_back(checkpoint, tmp_path):
+    replace(checkpoint, totals=Totals(float("inf"), 0, 24)).save(tmp_path / "c")
+    assert nn.Checkpoint.load(tmp_path / "c").totals.loss_sum == float("inf")
+
+
+def test_a_taken_checkpoint_does_not_change_as_the_run_goes_on(make_data):
+    taken = []
+
+    class Keep(nn.Callback):
+        def on_epoch_end(self, run, _result):
+            checkpoint = run.checkpoint()
+            taken.append((checkpoint, {name: a.copy() for name, a in checkpoint.parameters.items()}))
+
+    nn.train(nn.MLP([6, 3], backend="numpy"), make_data(), epochs=3, batch_size=8, callbacks=[Keep()])
+    first, parameters = taken[0]
+    assert (len(first.history), first.step, first.epoch) == (1, 3, 2)
+    for name, array in parameters.items():
+        np.testing.assert_array_equal(first.parameters[name], array)
+    assert first.generator_state != taken[1][0].generator_state
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"step": ...},
+        {"step": "seventeen"},
+        {"step": float("inf")},
+        {"generator_state": 5},
+        {"generator_state": ...},
+        {"epoch": None},
+        {"position": []},
+        {"totals": [1.0, 2]},
+        {"totals": 5},
+        {"totals": ["x", 1, 2]},
+        {"seconds": "long"},
+        {"history": ...},
+        {"history": [{"epoch": 1}]},
+        {"history": [5]},
+        {"history": 5},
+    ],
+)
+def test_a_damaged_description_is_refused(checkpoint, tmp_path, changes):
+    checkpoint.save(tmp_path / "c")
+    rewrite(tmp_path / "c")
+    assert nn.Checkpoint.load(tmp_path / "c").step == 17  # rewriting alone does no harm
+    rewrite(tmp_path / "c", **changes)
+    with pytest.raises(ModelFileError, match="c is damaged or was written by another version: "):
+        nn.Checkpoint.load(tmp_path / "c")
+
+
+def test_a_model_is_no_checkpoint_and_a_checkpoint_no_model(checkpoint, tmp_path):
+    nn.save(nn.MLP([3, 2], backend="numpy"), tmp_path / "m")
+    with pytest.raises(ModelFileError, match="m is no checkpoint that xpnn wrote"):
+        nn.Checkpoint.load(tmp_path / "m")
+    checkpoint.save(tmp_path / "c")
+    with pytest.raises(ModelFileError, match="c is no model that xpnn wrote"):
+        nn.load(tmp_path / "c")
+
+
+def test_a_checkpoint_that_cannot_be_written_says_so(checkpoint, tmp_path):
+    with pytest.raises(RunError, match=r"cannot write .*c: No such file or directory"):
+        checkpoint.save(tmp_path / "nowhere" / "c")
