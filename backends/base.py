@@ -168,8 +168,8 @@ class Backend:
 
     def logits(self, layers: list[Layer], images: npt.NDArray[Any], scale: float) -> npt.NDArray[Any]:
         """Return the last layer's outputs on the host, (samples, classes), for images (samples, features)."""
-        results = [np.empty((0, layers[-1].bias.shape[0]), dtype=self.to_numpy(layers[-1].bias).dtype)]
-        for start in range(0, len(images), self.evaluation_rows):
+        results = []
+        for start in range(0, max(len(images), 1), self.evaluation_rows):  # one tile at least: no images, no rows
             tile = images[start : start + self.evaluation_rows]
             rows = self.place(tile, np.zeros(len(tile), dtype=np.int64), scale)
             x, _ = self.gather(rows, slice(None), layers[0].weight.dtype)

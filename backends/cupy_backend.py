@@ -11,7 +11,6 @@ import numpy.typing as npt
 from .activations import ACTIVATIONS, Array, relu
 from .base import Backend
 from .cupy_start import gpu_memory, start_cupy
-from .errors import ConfigError
 from .generic_plan import GenericPlan
 from .plan import NO_ROWS, Layer, Plan, Rows, Totals, TrainingJob
 
@@ -90,10 +89,6 @@ class CuPyPlan(GenericPlan):
 
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
         """See `Plan.run`."""
-        count = self.job.rows.images.shape[0]
-        if order is not None and order.size and not (order.min() >= 0 and order.max() < count):  # CuPy would wrap it
-            at = int(np.argmax((order < 0) | (order >= count)))
-            raise ConfigError(f"the order's rows must be in [0, {count}), got {order[at]} at position {at}")
         mend = f"use a smaller batch_size than {self.job.batch_size}, a smaller network, or the backend numba"
         with gpu_memory(self._cupy, "training", mend):
             return super().run(order, totals)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from .activations import Array
 from .errors import ModelFileError
-from .plan import NO_ROWS, Plan, Totals, TrainingJob
+from .plan import NO_ROWS, Plan, Totals, TrainingJob, checked_order
 
 if TYPE_CHECKING:
     from .base import Backend
@@ -38,8 +38,9 @@ class GenericPlan(Plan):
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
         """See `Plan.run`."""
         backend, job = self._backend, self.job
-        count = job.rows.images.shape[0] if order is None else len(order)
-        on_device = None if order is None else backend.put(order)  # (rows,)
+        samples = job.rows.images.shape[0]
+        count = samples if order is None else len(order)
+        on_device = None if order is None else backend.put(checked_order(order, samples))  # (rows,)
         learning_rates = job.learning_rates(self.step + 1, -(-count // job.batch_size))
         sums = backend.put(np.array([totals.loss_sum, totals.correct], dtype=np.float64))  # (2,)
         for learning_rate, batch in zip(learning_rates, _slices(0, count, job.batch_size), strict=True):

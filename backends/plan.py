@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .activations import Array
+from .errors import ConfigError
 from .optimizers import Optimizer
 
 
@@ -122,6 +123,9 @@ class Plan(ABC):
         Returns:
             `totals` with the rows of this run, after one read from the device. Loss and correctness of a row are
             those of the forward pass that trained on it.
+
+        Raises:
+            ConfigError: an index of `order` is not a row of the job.
         """
 
     @abstractmethod
@@ -131,3 +135,16 @@ class Plan(ABC):
     @abstractmethod
     def load_state(self, state: dict[str, npt.NDArray[Any]], step: int) -> None:
         """Go on from the arrays of `state` after `step` steps, with the weights that the layers hold now."""
+
+
+def checked_order(order: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """Return a copy of `order`, (rows,), of which each index is a row of the job.
+
+    Raises:
+        ConfigError: an index is not in [0, count); array modules would take it from the end, or from outside.
+    """
+    rows = np.array(order, dtype=np.int64)  # (rows,)
+    if rows.size and (rows.min() < 0 or rows.max() >= count):
+        at = int(np.argmax((rows < 0) | (rows >= count)))
+        raise ConfigError(f"the order's rows must be in [0, {count}), got {rows[at]} at position {at}")
+    return rows

@@ -73,7 +73,7 @@ def load_digit(
             raise _no_ink(path)
         if spare:
             ink = _widen(ink, min(box[0] / ink.shape[0], box[1] / ink.shape[1]))  # (ink rows, ink columns)
-        grey = 255 * _place(_fit(ink, box), image_shape)  # (rows, columns)
+        grey = 255 * _frame(ink, box, image_shape)  # (rows, columns)
     elif grey.max() <= largest:
         return grey.astype(np.uint8).reshape(-1)  # (rows * columns,); written in the units of the data set
     return scale_to(np.rint(grey).astype(np.uint8).reshape(-1), largest)  # (rows * columns,)
@@ -272,23 +272,38 @@ def _widen(ink: Pixels, factor: float) -> Pixels:
 
 
 def _fit(ink: Pixels, box: tuple[int, int]) -> Pixels:
-    """Scale the ink with its proportions until it touches the box; thin strokes get their full strength back."""
+    """Scale the ink with its proportions until it touches the box."""
     factor = min(box[0] / ink.shape[0], box[1] / ink.shape[1])
     shape = round(ink.shape[0] * factor), round(ink.shape[1] * factor)
-    content = ink if shape == ink.shape else _resize(ink, shape)  # (content rows, content columns)
-    strong: Pixels = content / content.max()
+    return ink if shape == ink.shape else _resize(ink, shape)  # (content rows, content columns)
+
+
+def _frame(ink: Pixels, box: tuple[int, int], image_shape: tuple[int, int]) -> Pixels:
+    """Scale the ink into the box, its centre of mass in the middle of a black frame as far as the frame allows.
+
+    Frames from 16 pixels on get whole steps of their own pixels, as MNIST did. In a smaller one such a step is coarse:
+    the ink is placed on a sheet of its own resolution, and the sheet is scaled.
+    """
+    if min(image_shape) >= SMALL_SIDE:
+        # the middle is pixel 14 of 0..27: over MNIST's test rows the centre averages 14.0 and lies in [13.5, 14.5)
+        frame = _place(_fit(ink, box), image_shape, (image_shape[0] / 2, image_shape[1] / 2))  # (rows, columns)
+    else:
+        factor = min(box[0] / ink.shape[0], box[1] / ink.shape[1])
+        height, width = (max(round(image_shape[k] / factor), ink.shape[k]) for k in (0, 1))
+        # the centre of the 8x8 digits averages 3.5 and 3.6 of 0..7
+        sheet = _place(ink, (height, width), ((height - 1) / 2, (width - 1) / 2))  # (height, width)
+        frame = _resize(sheet, image_shape)  # (rows, columns)
+    strong: Pixels = frame / frame.max()  # strokes that became thin and faint get their full strength back
     return strong.clip(0, 1)
 
 
-def _place(content: Pixels, image_shape: tuple[int, int]) -> Pixels:
-    """Put the content into a black frame, its centre of mass in the middle as far as the frame allows."""
-    frame = np.zeros(image_shape, dtype=np.float32)  # (rows, columns)
-    starts = []
-    for side, length, centre in zip(image_shape, content.shape, ndimage.center_of_mass(content), strict=True):
-        # MNIST's middle is pixel 14 of 0..27: over its test rows the centre averages 14.0 and lies in [13.5, 14.5);
-        # that of the 8x8 digits lies between the pixels 3 and 4 (their mean is 3.5)
-        middle = side / 2 if side >= SMALL_SIDE else (side - 1) / 2
-        starts.append(int(np.clip(np.ceil(middle - centre - 0.5), 0, side - length)))
-    top, left = starts
-    frame[top : top + content.shape[0], left : left + content.shape[1]] = content
-    return frame
+def _place(content: Pixels, shape: tuple[int, int], middle: tuple[float, float]) -> Pixels:
+    """Put the content on a black sheet, its centre of mass at most half a pixel from the middle where that fits."""
+    sheet = np.zeros(shape, dtype=np.float32)  # (height, width)
+    centres = ndimage.center_of_mass(content)
+    top, left = (
+        int(np.clip(np.ceil(middle[axis] - centres[axis] - 0.5), 0, shape[axis] - content.shape[axis]))
+        for axis in (0, 1)
+    )
+    sheet[top : top + content.shape[0], left : left + content.shape[1]] = content
+    return sheet

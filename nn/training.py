@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from numbers import Integral
 
 import numpy as np
 import numpy.typing as npt
@@ -159,9 +160,9 @@ def _generator(seed: int | np.random.Generator) -> np.random.Generator:
 
 def _check_arguments(epochs: int, batch_size: int, l2: float, count: int) -> None:
     """Refuse numbers that no training can have."""
-    if not (epochs >= 1 and epochs % 1 == 0):
+    if not (isinstance(epochs, Integral) and epochs >= 1):
         raise ConfigError(f"epochs must be a whole number >= 1, got {epochs}")
-    if not (1 <= batch_size <= count and batch_size % 1 == 0):
+    if not (isinstance(batch_size, Integral) and 1 <= batch_size <= count):
         raise ConfigError(
             f"batch_size must be a whole number in [1, {count}], the number of training rows, got {batch_size}; "
             "None takes all rows"
