@@ -13,6 +13,7 @@ from xpnn.backends import (
     Adam,
     ArrayAPIBackend,
     Backend,
+    ConfigError,
     GenericPlan,
     ModelFileError,
     Plan,
@@ -376,6 +377,20 @@ def test_an_epoch_in_several_runs_is_the_same_bit_for_bit(
         np.testing.assert_array_equal(one, other)
     for name, array in state.items():
         np.testing.assert_array_equal(array, cut_state[name])
+
+
+@pytest.mark.parametrize("order", [[0, 23], [-1], [5, 99, 3]])
+def test_rows_that_do_not_exist_are_refused_before_a_step(
+    backend, make_plan, make_layers, small_problem, weights_of, order
+):
+    layers = make_layers(backend)
+    before = weights_of(backend, layers)
+    plan = make_plan(backend, TrainingJob(layers, SGD(0.5), backend.place(*small_problem, SCALE), 1))
+    with pytest.raises(ConfigError, match=r"the order's rows must be in \[0, 23\), got "):
+        plan.run(np.array(order))
+    assert plan.step == 0
+    for array, expected in zip(weights_of(backend, layers), before, strict=True):
+        np.testing.assert_array_equal(array, expected)
 
 
 def test_no_order_takes_every_row_as_it_stands(backend, make_plan, make_layers, small_problem, weights_of):
