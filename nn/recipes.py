@@ -184,7 +184,6 @@ RECIPES: dict[str, Recipe] = _table(
         optimizer=SGD(0.1),
         epochs=500,
         batch_size=None,
-        initializer="uniform",
     ),
     Recipe(
         "gd-10-long",

@@ -102,8 +102,8 @@ def train(
                 run.totals = run.plan.run(rows, run.totals)
             elapsed = time.perf_counter() - started
             run.seconds += elapsed
-            run.position = run.totals.rows
-            chunk = _next_chunk(chunk, elapsed, batch_size)
+            taken, run.position = run.totals.rows - run.position, run.totals.rows
+            chunk = _next_chunk(taken, elapsed, batch_size)
             for callback in callbacks:
                 callback.on_chunk_end(run)
         if run.position == len(train_rows):
@@ -145,9 +145,9 @@ def _draw_order(
     return generator.permutation(count) if shuffle else np.arange(count)
 
 
-def _next_chunk(chunk: int, elapsed: float, batch_size: int) -> int:
-    """Return the rows of the next chunk: whole batches that take about CHUNK_SECONDS, at most 4 times as many."""
-    rows = chunk * min(4.0, CHUNK_SECONDS / max(elapsed, 1e-9))
+def _next_chunk(taken: int, elapsed: float, batch_size: int) -> int:
+    """Return the rows of the next chunk: whole batches for about CHUNK_SECONDS, at most 4 times those just taken."""
+    rows = taken * min(4.0, CHUNK_SECONDS / max(elapsed, 1e-9))
     return max(1, int(rows) // batch_size) * batch_size
 
 

@@ -666,3 +666,18 @@ def test_the_settings_of_an_optimizer_are_plain_python_values():
     }
     assert {type(value) for value in AdamW(np.float32(0.5)).settings().values()} == {float}
     assert SGD(1).settings()["learning_rate"] == 1.0
+
+
+def test_chunks_stay_bounded_however_many_epochs_there_are(make_data, monkeypatch):
+    chunks = []
+    grow = training._next_chunk
+
+    def watched(taken, elapsed, batch_size):
+        chunks.append(grow(taken, elapsed, batch_size))
+        return chunks[-1]
+
+    monkeypatch.setattr(training, "_next_chunk", watched)
+    data = make_data()
+    nn.train(nn.MLP([6, 3], backend="numpy"), data, epochs=600, batch_size=None)
+    assert len(chunks) == 600
+    assert max(chunks) <= 4 * len(data.train)
