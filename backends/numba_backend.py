@@ -13,7 +13,7 @@ from .base import Backend
 from .errors import BackendUnavailable
 from .losses import LOSSES, softmax_cross_entropy
 from .optimizers import Optimizer, State
-from .plan import Plan, Rows, TrainingJob
+from .plan import Plan, Rows, TrainingJob, checked_order
 
 
 class NumbaBackend(Backend):
@@ -54,7 +54,7 @@ class NumbaBackend(Backend):
         if not (np.issubdtype(images.dtype, np.integer) and np.dtype(dtype) in self._operations.FLOATS):
             return super().gather(rows, index, dtype)
         count = len(images)
-        taken = np.arange(count)[index] if isinstance(index, slice) else self._plan.checked_order(index, count)
+        taken = np.arange(count)[index] if isinstance(index, slice) else checked_order(index, count)
         x = np.empty((len(taken), images.shape[1]), dtype=dtype)  # (batch, features)
         self._operations.gather_images(images, taken, float(rows.scale), x)
         return x, rows.labels[index]

@@ -54,7 +54,7 @@ def _compiled(function: Function, **options: Any) -> Function:
     return compiled
 
 
-class _Notice(event.Listener):  # type: ignore[misc]
+class _Notice(event.Listener):
     """Logs a line when the first compilation starts; what comes from the cache starts none."""
 
     def __init__(self, message: str) -> None:

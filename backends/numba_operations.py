@@ -19,7 +19,7 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 IDENTITY, RELU, LEAKY_RELU, TANH, SIGMOID = range(5)
 
 # The key is the pair of functions, not the name: a row that a user put in place of ours is not ours.
-_CODES = {
+_CODES: dict[tuple[Any, Any], int] = {
     (activations.identity, activations.identity_backward): IDENTITY,
     (activations.relu, activations.relu_backward): RELU,
     (activations.leaky_relu, activations.leaky_relu_backward): LEAKY_RELU,

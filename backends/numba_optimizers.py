@@ -32,15 +32,15 @@ class Rule(NamedTuple):
 
 def rule_of(optimizer: Optimizer) -> Rule | None:
     """Return the rule of exactly this optimizer; None for one that the kernel does not know, such as a subclass."""
-    kind = type(optimizer)
-    if kind is SGD:
-        momentum = float(optimizer.momentum)
-        return Rule(NESTEROV if optimizer.nesterov else MOMENTUM if momentum else DESCENT, momentum)
-    if kind is RMSprop:
-        return Rule(RMSPROP, 0.0, float(optimizer.decay), float(optimizer.epsilon))
-    if kind is Adam or kind is AdamW:
-        decay = float(getattr(optimizer, "weight_decay", 0.0))
-        return Rule(ADAM, float(optimizer.beta_1), float(optimizer.beta_2), float(optimizer.epsilon), decay)
+    match optimizer:
+        case SGD() if type(optimizer) is SGD:
+            kind = NESTEROV if optimizer.nesterov else MOMENTUM if optimizer.momentum else DESCENT
+            return Rule(kind, float(optimizer.momentum))
+        case RMSprop() if type(optimizer) is RMSprop:
+            return Rule(RMSPROP, 0.0, float(optimizer.decay), float(optimizer.epsilon))
+        case Adam() if type(optimizer) in (Adam, AdamW):
+            decay = float(getattr(optimizer, "weight_decay", 0.0))
+            return Rule(ADAM, float(optimizer.beta_1), float(optimizer.beta_2), float(optimizer.epsilon), decay)
     return None
 
 

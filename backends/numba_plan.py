@@ -15,7 +15,7 @@ from .numba_compile import announced
 from .numba_operations import FLOATS, activation_code
 from .numba_optimizers import rule_of, slot_pair
 from .numba_training import Buffers, Data, Network, train
-from .plan import NO_ROWS, Plan, Totals, TrainingJob
+from .plan import NO_ROWS, Plan, Totals, TrainingJob, checked_order
 
 # OpenBLAS does a product of up to so many multiply-adds on one thread. Tiles of a narrow network are cut so small that
 # all of theirs are: nothing waits for another thread, and all of a tile stays in the second-level cache.
@@ -163,15 +163,6 @@ def supports(job: TrainingJob) -> bool:
         and all(layer.weight.shape == (*x, *y) for layer, (x, y) in zip(layers, pairwise(outputs), strict=True))
         and all(layer.bias.shape == y for layer, y in zip(layers, outputs[1:], strict=True))
     )
-
-
-def checked_order(order: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
-    """Copy of `order`, (rows,), after making sure that each of it is in [0, count): the kernels do not look."""
-    rows = np.array(order, dtype=np.int64)
-    if rows.size and (rows.min() < 0 or rows.max() >= count):
-        at = int(np.argmax((rows < 0) | (rows >= count)))
-        raise ConfigError(f"the order's rows must be in [0, {count}), got {rows[at]} at position {at}")
-    return rows
 
 
 def _tile_rows(job: TrainingJob) -> int:
