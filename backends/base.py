@@ -155,16 +155,21 @@ class Backend:
 
     def evaluate(self, layers: list[Layer], rows: Rows, *, loss: str = "softmax_cross_entropy") -> Totals:
         """Return summed loss and correct count of all rows, after one read from the device."""
-        xp, count = self.xp, rows.images.shape[0]
-        sums = self.put(np.zeros(2))  # (2,): loss, correct
+        count = rows.images.shape[0]
+        loss_sum, correct = self.put(np.asarray(0.0)), self.put(np.asarray(0))  # (), ()
         for start in range(0, count, self.evaluation_rows):
             tile = slice(start, min(start + self.evaluation_rows, count))
             x, labels = self.gather(rows, tile, layers[0].weight.dtype)
             logits = self.forward(layers, x)[-1]  # (tile, classes)
-            loss_sum, correct, _ = self.loss(logits, labels, loss=loss, batch_size=count)
-            sums = sums + xp.stack([loss_sum, xp.astype(correct, xp.float64)])
-        loss_total, correct_total = self.to_numpy(sums)
-        return Totals(float(loss_total), int(correct_total), count)
+            tile_loss, tile_correct, _ = self.loss(logits, labels, loss=loss, batch_size=count)
+            loss_sum, correct = loss_sum + tile_loss, correct + tile_correct
+        return self.read_totals(loss_sum, correct, count)
+
+    def read_totals(self, loss_sum: Array, correct: Array, rows: int) -> Totals:
+        """Bring sums to the host in one read: loss (0-d float64) and correct rows (0-d integer)."""
+        xp = self.xp
+        on_host = self.to_numpy(xp.stack([loss_sum, xp.astype(correct, xp.float64)]))  # (2,)
+        return Totals(float(on_host[0]), int(on_host[1]), rows)
 
     def logits(self, layers: list[Layer], images: npt.NDArray[Any], scale: float) -> npt.NDArray[Any]:
         """Return the last layer's outputs on the host, (samples, classes), for images (samples, features)."""

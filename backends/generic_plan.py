@@ -42,31 +42,30 @@ class GenericPlan(Plan):
         count = samples if order is None else len(order)
         on_device = None if order is None else backend.put(checked_order(order, samples))  # (rows,)
         learning_rates = job.learning_rates(self.step + 1, -(-count // job.batch_size))
-        sums = backend.put(np.array([totals.loss_sum, totals.correct], dtype=np.float64))  # (2,)
+        loss_sum = backend.put(np.asarray(totals.loss_sum, dtype=np.float64))  # ()
+        correct = backend.put(np.asarray(totals.correct, dtype=np.int64))  # ()
         for learning_rate, batch in zip(learning_rates, _slices(0, count, job.batch_size), strict=True):
-            grads, batch_sums = self._gradients(on_device, batch)
+            grads, batch_loss, batch_correct = self._gradients(on_device, batch)
             # Every gradient of the step is complete here: a sum over processes has its place between these two lines.
             self._update(grads, float(learning_rate))
-            sums = sums + batch_sums
-        loss_sum, correct = backend.to_numpy(sums)
-        return Totals(float(loss_sum), int(correct), totals.rows + count)
+            loss_sum, correct = loss_sum + batch_loss, correct + batch_correct
+        return backend.read_totals(loss_sum, correct, totals.rows + count)
 
-    def _gradients(self, order: Array | None, batch: slice) -> tuple[Gradients, Array]:
-        """Gradients of the mean loss over `batch`, and the batch's sums of loss and correct rows, (2,)."""
-        xp, batch_size = self._backend.xp, batch.stop - batch.start
-        tiles = [
-            self._tile_gradients(tile if order is None else order[tile], batch_size)
-            for tile in _slices(batch.start, batch.stop, self._backend.tile_rows or batch_size)
-        ]
-        grads, sums = tiles[0]
-        for tile_grads, tile_sums in tiles[1:]:
+    def _gradients(self, order: Array | None, batch: slice) -> tuple[Gradients, Array, Array]:
+        """Gradients of the mean loss over `batch`, and the batch's sum of losses and number of correct rows, ()."""
+        batch_size = batch.stop - batch.start
+        tiles = _slices(batch.start, batch.stop, self._backend.tile_rows or batch_size)
+        grads, loss_sum, correct = self._tile_gradients(order, next(tiles), batch_size)
+        for tile in tiles:
+            tile_grads, tile_loss, tile_correct = self._tile_gradients(order, tile, batch_size)
             grads = [(weight + w, bias + b) for (weight, bias), (w, b) in zip(grads, tile_grads, strict=True)]
-            sums = tuple(total + part for total, part in zip(sums, tile_sums, strict=True))
-        return grads, xp.stack([xp.astype(part, xp.float64) for part in sums])
+            loss_sum, correct = loss_sum + tile_loss, correct + tile_correct
+        return grads, loss_sum, correct
 
-    def _tile_gradients(self, rows: Array | slice, batch_size: int) -> tuple[Gradients, tuple[Array, Array]]:
-        """Forward and backward through one tile of the batch."""
+    def _tile_gradients(self, order: Array | None, tile: slice, batch_size: int) -> tuple[Gradients, Array, Array]:
+        """Forward and backward through one tile of the batch; results as `_gradients` gives them."""
         backend, layers = self._backend, self.job.layers
+        rows = tile if order is None else order[tile]  # (rows,)
         x, labels = backend.gather(self.job.rows, rows, layers[0].weight.dtype)  # (rows, features), (rows,)
         outputs = backend.forward(layers, x)  # the layers' outputs, (rows, out_features) each
         loss_sum, correct, grad_y = backend.loss(outputs[-1], labels, loss=self.job.loss, batch_size=batch_size)
@@ -77,7 +76,7 @@ class GenericPlan(Plan):
                 grad_y, outputs[k], inputs[k], layers[k].weight, activation=layers[k].activation, need_grad_x=k > 0
             )
             grads.insert(0, (grad_weight, grad_bias))
-        return grads, (loss_sum, correct)
+        return grads, loss_sum, correct
 
     def _update(self, grads: Gradients, learning_rate: float) -> None:
         """Take one optimizer step on every weight and bias."""

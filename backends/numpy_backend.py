@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from .activations import ACTIVATIONS, Array, relu
 from .base import Backend
+from .losses import LOSSES, softmax_cross_entropy
 from .plan import Rows
 
 
@@ -39,3 +40,19 @@ class NumPyBackend(Backend):
         y += bias
         forward = ACTIVATIONS[activation].forward
         return np.maximum(y, 0, out=y) if forward is relu else forward(np, y)
+
+    def loss(self, outputs: Array, labels: Array, *, loss: str, batch_size: int) -> tuple[Array, Array, Array]:
+        """See `Backend.loss`; cross-entropy takes the label's entry of each row instead of a one-hot product."""
+        if LOSSES[loss] is not softmax_cross_entropy:
+            return super().loss(outputs, labels, loss=loss, batch_size=batch_size)
+        label_of = np.arange(len(labels)), labels  # the entry of each row's label
+        correct = np.count_nonzero(outputs.argmax(axis=1) == labels)
+        grad = outputs - outputs.max(axis=1, keepdims=True)  # (rows, classes), the shifted logits so far
+        shifted = grad[label_of]  # (rows,)
+        np.exp(grad, out=grad)
+        totals = grad.sum(axis=1, keepdims=True)  # (rows, 1)
+        loss_sum = np.sum(np.log(totals[:, 0]) - shifted, dtype=np.float64)
+        grad /= totals  # the probabilities
+        grad[label_of] -= 1
+        grad /= batch_size
+        return loss_sum, np.int64(correct), grad

@@ -160,12 +160,17 @@ def _generator(seed: int | np.random.Generator) -> np.random.Generator:
 
 def _check_arguments(epochs: int, batch_size: int, l2: float, count: int) -> None:
     """Refuse numbers that no training can have."""
-    if not (isinstance(epochs, Integral) and epochs >= 1):
+    if not (_is_whole(epochs) and epochs >= 1):
         raise ConfigError(f"epochs must be a whole number >= 1, got {epochs}")
-    if not (isinstance(batch_size, Integral) and 1 <= batch_size <= count):
+    if not (_is_whole(batch_size) and 1 <= batch_size <= count):
         raise ConfigError(
             f"batch_size must be a whole number in [1, {count}], the number of training rows, got {batch_size}; "
             "None takes all rows"
         )
     if not (math.isfinite(l2) and l2 >= 0):
         raise ConfigError(f"l2 must be a finite number >= 0, got {l2}")
+
+
+def _is_whole(number: object) -> bool:
+    """Return whether it is an integer, Python's or NumPy's."""
+    return isinstance(number, Integral)

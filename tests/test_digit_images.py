@@ -329,7 +329,8 @@ class TestRefusals:
             load(saved(paper.clip(0, 255).astype(np.uint8), tmp_path))
 
     def test_specks_alone(self, tmp_path):
-        specks = 255 * (np.random.default_rng(1).random((108, 107)) < 0.1)
+        rng = np.random.default_rng(20)
+        specks = (rng.random((108, 107)) < rng.random() ** 3) * rng.integers(1, 256)
         with pytest.raises(DataError, match="no ink found"):
             load(saved(specks.astype(np.uint8), tmp_path), (8, 8))
 
