@@ -87,7 +87,7 @@ class Backend:
         """Gradients of `y = activation(z)`, `z = x @ weight + bias`.
 
         Args:
-            grad_y: gradient of the loss with respect to `y`, (batch, out_features).
+            grad_y: gradient of the loss with respect to `y`, (batch, out_features); may be overwritten.
             y: the layer's output, (batch, out_features).
             x: the layer's input, (batch, in_features).
             weight: (in_features, out_features).

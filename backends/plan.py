@@ -115,6 +115,8 @@ class Plan(ABC):
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
         """Take the steps for the rows in `order`, a batch after the other, and leave the weights in the job's layers.
 
+        The layers' arrays may change in place: copy what is to outlive the next run.
+
         Args:
             order: (rows,), indices into the job's rows; None for every row as it stands.
             totals: sums so far; the run's rows are added to them one step after the other, so that an epoch's sums

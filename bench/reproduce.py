@@ -91,8 +91,8 @@ def table(results: list[dict[str, Any]]) -> str:
         [
             *lines,
             "",
-            "Train accuracy is that of the last epoch's training pass, test accuracy that of the rows held out after it. "
-            "Times are the training alone, evaluation outside.",
+            "Train accuracy is that of the last epoch's training pass, test accuracy that of the rows held out, after "
+            "it. Times are the training alone, evaluation outside.",
             "",
             f"{date.today().isoformat()}, {machine['processor']}, {machine['cores']} cores, {machine['system']}; "
             f"{software}.",

@@ -8,23 +8,16 @@ handwritten digits", http://yann.lecun.com/exdb/mnist/). `load_digit` does the s
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ..backends.errors import ConfigError, DataError, MissingDependency
+from ..backends.errors import ConfigError, DataError
+from .grey_image import Pixels, read_grey, resize
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-Pixels = npt.NDArray[np.float32]
-
-MAX_PIXELS = 64_000_000  # a larger picture is refused before it is decoded; phones make up to 50 million
-WORKING_SIDE = 1024  # a longer picture is first shrunk to this: finer detail is lost in 28 pixels anyway
 MIN_CONTRAST = 12  # of 255 levels; less than this is the texture of the paper, not ink
 NOISE_FACTOR = 6  # ink stands out of the background by this many standard deviations of its noise
 SMALL_SIDE = 16  # pixels; shorter frames are made like the 8x8 digits, the others like MNIST
@@ -57,13 +50,13 @@ def load_digit(
         The pixels, (rows * columns,), in [0, largest].
 
     Raises:
-        DataError: the file is missing, empty, no image, larger than `MAX_PIXELS`, or shows no ink.
+        DataError: the file is missing, empty, no image, larger than `grey_image.MAX_PIXELS`, or shows no ink.
         ConfigError: a shape or `largest` cannot be.
         MissingDependency: Pillow is not installed.
     """
     box = _content_box(image_shape, content_shape)
     scale_to(np.zeros(1, dtype=np.uint8), largest)  # a wrong `largest` is told before any work
-    grey = _read_grey(Path(path))  # (height, width)
+    grey = read_grey(Path(path))  # (height, width)
     if np.ptp(grey) == 0:
         raise _no_ink(path)
     if grey.shape != image_shape or not _has_dark_background(grey):
@@ -112,76 +105,6 @@ def _content_box(image_shape: tuple[int, int], content_shape: tuple[int, int] | 
 
 def _no_ink(path: str | os.PathLike[str]) -> DataError:
     return DataError(f"no ink found in {path}: it is uniform or too faint; give a picture with one clear digit")
-
-
-def _read_grey(path: Path) -> Pixels:
-    """Read an image file as grey levels, (height, width), in [0, 255]."""
-    try:
-        from PIL import Image, ImageOps, UnidentifiedImageError
-    except ImportError as error:
-        raise MissingDependency('reading images needs Pillow: pip install "xpnn[cli]"') from error
-    too_large = f"{path} has more than {MAX_PIXELS} pixels; scale the image down or crop it to the digit"
-    if not path.is_file():
-        raise DataError(f"there is no image file {path}; check the path")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path} is empty (0 bytes); give an image file, for instance a PNG")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what Pillow says of odd metadata
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            with Image.open(path) as picture:
-                if 0 in picture.size:
-                    raise DataError(f"{path} has no pixels ({picture.width}x{picture.height}); save it again")
-                if picture.width * picture.height > MAX_PIXELS:
-                    raise DataError(too_large)
-                return _shrink(_to_grey(ImageOps.exif_transpose(picture)), WORKING_SIDE)
-        except DataError:
-            raise
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            raise DataError(too_large) from error
-        except UnidentifiedImageError as error:
-            raise DataError(f"{path} is not an image that Pillow knows; give a PNG, JPEG, GIF, BMP or TIFF") from error
-        except Exception as error:  # decoders raise whatever they trip over in a broken file
-            raise DataError(f"{path} is a broken image ({error}); save it again") from error
-
-
-def _to_grey(picture: Image.Image) -> Pixels:
-    """Turn any mode of picture into grey levels, (height, width), in [0, 255]."""
-    from PIL import Image
-
-    if picture.mode.startswith(("I", "F")):  # 16 and 32 bits
-        levels = np.nan_to_num(np.asarray(picture, dtype=np.float32), posinf=0, neginf=0)  # (height, width)
-        peak = float(levels.max())
-        wide = picture.mode.startswith("I;16")
-        full = 65535.0 if wide else min(s for s in (1.0, 255.0, 65535.0, max(peak, 1.0)) if s >= peak)
-        return (levels.clip(0) * np.float32(255 / full)).astype(np.float32)
-    if picture.mode == "LAB":
-        return np.asarray(picture.getchannel("L"), dtype=np.float32)
-    if "A" in picture.mode.upper() or "transparency" in picture.info:
-        rgba = picture.convert("RGBA")
-        for paper in ("white", "black"):  # black only for white ink, which cannot be seen on white
-            sheet = Image.alpha_composite(Image.new("RGBA", rgba.size, paper), rgba)
-            grey = np.asarray(sheet.convert("L"), dtype=np.float32)  # (height, width)
-            if np.ptp(grey) > 0:
-                break
-        return grey
-    return np.asarray(picture.convert("L"), dtype=np.float32)
-
-
-def _shrink(grey: Pixels, longest: int) -> Pixels:
-    """Average areas until no side is longer than `longest`."""
-    factor = longest / max(grey.shape)
-    return grey if factor >= 1 else _resize(grey, (round(grey.shape[0] * factor), round(grey.shape[1] * factor)))
-
-
-def _resize(levels: Pixels, shape: tuple[int, int]) -> Pixels:
-    """Scale to (rows, columns): the mean of the covered area when it shrinks, Lanczos when it grows."""
-    from PIL import Image
-
-    rows, columns = (max(1, side) for side in shape)
-    way = Image.Resampling.BOX if rows <= levels.shape[0] else Image.Resampling.LANCZOS
-    scaled = Image.fromarray(np.ascontiguousarray(levels)).resize((columns, rows), way)
-    return np.asarray(scaled, dtype=np.float32)  # (rows, columns)
 
 
 def _border(grey: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -275,7 +198,7 @@ def _fit(ink: Pixels, box: tuple[int, int]) -> Pixels:
     """Scale the ink with its proportions until it touches the box."""
     factor = min(box[0] / ink.shape[0], box[1] / ink.shape[1])
     shape = round(ink.shape[0] * factor), round(ink.shape[1] * factor)
-    return ink if shape == ink.shape else _resize(ink, shape)  # (content rows, content columns)
+    return ink if shape == ink.shape else resize(ink, shape)  # (content rows, content columns)
 
 
 def _frame(ink: Pixels, box: tuple[int, int], image_shape: tuple[int, int]) -> Pixels:
@@ -292,7 +215,7 @@ def _frame(ink: Pixels, box: tuple[int, int], image_shape: tuple[int, int]) -> P
         height, width = (max(round(image_shape[k] / factor), ink.shape[k]) for k in (0, 1))
         # the centre of the 8x8 digits averages 3.5 and 3.6 of 0..7
         sheet = _place(ink, (height, width), ((height - 1) / 2, (width - 1) / 2))  # (height, width)
-        frame = _resize(sheet, image_shape)  # (rows, columns)
+        frame = resize(sheet, image_shape)  # (rows, columns)
     strong: Pixels = frame / frame.max()  # strokes that became thin and faint get their full strength back
     return strong.clip(0, 1)
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..backends import ConfigError, XpnnError
 from .callbacks import Callback
-from .pictures import CURVES_SIZE, draw_curves, picture_style, require_matplotlib, save_curves
+from .curves import CURVES_SIZE, draw_curves, save_curves
+from .pictures import picture_style, require_matplotlib
 
 if TYPE_CHECKING:
     from .history import EpochResult

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from xpnn.backends import ConfigError, DataError, MissingDependency
-from xpnn.nn import digit_images
+from xpnn.nn import grey_image
 from xpnn.nn.digit_images import load_digit, scale_to
 
 pytest.importorskip("PIL", reason="Pillow is not installed")
@@ -354,7 +354,7 @@ class TestRefusals:
 
     def test_too_many_pixels(self, tmp_path, monkeypatch):
         path = saved(seven(), tmp_path)  # 60,000 pixels
-        monkeypatch.setattr(digit_images, "MAX_PIXELS", 59_999)
+        monkeypatch.setattr(grey_image, "MAX_PIXELS", 59_999)
         with pytest.raises(DataError, match=r"has more than 59999 pixels; scale the image down"):
             load(path)
 

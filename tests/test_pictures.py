@@ -10,17 +10,16 @@ import pytest
 from xpnn import nn
 from xpnn.backends import ConfigError, DataError, MissingDependency, RunError
 from xpnn.nn import live, pictures
-from xpnn.nn.history import EpochResult, History
-from xpnn.nn.live import LiveCurves, MatplotlibWindow, has_display, open_matplotlib_window
-from xpnn.nn.pictures import (
+from xpnn.nn.curves import draw_curves, save_curves
+from xpnn.nn.evaluation_pictures import (
     draw_confusion_matrix,
-    draw_curves,
     draw_worst_mistakes,
-    picture_style,
     save_confusion_matrix,
-    save_curves,
     save_worst_mistakes,
 )
+from xpnn.nn.history import EpochResult, History
+from xpnn.nn.live import LiveCurves, MatplotlibWindow, has_display, open_matplotlib_window
+from xpnn.nn.pictures import picture_style
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 from matplotlib.backend_bases import CloseEvent, FigureManagerBase

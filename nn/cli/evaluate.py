@@ -13,9 +13,9 @@ from ...backends import ConfigError, DataError, RunError
 from ..datasets import Dataset, Split, load_dataset
 from ..evaluation import confusion_matrix
 from ..evaluation import evaluate as measure
+from ..evaluation_pictures import save_confusion_matrix, save_worst_mistakes
 from ..mlp import MLP
 from ..model_file import load
-from ..pictures import save_confusion_matrix, save_worst_mistakes
 from ..run_folder import RunFolder, write_json
 from .model_argument import model_argument, model_path
 from .options import backend_option, data_options, json_option

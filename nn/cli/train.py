@@ -16,11 +16,11 @@ from ...backends import Backend, ConfigError, MissingDependency, get_backend, lo
 from ...backends.machine import hardware, versions
 from ..callbacks import Callback
 from ..checkpoint import Checkpoint
+from ..curves import save_curves
 from ..datasets import Dataset
 from ..history import History
 from ..live import LiveCurves
 from ..model_file import save
-from ..pictures import save_curves
 from ..recipes import RECIPES, DataChoice, Recipe
 from ..run_folder import RecordRun, RunConfig, RunFolder, summarize, write_json
 from .options import backend_option, batch_size, data_options, json_option, recipe_argument, recipe_list
