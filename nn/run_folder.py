@@ -80,17 +80,23 @@ class RunFolder:
         self.curves = path / "curves.png"
         self.summary = path / "summary.json"
 
-    def create(self, config: RunConfig) -> None:
-        """Make the folder and write its configuration.
+    def refuse_existing(self) -> None:
+        """Make sure that a new run overwrites nothing.
 
         Raises:
             ConfigError: the folder exists and is not empty.
-            RunError: it cannot be made.
         """
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise ConfigError(
                 f"{self.path} exists and is not empty; choose another --out, or go on with --resume {self.path}"
             )
+
+    def create(self, config: RunConfig) -> None:
+        """Make the folder, which may exist, and write its configuration.
+
+        Raises:
+            RunError: it cannot be made.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -117,14 +123,18 @@ class RunFolder:
 
 
 class RecordRun(Callback):
-    """Writes a line an epoch to `metrics.jsonl`, and a checkpoint every ten seconds and at the end."""
+    """Makes the run folder; writes a line an epoch to `metrics.jsonl`, a checkpoint every ten seconds and at the end.
 
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
+    The folder is made when the training begins, after all that could refuse it.
+    """
+
+    def __init__(self, folder: RunFolder, config: RunConfig) -> None:
+        self._folder, self._config = folder, config
         self._last_checkpoint = time.monotonic()
 
     def on_train_begin(self, run: TrainingRun) -> None:
-        """Bring `metrics.jsonl` to where the run begins: a resumed run drops lines past its checkpoint."""
+        """Make the folder, and `metrics.jsonl` as of where the run begins: lines past its checkpoint are dropped."""
+        self._folder.create(self._config)
         self._folder.write_metrics(run.history)
 
     def on_chunk_end(self, run: TrainingRun) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import logging
 import os
 import signal
 import struct
@@ -14,7 +15,8 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 from xpnn import nn
-from xpnn.backends import Backend
+from xpnn.backends import Backend, Plan, TrainingJob
+from xpnn.backends.numpy_backend import NumPyBackend
 from xpnn.nn.cli.app import COMMANDS, xpnn
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -87,6 +89,18 @@ def test_train_quiet_prints_nothing() -> None:
     assert run(*SHORT, "--quiet").output == ""
 
 
+def test_what_a_backend_logs_is_shown_unless_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    compile_plan = NumPyBackend.compile
+
+    def compile_and_say(self: NumPyBackend, job: TrainingJob) -> Plan:
+        logging.getLogger("xpnn").info("compiling")
+        return compile_plan(self, job)
+
+    monkeypatch.setattr(NumPyBackend, "compile", compile_and_say)
+    assert "compiling\n" in run(*SHORT).stderr
+    assert "compiling" not in run(*SHORT, "--quiet", "--out", "quiet").output
+
+
 def test_options_change_the_recipe() -> None:
     assert run(*SHORT, "--quiet", "--out", "a", "--batch-size", "full", "--lr", "0.5").exit_code == 0
     recipe = json.loads(Path("a/config.json").read_text())["recipe"]
@@ -124,6 +138,7 @@ def test_bad_input_exits_2_with_one_line(arguments: list[str], message: str) -> 
     assert result.exit_code == 2
     assert message in result.stderr
     assert "Traceback" not in result.output
+    assert list(Path().iterdir()) == []  # nothing is written before everything is checked
 
 
 def test_debug_shows_the_error_itself() -> None:

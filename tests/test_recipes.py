@@ -17,6 +17,12 @@ def recipe() -> Recipe:
     return dataclasses.replace(RECIPES["quickstart"], sizes=(6, 5, 3), epochs=3, batch_size=8, l2=0.01)
 
 
+@pytest.fixture
+def record(recipe: Recipe):
+    """`record(folder)`: the callback that writes a run of the recipe."""
+    return lambda folder: RecordRun(folder, RunConfig(recipe, DataChoice(), "numpy", 0))
+
+
 def test_the_table_holds_the_recipes_that_the_readme_lists() -> None:
     assert {name: recipe.sizes for name, recipe in RECIPES.items()} == {
         "quickstart": (64, 32, 10),
@@ -80,10 +86,12 @@ def test_a_run_s_configuration_survives_its_file(kind: type[nn.Optimizer], recip
 def test_a_run_folder_is_never_written_over(recipe: Recipe, tmp_path: Path) -> None:
     config = RunConfig(recipe, DataChoice(), "numpy", 0)
     (tmp_path / "file").write_text("mine", encoding="utf-8")
-    with pytest.raises(ConfigError, match="exists and is not empty"):
-        RunFolder(tmp_path).create(config)
-    with pytest.raises(ConfigError, match="exists and is not empty"):
-        RunFolder(tmp_path / "file").create(config)
+    for path in (tmp_path, tmp_path / "file"):
+        with pytest.raises(ConfigError, match="exists and is not empty"):
+            RunFolder(path).refuse_existing()
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "empty", tmp_path / "new"):
+        RunFolder(path).refuse_existing()
     with pytest.raises(RunError, match="cannot make the run folder"):
         RunFolder(tmp_path / "file" / "run").create(config)
     assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
@@ -101,9 +109,13 @@ def test_a_folder_without_configuration_is_no_run(tmp_path: Path) -> None:
         RunFolder(tmp_path).read_config()
 
 
-def test_metrics_of_a_resumed_run_begin_at_its_checkpoint(recipe: Recipe, tmp_path: Path, make_data) -> None:
+def test_metrics_of_a_resumed_run_begin_at_its_checkpoint(record, recipe: Recipe, tmp_path: Path, make_data) -> None:
     data, folder = make_data(), RunFolder(tmp_path)
-    recipe.train(recipe.network(data, backend="numpy"), data, callbacks=[RecordRun(folder)])
+    recipe.train(
+        recipe.network(data, backend="numpy"),
+        data,
+        callbacks=[record(folder)],
+    )
     lines = folder.metrics.read_text(encoding="utf-8").splitlines()
     checkpoint = nn.Checkpoint.load(folder.checkpoint)
     earlier = dataclasses.replace(checkpoint, history=checkpoint.history[:1])
@@ -112,7 +124,7 @@ def test_metrics_of_a_resumed_run_begin_at_its_checkpoint(recipe: Recipe, tmp_pa
 
 
 def test_checkpoints_are_taken_while_an_epoch_runs(
-    recipe: Recipe, tmp_path: Path, make_data, monkeypatch: pytest.MonkeyPatch
+    record, recipe: Recipe, tmp_path: Path, make_data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("xpnn.nn.run_folder.CHECKPOINT_SECONDS", 0)
     monkeypatch.setattr("xpnn.nn.training._next_chunk", lambda chunk, elapsed, batch_size: batch_size)  # noqa: ARG005
@@ -124,11 +136,15 @@ def test_checkpoints_are_taken_while_an_epoch_runs(
             positions.append((checkpoint.epoch, checkpoint.position))
 
     short = dataclasses.replace(recipe, epochs=1)
-    short.train(short.network(data, backend="numpy"), data, callbacks=[RecordRun(folder), Look()])
+    short.train(
+        short.network(data, backend="numpy"),
+        data,
+        callbacks=[record(folder), Look()],
+    )
     assert positions == [(1, 8), (1, 16), (1, 23)]
 
 
-def test_metrics_that_cannot_be_written_fail_the_run(recipe: Recipe, tmp_path: Path, make_data) -> None:
+def test_metrics_that_cannot_be_written_fail_the_run(record, recipe: Recipe, tmp_path: Path, make_data) -> None:
     data, folder = make_data(), RunFolder(tmp_path)
 
     class Block(nn.Callback):
@@ -137,7 +153,11 @@ def test_metrics_that_cannot_be_written_fail_the_run(recipe: Recipe, tmp_path: P
             folder.metrics.mkdir()
 
     with pytest.raises(RunError, match="cannot write"):
-        recipe.train(recipe.network(data, backend="numpy"), data, callbacks=[RecordRun(folder), Block()])
+        recipe.train(
+            recipe.network(data, backend="numpy"),
+            data,
+            callbacks=[record(folder), Block()],
+        )
 
 
 def test_summary_is_made_of_the_last_epoch_and_all_times(recipe: Recipe) -> None:

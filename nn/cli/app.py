@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import click
 
 from ...backends import RunError, XpnnError
+
+LOGGER = logging.getLogger("xpnn")
 
 # command -> its one line; the module of the same name is imported when the command is run
 COMMANDS = {
@@ -64,3 +67,5 @@ class Commands(click.Group):
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def xpnn(debug: bool) -> None:
     """Train feed-forward networks from scratch, on NumPy, Numba or CuPy."""
+    LOGGER.handlers[:] = [logging.StreamHandler()]  # stderr; backends say there that they compile
+    LOGGER.setLevel(logging.INFO)

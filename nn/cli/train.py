@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -64,44 +65,71 @@ def train(  # noqa: D103 - the help is in the decorator
     quiet: bool,
     **changes: Any,
 ) -> None:
+    talk = not (quiet or as_json)
+    if not talk:
+        logging.getLogger("xpnn").setLevel(logging.WARNING)
     if resume is not None:
         _refuse_other_options(ctx)
-        folder = RunFolder(resume)
-        config = folder.read_config()
-        dataset = config.data.load(config.recipe, seed=config.seed)
-        chosen, checkpoint = get_backend(config.backend), Checkpoint.load(folder.checkpoint)
+        start = _resumed(RunFolder(resume))
     else:
         plan = _changed(look_up("recipe", recipe or "quickstart", RECIPES), **changes)
-        choice = DataChoice(data, label_column, test_fraction, stratify).absolute()
-        dataset, checkpoint = choice.load(plan, seed=seed), None
-        chosen = get_backend(backend, multiply_adds=plan.multiply_adds(dataset))
-        config = RunConfig(plan, choice, chosen.name, seed)
         folder = RunFolder(out or Path("runs") / f"{plan.name}-{time.strftime('%Y%m%d-%H%M%S')}")
-        folder.create(config)
-
-    talk = not (quiet or as_json)
+        start = _new(folder, plan, DataChoice(data, label_column, test_fraction, stratify), backend, seed)
     if talk:
-        _announce(config, dataset, chosen)
-    listeners: list[Callback] = [progress_callback(quiet=not talk), RecordRun(folder)]
-    if live:
-        listeners.append(LiveCurves(folder.curves, title=config.recipe.name))
-    with StopOnSignal() as signals:
-        net = config.recipe.network(dataset, backend=chosen, seed=config.seed)
-        history = config.recipe.train(
-            net, dataset, seed=config.seed, callbacks=[*listeners, signals], resume=checkpoint
-        )
-    save(net, folder.model)
+        _announce(start)
+    signals, history = _run(start, progress=progress_callback(quiet=not talk), live=live)
     if signals.received:
-        click.echo(f"stopped and saved; go on with: xpnn train --resume {folder.path}", err=True)
+        click.echo(f"stopped and saved; go on with: xpnn train --resume {start.folder.path}", err=True)
         sys.exit(128 + signals.received)
-    summary = summarize(config, history, versions=versions(), hardware=hardware())
-    write_json(folder.summary, summary)
+    summary = summarize(start.config, history, versions=versions(), hardware=hardware())
+    write_json(start.folder.summary, summary)
     with suppress(MissingDependency):  # the run is done; its picture is not worth failing for
-        save_curves(history, folder.curves, title=config.recipe.name)
+        save_curves(history, start.folder.curves, title=start.config.recipe.name)
     if as_json:
-        click.echo(json.dumps({**summary, "out": str(folder.path)}))
+        click.echo(json.dumps({**summary, "out": str(start.folder.path)}))
     elif talk:
-        _report(folder, history, dataset)
+        _report(start, history)
+
+
+class Start(NamedTuple):
+    """What a run begins with; `checkpoint` is None for a new one."""
+
+    folder: RunFolder
+    config: RunConfig
+    data: Dataset
+    backend: Backend
+    checkpoint: Checkpoint | None
+
+
+def _new(folder: RunFolder, recipe: Recipe, choice: DataChoice, backend: str, seed: int) -> Start:
+    """Prepare a new run; nothing is written yet."""
+    folder.refuse_existing()
+    choice = choice.absolute()
+    data = choice.load(recipe, seed=seed)
+    chosen = get_backend(backend, multiply_adds=recipe.multiply_adds(data))
+    return Start(folder, RunConfig(recipe, choice, chosen.name, seed), data, chosen, None)
+
+
+def _resumed(folder: RunFolder) -> Start:
+    """Prepare to go on with an earlier run."""
+    config = folder.read_config()
+    checkpoint = Checkpoint.load(folder.checkpoint)
+    data = config.data.load(config.recipe, seed=config.seed)
+    return Start(folder, config, data, get_backend(config.backend), checkpoint)
+
+
+def _run(start: Start, *, progress: Callback, live: bool) -> tuple[StopOnSignal, History]:
+    """Train, and save the network, whether the training ended or was stopped."""
+    recipe, seed = start.config.recipe, start.config.seed
+    listeners: list[Callback] = [progress, RecordRun(start.folder, start.config)]
+    if live:
+        listeners.append(LiveCurves(start.folder.curves, title=recipe.name))
+    with StopOnSignal() as signals:
+        net = recipe.network(start.data, backend=start.backend, seed=seed)
+        callbacks = [*listeners, signals]
+        history = recipe.train(net, start.data, seed=seed, callbacks=callbacks, resume=start.checkpoint)
+        save(net, start.folder.model)
+    return signals, history
 
 
 def _changed(
@@ -126,19 +154,19 @@ def _refuse_other_options(ctx: click.Context) -> None:
         raise ConfigError(f"--resume goes on with the run's own settings; leave out {', '.join(others)}")
 
 
-def _announce(config: RunConfig, data: Dataset, backend: Backend) -> None:
+def _announce(start: Start) -> None:
     """Say what is trained on what."""
-    recipe = config.recipe
+    recipe, data, backend = start.config.recipe, start.data, start.backend
     sizes = "-".join(map(str, recipe.sizes_for(data)))
     batch = "full batch" if recipe.batch_size is None else f"batch {recipe.batch_size}"
     click.echo(f"{recipe.name}: {sizes} on {data.name}, {len(data.train):,} rows, {recipe.optimizer.name}, {batch}")
     click.echo(f"backend {backend.name}" + (f" ({backend.reason})" if backend.reason else ""))
 
 
-def _report(folder: RunFolder, history: History, data: Dataset) -> None:
+def _report(start: Start, history: History) -> None:
     """Say what came out, where it is and what to do next."""
-    last, seconds = history[-1], sum(result.seconds for result in history)
-    test = "" if last.test_accuracy is None else f", {last.test_accuracy:.2%} of the {len(data.test):,} test rows"
+    last, seconds, path = history[-1], sum(result.seconds for result in history), start.folder.path
+    test = "" if last.test_accuracy is None else f", {last.test_accuracy:.2%} of the {len(start.data.test):,} test rows"
     click.echo(f"{last.train_accuracy:.2%} of the training rows right{test}, after {seconds:.2f} s of training")
-    click.echo(f"saved in {folder.path}: model.safetensors, curves.png, metrics.jsonl, summary.json")
-    click.echo(f"next: xpnn evaluate {folder.path} --out {folder.path / 'evaluation'}")
+    click.echo(f"saved in {path}: model.safetensors, curves.png, metrics.jsonl, summary.json")
+    click.echo(f"next: xpnn evaluate {path} --out {path / 'evaluation'}")
