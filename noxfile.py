@@ -63,6 +63,16 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "report", "--skip-covered", "--show-missing", "--fail-under=95")
 
 
+@nox.session(python="3.11")
+def lowest(session: nox.Session) -> None:
+    """Run the tests with the lowest versions that pyproject.toml admits."""
+    project = PYPROJECT["project"]
+    requirements = project["dependencies"] + project["optional-dependencies"]["cli"]
+    session.install(*(requirement.replace(">=", "==") for requirement in requirements), *group("test"))
+    session.install("--no-deps", ".")
+    session.run("pytest", *session.posargs)
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """Time an epoch on each backend against a plain NumPy script, in turns; then the operations one by one."""

@@ -24,7 +24,8 @@ BUILTIN: dict[str, tuple[str, str]] = {
 # What `auto` tries, the best first. The last one always works.
 AUTO_ORDER = ("cupy", "numba", "numpy")
 
-# A job of fewer multiply-adds than this is over on NumPy (some 10^10 a second) before another backend has compiled.
+# A job of fewer multiply-adds than this is done on NumPy: at the 10^10 a second or more that BLAS gives on one core, it
+# is over before another backend has compiled.
 SMALL_JOB = 2e10
 
 
@@ -84,16 +85,18 @@ def _choose(multiply_adds: float | None) -> Backend:
     """Return the first of `AUTO_ORDER` that works, with its reason."""
     if multiply_adds is not None and multiply_adds < SMALL_JOB:
         backend = get_backend("numpy")
-        backend.reason = f"{multiply_adds:.1e} multiply-adds are done before another backend would have compiled"
+        backend.reason = (
+            f"a job of {multiply_adds:.1e} multiply-adds is small, below {SMALL_JOB:.0e}: no other backend need compile"
+        )
         return backend
     passed_over = []
     for name in AUTO_ORDER:
         try:
             backend = get_backend(name)
         except BackendUnavailable as error:
-            passed_over.append(f"{name} is out: {error}")
+            passed_over.append(str(error))
         else:
-            backend.reason = f"the first of {', '.join(AUTO_ORDER)} that runs here"
+            backend.reason = "; ".join([f"the first of {', '.join(AUTO_ORDER)} that runs here", *passed_over])
             return backend
     raise BackendUnavailable("; ".join(passed_over))
 

@@ -17,7 +17,7 @@ from typing import Any
 import click
 import numpy as np
 
-from ..backends import NO_ROWS, ConfigError, TrainingJob, available_backends, get_backend
+from ..backends import NO_ROWS, ConfigError, TrainingJob, available_backends, get_backend, look_up
 from ..backends.machine import hardware, versions
 from ..nn import MLP, Dataset, load_dataset
 from .plain_numpy import PlainNumPy
@@ -78,7 +78,7 @@ def main(data: str, backends: str | None, workloads: str, epochs: int, out: Path
     results: dict[str, dict[str, list[float]]] = {}
     click.echo(f"{'':5}{'script':>12}" + "".join(f"{name:>20}" for name in names))
     for name in workloads.split(","):
-        results[name] = time_workload(WORKLOADS[name], dataset, names, epochs)
+        results[name] = time_workload(look_up("workload", name, WORKLOADS), dataset, names, epochs)
         medians = {contestant: 1e3 * statistics.median(times) for contestant, times in results[name].items()}
         cells = "".join(f"{medians[n]:>10.1f} ms ({medians[n] / medians['script']:.2f})" for n in names)
         click.echo(f"{name:5}{medians['script']:>9.1f} ms{cells}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..backends import get_backend
+from ..backends import get_backend, look_up
 from ..backends.machine import hardware, versions
 from ..nn.recipes import RECIPES, DataChoice, Recipe
 
@@ -22,6 +22,7 @@ CLAIMS = {
     "mnist-98": "98 % test for 9 of 10 seeds",
 }
 LEAST_TEST_ACCURACY = {"gd-10": 0.84, "gd-10-long": 0.90, "deep-32": 0.932, "wide-256": 0.87, "mnist-98": 0.98}
+LEAST_TRAIN_ACCURACY = {"gd-10-long": 0.925}  # "about 93 %"
 SEEDS = {"mnist-98": 10}
 
 
@@ -53,9 +54,10 @@ def reproduce(recipe: Recipe, choice: DataChoice, backend: str) -> dict[str, Any
 
 
 def reached(result: dict[str, Any]) -> bool:
-    """Return whether a recipe reaches its authors' test accuracy: its one run, or nine of ten."""
-    least = LEAST_TEST_ACCURACY.get(result["recipe"], 0.0)
-    passed = sum(run["test_accuracy"] >= least for run in result["runs"])
+    """Return whether a recipe reaches its authors' accuracies: its one run, or nine of ten."""
+    least_train = LEAST_TRAIN_ACCURACY.get(result["recipe"], 0.0)
+    least_test = LEAST_TEST_ACCURACY.get(result["recipe"], 0.0)
+    passed = sum(run["train_accuracy"] >= least_train and run["test_accuracy"] >= least_test for run in result["runs"])
     return bool(passed >= 0.9 * len(result["runs"]))
 
 
@@ -108,7 +110,8 @@ def table(results: list[dict[str, Any]]) -> str:
 @click.option("--out", type=click.Path(path_type=Path), help="Write the page there; it is printed otherwise.")
 def main(data: str | None, backend: str, recipes: str, out: Path | None) -> None:
     """Run the recipes and write what they reach; exit 1 if one falls short of its authors."""
-    results = [reproduce(RECIPES[name], DataChoice(data), backend) for name in recipes.split(",")]
+    chosen = [look_up("recipe", name, RECIPES) for name in recipes.split(",")]
+    results = [reproduce(recipe, DataChoice(data), backend) for recipe in chosen]
     page = table(results)
     if out is None:
         click.echo(page)

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..backends import ModelFileError, Totals
+import numpy as np
+
+from ..backends import DataError, ModelFileError, Totals
 from .history import EpochResult, History
 from .tensor_files import Arrays, read_tensors, write_tensors
 
@@ -39,6 +41,38 @@ class Checkpoint:
     totals: Totals
     seconds: float
     history: History
+
+    def check_fits(self, *, rows: int, batch_size: int, epochs: int) -> None:
+        """Refuse to be resumed by another training than the one that it was taken of.
+
+        Args:
+            rows: training rows.
+            batch_size: rows of one step.
+            epochs: epochs of the whole training.
+
+        Raises:
+            DataError: the position cannot be one of that training.
+        """
+        at_a_batch = 0 <= self.position <= rows and (self.position % batch_size == 0 or self.position == rows)
+        if not (at_a_batch and self.position == self.totals.rows and 1 <= self.epoch <= epochs + 1):
+            raise DataError(
+                f"the checkpoint is at row {self.position} of epoch {self.epoch}, but this training has {rows} rows "
+                f"in batches of {batch_size} and {epochs} epochs: "
+                "resume it with its own data and batch size, and no fewer epochs"
+            )
+
+    def restore_generator(self, generator: np.random.Generator) -> None:
+        """Put the generator of the orders where it was before the present epoch's order.
+
+        Raises:
+            DataError: the state is of another kind of generator.
+        """
+        try:
+            generator.bit_generator.state = self.generator_state
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"the checkpoint's orders came from another kind of generator ({error}): pass its own"
+            ) from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it as one safetensors file.

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..backends import ACTIVATIONS, Backend, ConfigError, DataError, Layer, get_backend, log_softmax, look_up
 from .datasets.dataset import Dataset
+from .generators import make_generator
 from .initializers import INITIALIZERS
 
 DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "float64": np.dtype(np.float64)}
@@ -68,7 +69,7 @@ class MLP:
         self.input_scale = 1 / 255
         self.class_names: tuple[str, ...] | None = None
         self.image_shape: tuple[int, int] | None = None
-        generator = np.random.default_rng(seed)
+        generator = make_generator(seed)
         self.layers: list[Layer] = []
         for k, (in_features, out_features) in enumerate(pairwise(self.sizes)):
             weight, bias = draw(generator, in_features, out_features)  # (in_features, out_features), (out_features,)
@@ -99,11 +100,11 @@ class MLP:
         """Number of weights and biases."""
         return sum((in_features + 1) * out_features for in_features, out_features in pairwise(self.sizes))
 
-    def adopt(self, data: Dataset) -> None:
-        """Take over how `data` is to be read: the scale of its integers, its class names and image shape.
+    def check_fits(self, data: Dataset) -> None:
+        """Make sure that the network has the data's numbers of features and classes.
 
         Raises:
-            DataError: the network has other numbers of features or classes than the data.
+            DataError: it has others.
         """
         if (self.features, self.num_classes) != (data.features, data.num_classes):
             raise DataError(
@@ -111,6 +112,14 @@ class MLP:
                 f"{data.features} features and {data.num_classes} classes: "
                 f"use sizes [{data.features}, ..., {data.num_classes}]"
             )
+
+    def adopt(self, data: Dataset) -> None:
+        """Take over how `data` is to be read: the scale of its integers, its class names and image shape.
+
+        Raises:
+            DataError: the network has other numbers of features or classes than the data.
+        """
+        self.check_fits(data)
         self.input_scale, self.class_names, self.image_shape = float(data.scale), data.class_names, data.image_shape
 
     def logits(self, images: npt.ArrayLike) -> npt.NDArray[Any]:

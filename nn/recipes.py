@@ -5,17 +5,16 @@ A new recipe is a row in `RECIPES`. What each of them reaches is in `docs/recipe
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from ..backends import SGD, Adam, Backend, Optimizer
 from .callbacks import Callback
 from .checkpoint import Checkpoint
-from .datasets import Dataset, Split, load_dataset, resplit
+from .data_choice import DataChoice as DataChoice
+from .datasets import Dataset, Split
 from .history import History
 from .mlp import MLP
 from .training import train
@@ -115,51 +114,6 @@ class Recipe:
         sizes = self.sizes_for(data)
         products = sum(3 * a * b for a, b in pairwise(sizes)) - sizes[0] * sizes[1]
         return float(products) * len(data.train) * self.epochs
-
-
-@dataclass(frozen=True)
-class DataChoice:
-    """Where the rows of a run come from.
-
-    Attributes:
-        source: a name or path for `load_dataset`; None for the recipe's own data set.
-        label_column: the header of the label's column in a `.csv`.
-        test_fraction: share of the rows held back where the source has no test part.
-        stratify: whether each class keeps its share among them.
-    """
-
-    source: str | None = None
-    label_column: str = "label"
-    test_fraction: float = 0.2
-    stratify: bool = False
-
-    def load(self, recipe: Recipe, *, seed: int) -> Dataset:
-        """Load the rows for a recipe and split them as it asks.
-
-        Raises:
-            ConfigError, DataError, MissingDependency: as `load_dataset`.
-        """
-        folder = self.source is not None and Path(self.source).is_dir() and recipe.dataset in IDX_DATASETS
-        data = load_dataset(
-            recipe.dataset if folder or self.source is None else self.source,
-            data_dir=self.source if folder else None,
-            label_column=self.label_column,
-            test_fraction=self.test_fraction,
-            seed=seed,
-            stratify=self.stratify,
-        )
-        if recipe.test_fraction is None:
-            return data
-        return resplit(data, test_fraction=recipe.test_fraction, seed=seed, stratify=self.stratify)
-
-    def absolute(self) -> DataChoice:
-        """Return the same choice with its path made absolute, so that it holds from any folder."""
-        if self.source is None or not Path(self.source).expanduser().exists():
-            return self
-        return replace(self, source=os.fspath(Path(self.source).expanduser().resolve()))
-
-
-IDX_DATASETS = ("mnist", "fashion-mnist")
 
 
 def _table(*recipes: Recipe) -> dict[str, Recipe]:

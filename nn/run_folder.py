@@ -92,13 +92,17 @@ class RunFolder:
             )
 
     def create(self, config: RunConfig) -> None:
-        """Make the folder, which may exist, and write its configuration.
+        """Make the folder and write its configuration.
 
         Raises:
+            ConfigError: the folder exists and is not empty.
             RunError: it cannot be made.
         """
+        self.refuse_existing()
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if not self.path.exists():
+                self.path.mkdir()  # fails if another run has made it this moment
         except OSError as error:
             raise RunError(f"cannot make the run folder {self.path}: {error.strerror}") from error
         write_json(self.config, config.to_json())
@@ -118,24 +122,29 @@ class RunFolder:
 
     def write_metrics(self, history: History) -> None:
         """Write `metrics.jsonl` anew: one line for each of the results."""
-        lines = [json.dumps(asdict(result)) for result in history]
+        lines = [json.dumps(asdict(result), allow_nan=False) for result in history]
         write_atomically(self.metrics, "".join(line + "\n" for line in lines).encode())
 
 
 class RecordRun(Callback):
     """Makes the run folder; writes a line an epoch to `metrics.jsonl`, a checkpoint every ten seconds and at the end.
 
-    The folder is made when the training begins, after all that could refuse it.
+    Args:
+        folder: where the run is recorded.
+        config: of a new run, whose folder is made when the training begins, after all that could refuse it; None for
+            a run that is resumed in its folder.
     """
 
-    def __init__(self, folder: RunFolder, config: RunConfig) -> None:
+    def __init__(self, folder: RunFolder, config: RunConfig | None) -> None:
         self._folder, self._config = folder, config
         self._last_checkpoint = time.monotonic()
 
     def on_train_begin(self, run: TrainingRun) -> None:
         """Make the folder, and `metrics.jsonl` as of where the run begins: lines past its checkpoint are dropped."""
-        self._folder.create(self._config)
+        if self._config is not None:
+            self._folder.create(self._config)
         self._folder.write_metrics(run.history)
+        self._save(run.checkpoint())
 
     def on_chunk_end(self, run: TrainingRun) -> None:
         """Save a checkpoint if the last one is old enough."""
@@ -146,7 +155,7 @@ class RecordRun(Callback):
         """Append the epoch's line."""
         try:
             with self._folder.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(result)) + "\n")
+                file.write(json.dumps(asdict(result), allow_nan=False) + "\n")
         except OSError as error:
             raise RunError(f"cannot write {self._folder.metrics}: {error.strerror}") from error
 
@@ -190,4 +199,4 @@ def summarize(
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write one JSON object, indented, whole or not at all."""
-    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+    write_atomically(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())

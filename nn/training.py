@@ -15,6 +15,7 @@ from .callbacks import Callback
 from .checkpoint import Checkpoint
 from .datasets.dataset import Dataset, Split
 from .evaluation import check_rows
+from .generators import make_generator
 from .history import EpochResult, History
 from .mlp import MLP
 from .schedules import Schedule, learning_rate_at
@@ -65,7 +66,7 @@ def train(
     """
     train_rows, test_rows = (data.train, data.test) if isinstance(data, Dataset) else (data, None)
     if isinstance(data, Dataset):
-        net.adopt(data)
+        net.check_fits(data)
     check_rows(net, train_rows)
     if test_rows is not None:
         check_rows(net, test_rows)
@@ -78,14 +79,19 @@ def train(
         total_steps=epochs * -(-len(train_rows) // batch_size),
         warmup_steps=warmup_steps,
     )
-
+    generator = make_generator(seed, stream=SHUFFLE_STREAM)
     if resume is not None:
+        resume.check_fits(rows=len(train_rows), batch_size=batch_size, epochs=epochs)
+        resume.restore_generator(generator)
         net.load_parameters(resume.parameters)
+    if isinstance(data, Dataset):
+        net.adopt(data)
+
     backend = net.backend
     placed = backend.place(train_rows.images, train_rows.labels, net.input_scale)
     placed_test = None if test_rows is None else backend.place(test_rows.images, test_rows.labels, net.input_scale)
     job = TrainingJob(net.layers, optimizer, placed, batch_size, l2=l2, learning_rate=learning_rate)
-    run = TrainingRun(net, backend.compile(job), _generator(seed), epochs, len(train_rows))
+    run = TrainingRun(net, backend.compile(job), generator, epochs, len(train_rows))
     if resume is not None:
         run.restore(resume)
 
@@ -93,14 +99,15 @@ def train(
     for callback in callbacks:
         callback.on_train_begin(run)
     while run.epoch <= epochs and not run.stopped:
-        run.epoch_start_state = dict(run.generator.bit_generator.state)
+        run.mark_epoch_start()
         order = _draw_order(run.generator, len(train_rows), batch_size, shuffle=shuffle)
         while run.position < len(train_rows) and not run.stopped:
             rows = None if order is None else order[run.position : run.position + chunk]  # (chunk,)
             started = time.perf_counter()
-            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the epoch's loss is checked instead
+            with np.errstate(all="ignore"):  # the loss is checked instead
                 run.totals = run.plan.run(rows, run.totals)
             elapsed = time.perf_counter() - started
+            _check_loss("training", run.totals, run.epoch)
             run.seconds += elapsed
             taken, run.position = run.totals.rows - run.position, run.totals.rows
             chunk = _next_chunk(taken, elapsed, batch_size)
@@ -114,13 +121,12 @@ def train(
 
 
 def _finish_epoch(run: TrainingRun, test_rows: Rows | None, callbacks: Sequence[Callback]) -> None:
-    """Check and evaluate the epoch, tell the callbacks, and step to the next one."""
-    if not math.isfinite(run.totals.loss_sum):
-        raise RunError(
-            f"the training loss of epoch {run.epoch} is {run.totals.loss}: the steps are too large; "
-            "lower the learning rate"
-        )
-    test = None if test_rows is None else run.net.backend.evaluate(run.net.layers, test_rows)
+    """Evaluate the epoch, tell the callbacks, and step to the next one."""
+    test = None
+    if test_rows is not None:
+        with np.errstate(all="ignore"):
+            test = run.net.backend.evaluate(run.net.layers, test_rows)
+        _check_loss("test", test, run.epoch)
     result = EpochResult(
         epoch=run.epoch,
         train_loss=run.totals.loss,
@@ -131,7 +137,7 @@ def _finish_epoch(run: TrainingRun, test_rows: Rows | None, callbacks: Sequence[
     )
     run.history.append(result)
     run.epoch, run.position, run.totals, run.seconds = run.epoch + 1, 0, Totals(), 0.0
-    run.epoch_start_state = dict(run.generator.bit_generator.state)
+    run.mark_epoch_start()
     for callback in callbacks:
         callback.on_epoch_end(run, result)
 
@@ -151,11 +157,12 @@ def _next_chunk(taken: int, elapsed: float, batch_size: int) -> int:
     return max(1, int(rows) // batch_size) * batch_size
 
 
-def _generator(seed: int | np.random.Generator) -> np.random.Generator:
-    """Return the generator of the orders."""
-    if isinstance(seed, np.random.Generator):
-        return seed
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(SHUFFLE_STREAM,)))
+def _check_loss(kind: str, totals: Totals, epoch: int) -> None:
+    """Stop a training whose weights have run away, before they are saved over good ones."""
+    if not math.isfinite(totals.loss_sum):
+        raise RunError(
+            f"the {kind} loss of epoch {epoch} is {totals.loss}: the steps are too large; lower the learning rate"
+        )
 
 
 def _check_arguments(epochs: int, batch_size: int, l2: float, count: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends import DataError, Plan, Totals
+from ..backends import Plan, Totals
 from .checkpoint import Checkpoint
 from .history import History
 from .mlp import MLP
@@ -42,8 +42,15 @@ class TrainingRun:
     position: int = 0
     totals: Totals = field(default_factory=Totals)
     seconds: float = 0.0
-    epoch_start_state: dict[str, Any] = field(default_factory=dict)
+    epoch_start_state: dict[str, Any] = field(init=False)
     stopped: bool = False
+
+    def __post_init__(self) -> None:
+        self.mark_epoch_start()
+
+    def mark_epoch_start(self) -> None:
+        """Remember the generator's state, from which the next order is drawn."""
+        self.epoch_start_state = dict(self.generator.bit_generator.state)
 
     def stop(self) -> None:
         """End the training after the present chunk."""
@@ -64,26 +71,13 @@ class TrainingRun:
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Put a new run where the checkpoint's run was.
+        """Put a new run where the checkpoint's run was; the network already has its weights.
 
         Raises:
-            DataError: the checkpoint is of another training.
+            ModelFileError: the optimizer's state is of another network or optimizer.
         """
-        count, batch_size, position = self.rows_per_epoch, self.plan.job.batch_size, checkpoint.position
-        at_a_batch = 0 <= position <= count and (position % batch_size == 0 or position == count)
-        if not (at_a_batch and position == checkpoint.totals.rows and 1 <= checkpoint.epoch <= self.epochs + 1):
-            raise DataError(
-                f"the checkpoint is at row {position} of epoch {checkpoint.epoch}, but this training has {count} rows "
-                f"in batches of {batch_size} and {self.epochs} epochs: "
-                "resume it with its own data and batch size, and no fewer epochs"
-            )
         self.plan.load_state(checkpoint.optimizer_state, checkpoint.step)
-        try:
-            self.generator.bit_generator.state = checkpoint.generator_state
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"the checkpoint's orders came from another kind of generator ({error}): pass its own"
-            ) from error
+        self.mark_epoch_start()
         self.epoch, self.position = checkpoint.epoch, checkpoint.position
         self.totals, self.seconds = checkpoint.totals, checkpoint.seconds
         self.history = checkpoint.history[:]

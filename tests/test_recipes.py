@@ -171,3 +171,19 @@ def test_summary_is_made_of_the_last_epoch_and_all_times(recipe: Recipe) -> None
         "train_accuracy": 0.8, "test_accuracy": 0.9, "train_loss": 0.9, "test_loss": 0.4,
         "total_seconds": 5.25, "median_epoch_seconds": 1.25, "versions": {"v": "1"}, "hardware": {"h": 2},
     }  # fmt: skip
+
+
+def test_a_run_can_be_resumed_from_its_first_moment(record, recipe: Recipe, tmp_path: Path, make_data) -> None:
+    class Fail(nn.Callback):
+        def on_chunk_end(self, run: nn.TrainingRun) -> None:  # noqa: ARG002
+            raise KeyboardInterrupt
+
+    data, folder = make_data(), RunFolder(tmp_path / "run")
+    whole, broken = (recipe.network(data, backend="numpy") for _ in range(2))
+    recipe.train(whole, data)
+    with pytest.raises(KeyboardInterrupt):
+        recipe.train(broken, data, callbacks=[record(folder), Fail()])
+    recipe.train(broken, data, resume=nn.Checkpoint.load(folder.checkpoint), callbacks=[RecordRun(folder, None)])
+    for name, array in whole.parameters().items():
+        np.testing.assert_array_equal(array, broken.parameters()[name])
+    assert len(folder.metrics.read_text(encoding="utf-8").splitlines()) == 3

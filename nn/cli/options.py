@@ -15,7 +15,7 @@ backend_option = click.option(
     "--backend", default="auto", show_default=True, metavar="NAME", help="numpy, numba, cupy, ... or auto."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-recipe_argument = click.argument("recipe", required=False, metavar="[RECIPE]")
+recipe_argument = click.argument("recipe_name", required=False, metavar="[RECIPE]")
 
 
 def data_options(command: Command) -> Command:

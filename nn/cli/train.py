@@ -6,8 +6,8 @@ import dataclasses
 import json
 import logging
 import sys
-import time
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,10 +25,10 @@ from ..model_file import save
 from ..recipes import RECIPES, DataChoice, Recipe
 from ..run_folder import RecordRun, RunConfig, RunFolder, summarize, write_json
 from .options import backend_option, batch_size, data_options, json_option, recipe_argument, recipe_list
-from .progress import progress_callback
+from .progress import Progress, progress_callback
 from .signals import StopOnSignal
 
-RESUMABLE = {"resume", "live", "as_json", "quiet"}  # the options that go with --resume
+RESUMABLE = {"resume", "live", "as_json", "quiet", "verbose"}  # the options that go with --resume
 
 
 @click.command(epilog="Example: xpnn train mnist-98 --backend numba --seed 1", help=f"Train RECIPE.\n\n{recipe_list()}")
@@ -47,11 +47,12 @@ RESUMABLE = {"resume", "live", "as_json", "quiet"}  # the options that go with -
 @click.option("--live", is_flag=True, help="Redraw curves.png while training, in a window if there is a display.")
 @json_option
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Say why the backend was chosen.")
 @click.pass_context
 def train(  # noqa: D103 - the help is in the decorator
     ctx: click.Context,
     /,
-    recipe: str | None,
+    recipe_name: str | None,
     backend: str,
     data: str | None,
     label_column: str,
@@ -63,6 +64,7 @@ def train(  # noqa: D103 - the help is in the decorator
     live: bool,
     as_json: bool,
     quiet: bool,
+    verbose: bool,
     **changes: Any,
 ) -> None:
     talk = not (quiet or as_json)
@@ -72,23 +74,28 @@ def train(  # noqa: D103 - the help is in the decorator
         _refuse_other_options(ctx)
         start = _resumed(RunFolder(resume))
     else:
-        plan = _changed(look_up("recipe", recipe or "quickstart", RECIPES), **changes)
-        folder = RunFolder(out or Path("runs") / f"{plan.name}-{time.strftime('%Y%m%d-%H%M%S')}")
-        start = _new(folder, plan, DataChoice(data, label_column, test_fraction, stratify), backend, seed)
+        recipe = _changed(look_up("recipe", recipe_name or "quickstart", RECIPES), **changes)
+        folder = RunFolder(out or Path("runs") / f"{recipe.name}-{_now()}")
+        start = _new(folder, recipe, DataChoice(data, label_column, test_fraction, stratify), backend, seed)
     if talk:
-        _announce(start)
+        _announce(start, verbose=verbose)
     signals, history = _run(start, progress=progress_callback(quiet=not talk), live=live)
+    with suppress(MissingDependency):  # the run is done; its picture is not worth failing for
+        save_curves(history, start.folder.curves, title=start.config.recipe.name)
     if signals.received:
         click.echo(f"stopped and saved; go on with: xpnn train --resume {start.folder.path}", err=True)
         sys.exit(128 + signals.received)
     summary = summarize(start.config, history, versions=versions(), hardware=hardware())
     write_json(start.folder.summary, summary)
-    with suppress(MissingDependency):  # the run is done; its picture is not worth failing for
-        save_curves(history, start.folder.curves, title=start.config.recipe.name)
     if as_json:
         click.echo(json.dumps({**summary, "out": str(start.folder.path)}))
     elif talk:
         _report(start, history)
+
+
+def _now() -> str:
+    """Return the time to the millisecond, for the name of a run folder."""
+    return datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
 
 
 class Start(NamedTuple):
@@ -118,13 +125,13 @@ def _resumed(folder: RunFolder) -> Start:
     return Start(folder, config, data, get_backend(config.backend), checkpoint)
 
 
-def _run(start: Start, *, progress: Callback, live: bool) -> tuple[StopOnSignal, History]:
+def _run(start: Start, *, progress: Progress, live: bool) -> tuple[StopOnSignal, History]:
     """Train, and save the network, whether the training ended or was stopped."""
     recipe, seed = start.config.recipe, start.config.seed
-    listeners: list[Callback] = [progress, RecordRun(start.folder, start.config)]
+    listeners: list[Callback] = [progress, RecordRun(start.folder, start.config if start.checkpoint is None else None)]
     if live:
         listeners.append(LiveCurves(start.folder.curves, title=recipe.name))
-    with StopOnSignal() as signals:
+    with StopOnSignal() as signals, progress:
         net = recipe.network(start.data, backend=start.backend, seed=seed)
         callbacks = [*listeners, signals]
         history = recipe.train(net, start.data, seed=seed, callbacks=callbacks, resume=start.checkpoint)
@@ -154,13 +161,13 @@ def _refuse_other_options(ctx: click.Context) -> None:
         raise ConfigError(f"--resume goes on with the run's own settings; leave out {', '.join(others)}")
 
 
-def _announce(start: Start) -> None:
+def _announce(start: Start, *, verbose: bool) -> None:
     """Say what is trained on what."""
     recipe, data, backend = start.config.recipe, start.data, start.backend
     sizes = "-".join(map(str, recipe.sizes_for(data)))
     batch = "full batch" if recipe.batch_size is None else f"batch {recipe.batch_size}"
     click.echo(f"{recipe.name}: {sizes} on {data.name}, {len(data.train):,} rows, {recipe.optimizer.name}, {batch}")
-    click.echo(f"backend {backend.name}" + (f" ({backend.reason})" if backend.reason else ""))
+    click.echo(f"backend {backend.name}" + (f": {backend.reason}" if verbose and backend.reason else ""))
 
 
 def _report(start: Start, history: History) -> None:
@@ -168,5 +175,5 @@ def _report(start: Start, history: History) -> None:
     last, seconds, path = history[-1], sum(result.seconds for result in history), start.folder.path
     test = "" if last.test_accuracy is None else f", {last.test_accuracy:.2%} of the {len(start.data.test):,} test rows"
     click.echo(f"{last.train_accuracy:.2%} of the training rows right{test}, after {seconds:.2f} s of training")
-    click.echo(f"saved in {path}: model.safetensors, curves.png, metrics.jsonl, summary.json")
+    click.echo(f"saved in {path}: {', '.join(sorted(file.name for file in path.iterdir()))}")
     click.echo(f"next: xpnn evaluate {path} --out {path / 'evaluation'}")

@@ -82,9 +82,7 @@ def from_arrays(
 
     splits = [Split(part, number) for part, number in zip(pixels, numbers, strict=True)]
     if len(splits) == 1:
-        train, test = split_rows(
-            pixels[0], numbers[0], test_fraction=test_fraction, seed_or_generator=seed, stratify=stratify
-        )
+        train, test = split_rows(pixels[0], numbers[0], test_fraction=test_fraction, seed=seed, stratify=stratify)
     else:
         train, test = splits
     return Dataset(name, train, test, names, _scale(train.images), _image_shape(checked[0], train.images))

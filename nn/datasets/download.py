@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...backends.errors import DataError, MissingDependency
+
+LOGGER = logging.getLogger("xpnn")
 
 TIMEOUT_SECONDS = 30.0  # for the connection and for each wait on the next bytes
 CHUNK_BYTES = 2**16
@@ -42,14 +45,20 @@ def fetch(sha256: Mapping[str, str], *, mirrors: Sequence[str], folder: Path) ->
     pooch = _pooch()
     from requests.exceptions import ConnectionError as NoConnection  # comes with pooch
 
-    downloader = pooch.HTTPDownloader(timeout=TIMEOUT_SECONDS, chunk_size=CHUNK_BYTES)
+    pooch.get_logger().setLevel("WARNING")  # it would write to stderr by itself, --quiet or not
+    over_http = pooch.HTTPDownloader(timeout=TIMEOUT_SECONDS, chunk_size=CHUNK_BYTES)
+
+    def download(url: str, output_file: str, manager: Any) -> None:
+        LOGGER.info("downloading %s", url)
+        over_http(url, output_file, manager)
+
     paths = []
     for name, digest in sha256.items():
         failures: list[str] = []
         for mirror in mirrors:
             try:
                 found = pooch.retrieve(
-                    mirror + name, known_hash=f"sha256:{digest}", fname=name, path=folder, downloader=downloader
+                    mirror + name, known_hash=f"sha256:{digest}", fname=name, path=folder, downloader=download
                 )
             except NoConnection:  # its own text runs over several lines of library names
                 failures.append(f"{mirror}: no connection")

@@ -33,23 +33,6 @@ def find_parts(folder: Path) -> list[Path] | None:
     return paths
 
 
-def load_idx_folder(folder: Path, *, name: str | None = None, class_names: Sequence[str] | None = None) -> Dataset:
-    """Load the four IDX files of a folder.
-
-    Args:
-        folder: images are (samples, rows, columns) or (samples, features), labels (samples,).
-        name: what the data set is called; None takes the folder's name.
-        class_names: the name of each class; None takes the sorted distinct labels.
-
-    Raises:
-        DataError: a file is missing or malformed, or the four do not belong together.
-    """
-    parts = find_parts(folder)
-    if parts is None:
-        raise DataError(f"{folder} must hold the four IDX files {', '.join(PARTS)} (.gz or unpacked), got none of them")
-    return load_parts(parts, name=name or folder.resolve().name, class_names=class_names)
-
-
 def load_parts(parts: Sequence[Path], *, name: str, class_names: Sequence[str] | None = None) -> Dataset:
     """Load four IDX files in the order of `PARTS`.
 

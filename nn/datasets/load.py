@@ -11,8 +11,7 @@ from typing import NoReturn
 from ...backends.errors import ConfigError, DataError
 from .dataset import Dataset
 from .digits import load_digits
-from .idx_folder import load_idx_folder
-from .mnist import FASHION_MNIST, MNIST, load_source
+from .mnist import FASHION_MNIST, MNIST, load_folder, load_source
 from .table import load_csv, load_npz
 
 # A new data set is one function of the data folder and one row.
@@ -37,7 +36,8 @@ def load_dataset(
     Args:
         source: `mnist`, `fashion-mnist` or `digits`; or a path to a folder with the four IDX files, to an `.npz`
             or to a `.csv`. A string that is a name is never taken as a path; `./mnist` is.
-        data_dir: where to look first for the files of `mnist` and `fashion-mnist`.
+        data_dir: the folder of the files of `mnist` or `fashion-mnist`, or its parent; None looks into the folder
+            that XPNN_DATA names and downloads what is not there.
         label_column: the header of the label's column in a `.csv`.
         test_fraction: share of the rows held back, in (0, 1), where the source has no test part of its own.
         seed: the same seed holds back the same rows.
@@ -57,7 +57,7 @@ def load_dataset(
     if source == "" or not path.exists():
         _raise_not_found(source, path)
     if path.is_dir():
-        return load_idx_folder(path)
+        return load_folder(path)
     suffix = path.suffix.lower()
     if suffix == ".npz":
         return load_npz(path, test_fraction=test_fraction, seed=seed, stratify=stratify)

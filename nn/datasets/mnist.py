@@ -88,18 +88,20 @@ SOURCES = (MNIST, FASHION_MNIST)
 def load_source(source: Source, *, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     """Load MNIST or Fashion-MNIST.
 
-    Looks into `data_dir`, then into the folder that XPNN_DATA names: each is either the folder of the four files
-    or one that has a folder `mnist` or `fashion-mnist` with them. Otherwise downloads into the cache folder.
+    Takes the files from `data_dir`, and from nowhere else where that is given. Otherwise looks into the folder that
+    XPNN_DATA names, and downloads into the cache folder what is not there. Each of these is either the folder of the
+    four files or one that has a folder `mnist` or `fashion-mnist` with them.
 
     Args:
         source: one of `SOURCES`.
-        data_dir: the folder to look into first.
+        data_dir: the folder that has the files, or None.
 
     Returns:
         60,000 training and 10,000 test images, (samples, 784) uint8, with 10 classes.
 
     Raises:
-        DataError: the files are malformed or do not belong together, or there are none and no mirror answers.
+        DataError: the files are malformed or do not belong together, `data_dir` does not hold the data set, or there
+            are none and no mirror answers.
         MissingDependency: a download is needed and pooch is not installed.
     """
     parts = find_local(source, data_dir)
@@ -114,26 +116,66 @@ def load_source(source: Source, *, data_dir: str | os.PathLike[str] | None = Non
     return load_parts(parts, name=source.name, class_names=source.class_names)
 
 
-def find_local(source: Source, data_dir: str | os.PathLike[str] | None = None) -> list[Path] | None:
-    """Find the four files of a named data set in `data_dir` or in the folder that XPNN_DATA names.
+def load_folder(folder: Path) -> Dataset:
+    """Load the four IDX files of a folder as what they are: MNIST, Fashion-MNIST, or a data set named as the folder.
+
+    Args:
+        folder: images in it are (samples, rows, columns) or (samples, features), labels (samples,).
 
     Raises:
-        DataError: `data_dir` or XPNN_DATA is no folder, or a folder has some of the four files, but not all.
+        DataError: a file is missing or malformed, or the four do not belong together.
     """
-    places = {"data_dir (--data)": data_dir, ENVIRONMENT: os.environ.get(ENVIRONMENT)}
-    for origin, place in places.items():
+    parts = find_parts(folder)
+    if parts is None:
+        raise DataError(
+            f"{folder} must hold the four IDX files {', '.join(PARTS)} (.gz or unpacked), got {_found(folder)}: "
+            "name the folder that has them"
+        )
+    source = _recognize(parts)
+    if source is None:
+        return load_parts(parts, name=folder.resolve().name)
+    return load_parts(parts, name=source.name, class_names=source.class_names)
+
+
+def find_local(source: Source, data_dir: str | os.PathLike[str] | None = None) -> list[Path] | None:
+    """Find the four files of a named data set in `data_dir`; where that is None, in the folder that XPNN_DATA names.
+
+    Returns:
+        The files in the order of `PARTS`; None where `data_dir` is None and XPNN_DATA does not lead to them.
+
+    Raises:
+        DataError: `data_dir` does not hold the data set, `data_dir` or XPNN_DATA is no folder, or a folder has some
+            of the four files, but not all.
+    """
+    origin, place = "data_dir (--data)", data_dir
+    if place is None:
+        origin, place = ENVIRONMENT, os.environ.get(ENVIRONMENT)
         if not place:
-            continue
-        folder = Path(place).expanduser()
-        if not folder.is_dir():
-            raise DataError(f"{origin} must name a folder, got {folder}: check the path")
-        for candidate in (folder / source.name, folder):
-            parts = find_parts(candidate)
-            if parts is not None and not _belongs_to_another(parts, source):
-                return parts
-    return None
+            return None
+    folder = Path(place).expanduser()
+    if not os.fspath(place) or not folder.is_dir():
+        raise DataError(f"{origin} must name a folder, got {os.fspath(place)!r}: check the path")
+    for candidate in (folder / source.name, folder):
+        parts = find_parts(candidate)
+        if parts is not None and (_recognize(parts) or source).name == source.name:
+            return parts
+    if data_dir is None:
+        return None
+    raise DataError(
+        f"{folder} must hold {source.name}, got {_found(folder)}: name the folder with {', '.join(PARTS)} "
+        f"(.gz or unpacked), or the parent of a folder {source.name} with them, or name no folder"
+    )
 
 
-def _belongs_to_another(parts: list[Path], source: Source) -> bool:
+def _recognize(parts: list[Path]) -> Source | None:
+    """Tell by their first test labels which of `SOURCES` four files are, None where they are another data set."""
     first = tuple(read_idx(parts[-1]).ravel()[:10].tolist())  # test labels, (10,)
-    return any(first == other.first_labels for other in SOURCES if other.name != source.name)
+    return next((source for source in SOURCES if source.first_labels == first), None)
+
+
+def _found(folder: Path) -> str:
+    """Say which data sets lie in a folder and in its sub-folders of known names."""
+    places = (folder, *(folder / source.name for source in SOURCES))
+    found = {place: _recognize(parts) for place in places if (parts := find_parts(place)) is not None}
+    names = [f"{'another data set' if source is None else source.name} in {place}" for place, source in found.items()]
+    return " and ".join(names) or "none of them"

@@ -17,7 +17,7 @@ def split_rows(
     labels: npt.NDArray[np.int64],
     *,
     test_fraction: float,
-    seed_or_generator: int | np.random.Generator,
+    seed: int | np.random.Generator,
     stratify: bool = False,
 ) -> tuple[Split, Split]:
     """Shuffle rows and divide them into training and test rows; every row lands in exactly one.
@@ -26,7 +26,7 @@ def split_rows(
         images: (samples, features).
         labels: (samples,).
         test_fraction: share of the test rows, in (0, 1), rounded to whole rows.
-        seed_or_generator: the source of the shuffle; the same seed gives the same split.
+        seed: of the shuffle, or its generator; the same seed gives the same split.
         stratify: whether each class is divided by itself, with at least one row of it on both sides.
 
     Returns:
@@ -40,7 +40,7 @@ def split_rows(
         raise ConfigError(f"test_fraction must be in (0, 1), got {test_fraction}: 0.2 holds back a fifth of the rows")
     if len(images) != len(labels):
         raise DataError(f"images and labels must have as many rows, got {len(images)} and {len(labels)}")
-    order = _generator(seed_or_generator).permutation(len(labels))  # (samples,)
+    order = _generator(seed).permutation(len(labels))  # (samples,)
     is_test = np.zeros(len(labels), dtype=np.bool_)  # (samples,), by place in `order`
     if stratify:
         for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
@@ -77,7 +77,7 @@ def resplit(dataset: Dataset, *, test_fraction: float, seed: int, stratify: bool
     """
     images = np.concatenate([dataset.train.images, dataset.test.images])  # (all samples, features)
     labels = np.concatenate([dataset.train.labels, dataset.test.labels])  # (all samples,)
-    train, test = split_rows(images, labels, test_fraction=test_fraction, seed_or_generator=seed, stratify=stratify)
+    train, test = split_rows(images, labels, test_fraction=test_fraction, seed=seed, stratify=stratify)
     return replace(dataset, train=train, test=test)
 
 
@@ -86,7 +86,8 @@ def _rounded(rows: float) -> int:
 
 
 def _generator(seed: int | np.random.Generator) -> np.random.Generator:
-    try:
-        return np.random.default_rng(seed)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"seed must be a whole number from 0 up or a Generator, got {seed!r}") from error
+    if isinstance(seed, np.random.Generator):
+        return seed
+    if not isinstance(seed, int | np.integer) or seed < 0:  # None would give another split at every call
+        raise ConfigError(f"seed must be a whole number from 0 up or a Generator, got {seed!r}: 0 will do")
+    return np.random.default_rng(seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import warnings
 from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -82,8 +83,10 @@ def load_csv(
     try:
         # Nearly every picture fits uint8, which is parsed much faster than floats and in a quarter of the memory.
         try:
-            features, labels = _read_csv(path, label_column, np.dtype(np.uint8))
-        except _CellError:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", DeprecationWarning)  # NumPy 2.0 reads 0.5 as 0 and only warns
+                features, labels = _read_csv(path, label_column, np.dtype(np.uint8))
+        except (_CellError, DeprecationWarning):
             features, labels = _read_csv(path, label_column, np.dtype(np.float32))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read ({error}): it must be a text file in UTF-8") from error

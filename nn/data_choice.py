@@ -1,0 +1,77 @@
+"""Which rows a run works on: from where they come and how they are split."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .datasets import Dataset, load_dataset, resplit
+from .datasets.idx_folder import find_parts
+from .datasets.load import NAMED
+from .datasets.mnist import SOURCES
+
+if TYPE_CHECKING:
+    from .recipes import Recipe
+
+TEST_FRACTION = 0.2  # where neither the choice nor the recipe names one
+
+
+@dataclass(frozen=True)
+class DataChoice:
+    """Where the rows of a run come from.
+
+    Attributes:
+        source: a name or path for `load_dataset`, or the parent of a folder with the recipe's own data set; None for
+            that data set, wherever it is found.
+        label_column: the header of the label's column in a `.csv`.
+        test_fraction: share of the rows held back where the source has no test part or the recipe splits all rows
+            anew; None for the recipe's own, else 0.2.
+        stratify: whether each class keeps its share among them.
+    """
+
+    source: str | None = None
+    label_column: str = "label"
+    test_fraction: float | None = None
+    stratify: bool = False
+
+    def load(self, recipe: Recipe, *, seed: int) -> Dataset:
+        """Load the rows for a recipe and split them as it asks.
+
+        A folder that is named is never passed over for other data. One with the four IDX files is taken as what it
+        holds, whatever the recipe's own data set.
+
+        Raises:
+            ConfigError, DataError, MissingDependency: as `load_dataset`.
+        """
+        source, data_dir = self.source, None
+        if source is None:
+            source = recipe.dataset
+        elif source not in NAMED and _is_parent(Path(source).expanduser(), recipe.dataset):
+            source, data_dir = recipe.dataset, source
+        test_fraction = self.test_fraction
+        if test_fraction is None:
+            test_fraction = TEST_FRACTION if recipe.test_fraction is None else recipe.test_fraction
+        data = load_dataset(
+            source,
+            data_dir=data_dir,
+            label_column=self.label_column,
+            test_fraction=test_fraction,
+            seed=seed,
+            stratify=self.stratify,
+        )
+        if recipe.test_fraction is None:
+            return data
+        return resplit(data, test_fraction=test_fraction, seed=seed, stratify=self.stratify)
+
+    def absolute(self) -> DataChoice:
+        """Return the same choice with its path made absolute, so that it holds from any folder."""
+        if self.source is None or self.source in NAMED or not Path(self.source).expanduser().exists():
+            return self
+        return replace(self, source=os.fspath(Path(self.source).expanduser().resolve()))
+
+
+def _is_parent(folder: Path, dataset: str) -> bool:
+    """Whether `folder` has no IDX files itself, and so must have those of `dataset` in a folder of that name."""
+    return dataset in {source.name for source in SOURCES} and folder.is_dir() and find_parts(folder) is None
