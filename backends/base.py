@@ -20,18 +20,25 @@ from .optimizers import Optimizer, State
 from .plan import Layer, Plan, Rows, Totals, TrainingJob
 
 
+def in_native_order(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the array, any shape, or a copy of it where its bytes stand in the order of another kind of machine."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
 class Backend:
     """Operations on the arrays of one namespace.
 
     Attributes:
         name: what it is chosen by.
         xp: the array namespace.
+        has_compiled_plan: whether `compile` gives ReLU and plain SGD a plan that is no loop over the operations.
         tile_rows: rows that are worked through at once where a batch has more; None for the whole batch.
         evaluation_rows: rows that a forward pass without training takes at once.
         reason: why `get_backend("auto")` chose it, else empty.
     """
 
     name: ClassVar[str]
+    has_compiled_plan: ClassVar[bool] = False
     tile_rows: ClassVar[int | None] = None
     evaluation_rows: ClassVar[int] = 4096
 
@@ -45,8 +52,8 @@ class Backend:
     # Arrays come and go
 
     def put(self, array: npt.NDArray[Any]) -> Array:
-        """Copy a host array to the device; shape and dtype stay."""
-        return self.xp.asarray(array, copy=True)
+        """Copy a host array to the device; shape and dtype stay, the byte order becomes the machine's."""
+        return self.xp.asarray(in_native_order(array), copy=True)
 
     def to_numpy(self, array: Array) -> npt.NDArray[Any]:
         """Copy a device array to the host, any shape; waits for the device."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .activations import ACTIVATIONS, Array, relu
-from .base import Backend
+from .base import Backend, in_native_order
 from .cupy_start import gpu_memory, start_cupy
 from .generic_plan import GenericPlan
 from .plan import NO_ROWS, Layer, Plan, Rows, Totals, TrainingJob
@@ -39,7 +39,7 @@ class CuPyBackend(Backend):
         """See `Backend.put`; waits for the copy, since the caller may write to `array` afterwards."""
         work = f"copying {array.dtype} of shape {array.shape} to the GPU"
         with gpu_memory(self._cupy, work, "use fewer rows, or the backend numba"):
-            return self._cupy.array(array, blocking=True)
+            return self._cupy.array(in_native_order(array), blocking=True)
 
     def to_numpy(self, array: Array) -> npt.NDArray[Any]:
         """See `Backend.to_numpy`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import requires
 from typing import Any
 
 import array_api_compat.numpy as xp
@@ -26,15 +27,14 @@ class NumbaBackend(Backend):
     """
 
     name = "numba"
+    has_compiled_plan = True
     tile_rows = 4096  # of the generic plan, as on NumPy
 
     def __init__(self) -> None:
         try:
             import numba  # noqa: F401
         except ImportError as error:
-            raise BackendUnavailable(
-                f'backend numba cannot import numba ({error}): pip install "numba>=0.61"'
-            ) from error
+            raise BackendUnavailable(f"backend numba cannot import numba ({error}): {_install_line()}") from error
         from . import numba_operations, numba_optimizers, numba_plan
 
         super().__init__(xp)
@@ -42,7 +42,7 @@ class NumbaBackend(Backend):
 
     def put(self, array: npt.NDArray[Any]) -> Array:
         """See `Backend.put`; rows come to lie one after the other, as the kernels read them."""
-        return np.array(array, order="C")
+        return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
 
     def to_numpy(self, array: Array) -> npt.NDArray[Any]:
         """See `Backend.to_numpy`."""
@@ -115,3 +115,9 @@ class NumbaBackend(Backend):
         """See `Backend.compile`."""
         plan: Plan = self._plan.NumbaPlan(job) if self._plan.supports(job) else super().compile(job)
         return plan
+
+
+def _install_line() -> str:
+    """Return the line that installs Numba in a version that this package requires."""
+    required = (each for each in requires("xpnn") or () if each.startswith("numba"))
+    return f'pip install "{next(required, "numba")}"'

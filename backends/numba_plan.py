@@ -17,11 +17,16 @@ from .numba_optimizers import rule_of, slot_pair
 from .numba_training import Buffers, Data, Network, train
 from .plan import NO_ROWS, Plan, Totals, TrainingJob, checked_order
 
-# OpenBLAS does a product of up to so many multiply-adds on one thread. Tiles of a narrow network are cut so small that
-# all of theirs are: nothing waits for another thread, and all of a tile stays in the second-level cache.
-SERIAL_PRODUCT = 2**19
-MIN_SERIAL_ROWS = 16  # of fewer rows, adding up the tiles' gradients would cost more than it saves
-SHARED_TILE_BYTES = 2**24  # else: few large tiles, of so many bytes of images in the network's type
+# The most multiply-adds m n k that OpenBLAS does on one thread: above 2^18 it takes floor(m n k / 2^18) threads, as far
+# as there are cores. 2^18 is SMP_THRESHOLD_MIN * GEMM_MULTITHREAD_THRESHOLD = 65536 * 4. Source: OpenBLAS,
+# interface/gemm.c, get_gemm_optimal_nthreads, which has other figures for ARM's Neoverse. Tiles of a narrow network are
+# cut so small that all of their products are one thread's: nothing waits for another, and a tile's images, at most
+# 2^19 / units numbers, stay in the second-level cache: 0.2 MB as float32 for 10 units.
+SERIAL_PRODUCT = 2**19 - 1
+# Estimates; no other figures have been measured. Of fewer rows, adding up the tiles' gradients would cost more than one
+# thread saves; then tiles are few and large, of so many bytes of images in the network's type.
+MIN_SERIAL_ROWS = 16
+SHARED_TILE_BYTES = 2**24
 
 
 class NumbaPlan(Plan):

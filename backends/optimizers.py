@@ -114,7 +114,7 @@ class SGD(Optimizer):
         step: int,  # noqa: ARG002
         learning_rate: float,
     ) -> tuple[Array, State]:
-        """`v <- mu v + g`, then `p <- p - lr v`, or `p - lr (g + mu v)` with Nesterov."""
+        """See `Optimizer.update`, and `formulas` for the step."""
         if not self.momentum:
             return parameter - learning_rate * grad, state
         velocity = self.momentum * state["velocity"] + grad
@@ -149,7 +149,7 @@ class RMSprop(Optimizer):
         step: int,  # noqa: ARG002
         learning_rate: float,
     ) -> tuple[Array, State]:
-        """`s <- rho s + (1 - rho) g^2`, then `p <- p - lr g / (sqrt(s) + eps)`."""
+        """See `Optimizer.update`, and `formulas` for the step."""
         mean_square = self.decay * state["mean_square"] + (1 - self.decay) * grad * grad
         return parameter - learning_rate * grad / (xp.sqrt(mean_square) + self.epsilon), {"mean_square": mean_square}
 
@@ -181,10 +181,7 @@ class Adam(Optimizer):
     def update(
         self, xp: Any, parameter: Array, grad: Array, state: State, *, step: int, learning_rate: float
     ) -> tuple[Array, State]:
-        """`m <- b1 m + (1 - b1) g`, `v <- b2 v + (1 - b2) g^2`, then `p <- p - lr m^ / (sqrt(v^) + eps)`.
-
-        `m^ = m / (1 - b1^t)` and `v^ = v / (1 - b2^t)` undo the bias of the zero start.
-        """
+        """See `Optimizer.update`, and `formulas` for the step; `m^` and `v^` undo the bias of the zero start."""
         mean = self.beta_1 * state["mean"] + (1 - self.beta_1) * grad
         mean_square = self.beta_2 * state["mean_square"] + (1 - self.beta_2) * grad * grad
         corrected_mean = mean / (1 - self.beta_1**step)
@@ -213,7 +210,7 @@ class AdamW(Adam):
     def update(
         self, xp: Any, parameter: Array, grad: Array, state: State, *, step: int, learning_rate: float
     ) -> tuple[Array, State]:
-        """`p <- p - lr weight_decay p`, then Adam's step."""
+        """See `Optimizer.update`, and `formulas` for the step."""
         decayed = parameter * (1 - learning_rate * self.weight_decay)
         return super().update(xp, decayed, grad, state, step=step, learning_rate=learning_rate)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ..backends import DataError
+from ..backends import DataError, log_softmax
 from .datasets.dataset import Split
 from .mlp import MLP
 
@@ -38,6 +38,18 @@ def evaluate(net: MLP, rows: Split) -> Evaluation:
     placed = net.backend.place(rows.images, rows.labels, net.input_scale)
     totals = net.backend.evaluate(net.layers, placed)
     return Evaluation(totals.loss, totals.accuracy)
+
+
+def evaluate_logits(logits: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> Evaluation:
+    """Return loss and accuracy out of logits that are there already.
+
+    Args:
+        logits: (samples, classes), at least one row.
+        labels: (samples,), in [0, classes).
+    """
+    log_probabilities = log_softmax(np, logits.astype(np.float64))  # (samples, classes)
+    loss = -float(np.mean(log_probabilities[np.arange(len(labels)), labels]))
+    return Evaluation(loss, float(np.mean(logits.argmax(axis=1) == labels)))
 
 
 def confusion_matrix(

@@ -96,6 +96,11 @@ class MLP:
         return self.sizes[-1]
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the classes, or their numbers where they have no names."""
+        return self.class_names or tuple(map(str, range(self.num_classes)))
+
+    @property
     def num_parameters(self) -> int:
         """Number of weights and biases."""
         return sum((in_features + 1) * out_features for in_features, out_features in pairwise(self.sizes))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..backends import Backend, ConfigError, ModelFileError
 from .mlp import MLP
@@ -61,11 +64,18 @@ def load(path: str | os.PathLike[str], *, backend: str | Backend = "auto") -> ML
 
 
 def _check(arrays: dict[str, Any], description: dict[str, Any]) -> None:
-    """Hold the described sizes against the arrays in the file, before a network of those sizes is made."""
+    """Hold the description against itself and the arrays in the file, before a network of its sizes is made."""
     sizes = [int(size) for size in description["sizes"]]
     for k, (in_features, out_features) in enumerate(pairwise(sizes)):
         if arrays[f"layers.{k}.weight"].shape != (in_features, out_features):
             raise ValueError(f"layers.{k}.weight must have shape {(in_features, out_features)}")
-    names = description["class_names"]
-    if names is not None and len(names) != sizes[-1]:
-        raise ValueError(f"there must be {sizes[-1]} class names, got {len(names)}")
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} must hold finite numbers only")
+    scale, names, shape = (description[key] for key in ("input_scale", "class_names", "image_shape"))
+    if not (math.isfinite(float(scale)) and float(scale) > 0):
+        raise ValueError(f"input_scale must be a finite number > 0, got {scale}")
+    if names is not None and (len(names) != sizes[-1] or len({str(name) for name in names}) != sizes[-1]):
+        raise ValueError(f"there must be {sizes[-1]} different class names, got {names}")
+    if shape is not None and (len(shape) != 2 or min(shape) < 1 or shape[0] * shape[1] != sizes[0]):
+        raise ValueError(f"image_shape must be two whole numbers whose product is {sizes[0]}, got {shape}")

@@ -109,6 +109,16 @@ def test_a_bad_file_on_the_first_mirror_falls_to_the_second(tmp_path, wrong):
     assert second.requests == [FIRST]
 
 
+def test_a_download_is_logged_by_xpnn_and_not_by_pooch(tmp_path, caplog, capfd):
+    caplog.set_level("INFO", logger="xpnn")
+    with Mirror(FILES) as mirror:
+        for _ in range(2):  # nothing is downloaded, and nothing said, the second time
+            fetch(SUMS, mirrors=(mirror.url,), folder=tmp_path)
+    assert [record.getMessage() for record in caplog.records] == [f"downloading {mirror.url}{name}" for name in FILES]
+    assert {record.name for record in caplog.records} == {"xpnn"}
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_mirror_that_does_not_answer_falls_to_the_second(tmp_path):
     with Mirror(FILES) as gone:
         pass
@@ -179,8 +189,7 @@ def test_a_named_data_set_is_downloaded_into_the_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(mnist, "cache_folder", lambda: tmp_path)
     with Mirror(FILES) as mirror:
         source = replace(MNIST, mirrors=(mirror.url,), sha256=SUMS)
-        (tmp_path / "elsewhere").mkdir()
-        data = load_source(source, data_dir=tmp_path / "elsewhere")
+        data = load_source(source)
     assert contents(tmp_path / "mnist") == FILES
     np.testing.assert_array_equal(data.train.images, ARRAYS[0].reshape(20, 16))
     np.testing.assert_array_equal(data.train.labels, ARRAYS[1])
@@ -199,6 +208,6 @@ def test_the_cache_is_that_of_the_operating_system():
 def test_without_pooch_the_install_line_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pooch", None)
     with pytest.raises(MissingDependency, match=r'pip install "xpnn\[cli\]"$'):
-        load_source(MNIST, data_dir=tmp_path)
+        load_source(MNIST)
     with pytest.raises(MissingDependency, match=r'pip install "xpnn\[cli\]"$'):
         fetch(SUMS, mirrors=(), folder=tmp_path)

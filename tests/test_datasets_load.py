@@ -39,7 +39,7 @@ def test_the_digits_are_always_split_alike():
     images = np.concatenate([first.train.images, first.test.images])
     assert images.sum() == 561718
     bunch = pytest.importorskip("sklearn.datasets").load_digits()
-    _, test = split_rows(bunch.data, bunch.target, test_fraction=0.2, seed_or_generator=0, stratify=True)
+    _, test = split_rows(bunch.data, bunch.target, test_fraction=0.2, seed=0, stratify=True)
     np.testing.assert_array_equal(first.test.images, test.images)
 
 

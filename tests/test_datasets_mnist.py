@@ -72,16 +72,39 @@ def test_data_dir_comes_before_the_environment(tmp_path, monkeypatch):
     np.testing.assert_array_equal(load_dataset("mnist", data_dir=tmp_path / "a").train.images, first[0].reshape(20, 20))
 
 
-def test_the_environment_comes_after_an_empty_data_dir(tmp_path, monkeypatch):
-    (tmp_path / "empty").mkdir()
+def test_the_environment_leads_to_the_files(tmp_path, monkeypatch):
     arrays = fill(tmp_path / "full" / "fashion-mnist")
     monkeypatch.setenv("XPNN_DATA", str(tmp_path / "full"))
-    data = load_dataset("fashion-mnist", data_dir=tmp_path / "empty")
+    data = load_dataset("fashion-mnist")
     np.testing.assert_array_equal(data.train.images, arrays[0].reshape(20, 20))
     assert data.name == "fashion-mnist"
     assert data.class_names[0] == "T-shirt/top"
     assert data.class_names[9] == "Ankle boot"
     assert data.num_classes == 10
+
+
+@pytest.mark.parametrize(
+    ("inside", "labels", "found"),
+    [
+        (None, (), "none of them"),
+        ("", FASHION_MNIST.first_labels, "fashion-mnist in {folder}"),
+        ("mnist", FASHION_MNIST.first_labels, "fashion-mnist in {folder}{sep}mnist"),
+        ("fashion-mnist", range(10), "another data set in {folder}{sep}fashion-mnist"),
+    ],
+)
+def test_a_data_dir_without_the_data_set_is_never_passed_over(tmp_path, monkeypatch, inside, labels, found):
+    fill(tmp_path / "full" / "mnist")
+    monkeypatch.setenv("XPNN_DATA", str(tmp_path / "full"))
+    folder = tmp_path / "given"
+    folder.mkdir()
+    if inside is not None:
+        fill(folder / inside, test_labels=labels)
+    with pytest.raises(DataError) as caught:
+        load_dataset("mnist", data_dir=folder)
+    assert f"{folder} must hold mnist, got {found.format(folder=folder, sep=os.sep)}: name the folder with" in str(
+        caught.value
+    )
+    assert len(load_dataset("mnist").train) == 20
 
 
 def test_a_home_folder_is_expanded(tmp_path, monkeypatch):
@@ -92,22 +115,40 @@ def test_a_home_folder_is_expanded(tmp_path, monkeypatch):
     assert len(load_dataset("~/sets").train) == 20
 
 
-def test_the_folder_of_the_other_data_set_is_passed_by(tmp_path):
+def test_the_folder_of_the_other_data_set_is_passed_by(tmp_path, monkeypatch):
+    monkeypatch.setenv("XPNN_DATA", str(tmp_path))
     fill(tmp_path, gz=False, test_labels=MNIST.first_labels)
-    assert find_local(FASHION_MNIST, tmp_path) is None
-    assert find_local(MNIST, tmp_path) == [tmp_path / stem for stem in STEMS]
+    assert find_local(FASHION_MNIST) is None
+    assert find_local(MNIST) == [tmp_path / stem for stem in STEMS]
     fill(tmp_path, gz=False, test_labels=[*MNIST.first_labels, 0, 6])
-    assert find_local(FASHION_MNIST, tmp_path) is None
+    assert find_local(FASHION_MNIST) is None
     fill(tmp_path / "fashion-mnist", test_labels=FASHION_MNIST.first_labels)
+    assert find_local(FASHION_MNIST)[0].parent == tmp_path / "fashion-mnist"
     assert find_local(FASHION_MNIST, tmp_path)[0].parent == tmp_path / "fashion-mnist"
     fill(tmp_path, gz=False, test_labels=FASHION_MNIST.first_labels)
-    assert find_local(MNIST, tmp_path) is None
+    assert find_local(MNIST) is None
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
+def test_a_folder_is_loaded_as_what_it_holds(tmp_path, source):
+    fill(tmp_path / "sets", test_labels=source.first_labels)
+    data = load_dataset(tmp_path / "sets")
+    assert (data.name, data.class_names) == (source.name, source.class_names)
+
+
+def test_a_parent_folder_by_itself_is_refused_and_its_folders_are_named(tmp_path):
+    fill(tmp_path / "mnist", test_labels=MNIST.first_labels)
+    fill(tmp_path / "fashion-mnist", test_labels=FASHION_MNIST.first_labels)
+    with pytest.raises(DataError) as caught:
+        load_dataset(tmp_path)
+    places = f"got mnist in {tmp_path / 'mnist'} and fashion-mnist in {tmp_path / 'fashion-mnist'}: name the folder"
+    assert places in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
-def test_without_files_and_network_the_way_out_is_named(tmp_path, name):
+def test_without_files_and_network_the_way_out_is_named(name):
     with pytest.raises(DataError) as caught:
-        load_dataset(name, data_dir=tmp_path)
+        load_dataset(name)
     text = str(caught.value)
     for part in (f"{name} is in no local folder", "(no network)", *STEMS, f"folder {name}", "XPNN_DATA or --data"):
         assert part in text
@@ -126,6 +167,8 @@ def test_some_of_the_four_files_are_not_enough(tmp_path, skipped):
 def test_a_folder_that_is_not_there_is_refused(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"data_dir \(--data\) must name a folder, got .*nowhere"):
         load_dataset("mnist", data_dir=tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"data_dir \(--data\) must name a folder, got ''"):
+        load_dataset("mnist", data_dir="")
     monkeypatch.setenv("XPNN_DATA", str(tmp_path / "gone"))
     with pytest.raises(DataError, match=r"XPNN_DATA must name a folder, got .*gone"):
         load_dataset("mnist")

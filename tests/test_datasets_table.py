@@ -1,6 +1,10 @@
 """A user's .npz and .csv files."""
 
 import io
+import os
+import subprocess
+import sys
+import warnings
 import zipfile
 
 import numpy as np
@@ -210,6 +214,38 @@ def test_csv_types(tmp_path, cell, dtype, value):
     images, _ = all_rows(load_csv(csv(tmp_path, f"a,b,label\n1,{cell},x\n2,2,y\n3,3,x\n4,4,y\n")))
     assert images.dtype == np.dtype(dtype)
     assert images[0].tolist() == [1, value]
+
+
+@pytest.mark.parametrize("cell", ["0.5", "300", "-1", "3e2"])
+def test_csv_cells_that_are_no_bytes_survive_where_warnings_are_no_errors(tmp_path, cell):
+    """NumPy 2.0 reads 0.5 as 0 and 300 as 44, with a warning that nobody sees."""
+    path = csv(tmp_path, f"a,b,label\n1,{cell},x\n2,2,y\n3,3,x\n4,4,y\n")
+    code = (
+        "import sys; from pathlib import Path; from xpnn.nn.datasets.table import load_csv\n"
+        "data = load_csv(Path(sys.argv[1]))\n"
+        "print([b for part in (data.train, data.test) for a, b in part.images.tolist() if a == 1])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
+    command = [sys.executable, "-W", "ignore", "-c", code, str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert result.stdout.strip() == f"[{float(cell)}]"
+
+
+def test_csv_a_reader_that_only_warns_is_not_believed(tmp_path, monkeypatch):
+    """As NumPy 2.0 does it, with any NumPy."""
+    loadtxt = np.loadtxt
+
+    def warning(lines, **options):
+        if options["dtype"]["before"].base == np.uint8:
+            warnings.warn("Parsing an integer via a float is deprecated", DeprecationWarning, stacklevel=1)
+            lines = [line.replace("0.5", "0") for line in lines]
+        return loadtxt(lines, **options)
+
+    monkeypatch.setattr(np, "loadtxt", warning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        images, _ = all_rows(load_csv(csv(tmp_path, "a,b,label\n1,0.5,x\n2,2,y\n3,3,x\n4,4,y\n")))
+    assert images[:, 1].tolist() == [0.5, 2, 3, 4]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from xpnn import nn
 from xpnn.backends import DataError
+from xpnn.nn.evaluation import evaluate_logits
 
 LN2, LN3 = math.log(2), math.log(3)
 
@@ -53,6 +54,14 @@ def test_evaluating_changes_no_weights(backend, make_data):
     nn.evaluate(net, make_data().test)
     for name, array in net.parameters().items():
         np.testing.assert_array_equal(array, before[name])
+
+
+def test_figures_of_logits_are_those_of_the_network(net):
+    rows = split([[0.0, LN3], [LN3, 0.0], [1.0, 1.0], [0.25, -1.0]], [1, 1, 0, 0])
+    result = evaluate_logits(net.logits(rows.images), rows.labels)
+    expected = nn.evaluate(net, rows)
+    assert result.loss == pytest.approx(expected.loss, rel=1e-14)
+    assert result.accuracy == expected.accuracy == 0.75
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "uint64"])

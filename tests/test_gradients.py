@@ -269,3 +269,6 @@ def test_the_formulas_that_are_shown_are_those_of_the_settings():
         text = " ".join(optimizer.formulas())
         assert all(name in text for name in optimizer.settings() if name not in ("learning_rate", "nesterov"))
         assert "lr" in text
+        shown = kind.update.__doc__  # the formula stands in one place
+        assert "`formulas`" in shown
+        assert "<-" not in shown

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+import numpy.typing as npt
 
-from ...backends import ConfigError, DataError, RunError
+from ...backends import ConfigError, DataError, RunError, log_softmax
 from ..datasets import Dataset, Split, load_dataset
-from ..evaluation import confusion_matrix
-from ..evaluation import evaluate as measure
+from ..evaluation import check_rows, confusion_matrix, evaluate_logits
 from ..evaluation_pictures import save_confusion_matrix, save_worst_mistakes
 from ..mlp import MLP
 from ..model_file import load
 from ..run_folder import RunFolder, write_json
 from .model_argument import model_argument, model_path
-from .options import backend_option, data_options, json_option
-from .predict import class_names
+from .options import backend_option, json_option, run_data_options
 
 
 @click.command(epilog="Example: xpnn evaluate runs/mnist-98 --out pictures")
 @model_argument
 @backend_option
-@data_options
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the split of --data.")
+@run_data_options
 @click.option(
     "--part",
     type=click.Choice(["test", "train", "all"]),
@@ -37,42 +37,23 @@ from .predict import class_names
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for evaluation.json and the pictures.")
 @json_option
 def evaluate(
-    model: Path,
-    backend: str,
-    data: str | None,
-    label_column: str,
-    test_fraction: float,
-    stratify: bool,
-    seed: int,
-    part: str,
-    out: Path | None,
-    as_json: bool,
+    model: Path, backend: str, seed: int | None, part: str, out: Path | None, as_json: bool, **choice: Any
 ) -> None:
     """Measure a trained network on the rows of its run, or of --data.
 
-    With --out, also draws the confusion matrix and the worst mistakes.
+    A run's own seed and split hold for --data too, so that its file is divided as it was for the training. With
+    --out, also draws the confusion matrix and the worst mistakes.
     """
     net = load(model_path(model), backend=backend)
-    if data is not None:
-        dataset = load_dataset(
-            data, label_column=label_column, test_fraction=test_fraction, seed=seed, stratify=stratify
-        )
-    elif model.is_dir():
-        config = RunFolder(model).read_config()
-        dataset = config.data.load(config.recipe, seed=config.seed)
-    else:
-        raise ConfigError(
-            f"{model} is a model file and does not name its data; add --data SOURCE, or name a run folder"
-        )
-    if net.class_names is not None and dataset.class_names != net.class_names:
-        raise DataError(
-            f"the network tells {', '.join(net.class_names)} apart, but {dataset.name} holds "
-            f"{', '.join(dataset.class_names)}: evaluate it on data with the same classes"
-        )
+    given = {name: value for name, value in choice.items() if value is not None}
+    dataset = _load(model, seed, source=given.pop("data", None), **given)
+    _check(net, dataset)
     rows = _part(dataset, part)
-    result = _evaluate(net, rows)
+    check_rows(net, rows)
+    logits = net.logits(rows.images)  # (samples, classes)
+    result = _figures(net, logits, rows.labels)
     if out is not None:
-        _draw(net, rows, result, out)
+        _draw(net, rows, logits, result, out)
     if as_json:
         click.echo(json.dumps(result))
         return
@@ -83,6 +64,35 @@ def evaluate(
         click.echo(f"saved in {out}")
 
 
+def _load(model: Path, seed: int | None, *, source: str | None, **split: Any) -> Dataset:
+    """Load the rows as the run did, but for what is given; without a run, by the defaults."""
+    if model.is_dir():
+        config = RunFolder(model).read_config()
+        chosen = replace(config.data, **split)
+        if source is not None:
+            chosen = replace(chosen, source=source)
+        return chosen.load(config.recipe, seed=config.seed if seed is None else seed)
+    if source is None:
+        raise ConfigError(
+            f"{model} is a model file and does not name its data; add --data SOURCE, or name a run folder"
+        )
+    return load_dataset(source, seed=seed or 0, **split)
+
+
+def _check(net: MLP, dataset: Dataset) -> None:
+    """Refuse data that the network reads otherwise than those of its training."""
+    if net.class_names is not None and dataset.class_names != net.class_names:
+        raise DataError(
+            f"the network tells {', '.join(net.class_names)} apart, but {dataset.name} holds "
+            f"{', '.join(dataset.class_names)}: evaluate it on data with the same classes"
+        )
+    if dataset.train.images.dtype.kind == "f" and net.input_scale != 1:
+        raise DataError(
+            f"the network was trained on whole numbers, which it multiplies by {net.input_scale:.4g}, but "
+            f"{dataset.name} holds {dataset.train.images.dtype}: give whole numbers in [0, 255] in every cell"
+        )
+
+
 def _part(dataset: Dataset, part: str) -> Split:
     """Return the test rows, the training rows, or both."""
     if part == "all":
@@ -91,29 +101,37 @@ def _part(dataset: Dataset, part: str) -> Split:
     return dataset.test if part == "test" else dataset.train
 
 
-def _evaluate(net: MLP, rows: Split) -> dict[str, Any]:
-    """Return the figures: rows, loss, accuracy, the share of each class that was recognised, the confusion matrix."""
-    loss, accuracy = measure(net, rows)
-    counts = confusion_matrix(rows.labels, net.predict(rows.images), net.num_classes)  # (classes, classes)
+def _figures(net: MLP, logits: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """Return the figures: rows, loss, accuracy, the share of each class that was recognised, the confusion matrix.
+
+    Args:
+        net: gives the names of the classes.
+        logits: (samples, classes).
+        labels: (samples,).
+    """
+    loss, accuracy = evaluate_logits(logits, labels)
+    if not math.isfinite(loss):
+        raise RunError(f"the loss must be finite, got {loss}: are features of these rows far larger than in training?")
+    counts = confusion_matrix(labels, logits.argmax(axis=1), net.num_classes)  # (classes, classes)
     of_class = counts.sum(axis=1)  # (classes,)
     recall = [int(counts[k, k]) / int(of_class[k]) if of_class[k] else None for k in range(net.num_classes)]
     return {
-        "rows": len(rows),
+        "rows": len(labels),
         "loss": loss,
         "accuracy": accuracy,
-        "recall": dict(zip(class_names(net), recall, strict=True)),
+        "recall": dict(zip(net.names, recall, strict=True)),
         "confusion_matrix": counts.tolist(),
     }
 
 
-def _draw(net: MLP, rows: Split, result: dict[str, Any], out: Path) -> None:
+def _draw(net: MLP, rows: Split, logits: npt.NDArray[Any], result: dict[str, Any], out: Path) -> None:
     """Write the figures and the pictures into a folder."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot make the folder {out}: {error.strerror}") from error
     write_json(out / "evaluation.json", result)
-    names = class_names(net)
-    save_confusion_matrix(np.array(result["confusion_matrix"]), names, out / "confusion_matrix.png")
-    probabilities = net.predict_proba(rows.images)  # (samples, classes)
-    save_worst_mistakes(rows.images, rows.labels, probabilities, names, net.image_shape, out / "worst_mistakes.png")
+    save_confusion_matrix(np.array(result["confusion_matrix"]), net.names, out / "confusion_matrix.png")
+    probabilities = np.exp(log_softmax(np, logits))  # (samples, classes)
+    path = out / "worst_mistakes.png"
+    save_worst_mistakes(rows.images, rows.labels, probabilities, net.names, net.image_shape, path)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from ...backends import SGD, Optimizer, look_up
+from ...backends import look_up
 from .. import explain as explanation
 from ..model_file import load
-from ..recipes import RECIPES
+from ..recipes import RECIPES, Recipe
+from ..run_folder import RunFolder
 from .model_argument import model_path
 
 
@@ -19,21 +20,25 @@ from .model_argument import model_path
 def explain(source: str) -> None:
     """Print the tensors of a network, and the formulas of forward, backward and update with their shapes.
 
-    The network is a RECIPE's, or a trained one from a run folder or a model file.
+    The network is a RECIPE's, or a trained one from a run folder or a model file, which does not tell its update.
     """
-    optimizer: Optimizer
+    recipe: Recipe | None
     if source not in RECIPES and Path(source).exists():
-        net = load(model_path(Path(source)), backend="numpy")
-        sizes, activation, optimizer, l2 = net.sizes, net.activation, SGD(), 0.0
+        path = Path(source)
+        net = load(model_path(path), backend="numpy")
+        sizes, activation = net.sizes, net.activation
+        recipe = RunFolder(path).read_config().recipe if path.is_dir() else None
     else:
         recipe = look_up("recipe", source, RECIPES)
-        sizes, activation, optimizer, l2 = recipe.sizes, recipe.activation, recipe.optimizer, recipe.l2
+        sizes, activation = recipe.sizes, recipe.activation
     click.echo(f"{source}: {'-'.join(map(str, sizes))}, {activation}\n")
     _print("tensors", explanation.tensors(sizes))
     _print("forward, for a batch of m rows", explanation.forward(sizes, activation))
     _print("backward, grad_a being d loss / d a", explanation.backward(sizes, activation))
-    click.echo(f"update of each parameter p by its gradient g: {optimizer.name}")
-    for formula in explanation.update(optimizer, l2=l2):
+    if recipe is None:
+        return  # a model file does not say how it was trained
+    click.echo(f"update of each parameter p by its gradient g: {recipe.optimizer.name}")
+    for formula in explanation.update(recipe.optimizer, l2=recipe.l2):
         click.echo(f"  {formula}")
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from typing import Any
 
 import click
 
-from ...backends import get_backend, look_up
+from ...backends import ConfigError, get_backend, look_up
+from ..data_choice import DataChoice
 from ..parity import TOLERANCES, AccuracyParity, StepParity, compare_accuracies, compare_steps, subset, to_json
-from ..recipes import RECIPES, DataChoice
+from ..recipes import RECIPES
 from .options import data_options, json_option, recipe_argument
 
 
@@ -26,11 +26,11 @@ from .options import data_options, json_option, recipe_argument
 @click.option("--rows", type=click.IntRange(min=1), help="Use this many training rows only.")
 @json_option
 def parity(
-    recipe: str | None,
+    recipe_name: str | None,
     backends: str,
     data: str | None,
     label_column: str,
-    test_fraction: float,
+    test_fraction: float | None,
     stratify: bool,
     steps: int,
     seeds: int,
@@ -42,34 +42,39 @@ def parity(
     Losses and weights are compared after each of --steps steps, in float64 and float32, and the test accuracies of
     --seeds whole trainings.
     """
-    plan = look_up("recipe", recipe or "quickstart", RECIPES)
+    recipe = look_up("recipe", recipe_name or "quickstart", RECIPES)
     contestants = [get_backend(name.strip()) for name in backends.split(",")]
-    dataset = DataChoice(data, label_column, test_fraction, stratify).load(plan, seed=0)
+    names = [backend.name for backend in contestants]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(f"--backends compares different backends, got {twice} twice: name each once")
+    dataset = DataChoice(data, label_column, test_fraction, stratify).load(recipe, seed=0)
     if rows is not None:
         dataset = subset(dataset, rows)
-        plan = dataclasses.replace(plan, batch_size=plan.batch_size and min(plan.batch_size, len(dataset.train)))
+        recipe = dataclasses.replace(
+            recipe, batch_size=recipe.batch_size and min(recipe.batch_size, len(dataset.train))
+        )
     results: list[StepParity | AccuracyParity] = []
     if not as_json:
-        click.echo(f"{plan.name} against {contestants[0].name}, {len(dataset.train):,} training rows")
+        click.echo(f"{recipe.name} against {contestants[0].name}, {len(dataset.train):,} training rows")
     for dtype in TOLERANCES:
-        for result in compare_steps(dataclasses.replace(plan, dtype=dtype), dataset, contestants, steps=steps):
+        for result in compare_steps(dataclasses.replace(recipe, dtype=dtype), dataset, contestants, steps=steps):
             results.append(result)
             _show(result, as_json=as_json)
     if seeds:
-        for accuracies in compare_accuracies(plan, dataset, contestants, seeds=seeds):
+        for k, accuracies in enumerate(compare_accuracies(recipe, dataset, contestants, seeds=seeds)):
             results.append(accuracies)
-            _show(accuracies, as_json=as_json)
+            _show(accuracies, as_json=as_json, is_reference=k == 0)
     passed = all(result.passed for result in results)
     if as_json:
-        click.echo(json.dumps({"recipe": plan.name, "passed": passed, "results": [to_json(r) for r in results]}))
+        click.echo(json.dumps({"recipe": recipe.name, "passed": passed, "results": [to_json(r) for r in results]}))
     sys.exit(0 if passed else 1)
 
 
-def _show(result: Any, *, as_json: bool) -> None:
+def _show(result: StepParity | AccuracyParity, *, as_json: bool, is_reference: bool = False) -> None:
     """Print a result's line."""
     if as_json:
         return
-    verdict = "ok" if result.passed else "DIFFERS"
+    verdict = "reference" if is_reference else "ok" if result.passed else "DIFFERS"
     head = f"  {result.backend:<17}{result.dtype:<9}"
     if isinstance(result, StepParity):
         click.echo(

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from ...backends import DataError
 from ..digit_images import load_digit
-from ..mlp import MLP
 from ..model_file import load
 from .model_argument import model_argument, model_path
 from .options import backend_option, json_option
+
+COLUMNS = 80
+LONGEST_BAR = 30  # characters, for a probability of 1
 
 
 @click.command(epilog="Example: xpnn predict runs/mnist-98 seven.png")
@@ -32,29 +33,33 @@ def predict(model: Path, images: tuple[Path, ...], backend: str, as_json: bool) 
     net = load(model_path(model), backend=backend)
     if net.image_shape is None:
         raise DataError(f"{model} was not trained on images, but on rows of {net.features} features")
+    if net.input_scale == 1:
+        raise DataError(
+            f"{model} was trained on images of floating numbers, and does not say which number full ink is: train it "
+            "on whole numbers in [0, 255], or scale your rows yourself and call net.predict"
+        )
     largest = round(1 / net.input_scale)  # the value of full ink in the training images
     rows = np.stack(
         [load_digit(path, image_shape=net.image_shape, largest=largest) for path in images]
     )  # (n, features)
     probabilities = net.predict_proba(rows)  # (n, classes)
-    names = class_names(net)
+    predictions = [net.names[k] for k in probabilities.argmax(axis=1)]
     if as_json:
         results = [
-            {
-                "image": str(path),
-                "prediction": names[int(row.argmax())],
-                "probabilities": dict(zip(names, row.tolist(), strict=True)),
-            }
-            for path, row in zip(images, probabilities, strict=True)
+            {"image": str(path), "prediction": name, "probabilities": dict(zip(net.names, row.tolist(), strict=True))}
+            for path, name, row in zip(images, predictions, probabilities, strict=True)
         ]
         click.echo(json.dumps({"predictions": results}))
         return
-    table = Table("image", "prediction", *names, box=None)
-    for path, row in zip(images, probabilities, strict=True):
-        table.add_row(str(path), names[int(row.argmax())], *(f"{value:.3f}" for value in row))
-    Console().print(table)
+    for path, name, row in zip(images, predictions, probabilities, strict=True):  # row: (classes,)
+        click.echo(f"{path}: {name} ({row.max():.3f})")
+        for line in _bars(net.names, row.tolist()):
+            click.echo(line)
 
 
-def class_names(net: MLP) -> tuple[str, ...]:
-    """Return the names of the classes, their numbers where they have none."""
-    return net.class_names or tuple(map(str, range(net.num_classes)))
+def _bars(names: Sequence[str], probabilities: Sequence[float]) -> Iterator[str]:
+    """Yield a line for each class, aligned, and no longer than `COLUMNS` while the names leave room."""
+    width = max(map(len, names))
+    longest = max(min(LONGEST_BAR, COLUMNS - len(f"  {'':{width}}  0.000 ")), 0)
+    for name, probability in zip(names, probabilities, strict=True):
+        yield f"  {name:{width}}  {probability:.3f} {'#' * round(longest * probability)}".rstrip()

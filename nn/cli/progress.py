@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from types import TracebackType
+from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 from ..callbacks import Callback
 from ..history import EpochResult
@@ -14,18 +17,30 @@ from ..training_run import TrainingRun
 LINES = 10  # lines of a whole run where there is no bar
 
 
-def progress_callback(*, quiet: bool) -> Callback:
+def progress_callback(*, quiet: bool) -> Progress:
     """Return what shows the progress: nothing, a bar where stderr is a terminal, else lines on stderr."""
     if quiet:
-        return Callback()
+        return Progress()
     return ProgressBar() if sys.stderr.isatty() else ProgressLines()
 
 
-class ProgressBar(Callback):
-    """Epoch, loss, both accuracies, examples a second, time left; on stderr."""
+class Progress(Callback):
+    """Shows nothing; base of what shows something, to be trained with inside its `with` block."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give back what was taken of the terminal, however the training ended."""
+
+
+class ProgressBar(Progress):
+    """Epoch, loss, both accuracies, examples a second, time left; on stderr, until its `with` block is left."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._bar = Progress(
+        self._bar = Bar(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=20),
             TextColumn("{task.fields[figures]}"),
@@ -33,8 +48,6 @@ class ProgressBar(Callback):
             console=console or Console(stderr=True),
             transient=True,
         )
-        self._seconds = 0.0
-        self._rows = 0
 
     def on_train_begin(self, run: TrainingRun) -> None:
         """Show the bar; a resumed run begins where it was."""
@@ -59,12 +72,14 @@ class ProgressBar(Callback):
             figures=figures,
         )
 
-    def on_train_end(self, run: TrainingRun) -> None:  # noqa: ARG002
-        """Take the bar away."""
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the bar away; rich shows the cursor again and lets go of stdout and stderr."""
         self._bar.stop()
 
 
-class ProgressLines(Callback):
+class ProgressLines(Progress):
     """A line for the first epoch, about ten on the way, and the last; on stderr."""
 
     def on_epoch_end(self, run: TrainingRun, result: EpochResult) -> None:

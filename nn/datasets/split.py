@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
+from ..generators import make_generator
 from .dataset import Dataset, Split
 
 
@@ -40,7 +41,7 @@ def split_rows(
         raise ConfigError(f"test_fraction must be in (0, 1), got {test_fraction}: 0.2 holds back a fifth of the rows")
     if len(images) != len(labels):
         raise DataError(f"images and labels must have as many rows, got {len(images)} and {len(labels)}")
-    order = _generator(seed).permutation(len(labels))  # (samples,)
+    order = make_generator(seed).permutation(len(labels))  # (samples,)
     is_test = np.zeros(len(labels), dtype=np.bool_)  # (samples,), by place in `order`
     if stratify:
         for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
@@ -83,11 +84,3 @@ def resplit(dataset: Dataset, *, test_fraction: float, seed: int, stratify: bool
 
 def _rounded(rows: float) -> int:
     return int(rows + 0.5)
-
-
-def _generator(seed: int | np.random.Generator) -> np.random.Generator:
-    if isinstance(seed, np.random.Generator):
-        return seed
-    if not isinstance(seed, int | np.integer) or seed < 0:  # None would give another split at every call
-        raise ConfigError(f"seed must be a whole number from 0 up or a Generator, got {seed!r}: 0 will do")
-    return np.random.default_rng(seed)
