@@ -56,7 +56,7 @@ def train(  # noqa: D103 - the help is in the decorator
     backend: str,
     data: str | None,
     label_column: str,
-    test_fraction: float,
+    test_fraction: float | None,
     stratify: bool,
     seed: int,
     out: Path | None,
