@@ -40,7 +40,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typecheck(session: nox.Session) -> None:
     """Check the types of the installed wheel."""
-    session.install(".[cli]", *group("typecheck"))
+    session.install(".[cli]", *group("test"), *group("typecheck"))
     session.run("mypy", *(f"-p{package}" for package in PACKAGES), *session.posargs)
 
 
