@@ -15,7 +15,7 @@ class Line(NamedTuple):
 
     Attributes:
         name: what is computed.
-        shape: its shape; `m` stands for the rows of a batch.
+        shape: its shape; `batch` stands for its rows.
         text: how it is computed, or how many numbers it has.
     """
 
@@ -37,43 +37,49 @@ def tensors(sizes: Sequence[int]) -> list[Line]:
 def forward(sizes: Sequence[int], activation: str) -> list[Line]:
     """Return the forward pass, from a batch's images to its loss."""
     depth, shown = len(sizes) - 1, ACTIVATIONS[activation].formula
-    lines = [Line("x", f"(m, {sizes[0]})", "images * scale, numbers in [0, 1]")]
+    lines = [Line("x", f"(batch, {sizes[0]})", "images * scale, numbers in [0, 1]")]
     for k in range(1, depth + 1):
         z = "logits" if k == depth else f"z{k}"
-        shape = f"(m, {sizes[k]})"
+        shape = f"(batch, {sizes[k]})"
         lines.append(Line(z, shape, f"{_input(k)} @ weight{k} + bias{k}"))
         if k < depth:
             lines.append(Line(f"y{k}", shape, f"{activation}(z{k}) = {_rename('x', f'z{k}', shown)}"))
     return [
         *lines,
-        Line("p", f"(m, {sizes[-1]})", "exp(logits - max) / sum over classes of exp(logits - max)"),
-        Line("loss", "()", "-mean over rows of log p[label]"),
+        Line("probabilities", f"(batch, {sizes[-1]})", "exp(logits - max) / sum over classes of exp(logits - max)"),
+        Line("loss", "()", "-mean over rows of log probabilities[label]"),
     ]
 
 
 def backward(sizes: Sequence[int], activation: str) -> list[Line]:
     """Return the backward pass, from the loss to the gradient of every tensor."""
     depth = len(sizes) - 1
-    lines = [Line("grad_logits", f"(m, {sizes[-1]})", "(p - one_hot(labels)) / m")]
+    lines = [Line("grad_logits", f"(batch, {sizes[-1]})", "(probabilities - one_hot(labels)) / batch")]
     for k in range(depth, 0, -1):
         grad_z = "grad_logits" if k == depth else f"grad_z{k}"
         lines.append(Line(f"grad_weight{k}", f"({sizes[k - 1]}, {sizes[k]})", f"{_input(k)}.T @ {grad_z}"))
         lines.append(Line(f"grad_bias{k}", f"({sizes[k]},)", f"sum over rows of {grad_z}"))
         if k > 1:
-            shape = f"(m, {sizes[k - 1]})"
+            shape = f"(batch, {sizes[k - 1]})"
             derivative = _rename("y", f"y{k - 1}", ACTIVATIONS[activation].derivative)
             lines.append(Line(f"grad_y{k - 1}", shape, f"{grad_z} @ weight{k}.T"))
             lines.append(Line(f"grad_z{k - 1}", shape, f"grad_y{k - 1} * ({derivative})"))
     return lines
 
 
-def update(optimizer: Optimizer, *, l2: float = 0.0) -> Iterator[str]:
+def update(optimizer: Optimizer, *, l2: float = 0.0, schedule: str = "constant") -> Iterator[str]:
     """Return the step that each parameter p takes by its gradient g, a formula at a time."""
     if l2:
         yield f"g <- g + {l2:g} p, for weights"
-    yield from optimizer.formulas()
-    settings = ", ".join(f"{name} = {value:g}" for name, value in optimizer.settings().items())
-    yield f"with {settings.replace('learning_rate', 'lr')}; t counts the steps from 1"
+    formulas = optimizer.formulas()
+    yield from formulas
+    words = {word for formula in formulas for word in re.findall(r"\w+", formula)}
+    settings = optimizer.settings()
+    rate = settings.pop("learning_rate")
+    used = "".join(f", {name} = {value:g}" for name, value in settings.items() if name in words)
+    yield f"with lr = {rate:g}{used}" + ("; t counts the steps from 1" if "t" in words else "")
+    if schedule != "constant":
+        yield f"lr is multiplied by the schedule {schedule!r} as training goes on"
 
 
 def _input(k: int) -> str:

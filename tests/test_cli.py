@@ -128,7 +128,8 @@ def test_seed_decides_the_run() -> None:
         (["train", "--lr", "-1"], "learning_rate of adam must be a finite number > 0"),
         (["train", "--epochs", "0"], "--epochs"),
         (["train", "--resume", "nowhere"], "nowhere is no run folder"),
-        (["train", "--resume", "nowhere", "--epochs", "9"], "leave out epochs"),
+        (["train", "--resume", "nowhere", "--epochs", "9"], "leave out --epochs"),
+        (["train", "gd-10", "--resume", "nowhere"], "leave out RECIPE"),
         (["evaluate", "nowhere.safetensors"], "there is no file nowhere.safetensors"),
         (["predict", "nowhere.safetensors", "x.png"], "there is no file"),
         (["explain", "deep-23"], "did you mean 'deep-32'?"),
@@ -293,12 +294,29 @@ def test_predict_refuses_a_network_that_was_not_trained_on_images() -> None:
 
 def test_explain_names_every_tensor_with_its_shape() -> None:
     text = run("explain", "deep-32").stdout
-    for shape in ("(784, 32)", "(32, 32)", "(32, 10)", "(m, 784)", "26,506"):
+    for shape in ("(784, 32)", "(32, 32)", "(32, 10)", "(batch, 784)", "26,506"):
         assert shape in text
-    assert "z2            (m, 32)     y1 @ weight2 + bias2" in text
-    assert "grad_weight3  (32, 10)    y2.T @ grad_logits" in text
-    assert "grad_z1       (m, 32)     grad_y1 * (1 where y1 > 0, else 0)" in text
+    assert "z2            (batch, 32)  y1 @ weight2 + bias2" in text
+    assert "grad_weight3  (32, 10)     y2.T @ grad_logits" in text
+    assert "grad_z1       (batch, 32)  grad_y1 * (1 where y1 > 0, else 0)" in text
     assert "p <- p - lr g" in text
+
+
+def test_explain_tells_the_settings_that_the_formulas_use() -> None:
+    assert "with lr = 0.1\n" in run("explain", "gd-10").stdout
+    text = run("explain", "mnist-98").stdout
+    assert "with lr = 0.003, beta_1 = 0.9, beta_2 = 0.999, epsilon = 1e-08; t counts the steps from 1" in text
+    assert "schedule 'cosine'" in text
+
+
+def test_ctrl_c_before_the_training_exits_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:  # noqa: ARG001
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xpnn.nn.cli.train.get_backend", interrupted)
+    result = run(*SHORT)
+    assert result.exit_code == 130
+    assert list(Path().iterdir()) == []
 
 
 def test_explain_reads_a_trained_network(trained: Path) -> None:

@@ -82,13 +82,13 @@ def test_a_name_like_nothing_still_gets_an_answer():
 @pytest.mark.parametrize("source", ["nowhere.npz", "nowhere.csv", "./nowhere", "data/nowhere"])
 def test_a_path_to_nothing_is_refused_as_a_path(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"nowhere.* must be a data file or folder, got neither"):
+    with pytest.raises(DataError, match=r"nowhere.* is neither a file nor a folder"):
         load_dataset(source)
 
 
 def test_a_path_object_is_never_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="mnist must be a data file or folder"):
+    with pytest.raises(DataError, match="mnist is neither a file nor a folder"):
         load_dataset((tmp_path / "mnist").relative_to(tmp_path))
 
 

@@ -56,6 +56,9 @@ class Commands(click.Group):
                 raise
             click.echo(f"xpnn: {error}", err=True)
             ctx.exit(1 if isinstance(error, RunError) else 2)
+        except KeyboardInterrupt:
+            click.echo("xpnn: interrupted", err=True)
+            ctx.exit(130)
 
 
 @click.group(

@@ -53,7 +53,8 @@ def _lines(report: Report) -> Iterator[str]:
     for backend in report.backends:
         detail = f"ok, started and trained in {backend.seconds:.2f} s, off by {backend.error or 0:.0e}"
         yield from _entry(backend.name, detail if backend.status == "ok" else f"{backend.status}: {backend.reason}")
-    yield from _entry("auto", f"{report.auto or 'nothing'}: {report.auto_reason}")
+    chosen, *_ = report.auto_reason.split("; ")  # why others are passed over stands above
+    yield from _entry("auto", f"{report.auto or 'nothing'}: {chosen}")
 
 
 def _entry(name: str, text: str) -> list[str]:

@@ -57,7 +57,9 @@ def evaluate(
     if as_json:
         click.echo(json.dumps(result))
         return
-    click.echo(f"{dataset.name}: {result['rows']:,} rows, loss {result['loss']:.4f}, {result['accuracy']:.2%} right")
+    which = {"test": "test rows", "train": "training rows", "all": "rows"}[part]
+    click.echo(f"{dataset.name}: {result['rows']:,} {which}, loss {result['loss']:.4f}, {result['accuracy']:.2%} right")
+    click.echo("of each class, recognised:")
     for name, recall in result["recall"].items():
         click.echo(f"  {name:<12} {'none' if recall is None else f'{recall:.2%}'}")
     if out is not None:

@@ -20,7 +20,7 @@ from .model_argument import model_path
 def explain(source: str) -> None:
     """Print the tensors of a network, and the formulas of forward, backward and update with their shapes.
 
-    The network is a RECIPE's, or a trained one from a run folder or a model file, which does not tell its update.
+    The network is a RECIPE's, or a trained one from a run folder; a model file alone does not tell its update.
     """
     recipe: Recipe | None
     if source not in RECIPES and Path(source).exists():
@@ -33,12 +33,12 @@ def explain(source: str) -> None:
         sizes, activation = recipe.sizes, recipe.activation
     click.echo(f"{source}: {'-'.join(map(str, sizes))}, {activation}\n")
     _print("tensors", explanation.tensors(sizes))
-    _print("forward, for a batch of m rows", explanation.forward(sizes, activation))
+    _print("forward, for a batch of rows", explanation.forward(sizes, activation))
     _print("backward, grad_a being d loss / d a", explanation.backward(sizes, activation))
     if recipe is None:
         return  # a model file does not say how it was trained
     click.echo(f"update of each parameter p by its gradient g: {recipe.optimizer.name}")
-    for formula in explanation.update(recipe.optimizer, l2=recipe.l2):
+    for formula in explanation.update(recipe.optimizer, l2=recipe.l2, schedule=recipe.schedule):
         click.echo(f"  {formula}")
 
 
@@ -46,5 +46,5 @@ def _print(title: str, lines: Iterable[explanation.Line]) -> None:
     """Print one table."""
     click.echo(title)
     for line in lines:
-        click.echo(f"  {line.name:<13} {line.shape:<11} {line.text}")
+        click.echo(f"  {line.name:<13} {line.shape:<12} {line.text}")
     click.echo()

@@ -157,8 +157,10 @@ def _changed(
 def _refuse_other_options(ctx: click.Context) -> None:
     """A resumed run takes its settings from its folder."""
     given = [name for name in ctx.params if ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE]
+    shown = {param.name: param.opts[0] if isinstance(param, click.Option) else "RECIPE" for param in ctx.command.params}
     if others := sorted(set(given) - RESUMABLE):
-        raise ConfigError(f"--resume goes on with the run's own settings; leave out {', '.join(others)}")
+        names = ", ".join(str(shown[name]) for name in others)
+        raise ConfigError(f"--resume goes on with the run's own settings; leave out {names}")
 
 
 def _announce(start: Start, *, verbose: bool) -> None:

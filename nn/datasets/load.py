@@ -69,7 +69,7 @@ def load_dataset(
 def _raise_not_found(source: str | os.PathLike[str], path: Path) -> NoReturn:
     """Tell a mistyped name from a mistyped path."""
     if path.suffix or path.name != source:
-        raise DataError(f"{path} must be a data file or folder, got neither: check the path")
+        raise DataError(f"{path} is neither a file nor a folder: check the path")
     nearest = difflib.get_close_matches(source.lower().replace("_", "-"), NAMED, n=1, cutoff=0.0)[0]
     raise ConfigError(
         f"unknown data set {source!r}: the names are {', '.join(NAMED)} (nearest: {nearest!r}); "
