@@ -8,6 +8,7 @@ a class with `update` and a row in `OPTIMIZERS`.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -18,7 +19,7 @@ State = dict[str, Array]  # slot -> an array of the parameter's shape
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class Optimizer(ABC):
     """Base of the optimizers.
 
     Attributes:
@@ -58,6 +59,7 @@ class Optimizer:
         """Return the state before the first step: zeros of the parameter's shape."""
         return {slot: xp.zeros_like(parameter) for slot in self.slots}
 
+    @abstractmethod
     def update(
         self, xp: Any, parameter: Array, grad: Array, state: State, *, step: int, learning_rate: float
     ) -> tuple[Array, State]:
@@ -74,7 +76,6 @@ class Optimizer:
         Returns:
             The next parameter and the next state.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -263,7 +263,14 @@ def test_the_formulas_that_are_shown_are_those_of_the_settings():
     assert RMSprop().formulas()[-1] == "p <- p - lr g / (sqrt(s) + epsilon)"
     assert Adam().formulas()[-1] == "p <- p - lr m^ / (sqrt(v^) + epsilon)"
     assert AdamW().formulas() == ("p <- p - lr weight_decay p", *Adam().formulas())
-    assert Optimizer(0.1).formulas() == ()
+
+    class OwnRule(Optimizer):
+        name = "own"
+
+        def update(self, xp, parameter, grad, state, *, step, learning_rate):  # noqa: ARG002
+            return parameter, state
+
+    assert OwnRule(0.1).formulas() == ()
     for kind in OPTIMIZERS.values():  # every setting has its place in a formula, under its own name or as `lr`
         optimizer = kind(**({"momentum": 0.9} if kind is SGD else {}))
         text = " ".join(optimizer.formulas())
