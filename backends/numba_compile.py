@@ -18,7 +18,7 @@ LOGGER = logging.getLogger("xpnn")
 
 # Multiply-adds may be fused, the sign of a zero and the order of a sum are free. No flag assumes that there is no NaN
 # and no infinity: a diverged run must show.
-FASTMATH = {"contract", "nsz", "reassoc"}
+OPTIONS = {"fastmath": {"contract", "nsz", "reassoc"}, "error_model": "numpy", "nogil": True}
 
 
 def _digest(folder: Path) -> str:
@@ -46,7 +46,7 @@ def _compiled(function: Function, **options: Any) -> Function:
     # its callees from other files. The qualified name is part of the cache file's name, so every change of any kernel
     # leaves the old files behind.
     function.__qualname__ = f"{function.__qualname__}_{SOURCES}"
-    options |= {"fastmath": FASTMATH, "error_model": "numpy", "nogil": True}
+    options |= OPTIONS
     try:
         compiled: Function = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # "cannot cache function: no locator available", no folder can be written

@@ -1,4 +1,4 @@
-"""The optimizers as one kernel: a step on a flat buffer of parameters, in place and in one pass."""
+"""The optimizers' formulas, on numbers and on lanes, and a step on a whole array."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .numba_compile import kernel
+from .numba_compile import inner_kernel, kernel
+from .numba_lanes import Width, like, load, square_root, store
 from .optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 
 DESCENT, MOMENTUM, NESTEROV, RMSPROP, ADAM = range(5)
@@ -51,6 +52,117 @@ def slot_pair(slots: list[Any], parameter: Any) -> tuple[Any, Any]:
     return first.reshape(-1), second.reshape(-1)
 
 
+class Step(NamedTuple):
+    """What is the same for all parameters in one step; the formulas and their sources are in `optimizers.py`.
+
+    Attributes:
+        rule: the optimizer.
+        rate: learning rate; for Adam divided by the correction of the first mean's zero start.
+        correction: what the second mean is multiplied by for its zero start.
+        keep: what decoupled decay leaves of a parameter.
+    """
+
+    rule: Rule
+    rate: float
+    correction: float
+    keep: float
+
+
+@inner_kernel
+def step_of(rule: Rule, step: int, learning_rate: float) -> Step:
+    """Return the figures of step number `step`, from 1."""
+    if rule.kind != ADAM:
+        return Step(rule, learning_rate, 1.0, 1.0)
+    correction = 1 / (1 - rule.beta_2**step)
+    return Step(rule, learning_rate / (1 - rule.beta_1**step), correction, 1 - learning_rate * rule.weight_decay)
+
+
+@inner_kernel
+def stepped(step: Step, w: Any, g: Any, first: Any, second: Any) -> Any:
+    """Return the next parameters and slots: all four are numbers, or lanes of numbers.
+
+    Args:
+        step: figures of this step.
+        w: parameters.
+        g: gradient of the objective, the penalty included.
+        first: velocity, mean, or RMSprop's mean square.
+        second: Adam's mean square.
+    """
+    rule, rate = step.rule, like(w, step.rate)
+    b1, b2, epsilon = like(w, rule.beta_1), like(w, rule.beta_2), like(w, rule.epsilon)
+    c1, c2 = like(w, 1 - rule.beta_1), like(w, 1 - rule.beta_2)
+    if rule.kind == MOMENTUM:
+        first = b1 * first + g
+        w = w - rate * first
+    elif rule.kind == NESTEROV:
+        first = b1 * first + g
+        w = w - rate * (g + b1 * first)
+    elif rule.kind == RMSPROP:
+        first = b2 * first + c2 * g * g
+        w = w - rate * g / (square_root(first) + epsilon)
+    elif rule.kind == ADAM:
+        first = b1 * first + c1 * g
+        second = b2 * second + c2 * g * g
+        w = like(w, step.keep) * w - rate * first / (square_root(like(w, step.correction) * second) + epsilon)
+    else:
+        w = w - rate * g
+    return w, first, second
+
+
+class State(NamedTuple):
+    """Flat buffers of one layout: parameters, and the optimizer's slots, each (parameters,) or (0,)."""
+
+    parameters: Any
+    first: Any
+    second: Any
+
+
+@inner_kernel
+def take_step(step: Step, state: State, at: int, g: Any, l2: float, width: Width) -> Any:
+    """Take a step on `width` parameters from `at` on with the gradient `g`, (width,); return them."""
+    w = load(state.parameters, at, width)
+    g = g + like(g, l2) * w
+    zero = like(g, 0)
+    if step.rule.kind == DESCENT:
+        w, _, _ = stepped(step, w, g, zero, zero)
+    elif step.rule.kind == ADAM:
+        w, first, second = stepped(step, w, g, load(state.first, at, width), load(state.second, at, width))
+        store(state.first, at, first)
+        store(state.second, at, second)
+    else:
+        w, first, _ = stepped(step, w, g, load(state.first, at, width), zero)
+        store(state.first, at, first)
+    store(state.parameters, at, w)
+    return w
+
+
+class Part(NamedTuple):
+    """Where in its batch a tile of rows stands, and the step that ends the batch.
+
+    Attributes:
+        step: figures of the step.
+        l2: strength of the penalty on weights.
+        is_first: whether no rows of the batch came before: there is no gradient to add to.
+        is_last: whether no more rows follow: the gradient is complete.
+    """
+
+    step: Step
+    l2: float
+    is_first: bool
+    is_last: bool
+
+
+@inner_kernel
+def settle(part: Part, state: State, grads: Any, at: int, g: Any, l2: float, width: Width) -> None:
+    """Add the gradient `g`, (width,), of some parameters to that of the batch so far; take the step if it is complete."""
+    if not part.is_first:
+        g = g + load(grads, at, width)
+    if part.is_last:
+        take_step(part.step, state, at, g, l2, width)
+    else:
+        store(grads, at, g)
+
+
 @kernel
 def update(
     rule: Rule,
@@ -62,7 +174,7 @@ def update(
     learning_rate: float,
     l2: float,
 ) -> None:
-    """Take one step of `rule`; the formulas and their sources are in `optimizers.py`.
+    """Take one step of `rule` on a whole array, in place and in one pass.
 
     Args:
         rule: the optimizer.
@@ -74,39 +186,13 @@ def update(
         learning_rate: at this step.
         l2: strength of the penalty `l2 / 2 * sum(parameter**2)`.
     """
-    number = parameter.dtype.type
-    rate, penalty, one = number(learning_rate), number(l2), number(1)
-    b1, b2, epsilon = number(rule.beta_1), number(rule.beta_2), number(rule.epsilon)
-    c1, c2 = number(1 - rule.beta_1), number(1 - rule.beta_2)
-    if rule.kind == DESCENT:
-        for i in range(parameter.shape[0]):
-            parameter[i] -= rate * (grad[i] + penalty * parameter[i])
-    elif rule.kind == MOMENTUM:
-        for i in range(parameter.shape[0]):
-            v = b1 * first[i] + (grad[i] + penalty * parameter[i])
-            first[i] = v
-            parameter[i] -= rate * v
-    elif rule.kind == NESTEROV:
-        for i in range(parameter.shape[0]):
-            g = grad[i] + penalty * parameter[i]
-            v = b1 * first[i] + g
-            first[i] = v
-            parameter[i] -= rate * (g + b1 * v)
-    elif rule.kind == RMSPROP:
-        for i in range(parameter.shape[0]):
-            g = grad[i] + penalty * parameter[i]
-            s = b2 * first[i] + c2 * g * g
-            first[i] = s
-            parameter[i] -= rate * g / (np.sqrt(s) + epsilon)
-    else:
-        # The corrections of the zero start are the same for all parameters: they move out of the loop.
-        rate = number(learning_rate / (1 - rule.beta_1**step))
-        correction = number(1 / (1 - rule.beta_2**step))
-        keep = one - number(learning_rate * rule.weight_decay)
-        for i in range(parameter.shape[0]):
-            g = grad[i] + penalty * parameter[i]
-            m = b1 * first[i] + c1 * g
-            v = b2 * second[i] + c2 * g * g
-            first[i] = m
-            second[i] = v
-            parameter[i] = keep * parameter[i] - rate * m / (np.sqrt(correction * v) + epsilon)
+    figures, penalty = step_of(rule, step, learning_rate), parameter.dtype.type(l2)
+    zero = parameter.dtype.type(0)
+    for i in range(parameter.shape[0]):
+        w, g = parameter[i], grad[i] + penalty * parameter[i]
+        if rule.kind == DESCENT:
+            parameter[i], _, _ = stepped(figures, w, g, zero, zero)
+        elif rule.kind == ADAM:
+            parameter[i], first[i], second[i] = stepped(figures, w, g, first[i], second[i])
+        else:
+            parameter[i], first[i], _ = stepped(figures, w, g, first[i], zero)

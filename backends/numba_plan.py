@@ -1,8 +1,8 @@
-"""The Numba plan: flat buffers for the parameters, gradients and slots, and one compiled call for a run."""
+"""The Numba plan: the steps of a run in one compiled call, gone through by a team of threads side by side."""
 
 from __future__ import annotations
 
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,65 +11,109 @@ import numpy.typing as npt
 from .errors import ConfigError
 from .generic_plan import check_state
 from .losses import LOSSES, softmax_cross_entropy
+from .numba_batches import Batches, Sums
+from .numba_by_rows import train_by_rows
+from .numba_by_units import train_by_units
 from .numba_compile import announced
-from .numba_operations import FLOATS, activation_code
-from .numba_optimizers import rule_of, slot_pair
-from .numba_training import Buffers, Data, Network, train
+from .numba_compress import compressed, entry_counts
+from .numba_functions import IDENTITY, activation_code
+from .numba_inputs import DenseInput, SparseInput
+from .numba_lanes import TILE_ROWS, lanes_of
+from .numba_layers import widths_of
+from .numba_layout import Layout, aligned, padded
+from .numba_operations import FLOATS
+from .numba_optimizers import State, rule_of, slot_pair
+from .numba_rows import Work
+from .numba_sparse import Columns
+from .numba_team import SYNC_SIZE, Side, Team, usable_threads
 from .plan import NO_ROWS, Plan, Totals, TrainingJob, checked_order
 
-# The most multiply-adds m n k that OpenBLAS does on one thread: above 2^18 it takes floor(m n k / 2^18) threads, as far
-# as there are cores. 2^18 is SMP_THRESHOLD_MIN * GEMM_MULTITHREAD_THRESHOLD = 65536 * 4. Source: OpenBLAS,
-# interface/gemm.c, get_gemm_optimal_nthreads, which has other figures for ARM's Neoverse. Tiles of a narrow network are
-# cut so small that all of their products are one thread's: nothing waits for another, and a tile's images, at most
-# 2^19 / units numbers, stay in the second-level cache: 0.2 MB as float32 for 10 units.
-SERIAL_PRODUCT = 2**19 - 1
-# Estimates; no other figures have been measured. Of fewer rows, adding up the tiles' gradients would cost more than one
-# thread saves; then tiles are few and large, of so many bytes of images in the network's type.
-MIN_SERIAL_ROWS = 16
-SHARED_TILE_BYTES = 2**24
+# Above this share of numbers that are not zero, to skip zeros costs more than to multiply by them.
+SPARSE_DENSITY = 0.5
+# Rows that are worked through at once: a tile's gradients of 64 units fill a first-level cache of 32 KB.
+UNITS_TILE, ROWS_TILE = 128, 64
+# A network is narrow if its first layer has no more units than this many registers hold.
+NARROW_REGISTERS = 4
+# Shards of a batch, at most, and the rows that one is worth.
+MOST_SHARDS, SHARD_ROWS = 16, 32
+# A step of fewer multiply-adds than this is done by one thread before others have heard of it.
+SMALL_STEP = 3e5
+BLOCK_REGISTERS = 4
 
 
 class NumbaPlan(Plan):
     """All steps of a run in one call of compiled code.
 
-    The parameters lie in one flat buffer, all weights and then all biases, and the job's layers get views into it. The
-    gradients and each of the optimizer's slots are buffers of the same layout, so an update is one pass over them.
+    The plan keeps the parameters and the optimizer's slots in a layout of its own; a run begins with a copy of the layers'
+    arrays and ends with one into arrays of the plan's, which it puts into the layers.
     """
 
     def __init__(self, job: TrainingJob) -> None:
         self.job = job
         self.step = 0
-        shapes = [layer.weight.shape for layer in job.layers]  # (in_features, out_features) each
-        dtype, images = job.layers[0].weight.dtype, job.rows.images
-        sizes = [shapes[0][0], *(units for _, units in shapes)]
-        weight_at = list(accumulate((n * m for n, m in shapes), initial=0))
-        unit_at = list(accumulate(sizes[1:], initial=0))
-        codes = [activation_code(layer.activation) for layer in job.layers]
-        self._network = Network(*(np.array(part, dtype=np.int64) for part in (sizes, codes, weight_at, unit_at)))
-        self._tile_rows = _tile_rows(job)
-        count = weight_at[-1] + unit_at[-1]
-        self._parameters = np.zeros(count, dtype=dtype)  # (parameters,)
-        names = job.optimizer.init(np, self._parameters[:0])
-        self._slots = {name: np.zeros(count, dtype=dtype) for name in names}  # (parameters,) each
-        first, second = slot_pair(list(self._slots.values()), self._parameters)
-        one_tile = self._tile_rows >= min(job.batch_size, len(images))
-        self._buffers = Buffers(
-            parameters=self._parameters,
-            grads=np.empty(count, dtype=dtype),
-            tile_grads=np.empty(0 if one_tile else count, dtype=dtype),
-            first=first,
-            second=second,
-            x=np.empty(self._tile_rows * sizes[0], dtype=dtype),
-            outputs=np.empty(self._tile_rows * unit_at[-1], dtype=dtype),
-            grad_outputs=np.empty(self._tile_rows * unit_at[-1], dtype=dtype),
-        )
-        self._data = Data(images, job.rows.labels, float(job.rows.scale) if images.dtype.kind in "iu" else 1.0)
-        self._views = self._layer_views(self._parameters)
-        rule = rule_of(job.optimizer)
-        assert rule is not None  # `supports` says so
-        self._rule = rule
+        images, dtype = job.rows.images, job.layers[0].weight.dtype
+        lanes, units = lanes_of(dtype), job.layers[0].weight.shape[1]
+        batch = max(min(job.batch_size, len(images)), 1)
+        size = sum(layer.weight.size for layer in job.layers)
+        self._team = Team(usable_threads() if 3 * batch * size >= SMALL_STEP else 1)
+        scale = float(job.rows.scale) if images.dtype.kind in "iu" else 1.0
         with announced("compiling the numba plan; cached for the next process"):
-            self._train(np.empty(0, dtype=np.int64), NO_ROWS)
+            counts = entry_counts(self._team, images)
+            self.is_sparse = counts.sum() < SPARSE_DENSITY * images.size
+            registers = -(-units // lanes)
+            self.by_rows = registers <= NARROW_REGISTERS
+            block = lanes
+            if self.is_sparse:
+                block *= registers if self.by_rows else _block_registers(registers, self._team.threads)
+            self._layout = layout = Layout(job.layers, lanes=lanes, block=block, pad_features=not self.is_sparse)
+            self._widths = widths_of(dtype, block)
+            self._tile_rows = tile = _tile_rows(batch, ROWS_TILE if self.by_rows else UNITS_TILE)
+            self._state = self._new_state(dtype)
+            shards = max(min(batch // SHARD_ROWS, MOST_SHARDS), 1)
+            tiles = self._team.threads if self.by_rows else 2
+            self._inputs: SparseInput | DenseInput
+            if self.is_sparse:
+                rows = compressed(self._team, images, scale, counts, dtype)
+                features = images.shape[1]
+                room = 0 if self.by_rows else features * tile
+                columns = Columns(
+                    np.zeros(features, dtype=np.int32), np.empty(room, dtype=np.uint16), np.empty(room, rows.value.dtype)
+                )
+                self._inputs = SparseInput(rows, columns)
+            else:
+                x = aligned(tiles * tile * int(layout.network.inputs[0]), dtype)
+                self._inputs = DenseInput(images, scale, x)
+            first_units = int(layout.network.units[0])
+            self._sums = Sums(np.zeros(1 + shards), np.zeros(1 + shards, dtype=np.int64))
+            if self.by_rows:
+                threads = self._team.threads
+                self._kernel = train_by_rows
+                self._grads = aligned(shards * layout.count, dtype).reshape(shards, layout.count)
+                self._first = aligned(threads * tile * first_units, dtype).reshape(threads, tile * first_units)
+                self._work = Work(
+                    aligned(threads * tile * layout.output_units, dtype).reshape(threads, -1),
+                    aligned(threads * tile * layout.output_units, dtype).reshape(threads, -1),
+                    aligned(threads * layout.transposed_count, dtype).reshape(threads, layout.transposed_count),
+                    np.zeros((threads, tile)),
+                    np.zeros((threads, tile), dtype=np.int64),
+                )
+            else:
+                self._kernel = train_by_units
+                self._grads = aligned(layout.count if tile < batch else 0, dtype)
+                self._first = aligned(2 * tile * first_units, dtype)
+                self._work = Work(
+                    aligned(tile * layout.output_units, dtype),
+                    aligned(tile * layout.output_units, dtype),
+                    aligned(layout.transposed_count, dtype),
+                    np.zeros(tile),
+                    np.zeros(tile, dtype=np.int64),
+                )
+            self._arrays = layout.empty_arrays(dtype)
+            rule = rule_of(job.optimizer)
+            assert rule is not None  # `supports` says so
+            self._rule = rule
+            side = Side(0, 1, np.zeros(SYNC_SIZE, dtype=np.int64))
+            self._kernel(side, *self._arguments(np.empty(0, dtype=np.int64)))
 
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
         """See `Plan.run`.
@@ -77,77 +121,82 @@ class NumbaPlan(Plan):
         Raises:
             ConfigError: an index of `order` is not a row of the job, or a layer was given weights of another shape.
         """
-        count = len(self._data.images)
+        count = len(self.job.rows.images)
         rows = np.arange(count, dtype=np.int64) if order is None else checked_order(order, count)  # (rows,)
-        self._adopt_layers()
-        return self._train(rows, totals)
+        self._layout.pack(self._layer_arrays(), self._state.parameters)
+        self._sums.loss[0], self._sums.correct[0] = totals.loss_sum, totals.correct
+        self._team.run(self._kernel, *self._arguments(rows))
+        self.step += -(-len(rows) // self.job.batch_size)
+        self._layout.unpack(self._state.parameters, self._arrays)
+        for layer, (weight, bias) in zip(self.job.layers, self._arrays, strict=True):
+            layer.weight, layer.bias = weight, bias
+        return Totals(float(self._sums.loss[0]), int(self._sums.correct[0]), totals.rows + len(rows))
 
-    def _train(self, order: npt.NDArray[np.int64], totals: Totals) -> Totals:
-        """Take the steps for `order`, (rows,)."""
+    def _arguments(self, order: npt.NDArray[np.int64]) -> tuple[Any, ...]:
         job = self.job
-        learning_rates = job.learning_rates(self.step + 1, -(-len(order) // job.batch_size))  # (steps,)
-        loss_sum, correct = train(
-            self._network,
-            self._buffers,
-            self._data,
-            self._rule,
+        batches = Batches(
             order,
-            learning_rates,
-            self.step + 1,
             int(job.batch_size),
             self._tile_rows,
+            job.learning_rates(self.step + 1, -(-len(order) // job.batch_size)),
+            self.step + 1,
             float(job.l2),
-            float(totals.loss_sum),
-            int(totals.correct),
         )
-        self.step += len(learning_rates)
-        return Totals(loss_sum, correct, totals.rows + len(order))
+        return (
+            self._layout.network,
+            self._inputs,
+            job.rows.labels,
+            self._state,
+            self._grads,
+            self._first,
+            self._work,
+            batches,
+            self._rule,
+            self._sums,
+            self._widths,
+        )
 
-    def _layer_views(self, buffer: npt.NDArray[Any]) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
-        """Views of a flat buffer as each layer's (in_features, out_features) weight and (out_features,) bias."""
-        network, weights = self._network, int(self._network.weight_at[-1])
-        return [
-            (buffer[a:b].reshape(n, m), buffer[weights + c : weights + d])
-            for (a, b), (c, d), (n, m) in zip(
-                pairwise(network.weight_at), pairwise(network.unit_at), pairwise(network.sizes), strict=True
-            )
-        ]
+    def _new_state(self, dtype: Any) -> State:
+        """Return buffers for the parameters and the optimizer's slots."""
+        parameters = aligned(self._layout.count, dtype)
+        names = self.job.optimizer.init(np, parameters[:0])
+        self._slots = {name: aligned(self._layout.count, dtype) for name in names}
+        return State(parameters, *slot_pair(list(self._slots.values()), parameters))
 
-    def _adopt_layers(self) -> None:
-        """Take over the arrays that were put into the layers since the last run, and put our views in their place."""
-        for k, (layer, (weight, bias)) in enumerate(zip(self.job.layers, self._views, strict=True)):
-            for name, view in (("weight", weight), ("bias", bias)):
+    def _layer_arrays(self) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+        """Return the arrays that the layers have now.
+
+        Raises:
+            ConfigError: one has another shape or type than when the plan was made.
+        """
+        for k, (layer, (weight, bias)) in enumerate(zip(self.job.layers, self._arrays, strict=True)):
+            for name, own in (("weight", weight), ("bias", bias)):
                 array = getattr(layer, name)
-                if array is view:
-                    continue
-                if array.shape != view.shape or array.dtype != view.dtype:
+                if array.shape != own.shape or array.dtype != own.dtype:
                     raise ConfigError(
-                        f"the {name} of layer {k} must stay {view.dtype} of shape {view.shape}, "
+                        f"the {name} of layer {k} must stay {own.dtype} of shape {own.shape}, "
                         f"got {array.dtype} of shape {array.shape}; compile a new plan for another network"
                     )
-                view[...] = array
-                setattr(layer, name, view)
+        return [(layer.weight, layer.bias) for layer in self.job.layers]
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """See `Plan.state`."""
-        return {name: np.array(view) for name, view in self._slot_views().items()}
+        state = {}
+        for slot, buffer in self._slots.items():
+            arrays = self._layout.empty_arrays(buffer.dtype)
+            self._layout.unpack(buffer, arrays)
+            for k, (weight, bias) in enumerate(arrays):
+                state[f"layers.{k}.weight.{slot}"], state[f"layers.{k}.bias.{slot}"] = weight, bias
+        return state
 
     def load_state(self, state: dict[str, npt.NDArray[Any]], step: int) -> None:
         """See `Plan.load_state`."""
-        views = self._slot_views()
-        check_state(state, views)
+        check_state(state, self.state())
         self.step = step
-        for name, view in views.items():
-            view[...] = state[name]
-
-    def _slot_views(self) -> dict[str, npt.NDArray[Any]]:
-        """Views of the slots by the names of `Plan.state`, each of its parameter's shape."""
-        return {
-            f"layers.{k}.{parameter}.{slot}": view
-            for slot, buffer in self._slots.items()
-            for k, views in enumerate(self._layer_views(buffer))
-            for parameter, view in zip(("weight", "bias"), views, strict=True)
-        }
+        for slot, buffer in self._slots.items():
+            layers = range(len(self.job.layers))
+            arrays = [(state[f"layers.{k}.weight.{slot}"], state[f"layers.{k}.bias.{slot}"]) for k in layers]
+            self._layout.pack(arrays, buffer)
 
 
 def supports(job: TrainingJob) -> bool:
@@ -159,6 +208,7 @@ def supports(job: TrainingJob) -> bool:
         LOSSES[job.loss] is softmax_cross_entropy
         and rule_of(job.optimizer) is not None
         and all(activation_code(layer.activation) is not None for layer in layers)
+        and activation_code(layers[-1].activation) == IDENTITY
         and dtype in FLOATS
         and all(array.dtype == dtype for layer in layers for array in (layer.weight, layer.bias))
         and (rows.images.dtype.kind in "iu" or rows.images.dtype in FLOATS)
@@ -170,11 +220,20 @@ def supports(job: TrainingJob) -> bool:
     )
 
 
-def _tile_rows(job: TrainingJob) -> int:
-    """Rows of a batch that are worked through at once; a batch is divided evenly."""
-    batch = max(min(job.batch_size, len(job.rows.images)), 1)
-    serial = SERIAL_PRODUCT // max(layer.weight.size for layer in job.layers)
-    row_bytes = job.layers[0].weight.shape[0] * job.layers[0].weight.itemsize
-    limit = serial if serial >= MIN_SERIAL_ROWS else max(SHARED_TILE_BYTES // row_bytes, 1)
-    tiles = -(-batch // limit)
-    return int(-(-batch // tiles))
+def _tile_rows(batch: int, most: int) -> int:
+    """Return the rows that are worked through at once: a batch is divided evenly, into eights."""
+    tiles = -(-batch // most)
+    return padded(-(-batch // tiles), TILE_ROWS)
+
+
+def _block_registers(registers: int, threads: int) -> int:
+    """Return of how many registers a block of the first layer's units is best: 1 to BLOCK_REGISTERS.
+
+    An entry costs a product for each register of a block, and about one more for finding it; blocks are dealt out whole.
+    """
+
+    def cost(size: int) -> int:
+        blocks = -(-registers // size)
+        return -(-blocks // threads) * (size + 1)
+
+    return min(range(BLOCK_REGISTERS, 0, -1), key=cost)

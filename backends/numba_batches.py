@@ -1,0 +1,58 @@
+"""The work of a run, cut into batches and tiles."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from .numba_compile import inner_kernel
+from .numba_optimizers import Part, Rule, step_of
+
+
+class Batches(NamedTuple):
+    """The work of a run.
+
+    Attributes:
+        order: samples, a batch after the other, (rows,).
+        batch_size: rows of a batch; the last one may have fewer.
+        tile_rows: rows that are worked through at once.
+        learning_rates: of each batch, (batches,).
+        first_step: number of the first batch's step, from 1.
+        l2: strength of the penalty on weights.
+    """
+
+    order: Any
+    batch_size: int
+    tile_rows: int
+    learning_rates: Any
+    first_step: int
+    l2: float
+
+
+class Sums(NamedTuple):
+    """Sums over the rows of a run so far: loss (1,) in nats, and rows that are right (1,)."""
+
+    loss: Any
+    correct: Any
+
+
+@inner_kernel
+def end_of_tile(batches: Batches, start: int) -> int:
+    """Return where in the order the tile ends that begins at `start`; no tile reaches into the next batch."""
+    end_of_batch = (start // batches.batch_size + 1) * batches.batch_size
+    return min(start + batches.tile_rows, end_of_batch, batches.order.shape[0])
+
+
+@inner_kernel
+def rows_of_batch(batches: Batches, start: int) -> int:
+    """Return how many rows the batch has that the row at `start` belongs to."""
+    first = start // batches.batch_size * batches.batch_size
+    return min(batches.batch_size, batches.order.shape[0] - first)
+
+
+@inner_kernel
+def part_of(batches: Batches, rule: Rule, start: int, stop: int) -> Part:
+    """Return where in its batch the tile from start to stop stands."""
+    k = start // batches.batch_size
+    step = step_of(rule, batches.first_step + k, batches.learning_rates[k])
+    is_last = stop == min((k + 1) * batches.batch_size, batches.order.shape[0])
+    return Part(step, batches.l2, start == k * batches.batch_size, is_last)

@@ -1,0 +1,203 @@
+"""The matrix products of a layer, forward and backward, with what follows on each in the same registers.
+
+Matrices lie in blocks of columns. A matrix of (rows, units) with blocks of `width` units is an array of
+(units / width, rows, width): a block's rows follow each other without a gap, so that a block fills the first-level cache
+evenly and a row of it is a few registers. Weights (in_features, out_features) lie alike.
+
+Each product is made of tiles of 8 rows by one register: the tile stays in registers while its sum over the inner index
+is taken, one product of a column and a row at a time. Each number's sum is taken in one order, whatever thread takes it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from .numba_compile import inner_kernel
+from .numba_functions import activated, activated_backward
+from .numba_lanes import TILE_ROWS, Width, add_outer, lanes_of, load, load_rows, repeated, store_rows, zeros
+from .numba_optimizers import Part, State, settle
+
+
+class Widths(NamedTuple):
+    """The widths that kernels are compiled for.
+
+    Attributes:
+        lanes: one register.
+        tile: 8 registers.
+        block: units of a block of the first layer.
+    """
+
+    lanes: Width
+    tile: Width
+    block: Width
+
+
+def widths_of(dtype: Any, block: int) -> Widths:
+    """Return the widths for a floating type and the first layer's blocks."""
+    return Widths(Width(lanes_of(dtype)), Width(lanes_of(dtype) * TILE_ROWS), Width(block))
+
+
+class Matrix(NamedTuple):
+    """A matrix in blocks of columns, somewhere in a buffer.
+
+    Attributes:
+        buffer: what it lies in.
+        at: where it begins.
+        rows: rows of each block; not all of them need be in use.
+        width: columns of a block.
+        columns: how many there are, whole blocks of them.
+    """
+
+    buffer: Any
+    at: int
+    rows: int
+    width: int
+    columns: int
+
+
+@inner_kernel
+def place_of(matrix: Matrix, row: int, column: int) -> int:
+    """Return where in the buffer an element of the matrix is."""
+    block = column // matrix.width
+    return matrix.at + (block * matrix.rows + row) * matrix.width + (column - block * matrix.width)
+
+
+@inner_kernel
+def tile_of_product(x: Matrix, row: int, weight: Matrix, panel: int, tile: Any, lanes: Width) -> Any:
+    """Return `tile + x[row : row + 8] @ weight[:, panel]`, (8 * lanes,): inner index from 0 to the last."""
+    at = weight.at + panel * weight.rows * weight.width
+    for block in range(x.columns // x.width):
+        x_at = x.at + (block * x.rows + row) * x.width
+        for i in range(x.width):
+            tile = add_outer(tile, x.buffer, x_at + i, x.width, load(weight.buffer, at, lanes))
+            at += weight.width
+    return tile
+
+
+@inner_kernel
+def forward_panel(
+    x: Matrix,
+    weight: Matrix,
+    bias: Any,
+    bias_at: int,
+    y: Matrix,
+    panel: int,
+    code: int,
+    start: int,
+    stop: int,
+    widths: Widths,
+) -> None:
+    """Write `activation(x @ weight + bias)` of one register's units, for rows start to stop, in eights."""
+    zero = zeros(bias, widths.tile)
+    shift = repeated(load(bias, bias_at + panel * y.width, widths.lanes), zero)  # (8 * lanes,)
+    for row in range(start, stop, TILE_ROWS):
+        z = tile_of_product(x, row, weight, panel, shift, widths.lanes)
+        store_rows(y.buffer, place_of(y, row, panel * y.width), y.width, activated(z, code), widths.lanes)
+
+
+@inner_kernel
+def forward(
+    x: Matrix, weight: Matrix, bias: Any, bias_at: int, y: Matrix, code: int, start: int, stop: int, widths: Widths
+) -> None:
+    """Write `activation(x @ weight + bias)` for rows start to stop, in eights: x (rows, n), weight (n, m), y (rows, m)."""
+    for panel in range(y.columns // y.width):
+        forward_panel(x, weight, bias, bias_at, y, panel, code, start, stop, widths)
+
+
+@inner_kernel
+def backward(
+    grad_y: Matrix, transposed: Matrix, x: Matrix, grad_x: Matrix, code: int, start: int, stop: int, widths: Widths
+) -> None:
+    """Write the gradient of the layer before, rows start to stop: `(grad_y @ weight.T) * activation'`.
+
+    Args:
+        grad_y: gradient with respect to this layer's `z = x @ weight + bias`, (rows, m).
+        transposed: the weight's transpose, (m, n).
+        x: what the layer before gave out, (rows, n).
+        grad_x: result, with respect to what went into its activation, (rows, n).
+        code: the activation of the layer before.
+        start: first row.
+        stop: the row after the last.
+        widths: of the kernels.
+    """
+    zero = zeros(x.buffer, widths.tile)
+    for panel in range(transposed.columns // transposed.width):
+        column = panel * transposed.width
+        for row in range(start, stop, TILE_ROWS):
+            grad = tile_of_product(grad_y, row, transposed, panel, zero, widths.lanes)
+            y = load_rows(x.buffer, place_of(x, row, column), x.width, zero, widths.lanes)
+            at = place_of(grad_x, row, column)
+            store_rows(grad_x.buffer, at, grad_x.width, activated_backward(grad, y, code), widths.lanes)
+
+
+@inner_kernel
+def tile_of_gradient(x: Matrix, column: int, grad: Matrix, panel: int, rows: int, tile: Any, lanes: Width) -> Any:
+    """Return `tile + x[:, column : column + 8].T @ grad[:, panel]`, (8 * lanes,): rows from 0 to the last."""
+    x_at = place_of(x, 0, column)
+    at = grad.at + panel * grad.rows * grad.width
+    for _ in range(rows):
+        tile = add_outer(tile, x.buffer, x_at, 1, load(grad.buffer, at, lanes))
+        x_at += x.width
+        at += grad.width
+    return tile
+
+
+@inner_kernel
+def gradient_of_panel(
+    x: Matrix,
+    grad: Matrix,
+    panel: int,
+    used: int,
+    weight: Matrix,
+    start: int,
+    stop: int,
+    state: State,
+    part: Part,
+    widths: Widths,
+) -> None:
+    """Settle the gradient `x.T @ grad` of one register's units and the inputs start to stop, in eights.
+
+    Args:
+        x: the layer's input, (rows, n).
+        grad: gradient with respect to `z = x @ weight + bias`, (rows, m).
+        panel: which units.
+        used: rows in use.
+        weight: where the gradient has its place among those of the batch so far, (n, m).
+        start: first input.
+        stop: the input after the last.
+        state: parameters and slots.
+        part: where in its batch the tile stands.
+        widths: of the kernels.
+    """
+    zero = zeros(x.buffer, widths.tile)
+    for column in range(start, stop, TILE_ROWS):
+        g = tile_of_gradient(x, column, grad, panel, used, zero, widths.lanes)
+        at = weight.at + (panel * weight.rows + column) * weight.width
+        settle(part, state, weight.buffer, at, g, part.l2, widths.tile)
+
+
+@inner_kernel
+def gradient_of_bias(
+    grad: Matrix, block: int, used: int, grads: Any, bias_at: int, state: State, part: Part, width: Width
+) -> None:
+    """Settle the gradient of one block's biases, the sum over the rows in use."""
+    at = grad.at + block * grad.rows * grad.width
+    g = zeros(grad.buffer, width)
+    for _ in range(used):
+        g = g + load(grad.buffer, at, width)
+        at += grad.width
+    settle(part, state, grads, bias_at + block * grad.width, g, 0.0, width)
+
+
+@inner_kernel
+def gather_tile(images: Any, scale: float, index: Any, x: Matrix, start: int, stop: int) -> None:
+    """Write `scale` times the samples `index`, (rows in use,), into rows start to stop of a tile, (rows, features)."""
+    number, features = x.buffer.dtype.type, images.shape[1]
+    factor = number(scale)
+    for row in range(start, stop):
+        image = images[index[row]]  # (features,)
+        for block in range(x.columns // x.width):
+            at = x.at + (block * x.rows + row) * x.width
+            first = block * x.width
+            for i in range(min(x.width, features - first)):
+                x.buffer[at + i] = number(image[first + i]) * factor

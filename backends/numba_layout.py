@@ -1,0 +1,98 @@
+"""Where a network's parameters lie in the plan's flat buffers, and how they come and go."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .numba_functions import activation_code
+from .numba_network import Network
+from .plan import Layer
+
+CACHE_LINE = 64  # bytes
+
+
+def aligned(count: int, dtype: Any) -> npt.NDArray[Any]:
+    """Return zeros, (count,), that begin on a cache line: no register's load touches two."""
+    size = np.dtype(dtype).itemsize
+    raw = np.zeros(count * size + CACHE_LINE, dtype=np.uint8)
+    offset = -raw.ctypes.data % CACHE_LINE
+    return raw[offset : offset + count * size].view(dtype)
+
+
+def padded(count: int, unit: int) -> int:
+    """Return the least multiple of `unit` that is not below `count`."""
+    return -(-count // unit) * unit
+
+
+class Layout:
+    """One flat buffer for all weights and then all biases, in blocks of units with padding.
+
+    Attributes:
+        network: the layout as the kernels know it.
+        count: numbers in a buffer of parameters.
+        transposed_count: numbers in a buffer of transposes.
+        output_units: units of all layers, with padding.
+    """
+
+    def __init__(self, layers: list[Layer], *, lanes: int, block: int, pad_features: bool) -> None:
+        """Lay out `layers`.
+
+        Args:
+            layers: the network.
+            lanes: numbers in a register.
+            block: units of a block of the first layer; the others' blocks have one register.
+            pad_features: whether the features are padded to whole registers, as the layers' units are.
+        """
+        self._shapes = [layer.weight.shape for layer in layers]  # (in_features, out_features) each
+        widths = [block] + [lanes] * (len(layers) - 1)
+        units = [padded(m, width) for (_, m), width in zip(self._shapes, widths, strict=True)]
+        features = self._shapes[0][0]
+        inputs = [padded(features, lanes) if pad_features else features, *units[:-1]]
+        sizes = [n * m for n, m in zip(inputs, units, strict=True)]
+        weight_at = list(accumulate(sizes, initial=0))
+        bias_at = [weight_at[-1] + at for at in accumulate(units, initial=0)]
+        transposed_at = [0, *accumulate(sizes[1:], initial=0)]
+        self.count, self.transposed_count, self.output_units = bias_at[-1], transposed_at[-1], sum(units)
+        codes = [activation_code(layer.activation) for layer in layers]
+        parts = (inputs, units, widths, codes, weight_at[:-1], bias_at[:-1], transposed_at[:-1])
+        output_at = list(accumulate(units, initial=0))[:-1]
+        self.network = Network(
+            *(np.array(part, dtype=np.int64) for part in (*parts, output_at)), classes=self._shapes[-1][1]
+        )
+
+    def pack(self, arrays: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]], buffer: npt.NDArray[Any]) -> None:
+        """Write each layer's weight (in_features, out_features) and bias (out_features,) into a buffer, (count,)."""
+        for k, (weight, bias) in enumerate(arrays):
+            (n, m), blocks = weight.shape, self._blocks(k, buffer)
+            for first, block in zip(range(0, m, blocks.shape[2]), blocks, strict=True):
+                part = weight[:, first : first + blocks.shape[2]]  # (n, width or less)
+                block[:n, : part.shape[1]] = part
+            self._bias(k, buffer)[...] = bias
+
+    def unpack(self, buffer: npt.NDArray[Any], arrays: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> None:
+        """Write a buffer's weights and biases into arrays of the layers' shapes."""
+        for k, (weight, bias) in enumerate(arrays):
+            (n, m), blocks = weight.shape, self._blocks(k, buffer)
+            for first, block in zip(range(0, m, blocks.shape[2]), blocks, strict=True):
+                part = weight[:, first : first + blocks.shape[2]]
+                part[...] = block[:n, : part.shape[1]]
+            bias[...] = self._bias(k, buffer)
+
+    def empty_arrays(self, dtype: Any) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+        """Return arrays of the layers' shapes: weight (in_features, out_features), bias (out_features,)."""
+        return [(np.empty(shape, dtype=dtype), np.empty(shape[1], dtype=dtype)) for shape in self._shapes]
+
+    def _blocks(self, k: int, buffer: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return layer k's weight in a buffer, (blocks, inputs, width)."""
+        network = self.network
+        n, m, width, at = (int(part[k]) for part in (network.inputs, network.units, network.widths, network.weight_at))
+        return buffer[at : at + n * m].reshape(m // width, n, width)
+
+    def _bias(self, k: int, buffer: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return layer k's bias in a buffer, (out_features,)."""
+        at = int(self.network.bias_at[k])
+        return buffer[at : at + self._shapes[k][1]]

@@ -1,0 +1,146 @@
+"""Rows that are mostly zeros: a zero adds nothing to `x @ weight`, nor to `x.T @ grad`.
+
+Rows are kept as compressed sparse rows: the position and the value of each number that is not zero, one row after the
+other. For the gradient of the weights a tile of rows is turned into lists by column. The scale of integer images is
+multiplied into the sums, once for each.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .numba_compile import inner_kernel
+from .numba_lanes import Width, count_of, fma, item, like, load, put, store, zeros
+from .numba_layers import Matrix
+
+# Features whose weights a block of 64 units has 64 KB of: two of these chunks of MNIST's 784 come to lie in each other's
+# way less than all, in a first-level cache of 32 KB.
+CHUNK_FEATURES = 256
+
+
+class Sparse(NamedTuple):
+    """Compressed sparse rows of images (samples, features).
+
+    Attributes:
+        starts: where each row's chunks of features begin in `index`, and where its last one ends,
+            (samples * (chunks + 1),).
+        index: feature of each entry, ascending in a row, (entries,).
+        value: its value, (entries,).
+        scale: what values are multiplied by.
+        bounds: the first feature of each chunk, then the number of features, (chunks + 1,).
+    """
+
+    starts: Any
+    index: Any
+    value: Any
+    scale: float
+    bounds: Any
+
+
+class Columns(NamedTuple):
+    """A tile of rows as lists by feature.
+
+    Attributes:
+        count: length of each feature's list, (features,).
+        rows: row in the tile of each entry, (features * tile rows,): room for a full list of every feature.
+        values: its value, alike.
+    """
+
+    count: Any
+    rows: Any
+    values: Any
+
+
+@inner_kernel
+def list_columns(sparse: Sparse, index: Any, columns: Columns, tile_rows: int, start: int, stop: int) -> None:
+    """List the entries of the samples `index`, (rows in use,), by feature, for chunks start to stop."""
+    pitch = sparse.bounds.shape[0]
+    for i in range(sparse.bounds[start], sparse.bounds[stop]):
+        columns.count[i] = 0
+    for row in range(index.shape[0]):
+        at = item(index, row) * pitch
+        for j in range(item(sparse.starts, at + start), item(sparse.starts, at + stop)):
+            i = np.int64(item(sparse.index, j))
+            length = np.int64(item(columns.count, i))
+            put(columns.count, i, length + 1)
+            put(columns.rows, i * tile_rows + length, row)
+            put(columns.values, i * tile_rows + length, item(sparse.value, j))
+
+
+@inner_kernel
+def product_of_row(
+    sparse: Sparse, start: int, stop: int, weight: Any, weight_at: int, units: int, total: Any, width: Width
+) -> Any:
+    """Return `total + x @ weight` for the entries start to stop of one row, (width,)."""
+    for j in range(start, stop):
+        at = weight_at + np.int64(item(sparse.index, j)) * units
+        total = fma(like(total, item(sparse.value, j)), load(weight, at, width), total)
+    return total
+
+
+@inner_kernel
+def products_of_block(sparse: Sparse, index: Any, weight: Matrix, block: int, y: Matrix, width: Width) -> None:
+    """Write the unscaled `x @ weight` of one block of units, for the samples `index`, (rows in use,).
+
+    A chunk of features is done for all rows before the next one: its weights stay in the first-level cache.
+    """
+    pitch = sparse.bounds.shape[0]
+    weight_at = weight.at + block * weight.rows * weight.width
+    for chunk in range(pitch - 1):
+        y_at = y.at + block * y.rows * y.width
+        for row in range(index.shape[0]):
+            at = item(index, row) * pitch + chunk
+            total = zeros(y.buffer, width)
+            if chunk > 0:
+                total = load(y.buffer, y_at, width)
+            first, last = item(sparse.starts, at), item(sparse.starts, at + 1)
+            total = product_of_row(sparse, first, last, weight.buffer, weight_at, weight.width, total, width)
+            store(y.buffer, y_at, total)
+            y_at += y.width
+
+
+@inner_kernel
+def products_of_rows(sparse: Sparse, index: Any, weight: Matrix, y: Matrix, width: Width) -> None:
+    """Write the unscaled `x @ weight` of a narrow layer, one block wide, for the samples `index`, (rows in use,).
+
+    A block of one register would wait for each sum before the next: four sums are taken side by side.
+    """
+    pitch = sparse.bounds.shape[0]
+    for row in range(index.shape[0]):
+        at = item(index, row) * pitch
+        j, stop = np.int64(item(sparse.starts, at)), np.int64(item(sparse.starts, at + pitch - 1))
+        a = b = c = d = zeros(y.buffer, width)
+        while j + 4 <= stop:
+            a = product_of_row(sparse, j, j + 1, weight.buffer, weight.at, weight.width, a, width)
+            b = product_of_row(sparse, j + 1, j + 2, weight.buffer, weight.at, weight.width, b, width)
+            c = product_of_row(sparse, j + 2, j + 3, weight.buffer, weight.at, weight.width, c, width)
+            d = product_of_row(sparse, j + 3, j + 4, weight.buffer, weight.at, weight.width, d, width)
+            j += 4
+        a = product_of_row(sparse, j, stop, weight.buffer, weight.at, weight.width, a, width)
+        store(y.buffer, y.at + row * y.width, (a + b) + (c + d))
+
+
+@inner_kernel
+def add_gradient_of_rows(sparse: Sparse, index: Any, weight: Matrix, grad: Matrix, width: Width) -> None:
+    """Add `x.T @ grad` of a narrow layer, one block wide, to what lies at `weight`."""
+    pitch = sparse.bounds.shape[0]
+    for row in range(index.shape[0]):
+        at = item(index, row) * pitch
+        g = load(grad.buffer, grad.at + row * grad.width, width)
+        g = g * like(g, sparse.scale)
+        for j in range(item(sparse.starts, at), item(sparse.starts, at + pitch - 1)):
+            w_at = weight.at + np.int64(item(sparse.index, j)) * weight.width
+            store(weight.buffer, w_at, fma(like(g, item(sparse.value, j)), g, load(weight.buffer, w_at, width)))
+
+
+@inner_kernel
+def gradient_of_feature(columns: Columns, feature: int, tile_rows: int, grad: Any, grad_at: int, width: Width) -> Any:
+    """Return the unscaled `x[:, feature] @ grad` of one block of units, (width,); the block begins at `grad_at`."""
+    total = zeros(grad, width)
+    first = feature * tile_rows
+    for j in range(first, first + np.int64(item(columns.count, feature))):
+        at = grad_at + np.int64(item(columns.rows, j)) * count_of(total)
+        total = fma(like(total, item(columns.values, j)), load(grad, at, width), total)
+    return total

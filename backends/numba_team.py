@@ -1,0 +1,169 @@
+"""A team of threads that goes through one kernel side by side and waits for each other inside it.
+
+The threads are the operating system's own, started once and kept; kernels let go of the interpreter's lock. No threading
+layer of Numba takes part: what it gives differs from machine to machine, and its start and end cost more than a step of
+a small network.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+
+from .numba_compile import inner_kernel
+from .numba_lanes import compiled_as, element_address
+
+# How often a waiting thread looks before it offers its core to others: some 20 us, longer than a step's imbalance.
+SPINS = 2000
+
+# Where the counters lie in `Side.sync`: on cache lines of their own, 128 bytes apart.
+ARRIVED, ROUND, SYNC_SIZE = 0, 16, 32
+
+
+class Side(NamedTuple):
+    """One thread's place in its team.
+
+    Attributes:
+        me: its number, from 0.
+        threads: how many there are.
+        sync: what the team waits by, (SYNC_SIZE,) int64.
+    """
+
+    me: int
+    threads: int
+    sync: Any
+
+
+def usable_threads() -> int:
+    """Return how many threads can run at once: the cores of this process, its container's share, Numba's own limit."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows have no such call
+        cores = os.cpu_count() or 1
+    return max(1, min(cores, _container_cores(Path("/sys/fs/cgroup/cpu.max")), numba.config.NUMBA_NUM_THREADS))
+
+
+def _container_cores(path: Path) -> int:
+    """Return how many cores' time a Linux control group may use; many where there is no such limit."""
+    try:
+        quota, period = path.read_text(encoding="ascii").split()
+        return max(1, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):  # no such file, or "max"
+        return 1 << 16
+
+
+class Team:
+    """Threads that run a kernel together.
+
+    Attributes:
+        threads: how many, the caller among them.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._pid = 0
+
+    def run(self, kernel: Callable[..., Any], *args: Any) -> Any:
+        """Call `kernel(side, *args)` on every thread; return what the caller's own call returns."""
+        if self._pid != os.getpid():  # the first run, or the first in a forked child, which has none of the threads
+            self._start()
+        sync = np.zeros(SYNC_SIZE, dtype=np.int64)
+        others = [self._pool.submit(kernel, Side(me, self.threads, sync), *args) for me in range(1, self.threads)]
+        result = kernel(Side(0, self.threads, sync), *args)
+        for other in others:
+            other.result()
+        return result
+
+    def _start(self) -> None:
+        """Start the threads, all before any work: half a team would wait in a kernel for ever."""
+        self._pid = os.getpid()
+        self._pool = ThreadPoolExecutor(max(self.threads - 1, 1), thread_name_prefix="xpnn")
+        together = threading.Event()
+        started: list[Future[bool]] = []
+        try:
+            for _ in range(1, self.threads):
+                started.append(self._pool.submit(together.wait))  # holds its thread: the next one needs another
+        except RuntimeError:  # the system gives no more threads
+            self.threads = len(started) + 1
+        together.set()
+
+
+def fetch_add(array: Any, at: int, number: int) -> int:
+    """Add to an element of an int64 array in one step that no thread can see half of; return what was there."""
+    before = int(array[at])
+    array[at] += number
+    return before
+
+
+@compiled_as(fetch_add, lambda array, at, number: types.int64)  # noqa: ARG005
+def _fetch_add(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    number = context.cast(builder, args[2], sig.args[2], types.int64)
+    return builder.atomic_rmw("add", element_address(context, builder, sig.args, args), number, "acq_rel")
+
+
+def fetch(array: Any, at: int) -> int:
+    """Read an element of an int64 array; what its writer wrote before it can then be seen."""
+    return int(array[at])
+
+
+@compiled_as(fetch, lambda array, at: types.int64)  # noqa: ARG005
+def _fetch(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return builder.load_atomic(element_address(context, builder, sig.args, args), "acquire", 8)
+
+
+def publish(array: Any, at: int, number: int) -> None:
+    """Write an element of an int64 array, after all that this thread wrote before."""
+    array[at] = number
+
+
+@compiled_as(publish, lambda array, at, number: types.none)  # noqa: ARG005
+def _publish(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    number = context.cast(builder, args[2], sig.args[2], types.int64)
+    builder.store_atomic(number, element_address(context, builder, sig.args, args), "release", 8)
+    return context.get_dummy_value()
+
+
+def give_way() -> None:
+    """Let the system run another thread on this core."""
+
+
+@compiled_as(give_way, lambda: types.none)
+def _give_way(context: Any, builder: Any, sig: Any, args: Any) -> Any:  # noqa: ARG001
+    name = "SwitchToThread" if os.name == "nt" else "sched_yield"
+    function_type = ir.FunctionType(ir.IntType(32), [])
+    builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), [])
+    return context.get_dummy_value()
+
+
+@inner_kernel
+def wait_for_all(side: Side) -> None:
+    """Return when every thread of the team has come here; what each wrote before, all can read after."""
+    if side.threads == 1:
+        return
+    now = fetch(side.sync, ROUND)
+    if fetch_add(side.sync, ARRIVED, 1) == side.threads - 1:
+        publish(side.sync, ARRIVED, 0)
+        publish(side.sync, ROUND, now + 1)
+        return
+    looks = 0
+    while fetch(side.sync, ROUND) == now:
+        looks += 1
+        if looks > SPINS:
+            give_way()
+
+
+@inner_kernel
+def share(side: Side, count: int, unit: int) -> tuple[int, int]:
+    """Return this thread's part, from and to, of `count` things that are dealt out in whole `unit`s."""
+    units = -(-count // unit)
+    return min(units * side.me // side.threads * unit, count), min(units * (side.me + 1) // side.threads * unit, count)
