@@ -76,9 +76,9 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time an epoch on each backend against a plain NumPy script, in turns; then the operations one by one."""
-    session.install(".[cli]", *group("test"))
-    session.run("python", "-m", "xpnn.bench.epochs", *session.posargs)
+    """Time the workloads on each backend and peer, as `xpnn bench` with the arguments given; then the operations."""
+    session.install(".[cli,bench]", *group("test"))
+    session.run("xpnn", "bench", *session.posargs)
     session.run("pytest", "bench", "--benchmark-enable", "--benchmark-group-by=func")
 
 

@@ -78,7 +78,7 @@ def train_by_units(
         row, end_row = share(side, used, TILE_ROWS)
         size = rows_of_batch(batches, start)
         through_layers(network, state.parameters, work, first, labels, index, row, end_row, size, widths)
-        list_features(inputs, index, rows, side.me, side.threads)
+        list_features(inputs, index, rows, side.me)
         from_row, to_row = share(side, end - stop, 1)
         prepare(inputs, following, 1 - parity, network, rows, from_row, to_row)
         wait_for_all(side)  # the gradients of all layers' outputs are complete
@@ -91,7 +91,7 @@ def train_by_units(
         grad = output_of(network, 0, work.grads, rows)
         y = first_output(network, first_outputs, 1 - parity, rows)
         for block in range(lo, hi):
-            block_backward(inputs, parity, network, state, grads, block, grad, used, part, widths)
+            block_backward(inputs, parity, side.me, network, state, grads, block, grad, used, part, widths)
             gradient_of_bias(grad, block, used, grads, network.bias_at[0], state, part, widths.block)
             block_forward(inputs, following, 1 - parity, network, state.parameters, block, y, widths)
         start, stop, parity = stop, end, 1 - parity

@@ -18,7 +18,7 @@ LOGGER = logging.getLogger("xpnn")
 
 # Multiply-adds may be fused, the sign of a zero and the order of a sum are free. No flag assumes that there is no NaN
 # and no infinity: a diverged run must show.
-OPTIONS = {"fastmath": {"contract", "nsz", "reassoc"}, "error_model": "numpy", "nogil": True}
+OPTIONS = {"fastmath": {"contract", "nsz", "reassoc"}, "error_model": "numpy", "nogil": True, "_nrt": False}
 
 
 def _digest(folder: Path) -> str:

@@ -28,7 +28,7 @@ from .numba_sparse import (
 
 
 class SparseInput(NamedTuple):
-    """Rows as lists of their entries, and room for a tile's lists by feature."""
+    """Rows as lists of their entries, and room for each thread's lists of a tile by feature, (threads, ...) arrays."""
 
     rows: Sparse
     columns: Columns
@@ -94,15 +94,17 @@ def _prepare_dense(
     gather_tile(inputs.images, inputs.scale, index, dense_tile(inputs, number, network, rows), start, stop)
 
 
-# `list_features` does what the gradient of a tile needs, of which this is part `me` of `parts`.
+# `list_features` does what the gradient of a tile needs. Every thread lists all of them for itself: lists that one
+# writes and all read would travel between the cores with every tile, which takes longer than to write them.
 
 
-def _list_features_sparse(inputs: SparseInput, index: Any, rows: int, me: int, parts: int) -> None:
-    chunks = inputs.rows.bounds.shape[0] - 1
-    list_columns(inputs.rows, index, inputs.columns, rows, chunks * me // parts, chunks * (me + 1) // parts)
+def _list_features_sparse(inputs: SparseInput, index: Any, rows: int, me: int) -> None:
+    columns = inputs.columns
+    own = Columns(columns.count[me], columns.rows[me], columns.values[me])
+    list_columns(inputs.rows, index, own, rows)
 
 
-def _list_features_dense(inputs: DenseInput, index: Any, rows: int, me: int, parts: int) -> None:
+def _list_features_dense(inputs: DenseInput, index: Any, rows: int, me: int) -> None:
     pass
 
 
@@ -130,6 +132,7 @@ def _block_forward_dense(
 def _block_backward_sparse(
     inputs: SparseInput,
     number: int,
+    me: int,
     network: Network,
     state: State,
     grads: Any,
@@ -139,11 +142,12 @@ def _block_backward_sparse(
     part: Part,
     widths: Widths,
 ) -> None:
-    weight = weight_of(network, 0, grads)
+    weight, columns = weight_of(network, 0, grads), inputs.columns
+    own = Columns(columns.count[me], columns.rows[me], columns.values[me])
     grad_at = grad.at + block * grad.rows * grad.width
     at = weight.at + block * weight.rows * weight.width
     for feature in range(weight.rows):
-        g = gradient_of_feature(inputs.columns, feature, grad.rows, grad.buffer, grad_at, widths.block)
+        g = gradient_of_feature(own, feature, grad.rows, grad.buffer, grad_at, widths.block)
         settle(part, state, grads, at, g * like(g, inputs.rows.scale), part.l2, widths.block)
         at += weight.width
 
@@ -151,6 +155,7 @@ def _block_backward_sparse(
 def _block_backward_dense(
     inputs: DenseInput,
     number: int,
+    me: int,
     network: Network,
     state: State,
     grads: Any,
@@ -211,7 +216,7 @@ def _rows_backward_dense(
 ) -> None:
     for block in range(grad.columns // grad.width):
         _block_backward_dense_kernel(
-            inputs, number, network, state, grads, block, grad, index.shape[0], part, widths
+            inputs, number, 0, network, state, grads, block, grad, index.shape[0], part, widths
         )
 
 

@@ -145,6 +145,20 @@ def _put(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return context.get_dummy_value()
 
 
+def prefetch(array: Any, at: int) -> None:
+    """Ask for an element of an array's buffer to be brought near, for later; it may lie beyond the end."""
+
+
+@compiled_as(prefetch, lambda array, at: types.none)  # noqa: ARG005
+def _prefetch(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    pointer = ir.IntType(8).as_pointer()
+    function_type = ir.FunctionType(ir.VoidType(), [pointer, INT32, INT32, INT32])
+    function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], function_type)
+    address = builder.bitcast(element_address(context, builder, sig.args, args), pointer)
+    builder.call(function, [address, INT32(0), INT32(3), INT32(1)])  # to be read, again and again, data
+    return context.get_dummy_value()
+
+
 def load(array: Any, at: int, width: int) -> Any:
     """Return `width` elements of an array's buffer from `at` on."""
     return array.reshape(-1)[at : at + width].copy()

@@ -76,8 +76,11 @@ class NumbaPlan(Plan):
                 rows = compressed(self._team, images, scale, counts, dtype)
                 features = images.shape[1]
                 room = 0 if self.by_rows else features * tile
+                threads = self._team.threads
                 columns = Columns(
-                    np.zeros(features, dtype=np.int32), np.empty(room, dtype=np.uint16), np.empty(room, rows.value.dtype)
+                    np.zeros((threads, padded(features, 64)), dtype=np.int32),
+                    np.empty((threads, room), dtype=np.uint16),
+                    np.empty((threads, room), rows.value.dtype),
                 )
                 self._inputs = SparseInput(rows, columns)
             else:

@@ -12,12 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .numba_compile import inner_kernel
-from .numba_lanes import Width, count_of, fma, item, like, load, put, store, zeros
+from .numba_lanes import Width, count_of, fma, item, like, load, prefetch, put, store, zeros
 from .numba_layers import Matrix
 
 # Features whose weights a block of 64 units has 64 KB of: two of these chunks of MNIST's 784 come to lie in each other's
 # way less than all, in a first-level cache of 32 KB.
 CHUNK_FEATURES = 256
+
+# Entries whose positions fill a cache line, and how many rows ahead they are asked for.
+LINE_ENTRIES = 32
+ROWS_AHEAD = 4
 
 
 class Sparse(NamedTuple):
@@ -54,14 +58,13 @@ class Columns(NamedTuple):
 
 
 @inner_kernel
-def list_columns(sparse: Sparse, index: Any, columns: Columns, tile_rows: int, start: int, stop: int) -> None:
-    """List the entries of the samples `index`, (rows in use,), by feature, for chunks start to stop."""
+def list_columns(sparse: Sparse, index: Any, columns: Columns, tile_rows: int) -> None:
+    """List the entries of the samples `index`, (rows in use,), by feature."""
     pitch = sparse.bounds.shape[0]
-    for i in range(sparse.bounds[start], sparse.bounds[stop]):
-        columns.count[i] = 0
+    columns.count[:] = 0
     for row in range(index.shape[0]):
         at = item(index, row) * pitch
-        for j in range(item(sparse.starts, at + start), item(sparse.starts, at + stop)):
+        for j in range(item(sparse.starts, at), item(sparse.starts, at + pitch - 1)):
             i = np.int64(item(sparse.index, j))
             length = np.int64(item(columns.count, i))
             put(columns.count, i, length + 1)
@@ -71,13 +74,24 @@ def list_columns(sparse: Sparse, index: Any, columns: Columns, tile_rows: int, s
 
 @inner_kernel
 def product_of_row(
-    sparse: Sparse, start: int, stop: int, weight: Any, weight_at: int, units: int, total: Any, width: Width
+    sparse: Sparse, start: int, stop: int, weight: Any, weight_at: int, total: Any, width: Width
 ) -> Any:
     """Return `total + x @ weight` for the entries start to stop of one row, (width,)."""
     for j in range(start, stop):
-        at = weight_at + np.int64(item(sparse.index, j)) * units
+        at = weight_at + np.int64(item(sparse.index, j)) * count_of(total)
         total = fma(like(total, item(sparse.value, j)), load(weight, at, width), total)
     return total
+
+
+@inner_kernel
+def fetch_ahead(sparse: Sparse, index: Any, row: int, chunk: int, chunks: int) -> None:
+    """Have some chunks of a coming row's entries brought near: shuffled rows lie anywhere in memory."""
+    if row < index.shape[0]:
+        at = item(index, row) * sparse.bounds.shape[0] + chunk
+        first, last = item(sparse.starts, at), item(sparse.starts, at + chunks)
+        for j in range(first, last, LINE_ENTRIES):
+            prefetch(sparse.index, j)
+            prefetch(sparse.value, j)
 
 
 @inner_kernel
@@ -95,8 +109,9 @@ def products_of_block(sparse: Sparse, index: Any, weight: Matrix, block: int, y:
             total = zeros(y.buffer, width)
             if chunk > 0:
                 total = load(y.buffer, y_at, width)
+            fetch_ahead(sparse, index, row + ROWS_AHEAD, chunk, 1)
             first, last = item(sparse.starts, at), item(sparse.starts, at + 1)
-            total = product_of_row(sparse, first, last, weight.buffer, weight_at, weight.width, total, width)
+            total = product_of_row(sparse, first, last, weight.buffer, weight_at, total, width)
             store(y.buffer, y_at, total)
             y_at += y.width
 
@@ -111,14 +126,15 @@ def products_of_rows(sparse: Sparse, index: Any, weight: Matrix, y: Matrix, widt
     for row in range(index.shape[0]):
         at = item(index, row) * pitch
         j, stop = np.int64(item(sparse.starts, at)), np.int64(item(sparse.starts, at + pitch - 1))
+        fetch_ahead(sparse, index, row + ROWS_AHEAD, 0, pitch - 1)
         a = b = c = d = zeros(y.buffer, width)
         while j + 4 <= stop:
-            a = product_of_row(sparse, j, j + 1, weight.buffer, weight.at, weight.width, a, width)
-            b = product_of_row(sparse, j + 1, j + 2, weight.buffer, weight.at, weight.width, b, width)
-            c = product_of_row(sparse, j + 2, j + 3, weight.buffer, weight.at, weight.width, c, width)
-            d = product_of_row(sparse, j + 3, j + 4, weight.buffer, weight.at, weight.width, d, width)
+            a = product_of_row(sparse, j, j + 1, weight.buffer, weight.at, a, width)
+            b = product_of_row(sparse, j + 1, j + 2, weight.buffer, weight.at, b, width)
+            c = product_of_row(sparse, j + 2, j + 3, weight.buffer, weight.at, c, width)
+            d = product_of_row(sparse, j + 3, j + 4, weight.buffer, weight.at, d, width)
             j += 4
-        a = product_of_row(sparse, j, stop, weight.buffer, weight.at, weight.width, a, width)
+        a = product_of_row(sparse, j, stop, weight.buffer, weight.at, a, width)
         store(y.buffer, y.at + row * y.width, (a + b) + (c + d))
 
 
@@ -131,7 +147,7 @@ def add_gradient_of_rows(sparse: Sparse, index: Any, weight: Matrix, grad: Matri
         g = load(grad.buffer, grad.at + row * grad.width, width)
         g = g * like(g, sparse.scale)
         for j in range(item(sparse.starts, at), item(sparse.starts, at + pitch - 1)):
-            w_at = weight.at + np.int64(item(sparse.index, j)) * weight.width
+            w_at = weight.at + np.int64(item(sparse.index, j)) * count_of(g)
             store(weight.buffer, w_at, fma(like(g, item(sparse.value, j)), g, load(weight.buffer, w_at, width)))
 
 

@@ -1,4 +1,7 @@
-"""Hot operations on each backend, for `pytest bench --benchmark-enable` and `--benchmark-compare` between commits."""
+"""Hot operations and whole plans on each backend.
+
+`pytest bench --benchmark-enable` times them, `--benchmark-compare` compares two commits.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from xpnn.backends import SGD, Adam, Backend, Optimizer, available_backends, get_backend
+from xpnn.backends import SGD, Adam, Backend, Optimizer, TrainingJob, available_backends, get_backend
+from xpnn.bench.data import draw_pixels
+from xpnn.nn import MLP, Dataset
 
 BATCH, FEATURES, UNITS, CLASSES = 128, 784, 256, 10
 NAMES = [name for name in available_backends() if name != "array-api-strict"]
@@ -54,3 +59,33 @@ def test_update(benchmark: Any, backend: Backend, optimizer: Optimizer) -> None:
             backend.update(optimizer, weight, grad, state, step=1, learning_rate=1e-3)[0],
         )[0, 0]
     )
+
+
+@pytest.fixture(scope="module", params=[0.2, 1.0], ids=lambda density: f"density-{density:g}")
+def data(request: pytest.FixtureRequest) -> Dataset:
+    """Rows as sparse as MNIST's, and rows without a zero."""
+    return draw_pixels(request.param, rows=8192, test_rows=1)
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.1), Adam(1e-3)], ids=lambda optimizer: optimizer.name)
+@pytest.mark.parametrize("batch_size", [BATCH, 8192])
+def test_plan(benchmark: Any, backend: Backend, data: Dataset, batch_size: int, optimizer: Optimizer) -> None:
+    """An epoch of a compiled plan."""
+    net = MLP([FEATURES, UNITS, CLASSES], backend=backend)
+    rows = backend.place(data.train.images, data.train.labels, data.scale)
+    plan = backend.compile(TrainingJob(net.layers, optimizer, rows, batch_size))
+    order = None if batch_size == len(data.train) else np.random.default_rng(0).permutation(len(data.train))
+    benchmark.pedantic(plan.run, args=(order,), rounds=5, warmup_rounds=1)
+
+
+def test_evaluate(benchmark: Any, backend: Backend, data: Dataset) -> None:
+    """Loss and correct rows of a data set."""
+    net = MLP([FEATURES, UNITS, CLASSES], backend=backend)
+    rows = backend.place(data.train.images, data.train.labels, data.scale)
+    benchmark(lambda: backend.evaluate(net.layers, rows))
+
+
+def test_predict(benchmark: Any, backend: Backend, data: Dataset) -> None:
+    """Classes of images on the host."""
+    net = MLP([FEATURES, UNITS, CLASSES], backend=backend)
+    benchmark(lambda: net.predict(data.train.images))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ Array = npt.NDArray[Any]
 
 
 class PlainNumPy:
-    """A ReLU network trained by SGD or Adam.
+    """A network trained by SGD or Adam.
 
     Args:
         parameters: weight (in_features, out_features) and bias (out_features,) of each layer in turn; copied.
@@ -21,13 +22,21 @@ class PlainNumPy:
         labels: (samples,), integers.
         optimizer: whose settings are used.
         batch_size: rows of one step.
+        activation: of the hidden layers, "relu" or "tanh".
     """
 
     def __init__(
-        self, parameters: list[Array], images: Array, labels: Array, optimizer: Optimizer, batch_size: int
+        self,
+        parameters: Sequence[Array],
+        images: Array,
+        labels: Array,
+        optimizer: Optimizer,
+        batch_size: int,
+        *,
+        activation: str = "relu",
     ) -> None:
         self.parameters = [parameter.copy() for parameter in parameters]
-        self.images, self.batch_size, self.optimizer = images, batch_size, optimizer
+        self.images, self.batch_size, self.optimizer, self.activation = images, batch_size, optimizer, activation
         self.one_hot = np.eye(len(parameters[-1]), dtype=images.dtype)[labels]  # (samples, classes)
         self.means = [np.zeros_like(parameter) for parameter in parameters]
         self.squares = [np.zeros_like(parameter) for parameter in parameters]
@@ -43,13 +52,19 @@ class PlainNumPy:
             loss_sum += self._train_batch(self.images[rows], self.one_hot[rows])
         return loss_sum / count
 
-    def _train_batch(self, x: Array, one_hot: Array) -> float:
-        """Forward, backward, update; return the summed loss of the batch."""
+    def forward(self, x: Array) -> list[Array]:
+        """Return the inputs (batch, features), each hidden layer's output (batch, units), logits (batch, classes)."""
         weights, biases = self.parameters[0::2], self.parameters[1::2]
         outputs = [x]
         for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-            outputs.append(np.maximum(outputs[-1] @ weight + bias, 0))  # (batch, units)
-        logits = outputs[-1] @ weights[-1] + biases[-1]  # (batch, classes)
+            z = outputs[-1] @ weight + bias
+            outputs.append(np.maximum(z, 0) if self.activation == "relu" else np.tanh(z))
+        return [*outputs, outputs[-1] @ weights[-1] + biases[-1]]
+
+    def _train_batch(self, x: Array, one_hot: Array) -> float:
+        """Forward, backward, update; return the summed loss of the batch."""
+        weights = self.parameters[0::2]
+        *outputs, logits = self.forward(x)  # (batch, units) each, (batch, classes)
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)  # (batch, classes)
         loss_sum = -np.log((probabilities * one_hot).sum(axis=1)).sum()
@@ -58,7 +73,8 @@ class PlainNumPy:
         for k in reversed(range(len(weights))):
             grads = [outputs[k].T @ grad_y, grad_y.sum(axis=0), *grads]
             if k > 0:
-                grad_y = (grad_y @ weights[k].T) * (outputs[k] > 0)
+                y = outputs[k]
+                grad_y = (grad_y @ weights[k].T) * (y > 0 if self.activation == "relu" else 1 - y * y)
         self._update(grads)
         return float(loss_sum)
 

@@ -1,27 +1,57 @@
-"""The work that is timed: networks on the 60,000 MNIST training images, float32, evaluation outside the clock."""
+"""The work that is timed: networks on 60,000 rows, float32 arithmetic, evaluation outside the clock."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from ..backends import SGD, Adam, Optimizer
+
+Measure = Literal["epoch", "predict"]
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One network and how it is trained.
+    """One network, its data and how it is trained.
 
     Attributes:
         name: short name.
-        sizes: features, hidden units, classes.
+        sizes: features, hidden units of each layer, classes.
         batch_size: rows of one step; None for all rows at once.
         optimizer: how gradients become steps.
+        data: "mnist"; "normal", standard-normal float32; or "pixels", uint8 drawn with `density`.
+        activation: of the hidden layers, "relu" or "tanh".
+        density: share of the pixels that are not zero, in (0, 1]; of "pixels" only.
+        rows: the first so many training rows make an epoch; None for all.
+        measure: what is timed: an epoch of training, or the predictions of all test rows after one such epoch.
     """
 
     name: str
     sizes: tuple[int, ...]
     batch_size: int | None
     optimizer: Optimizer
+    data: str = "mnist"
+    activation: str = "relu"
+    density: float = 1.0
+    rows: int | None = None
+    measure: Measure = "epoch"
+
+    @property
+    def summary(self) -> str:
+        """What it is, on one line."""
+        network = "-".join(map(str, self.sizes)) + ("" if self.activation == "relu" else f" {self.activation}")
+        data = f"pixels of density {self.density:g}" if self.data == "pixels" else self.data
+        if self.measure == "predict":
+            return f"{network}, predictions of the test rows, {data}"
+        batch = "full batch" if self.batch_size is None else f"batch {self.batch_size}"
+        rows = "" if self.rows is None else f", {self.rows} rows"
+        rule = f"{type(self.optimizer).__name__} {self.optimizer.learning_rate:g}"
+        return f"{network}, {batch}, {rule}, {data}{rows}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return every field, the optimizer by its name and settings."""
+        optimizer = {"name": self.optimizer.name, **self.optimizer.settings()}
+        return {**asdict(self), "sizes": list(self.sizes), "optimizer": optimizer, "summary": self.summary}
 
 
 WORKLOADS = {
@@ -34,5 +64,7 @@ WORKLOADS = {
         Workload("W4", (784, 256, 10), 4096, SGD(0.1)),
         Workload("W5", (784, 10, 10), 64, SGD(0.1)),
         Workload("W6", (784, 256, 10), None, SGD(0.1)),
+        Workload("D3", (784, 256, 10), 128, SGD(0.1), data="normal"),
+        Workload("predict", (784, 256, 10), 128, SGD(0.1), measure="predict"),
     )
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import EntryPoint, entry_points, version
 from typing import Any
 
 import click
@@ -22,30 +22,41 @@ COMMANDS = {
     "parity": "Train the same on several backends and compare.",
     "backends": "Examine this machine and its backends.",
 }
+ENTRY_POINT_GROUP = "xpnn.commands"  # where packages above this one, xpnn.bench among them, name theirs
+
+
+def other_commands() -> dict[str, EntryPoint]:
+    """Return the commands that other packages bring, by name; a built-in name cannot be taken over."""
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name not in COMMANDS}
 
 
 class Commands(click.Group):
     """Imports a command when it is asked for, and turns errors into one line and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """Return the names in the order of a user's way."""
-        return list(COMMANDS)
+        """Return the names in the order of a user's way, then those of other packages."""
+        return [*COMMANDS, *other_commands()]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Import and return one command."""
-        if name not in COMMANDS:
+        command: click.Command
+        if name in COMMANDS:
+            command = getattr(import_module(f".{name}", __package__), name)
+        elif (point := other_commands().get(name)) is not None:
+            command = point.load()
+        else:
             from difflib import get_close_matches
 
-            near = get_close_matches(name, COMMANDS, n=1)
+            near = get_close_matches(name, self.list_commands(ctx), n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             ctx.fail(f"No such command {name!r}.{hint}")
-        command: click.Command = getattr(import_module(f".{name}", __package__), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """List the commands without importing them."""
+        """List the commands; only those of other packages are imported, for the line that says what they do."""
+        others = [(name, _short_help(point)) for name, point in other_commands().items()]
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([*COMMANDS.items(), *others])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; an error of xpnn's own becomes one line on stderr and exit code 1 or 2."""
@@ -59,6 +70,15 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("xpnn: interrupted", err=True)
             ctx.exit(130)
+
+
+def _short_help(point: EntryPoint) -> str:
+    """Return a command's one line; one that cannot be imported does not spoil the help of the others."""
+    try:
+        command: click.Command = point.load()
+    except Exception as error:
+        return f"Cannot be loaded: {type(error).__name__}: {error}"
+    return command.get_short_help_str(limit=100)
 
 
 @click.group(

@@ -1,0 +1,106 @@
+"""What a run of the benchmark prints: a block for each workload, and a table of ratios to the fastest peer."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from .contestants import PEERS, title_of
+
+Figures = Mapping[str, Mapping[str, Any]]  # contestant -> what `measure` gives of it
+
+
+def fastest_peer(contestants: Figures) -> str | None:
+    """Return the name of the peer with the smallest median that did the same work as the others."""
+    peers = {
+        name: figures["median_seconds"]
+        for name, figures in contestants.items()
+        if name in PEERS and "failed" not in figures and not figures["mark"]
+    }
+    return min(peers, key=peers.__getitem__) if peers else None
+
+
+def ratio(contestants: Figures, name: str) -> float | None:
+    """Return a contestant's median over the fastest peer's; None where there is none or the contestant failed."""
+    fastest = fastest_peer(contestants)
+    if fastest is None or "failed" in contestants[name]:
+        return None
+    return float(contestants[name]["median_seconds"] / contestants[fastest]["median_seconds"])
+
+
+def block(name: str, entry: Mapping[str, Any]) -> str:
+    """Return a workload's figures: milliseconds, their quartiles, ratio, test accuracy, and what is reported apart."""
+    contestants: Figures = entry["contestants"]
+    what = "prediction" if entry["workload"]["measure"] == "predict" else "epoch"
+    heads = ("median ms", "quartiles", "ratio", "test acc.", "transfer s", "compile s")
+    lines = [f"{name}: {entry['workload']['summary']}", f"  {what:16}" + "".join(f"{head:>15}" for head in heads)]
+    notes = []
+    for contestant, figures in contestants.items():
+        if "failed" in figures:
+            notes.append(f"  {title_of(contestant)} failed: {figures['failed']}")
+            continue
+        low, high = (1e3 * quartile for quartile in figures["quartile_seconds"])
+        shown, mark = ratio(contestants, contestant), "*" if figures["mark"] else ""
+        cells = (
+            f"{1e3 * figures['median_seconds']:.1f}",
+            f"{low:.1f}-{high:.1f}",
+            "-" if shown is None else f"{shown:.2f}",
+            f"{figures['test_accuracy']:.2%}{mark}",
+            f"{figures['transfer_seconds']:.2f}",
+            f"{figures['compile_seconds']:.2f}",
+        )
+        lines.append(f"  {title_of(contestant):16}" + "".join(f"{cell:>15}" for cell in cells))
+        if figures["mark"]:
+            notes.append(f"  * {title_of(contestant)}: {figures['mark']}")
+    return "\n".join([*lines, *notes])
+
+
+def summary(content: Mapping[str, Any]) -> str:
+    """Return one line a workload, the fastest peer's median and each backend's with its ratio, and who is missing."""
+    workloads = content["workloads"]
+    ours = [name for name in _all_contestants(content) if name not in PEERS]
+    lines = [f"{'median ms':16}{'fastest peer':>24}" + "".join(f"{title_of(name):>20}" for name in ours)]
+    for name, entry in workloads.items():
+        contestants = entry["contestants"]
+        peer = fastest_peer(contestants)
+        best = "-" if peer is None else f"{title_of(peer)} {1e3 * contestants[peer]['median_seconds']:.1f}"
+        cells = "".join(f"{cell(contestants, each):>20}" for each in ours)
+        lines.append(f"{name:16}{best:>24}{cells}")
+    lines += spread_of_ratios(content, ours)
+    lines += [f"{title_of(name)} did not take part: {reason}" for name, reason in content["missing"].items()]
+    return "\n".join(lines)
+
+
+def cell(contestants: Figures, name: str) -> str:
+    """Return a contestant's median in milliseconds, for a backend with its ratio; a star where it is marked."""
+    if name not in contestants or "failed" in contestants[name]:
+        return "-"
+    shown = f"{1e3 * contestants[name]['median_seconds']:.1f}"
+    share = None if name in PEERS else ratio(contestants, name)
+    return shown + ("" if share is None else f" ({share:.2f})") + ("*" if contestants[name]["mark"] else "")
+
+
+def spread_of_ratios(content: Mapping[str, Any], names: list[str]) -> list[str]:
+    """Return a line for each of the contestants: the median of its ratios, and the largest with its workload."""
+    lines = []
+    for name in names:
+        shares = {
+            workload: share
+            for workload, entry in content["workloads"].items()
+            if name in entry["contestants"] and (share := ratio(entry["contestants"], name)) is not None
+        }
+        if len(shares) > 1:
+            worst = max(shares, key=shares.__getitem__)
+            middle = statistics.median(shares.values())
+            lines.append(
+                f"{title_of(name)}: {middle:.2f} of the fastest peer's time in the median of {len(shares)} workloads, "
+                f"{shares[worst]:.2f} at worst ({worst})"
+            )
+    return lines
+
+
+def _all_contestants(content: Mapping[str, Any]) -> list[str]:
+    """Return the names of all who took part in any workload, in their order."""
+    names = [name for entry in content["workloads"].values() for name in entry["contestants"]]
+    return list(dict.fromkeys(names))

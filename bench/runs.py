@@ -1,0 +1,132 @@
+"""The kinds of runs of the benchmark, and how one goes: workload after workload, each kept as soon as it is done."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..backends import RunError, look_up
+from .contestants import contestant_names
+from .data import DataSource
+from .grids import random_workloads, sweep_workloads
+from .measure import measure
+from .results_file import Results
+from .workers import started
+from .workloads import WORKLOADS, Workload
+
+QUICK_WORKLOADS, QUICK_ROWS, QUICK_EPOCHS = ("W1", "W3", "W5", "predict"), 12_000, 3
+SLOW_TO_COMPILE = {"torch-compile"}  # seconds for every shape: left out of quick and wide runs unless it is named
+SWEEP_SECONDS, SHAPE_SECONDS = 10.0, 25.0  # after which a workload is given no further turns
+
+Listener = Callable[[str, str, float], None]  # workload, what is done next, share of all that is done
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is to be measured.
+
+    Attributes:
+        kind: "workloads", "quick", "sweep" or "shapes".
+        workloads: in their order.
+        contestants: their names, in their order.
+        epochs: timed turns of each.
+        limit_seconds: after which a workload is given no further turns.
+        seed: of the random shapes.
+    """
+
+    kind: str
+    workloads: tuple[Workload, ...]
+    contestants: tuple[str, ...]
+    epochs: int
+    limit_seconds: float = math.inf
+    seed: int = 0
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What must be alike in a run and its continuation."""
+        return {
+            "kind": self.kind,
+            "epochs": self.epochs,
+            "seed": self.seed,
+            "contestants": list(self.contestants),
+        }
+
+
+def plan_run(
+    *,
+    workloads: Sequence[str] | None,
+    contestants: Sequence[str] | None,
+    epochs: int,
+    quick: bool = False,
+    sweep: bool = False,
+    shapes: int | None = None,
+    seed: int = 0,
+) -> Run:
+    """Return the run that was asked for.
+
+    Args:
+        workloads: names of fixed workloads; None for those that belong to the kind of run.
+        contestants: names; None for all, in quick and wide runs but for those that compile for long.
+        epochs: timed turns of each contestant; a quick run takes fewer.
+        quick: whether it is to be over within a minute.
+        sweep: whether to go over the widths and batch sizes of the picture.
+        shapes: how many random workloads to draw instead.
+        seed: of these.
+
+    Raises:
+        ConfigError: there is no such workload or contestant.
+    """
+    table = dict.fromkeys(contestant_names())
+    everybody = tuple(name for name in table if name not in SLOW_TO_COMPILE or not (quick or sweep or shapes))
+    names = everybody if contestants is None else tuple(contestants)
+    for name in names:
+        look_up("contestant", name, table)
+    if sweep:
+        return Run("sweep", tuple(sweep_workloads()), names, epochs, SWEEP_SECONDS)
+    if shapes:
+        return Run("shapes", tuple(random_workloads(shapes, seed=seed)), names, epochs, SHAPE_SECONDS, seed)
+    chosen = workloads or (QUICK_WORKLOADS if quick else tuple(WORKLOADS))
+    rows = [look_up("workload", name, WORKLOADS) for name in chosen]
+    if quick:
+        return Run("quick", tuple(replace(each, rows=QUICK_ROWS) for each in rows), names, QUICK_EPOCHS)
+    return Run("workloads", tuple(rows), names, epochs)
+
+
+def carry_out(
+    run: Run, results: Results, source: DataSource, *, on_step: Listener, on_workload: Callable[[str], None]
+) -> None:
+    """Measure every workload that is not in the results yet, and add it to them.
+
+    Args:
+        run: what is to be measured.
+        results: where it is kept; its threads are those of each contestant.
+        source: where the data come from.
+        on_step: told before each step.
+        on_workload: told the name of each workload that is done.
+
+    Raises:
+        RunError: no contestant can be had.
+    """
+    open_workloads = [workload for workload in run.workloads if workload.name not in results.done]
+    if not open_workloads:
+        return
+    on_step(open_workloads[0].name, "starting", 0.0)
+    with started(run.contestants, threads=results.content["threads"]) as (workers, missing):
+        if not workers:
+            raise RunError(f"no contestant can be had: {'; '.join(missing.values())}")
+        results.content["missing"] = missing
+        results.content["thread_pools"] = {worker.name: worker.pools for worker in workers}
+        for number, workload in enumerate(open_workloads):
+
+            def progress(what: str, share: float, name: str = workload.name, number: int = number) -> None:
+                on_step(name, what, (number + share) / len(open_workloads))
+
+            progress("data", 0.0)
+            data = source.load(workload)
+            figures = measure(
+                workload, data, workers, epochs=run.epochs, limit_seconds=run.limit_seconds, progress=progress
+            )
+            results.add(workload.to_json(), figures, train_rows=len(data.train), test_rows=len(data.test))
+            on_workload(workload.name)

@@ -1,0 +1,142 @@
+"""`xpnn bench` from end to end, on the digits."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from xpnn.backends import SGD, ConfigError
+from xpnn.bench import runs
+from xpnn.bench.runs import plan_run
+from xpnn.bench.workloads import WORKLOADS, Workload
+from xpnn.nn.cli import app
+from xpnn.nn.cli.app import xpnn
+
+OPTIONS = ["bench", "--data", "digits", "--contestants", "script,numpy", "--threads", "1"]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """`bench(*options)` runs the command with two small workloads on the digits, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    small = Workload("small", (64, 8, 10), 100, SGD(0.1)), Workload("full", (64, 8, 10), None, SGD(0.1))
+    for each in small:
+        monkeypatch.setitem(WORKLOADS, each.name, each)
+    return lambda *options: CliRunner().invoke(xpnn, [*OPTIONS, *options])
+
+
+def test_a_run_prints_tables_and_leaves_a_file(bench) -> None:
+    result = bench("--workloads", "small,full", "--out", "run.json")
+    assert result.exit_code == 0, result.output
+    assert "small: 64-8-10, batch 100, SGD 0.1, mnist" in result.stdout
+    assert "xpnn numpy" in result.stdout
+    assert result.stdout.endswith("saved in run.json\n")
+    content = json.loads(Path("run.json").read_text(encoding="utf-8"))
+    assert list(content["workloads"]) == ["small", "full"]
+    assert set(content["thread_pools"]) == {"script", "numpy"}
+    script, ours = (content["workloads"]["small"]["contestants"][name] for name in ("script", "numpy"))
+    assert len(script["seconds"]) == 7
+    assert ours["losses"] == pytest.approx(script["losses"], rel=1e-5)
+    assert ours["mark"] == ""
+
+
+def test_a_resumed_run_measures_only_what_is_missing(bench) -> None:
+    assert bench("--workloads", "small", "--out", "run.json", "--quiet").stdout == ""
+    before = json.loads(Path("run.json").read_text(encoding="utf-8"))
+    result = bench("--workloads", "small,full", "--resume", "run.json", "--json")
+    assert result.exit_code == 0, result.output
+    after = json.loads(result.stdout)
+    assert after == json.loads(Path("run.json").read_text(encoding="utf-8"))
+    assert after["workloads"]["small"] == before["workloads"]["small"]
+    assert list(after["workloads"]) == ["small", "full"]
+    refused = bench("--workloads", "small", "--resume", "run.json", "--epochs", "8")
+    assert [refused.exit_code, "options.epochs was 7, is 8" in refused.stderr] == [2, True]
+
+
+def test_a_quick_run_says_that_it_is_quick(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "QUICK_ROWS", 300)
+    result = bench("--quick", "--workloads", "small")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("a quick run")
+    (path,) = Path().glob("bench-*.json")
+    entry = json.loads(path.read_text(encoding="utf-8"))["workloads"]["small"]
+    assert entry["train_rows"] == 300
+    assert len(entry["contestants"]["script"]["seconds"]) == 3
+
+
+def test_a_sweep_draws_its_picture(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "sweep_workloads", lambda: [Workload("8x16", (64, 8, 10), 16, SGD(0.1))])
+    result = bench("--sweep", "--out", "sweep.json")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.endswith("saved in sweep.json and sweep.png\n")
+    assert Path("sweep.png").stat().st_size > 10_000
+
+
+def test_no_contestant_is_a_failed_run(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "contestant_names", lambda: ("script", "nobody"))
+    result = bench("--workloads", "small", "--contestants", "nobody")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("xpnn: no contestant can be had: unknown contestant 'nobody'")
+
+
+def test_a_stopped_run_says_how_to_go_on(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = runs.measure
+
+    def stop_at_the_second(workload: Workload, *arguments, **options):
+        if workload.name == "full":
+            raise KeyboardInterrupt
+        return measured(workload, *arguments, **options)
+
+    monkeypatch.setattr(runs, "measure", stop_at_the_second)
+    result = bench("--workloads", "small,full", "--out", "run.json")
+    assert result.exit_code == 130
+    assert "stopped; the same command with --resume run.json goes on" in result.stderr
+    assert list(json.loads(Path("run.json").read_text(encoding="utf-8"))["workloads"]) == ["small"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--quick", "--sweep"], "exclude each other"),
+        (["--shapes", "3", "--workloads", "W1"], "exclude --workloads"),
+        (["--out", "a.json", "--resume", "b.json"], "leave out --out"),
+        (["--workloads", "W9"], "unknown workload 'W9'"),
+        (["--contestants", "pytorch"], "unknown contestant 'pytorch'; did you mean 'torch'"),
+        (["--resume", "none.json"], "cannot read none.json"),
+        (["--threads", "9999"], "threads must be in"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(bench, options, message: str) -> None:
+    result = bench(*options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_wide_runs_leave_out_what_compiles_for_long() -> None:
+    common = {"workloads": None, "contestants": None, "epochs": 7}
+    assert "torch-compile" in plan_run(**common).contestants
+    assert "torch-compile" not in plan_run(**common, quick=True).contestants
+    assert "torch-compile" not in plan_run(**common, shapes=5).contestants
+    assert plan_run(**{**common, "contestants": ["torch-compile"]}, sweep=True).contestants == ("torch-compile",)
+    assert [workload.name for workload in plan_run(**common, shapes=2, seed=3).workloads] == ["S3-0", "S3-1"]
+    assert [workload.name for workload in plan_run(**common).workloads] == list(WORKLOADS)
+    with pytest.raises(ConfigError, match="unknown workload"):
+        plan_run(**{**common, "workloads": ["w1"]})
+
+
+def test_the_help_lists_commands_of_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = CliRunner().invoke(xpnn, ["--help"])
+    assert "bench" in result.output
+    assert "Example: xpnn bench --quick" in CliRunner().invoke(xpnn, ["bench", "--help"]).output
+    assert "Did you mean 'bench'?" in CliRunner().invoke(xpnn, ["bnch"]).output
+
+    class Broken:
+        def load(self) -> None:
+            raise ImportError("no such module")
+
+    monkeypatch.setattr(app, "other_commands", lambda: {"broken": Broken()})
+    result = CliRunner().invoke(xpnn, ["--help"])
+    assert result.exit_code == 0
+    assert "Cannot be loaded: ImportError: no such module" in result.output
