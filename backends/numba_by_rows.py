@@ -46,7 +46,7 @@ def shard_gradients(
         tile = index[start : start + tile_rows]
         used = tile.shape[0]
         part = Part(step, 0.0, start == 0, False)
-        prepare(inputs, tile, side.me, network, tile_rows, 0, used)
+        prepare(inputs, tile, side.me, network, tile_rows, 0, used, widths.lanes)
         rows_forward(inputs, tile, side.me, network, state.parameters, first, widths)
         through_layers(network, state.parameters, work, first, labels, tile, 0, used, batch_size, widths)
         for row in range(used):

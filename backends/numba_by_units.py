@@ -64,7 +64,7 @@ def train_by_units(
         first_row, end_row = share(side, network.inputs[k], network.widths[k])
         transpose(network, k, state.parameters, work.transposed, network.widths[k], first_row, end_row)
     from_row, to_row = share(side, stop, 1)
-    prepare(inputs, order[start:stop], parity, network, rows, from_row, to_row)
+    prepare(inputs, order[start:stop], parity, network, rows, from_row, to_row, widths.lanes)
     wait_for_all(side)
     for block in range(lo, hi):
         y = first_output(network, first_outputs, parity, rows)
@@ -80,7 +80,7 @@ def train_by_units(
         through_layers(network, state.parameters, work, first, labels, index, row, end_row, size, widths)
         list_features(inputs, index, rows, side.me)
         from_row, to_row = share(side, end - stop, 1)
-        prepare(inputs, following, 1 - parity, network, rows, from_row, to_row)
+        prepare(inputs, following, 1 - parity, network, rows, from_row, to_row, widths.lanes)
         wait_for_all(side)  # the gradients of all layers' outputs are complete
         part = part_of(batches, rule, start, stop)
         if side.me == 0:

@@ -83,15 +83,15 @@ def finish_block(network: Network, parameters: Any, block: int, y: Matrix, used:
 
 
 def _prepare_sparse(
-    inputs: SparseInput, index: Any, number: int, network: Network, rows: int, start: int, stop: int
+    inputs: SparseInput, index: Any, number: int, network: Network, rows: int, start: int, stop: int, lanes: Width
 ) -> None:
     pass  # the entries are read where they are
 
 
 def _prepare_dense(
-    inputs: DenseInput, index: Any, number: int, network: Network, rows: int, start: int, stop: int
+    inputs: DenseInput, index: Any, number: int, network: Network, rows: int, start: int, stop: int, lanes: Width
 ) -> None:
-    gather_tile(inputs.images, inputs.scale, index, dense_tile(inputs, number, network, rows), start, stop)
+    gather_tile(inputs.images, inputs.scale, index, dense_tile(inputs, number, network, rows), start, stop, lanes)
 
 
 # `list_features` does what the gradient of a tile needs. Every thread lists all of them for itself: lists that one

@@ -173,6 +173,25 @@ def _load(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return lanes
 
 
+def load_numbers(array: Any, at: int, pattern: Any) -> Any:
+    """Return elements of an array's buffer from `at` on, integers or others, as lanes like `pattern`."""
+    return array.reshape(-1)[at : at + len(pattern)].astype(pattern.dtype)
+
+
+@compiled_as(load_numbers, lambda array, at, pattern: pattern)  # noqa: ARG005
+def _load_numbers(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    kind, result = sig.args[0].dtype, args[2].type
+    source = ir.VectorType(context.get_data_type(kind), result.count)
+    pointer = element_address(context, builder, sig.args, args)
+    lanes = builder.load(builder.bitcast(pointer, source.as_pointer()))
+    lanes.align = kind.bitwidth // 8
+    if isinstance(kind, types.Integer):
+        return (builder.sitofp if kind.signed else builder.uitofp)(lanes, result)
+    if source == result:
+        return lanes
+    return (builder.fpext if kind.bitwidth < sig.return_type.dtype.bitwidth else builder.fptrunc)(lanes, result)
+
+
 def store(array: Any, at: int, lanes: Any) -> None:
     """Write lanes to an array's buffer from element `at` on."""
     array.reshape(-1)[at : at + len(lanes)] = lanes

@@ -14,7 +14,22 @@ from typing import Any, NamedTuple
 
 from .numba_compile import inner_kernel
 from .numba_functions import activated, activated_backward
-from .numba_lanes import TILE_ROWS, Width, add_outer, lanes_of, load, load_rows, repeated, store_rows, zeros
+from .numba_lanes import (
+    TILE_ROWS,
+    Width,
+    add_outer,
+    item,
+    lanes_of,
+    like,
+    load,
+    load_numbers,
+    load_rows,
+    put,
+    repeated,
+    store,
+    store_rows,
+    zeros,
+)
 from .numba_optimizers import Part, State, settle
 
 
@@ -58,6 +73,8 @@ class Matrix(NamedTuple):
 @inner_kernel
 def place_of(matrix: Matrix, row: int, column: int) -> int:
     """Return where in the buffer an element of the matrix is."""
+    if column < matrix.width:  # most are in the first block, and a division takes long
+        return matrix.at + row * matrix.width + column
     block = column // matrix.width
     return matrix.at + (block * matrix.rows + row) * matrix.width + (column - block * matrix.width)
 
@@ -190,14 +207,17 @@ def gradient_of_bias(
 
 
 @inner_kernel
-def gather_tile(images: Any, scale: float, index: Any, x: Matrix, start: int, stop: int) -> None:
+def gather_tile(images: Any, scale: float, index: Any, x: Matrix, start: int, stop: int, lanes: Width) -> None:
     """Write `scale` times the samples `index`, (rows in use,), into rows start to stop of a tile, (rows, features)."""
-    number, features = x.buffer.dtype.type, images.shape[1]
-    factor = number(scale)
+    features = images.shape[1]
+    pattern = zeros(x.buffer, lanes)
     for row in range(start, stop):
-        image = images[index[row]]  # (features,)
-        for block in range(x.columns // x.width):
-            at = x.at + (block * x.rows + row) * x.width
-            first = block * x.width
-            for i in range(min(x.width, features - first)):
-                x.buffer[at + i] = number(image[first + i]) * factor
+        image_at = item(index, row) * features
+        for column in range(0, features, x.width):
+            at = x.at + column * x.rows + row * x.width
+            if column + x.width <= features:
+                store(x.buffer, at, load_numbers(images, image_at + column, pattern) * like(pattern, scale))
+            else:
+                for i in range(features - column):
+                    number = x.buffer.dtype.type(item(images, image_at + column + i))
+                    put(x.buffer, at + i, number * x.buffer.dtype.type(scale))
