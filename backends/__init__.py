@@ -18,6 +18,7 @@ from .errors import (
     XpnnError,
 )
 from .generic_plan import GenericPlan
+from .job_outline import JobOutline, density_of
 from .lookup import look_up
 from .losses import LOSSES, log_softmax
 from .optimizers import OPTIMIZERS, SGD, Adam, AdamW, Optimizer, RMSprop
@@ -39,6 +40,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "GenericPlan",
+    "JobOutline",
     "Layer",
     "MissingDependency",
     "ModelFileError",
@@ -51,6 +53,7 @@ __all__ = [
     "TrainingJob",
     "XpnnError",
     "available_backends",
+    "density_of",
     "get_backend",
     "log_softmax",
     "look_up",

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from .activations import ACTIVATIONS, Array
 from .generic_plan import GenericPlan
+from .job_outline import Estimate, JobOutline, Probe
 from .losses import LOSSES
 from .optimizers import Optimizer, State
 from .plan import Layer, Plan, Rows, Totals, TrainingJob
@@ -48,6 +49,16 @@ class Backend:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
+
+    @classmethod
+    def estimate(cls, job: JobOutline, probe: Probe) -> Estimate | None:  # noqa: ARG003
+        """Return what a training is expected to take, before anything is imported; None if it cannot be told.
+
+        Args:
+            job: the training.
+            probe: what was measured on this machine.
+        """
+        return None
 
     # Arrays come and go
 

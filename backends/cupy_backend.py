@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,12 @@ from .activations import ACTIVATIONS, Array, relu
 from .base import Backend, in_native_order
 from .cupy_start import gpu_memory, start_cupy
 from .generic_plan import GenericPlan
+from .job_outline import Estimate, JobOutline, Probe
 from .plan import NO_ROWS, Layer, Plan, Rows, Totals, TrainingJob
+
+# Estimates, all three: no figure has been measured yet. Seconds to import CuPy, make a context and compile the first
+# kernels; of a step, whose some thirty launches a layer keep the host busy; and multiply-adds a second.
+START_SECONDS, STEP_SECONDS, MULTIPLY_ADDS = 3.0, 0.0005, 2e12
 
 FREE_OR_NUMBA = "close what else runs on the GPU, use a smaller network, or the backend numba"
 
@@ -34,6 +41,15 @@ class CuPyBackend(Backend):
     def __init__(self) -> None:
         self._cupy = start_cupy()
         super().__init__(import_module("array_api_compat.cupy"))
+
+    @classmethod
+    def estimate(cls, job: JobOutline, probe: Probe) -> Estimate | None:
+        """See `Backend.estimate`; whether there is a device shows when it is started."""
+        if sys.modules.get("cupy") is None and find_spec("cupy") is None:
+            return None
+        work = job.rows_in_all * job.multiply_adds_of_row / MULTIPLY_ADDS
+        start = START_SECONDS if "cupy" not in sys.modules else 0.5
+        return Estimate(start * probe.slowness, job.steps * STEP_SECONDS * probe.slowness + work, "a guess")
 
     def put(self, array: npt.NDArray[Any]) -> Array:
         """See `Backend.put`; waits for the copy, since the caller may write to `array` afterwards."""

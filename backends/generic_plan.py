@@ -29,6 +29,7 @@ class GenericPlan(Plan):
     def __init__(self, backend: Backend, job: TrainingJob) -> None:
         self.job = job
         self.step = 0
+        self.description = f"generic: a loop over the operations of {backend.name}"
         self._backend = backend
         self._states = [
             (job.optimizer.init(backend.xp, layer.weight), job.optimizer.init(backend.xp, layer.bias))

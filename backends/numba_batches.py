@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .numba_compile import inner_kernel
-from .numba_optimizers import Part, Rule, step_of
+from .numba_optimizers import Position, Rule, step_of
 
 
 class Batches(NamedTuple):
@@ -50,9 +50,9 @@ def rows_of_batch(batches: Batches, start: int) -> int:
 
 
 @inner_kernel
-def part_of(batches: Batches, rule: Rule, start: int, stop: int) -> Part:
+def position_of(batches: Batches, rule: Rule, start: int, stop: int) -> Position:
     """Return where in its batch the tile from start to stop stands."""
     k = start // batches.batch_size
     step = step_of(rule, batches.first_step + k, batches.learning_rates[k])
     is_last = stop == min((k + 1) * batches.batch_size, batches.order.shape[0])
-    return Part(step, batches.l2, start == k * batches.batch_size, is_last)
+    return Position(step, batches.l2, start == k * batches.batch_size, is_last)

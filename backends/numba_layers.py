@@ -24,13 +24,19 @@ from .numba_lanes import (
     load,
     load_numbers,
     load_rows,
+    prefetch,
     put,
     repeated,
     store,
     store_rows,
     zeros,
 )
-from .numba_optimizers import Part, State, settle
+from .numba_optimizers import Position, State, settle
+
+
+# Blocks of a tile lie far apart, and another core may have written them: they are asked for so many blocks ahead, a
+# cache line of numbers at a time.
+BLOCKS_AHEAD, LINE_NUMBERS = 2, 16
 
 
 class Widths(NamedTuple):
@@ -80,11 +86,15 @@ def place_of(matrix: Matrix, row: int, column: int) -> int:
 
 
 @inner_kernel
-def tile_of_product(x: Matrix, row: int, weight: Matrix, panel: int, tile: Any, lanes: Width) -> Any:
-    """Return `tile + x[row : row + 8] @ weight[:, panel]`, (8 * lanes,): inner index from 0 to the last."""
-    at = weight.at + panel * weight.rows * weight.width
-    for block in range(x.columns // x.width):
+def tile_of_product(
+    x: Matrix, row: int, weight: Matrix, panel: int, first: int, last: int, tile: Any, lanes: Width
+) -> Any:
+    """Return `tile + x[row : row + 8] @ weight[:, panel]`, (8 * lanes,), over blocks first to last of `x`, in order."""
+    at = weight.at + (panel * weight.rows + first * x.width) * weight.width
+    for block in range(first, last):
         x_at = x.at + (block * x.rows + row) * x.width
+        for i in range(0, TILE_ROWS * x.width, LINE_NUMBERS):
+            prefetch(x.buffer, x_at + BLOCKS_AHEAD * x.rows * x.width + i)
         for i in range(x.width):
             tile = add_outer(tile, x.buffer, x_at + i, x.width, load(weight.buffer, at, lanes))
             at += weight.width
@@ -108,7 +118,7 @@ def forward_panel(
     zero = zeros(bias, widths.tile)
     shift = repeated(load(bias, bias_at + panel * y.width, widths.lanes), zero)  # (8 * lanes,)
     for row in range(start, stop, TILE_ROWS):
-        z = tile_of_product(x, row, weight, panel, shift, widths.lanes)
+        z = tile_of_product(x, row, weight, panel, 0, x.columns // x.width, shift, widths.lanes)
         store_rows(y.buffer, place_of(y, row, panel * y.width), y.width, activated(z, code), widths.lanes)
 
 
@@ -137,11 +147,11 @@ def backward(
         stop: the row after the last.
         widths: of the kernels.
     """
-    zero = zeros(x.buffer, widths.tile)
+    zero, blocks = zeros(x.buffer, widths.tile), grad_y.columns // grad_y.width
     for panel in range(transposed.columns // transposed.width):
         column = panel * transposed.width
         for row in range(start, stop, TILE_ROWS):
-            grad = tile_of_product(grad_y, row, transposed, panel, zero, widths.lanes)
+            grad = tile_of_product(grad_y, row, transposed, panel, 0, blocks, zero, widths.lanes)
             y = load_rows(x.buffer, place_of(x, row, column), x.width, zero, widths.lanes)
             at = place_of(grad_x, row, column)
             store_rows(grad_x.buffer, at, grad_x.width, activated_backward(grad, y, code), widths.lanes)
@@ -169,7 +179,7 @@ def gradient_of_panel(
     start: int,
     stop: int,
     state: State,
-    part: Part,
+    position: Position,
     widths: Widths,
 ) -> None:
     """Settle the gradient `x.T @ grad` of one register's units and the inputs start to stop, in eights.
@@ -183,19 +193,19 @@ def gradient_of_panel(
         start: first input.
         stop: the input after the last.
         state: parameters and slots.
-        part: where in its batch the tile stands.
+        position: where in its batch the tile stands.
         widths: of the kernels.
     """
     zero = zeros(x.buffer, widths.tile)
     for column in range(start, stop, TILE_ROWS):
         g = tile_of_gradient(x, column, grad, panel, used, zero, widths.lanes)
         at = weight.at + (panel * weight.rows + column) * weight.width
-        settle(part, state, weight.buffer, at, g, part.l2, widths.tile)
+        settle(position, state, weight.buffer, at, g, position.l2, widths.tile)
 
 
 @inner_kernel
 def gradient_of_bias(
-    grad: Matrix, block: int, used: int, grads: Any, bias_at: int, state: State, part: Part, width: Width
+    grad: Matrix, block: int, used: int, grads: Any, bias_at: int, state: State, position: Position, width: Width
 ) -> None:
     """Settle the gradient of one block's biases, the sum over the rows in use."""
     at = grad.at + block * grad.rows * grad.width
@@ -203,7 +213,7 @@ def gradient_of_bias(
     for _ in range(used):
         g = g + load(grad.buffer, at, width)
         at += grad.width
-    settle(part, state, grads, bias_at + block * grad.width, g, 0.0, width)
+    settle(position, state, grads, bias_at + block * grad.width, g, 0.0, width)
 
 
 @inner_kernel

@@ -136,7 +136,7 @@ def take_step(step: Step, state: State, at: int, g: Any, l2: float, width: Width
     return w
 
 
-class Part(NamedTuple):
+class Position(NamedTuple):
     """Where in its batch a tile of rows stands, and the step that ends the batch.
 
     Attributes:
@@ -153,12 +153,12 @@ class Part(NamedTuple):
 
 
 @inner_kernel
-def settle(part: Part, state: State, grads: Any, at: int, g: Any, l2: float, width: Width) -> None:
+def settle(position: Position, state: State, grads: Any, at: int, g: Any, l2: float, width: Width) -> None:
     """Add the gradient `g`, (width,), of some parameters to that of the batch so far; take the step if it is complete."""
-    if not part.is_first:
+    if not position.is_first:
         g = g + load(grads, at, width)
-    if part.is_last:
-        take_step(part.step, state, at, g, l2, width)
+    if position.is_last:
+        take_step(position.step, state, at, g, l2, width)
     else:
         store(grads, at, g)
 

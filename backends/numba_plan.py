@@ -12,30 +12,28 @@ from .errors import ConfigError
 from .generic_plan import check_state
 from .losses import LOSSES, softmax_cross_entropy
 from .numba_batches import Batches, Sums
-from .numba_by_rows import train_by_rows
-from .numba_by_units import train_by_units
 from .numba_compile import announced
 from .numba_compress import compressed, entry_counts
+from .numba_features import DenseFeatures, SparseFeatures
 from .numba_functions import IDENTITY, activation_code
-from .numba_inputs import DenseInput, SparseInput
 from .numba_lanes import TILE_ROWS, lanes_of
 from .numba_layers import widths_of
-from .numba_layout import Layout, aligned, padded
+from .numba_layout import CACHE_LINE, Layout, aligned, padded
 from .numba_operations import FLOATS
 from .numba_optimizers import State, rule_of, slot_pair
 from .numba_rows import Work
 from .numba_sparse import Columns
 from .numba_team import SYNC_SIZE, Side, Team, usable_threads
+from .numba_training import train
+from .numba_units import DenseUnits, SparseUnits
 from .plan import NO_ROWS, Plan, Totals, TrainingJob, checked_order
 
 # Above this share of numbers that are not zero, to skip zeros costs more than to multiply by them.
 SPARSE_DENSITY = 0.5
 # Rows that are worked through at once: a tile's gradients of 64 units fill a first-level cache of 32 KB.
-UNITS_TILE, ROWS_TILE = 128, 64
+WIDE_TILE, NARROW_TILE = 128, 256
 # A network is narrow if its first layer has no more units than this many registers hold.
 NARROW_REGISTERS = 4
-# Shards of a batch, at most, and the rows that one is worth.
-MOST_SHARDS, SHARD_ROWS = 16, 32
 # A step of fewer multiply-adds than this is done by one thread before others have heard of it.
 SMALL_STEP = 3e5
 BLOCK_REGISTERS = 4
@@ -59,64 +57,55 @@ class NumbaPlan(Plan):
         scale = float(job.rows.scale) if images.dtype.kind in "iu" else 1.0
         with announced("compiling the numba plan; cached for the next process"):
             counts = entry_counts(self._team, images)
-            self.is_sparse = counts.sum() < SPARSE_DENSITY * images.size
+            self.is_sparse = bool(counts.sum() < SPARSE_DENSITY * images.size)
             registers = -(-units // lanes)
-            self.by_rows = registers <= NARROW_REGISTERS
+            self.is_narrow = registers <= NARROW_REGISTERS
             block = lanes
             if self.is_sparse:
-                block *= registers if self.by_rows else _block_registers(registers, self._team.threads)
+                block *= registers if self.is_narrow else _block_registers(registers, self._team.threads)
             self._layout = layout = Layout(job.layers, lanes=lanes, block=block, pad_features=not self.is_sparse)
             self._widths = widths_of(dtype, block)
-            self._tile_rows = tile = _tile_rows(batch, ROWS_TILE if self.by_rows else UNITS_TILE)
+            self._tile_rows = tile = _tile_rows(batch, NARROW_TILE if self.is_narrow else WIDE_TILE)
             self._state = self._new_state(dtype)
-            shards = max(min(batch // SHARD_ROWS, MOST_SHARDS), 1)
-            tiles = self._team.threads if self.by_rows else 2
-            self._inputs: SparseInput | DenseInput
-            if self.is_sparse:
-                rows = compressed(self._team, images, scale, counts, dtype)
-                features = images.shape[1]
-                room = 0 if self.by_rows else features * tile
-                threads = self._team.threads
-                columns = Columns(
-                    np.zeros((threads, padded(features, 64)), dtype=np.int32),
-                    np.empty((threads, room), dtype=np.uint16),
-                    np.empty((threads, room), rows.value.dtype),
-                )
-                self._inputs = SparseInput(rows, columns)
-            else:
-                x = aligned(tiles * tile * int(layout.network.inputs[0]), dtype)
-                self._inputs = DenseInput(images, scale, x)
-            first_units = int(layout.network.units[0])
-            self._sums = Sums(np.zeros(1 + shards), np.zeros(1 + shards, dtype=np.int64))
-            if self.by_rows:
-                threads = self._team.threads
-                self._kernel = train_by_rows
-                self._grads = aligned(shards * layout.count, dtype).reshape(shards, layout.count)
-                self._first = aligned(threads * tile * first_units, dtype).reshape(threads, tile * first_units)
-                self._work = Work(
-                    aligned(threads * tile * layout.output_units, dtype).reshape(threads, -1),
-                    aligned(threads * tile * layout.output_units, dtype).reshape(threads, -1),
-                    aligned(threads * layout.transposed_count, dtype).reshape(threads, layout.transposed_count),
-                    np.zeros((threads, tile)),
-                    np.zeros((threads, tile), dtype=np.int64),
-                )
-            else:
-                self._kernel = train_by_units
-                self._grads = aligned(layout.count if tile < batch else 0, dtype)
-                self._first = aligned(2 * tile * first_units, dtype)
-                self._work = Work(
-                    aligned(tile * layout.output_units, dtype),
-                    aligned(tile * layout.output_units, dtype),
-                    aligned(layout.transposed_count, dtype),
-                    np.zeros(tile),
-                    np.zeros(tile, dtype=np.int64),
-                )
+            self._inputs = self._new_inputs(images, scale, counts, dtype)
+            self._sums = Sums(np.zeros(1), np.zeros(1, dtype=np.int64))
+            in_parts = tile < batch or (self.is_narrow and self.is_sparse)
+            self._grads = aligned(layout.count if in_parts else 0, dtype)
+            self._first = aligned(2 * tile * int(layout.network.units[0]), dtype)
+            self._work = Work(
+                aligned(tile * layout.output_units, dtype),
+                aligned(tile * layout.output_units, dtype),
+                aligned(layout.transposed_count, dtype),
+                np.zeros(tile),
+                np.zeros(tile, dtype=np.int64),
+            )
             self._arrays = layout.empty_arrays(dtype)
             rule = rule_of(job.optimizer)
             assert rule is not None  # `supports` says so
             self._rule = rule
-            side = Side(0, 1, np.zeros(SYNC_SIZE, dtype=np.int64))
-            self._kernel(side, *self._arguments(np.empty(0, dtype=np.int64)))
+            train(Side(0, 1, np.zeros(SYNC_SIZE, dtype=np.int64)), *self._arguments(np.empty(0, dtype=np.int64)))
+
+    def _new_inputs(
+        self, images: npt.NDArray[Any], scale: float, counts: npt.NDArray[np.int32], dtype: Any
+    ) -> SparseUnits | DenseUnits | SparseFeatures | DenseFeatures:
+        """Return the training rows as the kernels read them, with the room that they need."""
+        threads, tile, features = self._team.threads, self._tile_rows, int(self._layout.network.inputs[0])
+        sums = aligned(tile * int(self._layout.network.units[0]) * counts.shape[1] if self.is_narrow else 0, dtype)
+        if self.is_sparse:
+            rows = compressed(self._team, images, scale, counts, dtype)
+            if self.is_narrow:
+                return SparseFeatures(rows, sums)
+            columns = Columns(
+                np.zeros((threads, padded(features, CACHE_LINE)), dtype=np.int32),
+                np.empty((threads, features * tile), dtype=np.uint16),
+                np.empty((threads, features * tile), dtype=rows.value.dtype),
+            )
+            return SparseUnits(rows, columns)
+        x = aligned(2 * tile * features, dtype)
+        if self.is_narrow:
+            chunks, blocks = counts.shape[1], features // int(self._widths.lanes)
+            return DenseFeatures(images, scale, x, sums, np.array([blocks * k // chunks for k in range(chunks + 1)]))
+        return DenseUnits(images, scale, x)
 
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
         """See `Plan.run`.
@@ -128,7 +117,7 @@ class NumbaPlan(Plan):
         rows = np.arange(count, dtype=np.int64) if order is None else checked_order(order, count)  # (rows,)
         self._layout.pack(self._layer_arrays(), self._state.parameters)
         self._sums.loss[0], self._sums.correct[0] = totals.loss_sum, totals.correct
-        self._team.run(self._kernel, *self._arguments(rows))
+        self._team.run(train, *self._arguments(rows))
         self.step += -(-len(rows) // self.job.batch_size)
         self._layout.unpack(self._state.parameters, self._arrays)
         for layer, (weight, bias) in zip(self.job.layers, self._arrays, strict=True):

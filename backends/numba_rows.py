@@ -8,7 +8,7 @@ from .numba_compile import inner_kernel
 from .numba_layers import Matrix, Widths, backward, forward, gradient_of_bias, gradient_of_panel
 from .numba_loss import softmax_cross_entropy_row
 from .numba_network import Network, output_of, transpose, transposed_of, weight_of
-from .numba_optimizers import Part, State
+from .numba_optimizers import Position, State
 from .numba_team import Side, share
 
 
@@ -97,7 +97,7 @@ def later_layers_backward(
     work: Work,
     first: Matrix,
     used: int,
-    part: Part,
+    position: Position,
     side: Side,
     widths: Widths,
 ) -> None:
@@ -107,9 +107,9 @@ def later_layers_backward(
         grad = output_of(network, k, work.grads, first.rows)
         start, stop = share(side, network.inputs[k], grad.width)
         for panel in range(grad.columns // grad.width):
-            gradient_of_panel(x, grad, panel, used, weight_of(network, k, grads), start, stop, state, part, widths)
-        if part.is_last:
+            gradient_of_panel(x, grad, panel, used, weight_of(network, k, grads), start, stop, state, position, widths)
+        if position.is_last:
             transpose(network, k, state.parameters, work.transposed, grad.width, start, stop)
         start, stop = share(side, grad.columns // grad.width, 1)
         for panel in range(start, stop):
-            gradient_of_bias(grad, panel, used, grads, network.bias_at[k], state, part, widths.lanes)
+            gradient_of_bias(grad, panel, used, grads, network.bias_at[k], state, position, widths.lanes)

@@ -117,17 +117,17 @@ def products_of_block(sparse: Sparse, index: Any, weight: Matrix, block: int, y:
 
 
 @inner_kernel
-def products_of_rows(sparse: Sparse, index: Any, weight: Matrix, y: Matrix, width: Width) -> None:
-    """Write the unscaled `x @ weight` of a narrow layer, one block wide, for the samples `index`, (rows in use,).
+def products_of_chunk(sparse: Sparse, index: Any, chunk: int, weight: Matrix, sums: Matrix, width: Width) -> None:
+    """Write the unscaled `x @ weight` of a narrow layer over one chunk of features, for the samples `index`.
 
     A block of one register would wait for each sum before the next: four sums are taken side by side.
     """
     pitch = sparse.bounds.shape[0]
     for row in range(index.shape[0]):
-        at = item(index, row) * pitch
-        j, stop = np.int64(item(sparse.starts, at)), np.int64(item(sparse.starts, at + pitch - 1))
-        fetch_ahead(sparse, index, row + ROWS_AHEAD, 0, pitch - 1)
-        a = b = c = d = zeros(y.buffer, width)
+        at = item(index, row) * pitch + chunk
+        j, stop = np.int64(item(sparse.starts, at)), np.int64(item(sparse.starts, at + 1))
+        fetch_ahead(sparse, index, row + ROWS_AHEAD, chunk, 1)
+        a = b = c = d = zeros(sums.buffer, width)
         while j + 4 <= stop:
             a = product_of_row(sparse, j, j + 1, weight.buffer, weight.at, a, width)
             b = product_of_row(sparse, j + 1, j + 2, weight.buffer, weight.at, b, width)
@@ -135,18 +135,18 @@ def products_of_rows(sparse: Sparse, index: Any, weight: Matrix, y: Matrix, widt
             d = product_of_row(sparse, j + 3, j + 4, weight.buffer, weight.at, d, width)
             j += 4
         a = product_of_row(sparse, j, stop, weight.buffer, weight.at, a, width)
-        store(y.buffer, y.at + row * y.width, (a + b) + (c + d))
+        store(sums.buffer, sums.at + row * sums.width, (a + b) + (c + d))
 
 
 @inner_kernel
-def add_gradient_of_rows(sparse: Sparse, index: Any, weight: Matrix, grad: Matrix, width: Width) -> None:
-    """Add `x.T @ grad` of a narrow layer, one block wide, to what lies at `weight`."""
+def add_gradient_of_chunk(sparse: Sparse, index: Any, chunk: int, weight: Matrix, grad: Matrix, width: Width) -> None:
+    """Add `x.T @ grad` of a narrow layer to what lies at `weight`, for the features of one chunk."""
     pitch = sparse.bounds.shape[0]
     for row in range(index.shape[0]):
-        at = item(index, row) * pitch
+        at = item(index, row) * pitch + chunk
         g = load(grad.buffer, grad.at + row * grad.width, width)
         g = g * like(g, sparse.scale)
-        for j in range(item(sparse.starts, at), item(sparse.starts, at + pitch - 1)):
+        for j in range(item(sparse.starts, at), item(sparse.starts, at + 1)):
             w_at = weight.at + np.int64(item(sparse.index, j)) * count_of(g)
             store(weight.buffer, w_at, fma(like(g, item(sparse.value, j)), g, load(weight.buffer, w_at, width)))
 

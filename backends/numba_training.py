@@ -1,155 +1,99 @@
-"""The steps of a run as one compiled call: gather, forward, loss, backward and update of every batch."""
+"""The steps of a run, gone through by all threads side by side, with two waits for each other in a tile of rows.
+
+Before the second wait every thread takes some rows from the first layer's output to the loss and back. After it every
+thread takes its parts of the parameters, whose gradients it sums over all rows: it updates them, and at once multiplies
+the next tile's rows by its part of the first layer. Every sum is one thread's, or is added up in a fixed order: the
+result is the same on any number of threads.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
+from .numba_batches import Batches, Sums, end_of_tile, position_of, rows_of_batch
 from .numba_compile import inner_kernel, kernel
-from .numba_operations import activate, activate_backward, gather_images, softmax_cross_entropy
-from .numba_optimizers import Rule, update
-
-
-class Network(NamedTuple):
-    """Where the layers' parameters and outputs lie in the flat buffers: first all weights, then all biases.
-
-    Attributes:
-        sizes: features, then units of each layer, (layers + 1,).
-        activations: what the kernels call each layer's activation, (layers,).
-        weight_at: start of each layer's weights, then the start of the biases, (layers + 1,).
-        unit_at: number of units in the layers before, then in all, (layers + 1,).
-    """
-
-    sizes: Any
-    activations: Any
-    weight_at: Any
-    unit_at: Any
-
-
-class Buffers(NamedTuple):
-    """What the steps change.
-
-    Attributes:
-        parameters: (parameters,).
-        grads: gradient of a batch, (parameters,).
-        tile_grads: gradient of one of the batch's tiles, (parameters,), or (0,) where every batch is one tile.
-        first: the optimizer's first slot, (parameters,) or (0,).
-        second: its second slot, (parameters,) or (0,).
-        x: a tile's images, (tile_rows * features,).
-        outputs: the layers' outputs, one layer after the other, (tile_rows * units of all layers,).
-        grad_outputs: their gradients, alike.
-    """
-
-    parameters: Any
-    grads: Any
-    tile_grads: Any
-    first: Any
-    second: Any
-    x: Any
-    outputs: Any
-    grad_outputs: Any
-
-
-class Data(NamedTuple):
-    """The training rows: images (samples, features), labels (samples,), and what the images are multiplied by."""
-
-    images: Any
-    labels: Any
-    scale: float
+from .numba_inputs import finish_rows, list_features, part_backward, part_forward, parts_of, prepare
+from .numba_lanes import TILE_ROWS
+from .numba_layers import Matrix, Widths
+from .numba_network import Network, output_of, transpose
+from .numba_optimizers import Rule, State
+from .numba_rows import Work, later_layers_backward, through_layers
+from .numba_team import Side, share, wait_for_all
 
 
 @inner_kernel
-def matrix(buffer: Any, start: int, rows: int, columns: int) -> Any:
-    """View of a part of a flat buffer, (rows, columns)."""
-    return buffer[start : start + rows * columns].reshape(rows, columns)
-
-
-@inner_kernel
-def tile_gradients(
-    network: Network, buffers: Buffers, data: Data, index: Any, batch_size: int, grads: Any
-) -> tuple[float, int]:
-    """Go forward and backward through some rows, index (rows,); their share of the batch's gradient goes to `grads`."""
-    sizes, weight_at, unit_at = network.sizes, network.weight_at, network.unit_at
-    rows, layers = index.shape[0], network.activations.shape[0]
-    parameters, outputs, grad_outputs = buffers.parameters, buffers.outputs, buffers.grad_outputs
-
-    images = matrix(buffers.x, 0, rows, sizes[0])  # (rows, features)
-    gather_images(data.images, index, data.scale, images)
-    x = images
-    for k in range(layers):
-        n, m = sizes[k], sizes[k + 1]
-        weight = matrix(parameters, weight_at[k], n, m)  # (n, m)
-        bias_at = weight_at[layers] + unit_at[k]
-        y = matrix(outputs, unit_at[k] * rows, rows, m)  # (rows, m)
-        np.dot(x, weight, y)
-        activate(y, parameters[bias_at : bias_at + m], network.activations[k])
-        x = y
-
-    grad = matrix(grad_outputs, unit_at[layers - 1] * rows, rows, sizes[layers])  # (rows, classes)
-    loss_sum, correct = softmax_cross_entropy(x, data.labels[index], batch_size, grad)
-
-    for k in range(layers - 1, -1, -1):
-        n, m = sizes[k], sizes[k + 1]
-        bias_at = weight_at[layers] + unit_at[k]
-        y = matrix(outputs, unit_at[k] * rows, rows, m)  # (rows, m)
-        activate_backward(grad, y, grads[bias_at : bias_at + m], network.activations[k])
-        x = images if k == 0 else matrix(outputs, unit_at[k - 1] * rows, rows, n)  # (rows, n)
-        np.dot(x.T, grad, matrix(grads, weight_at[k], n, m))  # (n, rows) @ (rows, m)
-        if k > 0:
-            grad_x = matrix(grad_outputs, unit_at[k - 1] * rows, rows, n)  # (rows, n)
-            np.dot(grad, matrix(parameters, weight_at[k], n, m).T, grad_x)  # (rows, m) @ (m, n)
-            grad = grad_x
-    return loss_sum, correct
-
-
-@inner_kernel
-def batch_gradients(network: Network, buffers: Buffers, data: Data, batch: Any, tile_rows: int) -> tuple[float, int]:
-    """Write the gradient of the mean loss over `batch`, (rows,), to `buffers.grads`, one tile after the other."""
-    rows, grads = batch.shape[0], buffers.grads
-    loss_sum, correct = tile_gradients(network, buffers, data, batch[:tile_rows], rows, grads)
-    for start in range(tile_rows, rows, tile_rows):
-        tile = batch[start : start + tile_rows]
-        tile_loss, tile_correct = tile_gradients(network, buffers, data, tile, rows, buffers.tile_grads)
-        loss_sum += tile_loss
-        correct += tile_correct
-        for i in range(grads.shape[0]):
-            grads[i] += buffers.tile_grads[i]
-    return loss_sum, correct
+def first_output(network: Network, buffer: Any, parity: int, rows: int) -> Matrix:
+    """Return the first layer's output, (rows, units): while a tile is worked on, the next one's is written."""
+    return Matrix(buffer, parity * rows * network.units[0], rows, network.widths[0], network.units[0])
 
 
 @kernel
 def train(
+    side: Side,
     network: Network,
-    buffers: Buffers,
-    data: Data,
+    inputs: Any,
+    labels: Any,
+    state: State,
+    grads: Any,
+    first_outputs: Any,
+    work: Work,
+    batches: Batches,
     rule: Rule,
-    order: Any,
-    learning_rates: Any,
-    first_step: int,
-    batch_size: int,
-    tile_rows: int,
-    l2: float,
-    loss_sum: float,
-    correct: int,
-) -> tuple[float, int]:
-    """Take a step for every batch of `order`, (rows,), at the learning rates (steps,); return the sums gone on with."""
-    weights = network.weight_at[-1]
-    for k in range(learning_rates.shape[0]):
-        batch = order[k * batch_size : (k + 1) * batch_size]  # (batch,)
-        batch_loss, batch_correct = batch_gradients(network, buffers, data, batch, tile_rows)
-        # `buffers.grads` is complete here: a sum over processes has its place between these two lines.
-        for start, stop, penalty in ((0, weights, l2), (weights, buffers.grads.shape[0], 0.0)):  # weights, then biases
-            update(
-                rule,
-                buffers.parameters[start:stop],
-                buffers.grads[start:stop],
-                buffers.first[start:stop],
-                buffers.second[start:stop],
-                first_step + k,
-                learning_rates[k],
-                penalty,
-            )
-        loss_sum += batch_loss
-        correct += batch_correct
-    return loss_sum, correct
+    sums: Sums,
+    widths: Widths,
+) -> None:
+    """Take all steps of a run.
+
+    Args:
+        side: this thread's place in the team.
+        network: sizes and places.
+        inputs: images of all samples, sparse or dense.
+        labels: of all samples, (samples,).
+        state: parameters and slots, changed in place.
+        grads: of the batch so far, where it has several tiles, (parameters,).
+        first_outputs: room for two tiles of the first layer's output, (2 * tile rows * units,).
+        work: room for a tile of the other layers.
+        batches: the work.
+        rule: the optimizer.
+        sums: gone on with.
+        widths: of the kernels.
+    """
+    order, rows, count = batches.order, batches.tile_rows, batches.order.shape[0]
+    first_part, end_part = share(side, parts_of(inputs, network), 1)
+    start, stop, parity = 0, end_of_tile(batches, 0), 0
+    for k in range(1, network.inputs.shape[0]):
+        first_row, end_row = share(side, network.inputs[k], network.widths[k])
+        transpose(network, k, state.parameters, work.transposed, network.widths[k], first_row, end_row)
+    from_row, to_row = share(side, stop, 1)
+    prepare(inputs, order[start:stop], parity, network, rows, from_row, to_row, widths)
+    wait_for_all(side)
+    for part in range(first_part, end_part):
+        y = first_output(network, first_outputs, parity, rows)
+        part_forward(inputs, order[start:stop], parity, network, state.parameters, part, y, widths)
+    while start < count:
+        wait_for_all(side)  # all parts of the first layer's output are there
+        index, used = order[start:stop], stop - start
+        end = end_of_tile(batches, stop) if stop < count else stop
+        following = order[stop:end]
+        first = first_output(network, first_outputs, parity, rows)
+        row, end_row = share(side, used, TILE_ROWS)
+        size = rows_of_batch(batches, start)
+        finish_rows(inputs, network, state.parameters, first, row, end_row, widths)
+        through_layers(network, state.parameters, work, first, labels, index, row, end_row, size, widths)
+        list_features(inputs, index, rows, side.me)
+        from_row, to_row = share(side, end - stop, 1)
+        prepare(inputs, following, 1 - parity, network, rows, from_row, to_row, widths)
+        wait_for_all(side)  # the gradients of all layers' outputs are complete
+        position = position_of(batches, rule, start, stop)
+        if side.me == 0:
+            for row in range(used):
+                sums.loss[0] += work.losses[row]
+                sums.correct[0] += work.hits[row]
+        later_layers_backward(network, state, grads, work, first, used, position, side, widths)
+        grad = output_of(network, 0, work.grads, rows)
+        y = first_output(network, first_outputs, 1 - parity, rows)
+        for part in range(first_part, end_part):
+            part_backward(inputs, index, parity, side.me, network, state, grads, part, grad, position, widths)
+        for part in range(first_part, end_part):
+            part_forward(inputs, following, 1 - parity, network, state.parameters, part, y, widths)
+        start, stop, parity = stop, end, 1 - parity

@@ -106,10 +106,12 @@ class Plan(ABC):
     Attributes:
         job: what it was made for.
         step: number of optimizer steps taken so far.
+        description: "compiled" or "generic", and a few words on how it goes about the job; `xpnn train -v` shows it.
     """
 
     job: TrainingJob
     step: int
+    description: str = "compiled"
 
     @abstractmethod
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:

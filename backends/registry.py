@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from .base import Backend
 from .errors import BackendUnavailable
+from .job_outline import Estimate, JobOutline
 from .lookup import look_up
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 ENTRY_POINT_GROUP = "xpnn.backends"
 
@@ -21,12 +25,8 @@ BUILTIN: dict[str, tuple[str, str]] = {
     "array-api-strict": ("array_api", "ArrayAPIStrictBackend"),
 }
 
-# What `auto` tries, the best first. The last one always works.
+# What `auto` tries, the best first where it knows nothing of the job. The last one always works.
 AUTO_ORDER = ("cupy", "numba", "numpy")
-
-# A job of fewer multiply-adds than this is done on NumPy: at the 10^10 a second or more that BLAS gives on one core, it
-# is over before another backend has compiled.
-SMALL_JOB = 2e10
 
 
 def registered_backends() -> dict[str, Callable[[], Backend]]:
@@ -35,7 +35,7 @@ def registered_backends() -> dict[str, Callable[[], Backend]]:
     A package registers a backend by an entry point in the group `xpnn.backends` that names a `Backend` subclass, or a
     function, that takes no arguments. A built-in name cannot be taken over.
     """
-    external = {point.name: partial(_load_external, point) for point in entry_points(group=ENTRY_POINT_GROUP)}
+    external = {point.name: partial(_load_external, point) for point in entry_points()}
     builtin = {name: partial(_load_builtin, *place) for name, place in BUILTIN.items()}
     return {**external, **builtin}
 
@@ -54,15 +54,15 @@ def why_unavailable(name: str) -> str:
     return ""
 
 
-def get_backend(name: str | Backend = "auto", *, multiply_adds: float | None = None) -> Backend:
+def get_backend(name: str | Backend = "auto", *, job: JobOutline | None = None) -> Backend:
     """Return a backend by name.
 
-    `auto` takes cupy where a CUDA device really runs a kernel, else numba, else numpy; the choice's `reason` says why.
+    `auto` takes the backend that is expected to finish `job` first, its start and compilation counted. Without a job it
+    takes cupy where a CUDA device really runs a kernel, else numba, else numpy. The choice's `reason` says why.
 
     Args:
         name: "auto", a registered name, or a backend, which is returned as it is.
-        multiply_adds: size of the job that is to be done, if known; "auto" does a small one on numpy, since it would
-            be over before another backend has compiled.
+        job: what is to be trained, if known; only "auto" asks.
 
     Raises:
         BackendUnavailable: it is registered but cannot be had here; the message has the reason and the install line.
@@ -71,8 +71,10 @@ def get_backend(name: str | Backend = "auto", *, multiply_adds: float | None = N
     if isinstance(name, Backend):
         return name
     if name == "auto":
-        return _choose(multiply_adds)
-    load = look_up("backend", name, registered_backends())
+        return _choose(job)
+    # The table with entry points is made only for a name that needs it: to look for them takes 40 ms.
+    builtin = isinstance(name, str) and name in BUILTIN
+    load = partial(_load_builtin, *BUILTIN[name]) if builtin else look_up("backend", name, registered_backends())
     try:
         return load()
     except BackendUnavailable:
@@ -81,24 +83,33 @@ def get_backend(name: str | Backend = "auto", *, multiply_adds: float | None = N
         raise BackendUnavailable(f"backend {name} failed to start: {type(error).__name__}: {error}") from error
 
 
-def _choose(multiply_adds: float | None) -> Backend:
-    """Return the first of `AUTO_ORDER` that works, with its reason."""
-    if multiply_adds is not None and multiply_adds < SMALL_JOB:
-        backend = get_backend("numpy")
-        backend.reason = (
-            f"a job of {multiply_adds:.1e} multiply-adds is small, below {SMALL_JOB:.0e}: no other backend need compile"
-        )
-        return backend
-    passed_over = []
-    for name in AUTO_ORDER:
+def entry_points() -> tuple[EntryPoint, ...]:
+    """Return the entry points by which other packages register backends."""
+    from importlib.metadata import entry_points
+
+    return tuple(entry_points(group=ENTRY_POINT_GROUP))
+
+
+def _choose(job: JobOutline | None) -> Backend:
+    """Return the first backend that works, in the order of the time that it needs for the job, with its reason."""
+    estimates: dict[str, Estimate] = {}
+    if job is not None:
+        from .choice import expected
+
+        estimates = expected(job, {name: _class_of(*BUILTIN[name]) for name in AUTO_ORDER})
+    passed_over: dict[str, str] = {}  # name -> why it cannot be had
+    for name in estimates or AUTO_ORDER:
         try:
             backend = get_backend(name)
         except BackendUnavailable as error:
-            passed_over.append(str(error))
+            passed_over[name] = str(error)
         else:
-            backend.reason = "; ".join([f"the first of {', '.join(AUTO_ORDER)} that runs here", *passed_over])
+            others = [f"{other} {estimates[other]}" for other in estimates if other not in {name, *passed_over}]
+            first = f"the first of {', '.join(AUTO_ORDER)} that runs here"
+            why = ", ".join([str(estimates[name]), *others]) if estimates else first
+            backend.reason = "; ".join([why, *passed_over.values()])
             return backend
-    raise BackendUnavailable("; ".join(passed_over))
+    raise BackendUnavailable("; ".join(passed_over.values()))
 
 
 def _load_external(point: EntryPoint) -> Backend:
@@ -109,5 +120,11 @@ def _load_external(point: EntryPoint) -> Backend:
 
 def _load_builtin(module: str, kind: str) -> Backend:
     """Import one module of this package and make its backend."""
-    backend: Backend = getattr(import_module(f".{module}", __package__), kind)()
+    backend: Backend = _class_of(module, kind)()
     return backend
+
+
+def _class_of(module: str, kind: str) -> type[Backend]:
+    """Import one module of this package, which imports no more than NumPy, and return the backend's class."""
+    found: type[Backend] = getattr(import_module(f".{module}", __package__), kind)
+    return found

@@ -37,7 +37,7 @@ def reproduce(recipe: Recipe, choice: DataChoice, backend: str) -> dict[str, Any
     runs = []
     for seed in range(SEEDS.get(recipe.name, 1)):
         data = (choice if recipe.dataset == "mnist" else DataChoice()).load(recipe, seed=seed)
-        chosen = get_backend(backend, multiply_adds=recipe.multiply_adds(data))
+        chosen = get_backend(backend, job=recipe.outline(data))
         net = recipe.network(data, backend=chosen, seed=seed)
         last, *_ = reversed(history := recipe.train(net, data, seed=seed))
         runs.append(

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any
 
-from ..backends import SGD, Adam, Backend, Optimizer
+from ..backends import SGD, Adam, Backend, JobOutline, Optimizer, density_of
 from .callbacks import Callback
 from .checkpoint import Checkpoint
 from .data_choice import DataChoice as DataChoice
@@ -109,11 +108,20 @@ class Recipe:
             resume=resume,
         )
 
-    def multiply_adds(self, data: Dataset) -> float:
-        """Return the size of the whole training: three products a layer and row, all but the first layer's grad_x."""
-        sizes = self.sizes_for(data)
-        products = sum(3 * a * b for a, b in pairwise(sizes)) - sizes[0] * sizes[1]
-        return float(products) * len(data.train) * self.epochs
+    def outline(self, data: Dataset) -> JobOutline:
+        """Return what `get_backend("auto", job=...)` needs to know of the whole training."""
+        rows, images = len(data.train), data.train.images
+        return JobOutline(
+            sizes=self.sizes_for(data),
+            rows=rows,
+            epochs=self.epochs,
+            batch_size=rows if self.batch_size is None else min(self.batch_size, rows),
+            optimizer=self.optimizer,
+            activation=self.activation,
+            dtype=self.dtype,
+            images_dtype=images.dtype.name,
+            density=density_of(images),
+        )
 
 
 def _table(*recipes: Recipe) -> dict[str, Recipe]:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ from ..live import LiveCurves
 from ..model_file import save
 from ..recipes import RECIPES, DataChoice, Recipe
 from ..run_folder import RecordRun, RunConfig, RunFolder, summarize, write_json
+from ..training_run import TrainingRun
 from .options import backend_option, batch_size, data_options, json_option, recipe_argument, recipe_list
 from .progress import Progress, progress_callback
 from .signals import StopOnSignal
@@ -47,7 +49,7 @@ RESUMABLE = {"resume", "live", "as_json", "quiet", "verbose"}  # the options tha
 @click.option("--live", is_flag=True, help="Redraw curves.png while training, in a window if there is a display.")
 @json_option
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-@click.option("-v", "--verbose", is_flag=True, help="Say why the backend was chosen.")
+@click.option("-v", "--verbose", is_flag=True, help="Say why the backend was chosen, and what plan it made.")
 @click.pass_context
 def train(  # noqa: D103 - the help is in the decorator
     ctx: click.Context,
@@ -79,7 +81,8 @@ def train(  # noqa: D103 - the help is in the decorator
         start = _new(folder, recipe, DataChoice(data, label_column, test_fraction, stratify), backend, seed)
     if talk:
         _announce(start, verbose=verbose)
-    signals, history = _run(start, progress=progress_callback(quiet=not talk), live=live)
+    told = [SayPlan()] if talk and verbose else []
+    signals, history = _run(start, told, progress=progress_callback(quiet=not talk), live=live)
     with suppress(MissingDependency):  # the run is done; its picture is not worth failing for
         save_curves(history, start.folder.curves, title=start.config.recipe.name)
     if signals.received:
@@ -113,7 +116,7 @@ def _new(folder: RunFolder, recipe: Recipe, choice: DataChoice, backend: str, se
     folder.refuse_existing()
     choice = choice.absolute()
     data = choice.load(recipe, seed=seed)
-    chosen = get_backend(backend, multiply_adds=recipe.multiply_adds(data))
+    chosen = get_backend(backend, job=recipe.outline(data))
     return Start(folder, RunConfig(recipe, choice, chosen.name, seed), data, chosen, None)
 
 
@@ -125,10 +128,21 @@ def _resumed(folder: RunFolder) -> Start:
     return Start(folder, config, data, get_backend(config.backend), checkpoint)
 
 
-def _run(start: Start, *, progress: Progress, live: bool) -> tuple[StopOnSignal, History]:
+class SayPlan(Callback):
+    """Says what plan the backend made."""
+
+    def on_train_begin(self, run: TrainingRun) -> None:
+        """See `Callback`."""
+        click.echo(f"plan {run.plan.description}")
+
+
+def _run(
+    start: Start, told: Sequence[Callback], *, progress: Progress, live: bool
+) -> tuple[StopOnSignal, History]:
     """Train, and save the network, whether the training ended or was stopped."""
     recipe, seed = start.config.recipe, start.config.seed
-    listeners: list[Callback] = [progress, RecordRun(start.folder, start.config if start.checkpoint is None else None)]
+    listeners: list[Callback] = [*told, progress]
+    listeners.append(RecordRun(start.folder, start.config if start.checkpoint is None else None))
     if live:
         listeners.append(LiveCurves(start.folder.curves, title=recipe.name))
     with StopOnSignal() as signals, progress:

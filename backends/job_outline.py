@@ -1,0 +1,106 @@
+"""What is known of a training before a backend is chosen for it, and what a backend expects of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .optimizers import Optimizer
+
+# Below this share of numbers that are not zero, it pays to skip the zeros.
+SPARSE_DENSITY = 0.5
+SAMPLE_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class JobOutline:
+    """The size and kind of a training.
+
+    Attributes:
+        sizes: features, units of each hidden layer, classes.
+        rows: training rows.
+        epochs: passes over them.
+        batch_size: rows of a step.
+        optimizer: how gradients become steps.
+        activation: of the hidden layers.
+        dtype: of weights and arithmetic.
+        images_dtype: of the images as they came.
+        density: share of the images' numbers that are not zero, in [0, 1].
+    """
+
+    sizes: tuple[int, ...]
+    rows: int
+    epochs: int
+    batch_size: int
+    optimizer: Optimizer
+    activation: str = "relu"
+    dtype: str = "float32"
+    images_dtype: str = "uint8"
+    density: float = 1.0
+
+    @property
+    def multiply_adds_of_row(self) -> float:
+        """Multiply-adds of one row in one pass: three products a layer, all but the first layer's grad_x."""
+        return float(sum(3 * a * b for a, b in pairwise(self.sizes)) - self.sizes[0] * self.sizes[1])
+
+    @property
+    def rows_in_all(self) -> int:
+        """Rows of all epochs together."""
+        return self.rows * self.epochs
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of all epochs together."""
+        return self.epochs * -(-self.rows // self.batch_size)
+
+
+class Probe(NamedTuple):
+    """What was measured on this machine before the choice.
+
+    Attributes:
+        numpy_seconds: what the training would take on NumPy.
+        slowness: how many times longer Python code takes here than on the machine of the constants, at least 1.
+    """
+
+    numpy_seconds: float
+    slowness: float = 1.0
+
+
+class Estimate(NamedTuple):
+    """What a backend expects to take for a training, evaluation left out: it costs much the same on each.
+
+    Attributes:
+        start: seconds until the first step, with imports and compilation.
+        training: seconds of all steps.
+        note: what the start consists of, else empty.
+    """
+
+    start: float
+    training: float
+    note: str = ""
+
+    @property
+    def total(self) -> float:
+        """Seconds until the training is done."""
+        return self.start + self.training
+
+    def __str__(self) -> str:
+        start = f" ({_seconds(self.start)} to start, {self.note})" if self.start else ""
+        return f"about {_seconds(self.total)}{start}"
+
+
+def density_of(images: npt.NDArray[Any]) -> float:
+    """Return the share of numbers that are not zero in some thousand rows, of all parts of `images`, (samples, ...)."""
+    sample = images[:: max(len(images) // SAMPLE_ROWS, 1)]  # 1000 to 1999 rows, or all
+    return float(np.count_nonzero(sample) / max(sample.size, 1))
+
+
+def _seconds(seconds: float) -> str:
+    """Write a rough time."""
+    if seconds < 0.01:
+        return "0.01 s"
+    return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s" if seconds < 10 else f"{seconds:,.0f} s"
