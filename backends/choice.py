@@ -23,13 +23,15 @@ def measure(job: JobOutline) -> Probe:
     """Take some steps of the job on NumPy, on made-up rows, and run a loop in Python: some 10 ms in all."""
     rows = min(job.rows, max(PROBE_ROWS, min(job.batch_size, NumPyBackend.tile_rows)))
     rows = max(1, min(rows, int(PROBE_MULTIPLY_ADDS / job.multiply_adds_of_row)))
+    batch_size = min(job.batch_size, rows)
+    rows -= rows % batch_size
     layers = [
         Layer(np.full((a, b), 0.01, job.dtype), np.zeros(b, job.dtype), job.activation) for a, b in pairwise(job.sizes)
     ]
     layers[-1].activation = "identity"
     backend = NumPyBackend()
     placed = backend.place(np.ones((rows, job.sizes[0]), job.images_dtype), np.zeros(rows, np.int64), 1 / 255)
-    plan = backend.compile(TrainingJob(layers, job.optimizer, placed, min(job.batch_size, rows)))
+    plan = backend.compile(TrainingJob(layers, job.optimizer, placed, batch_size))
     order = np.arange(rows) if job.batch_size < job.rows else None
     with np.errstate(all="ignore"):
         seconds = _shortest(lambda: plan.run(order))

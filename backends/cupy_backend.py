@@ -45,11 +45,12 @@ class CuPyBackend(Backend):
     @classmethod
     def estimate(cls, job: JobOutline, probe: Probe) -> Estimate | None:
         """See `Backend.estimate`; whether there is a device shows when it is started."""
-        if sys.modules.get("cupy") is None and find_spec("cupy") is None:
+        imported = sys.modules.get("cupy") is not None
+        if not imported and find_spec("cupy") is None:
             return None
         work = job.rows_in_all * job.multiply_adds_of_row / MULTIPLY_ADDS
-        start = START_SECONDS if "cupy" not in sys.modules else 0.5
-        return Estimate(start * probe.slowness, job.steps * STEP_SECONDS * probe.slowness + work, "a guess")
+        start = 0.0 if imported else START_SECONDS * probe.slowness
+        return Estimate(start, job.steps * STEP_SECONDS * probe.slowness + work, "a guess")
 
     def put(self, array: npt.NDArray[Any]) -> Array:
         """See `Backend.put`; waits for the copy, since the caller may write to `array` afterwards."""

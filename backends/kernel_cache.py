@@ -46,6 +46,8 @@ def are_cached(kernels: str) -> bool:
 
 def mark_cached(kernels: str) -> None:
     """Remember that a plan of this kind has been compiled; where no folder can be written, Numba has none either."""
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in {"", "0"}:
+        return  # nothing has been compiled
     marker = _marker(kernels)
     with suppress(OSError):
         marker.parent.mkdir(parents=True, exist_ok=True)

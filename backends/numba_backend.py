@@ -13,7 +13,7 @@ import numpy.typing as npt
 from .activations import Array
 from .base import Backend
 from .errors import BackendUnavailable
-from .job_outline import SPARSE_DENSITY, Estimate, JobOutline, Probe, density_of
+from .job_outline import Estimate, JobOutline, Probe, density_of
 from .kernel_cache import are_cached, kernels_of, mark_cached
 from .losses import LOSSES, softmax_cross_entropy
 from .optimizers import Optimizer, State
@@ -53,14 +53,15 @@ class NumbaBackend(Backend):
     @classmethod
     def estimate(cls, job: JobOutline, probe: Probe) -> Estimate | None:
         """See `Backend.estimate`; the plan skips zeros, so its time goes with the density of the rows."""
-        if sys.modules.get("numba") is None and find_spec("numba") is None:
+        imported = sys.modules.get("numba") is not None
+        if not imported and find_spec("numba") is None:
             return None
         gain = max(DENSE_GAIN, min(SPARSE_GAIN / max(job.density, 1e-9), MOST_GAIN))
         kernels = kernels_of(
             features_to_units=job.sizes[:2], dtype=job.dtype, images_dtype=job.images_dtype, density=job.density
         )
         cached = are_cached(kernels)
-        start = (LOAD_SECONDS if cached else COMPILE_SECONDS) + (IMPORT_SECONDS if "numba" not in sys.modules else 0)
+        start = (LOAD_SECONDS if cached else COMPILE_SECONDS) + (0 if imported else IMPORT_SECONDS)
         note = "kernels cached" if cached else "kernels to compile"
         return Estimate(start * probe.slowness, probe.numpy_seconds / gain, note)
 
@@ -162,10 +163,7 @@ class NumbaBackend(Backend):
             return f"the kernels do not know the optimizer {job.optimizer.name!r}"
         if LOSSES[job.loss] is not softmax_cross_entropy:
             return f"the kernels do not know the loss {job.loss!r}"
-        return (
-            "the kernels take arrays of native float32 or float64, integer or such images, int64 labels, rows one after "
-            "the other, and logits from the last layer"
-        )
+        return "the kernels do not take such types, shapes or last layer"
 
 
 def _install_line() -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .numba_functions import activation_code
+from .numba_functions import SIGMOID, activation_code
 from .numba_network import Network
 from .plan import Layer
 
@@ -72,6 +72,18 @@ class Layout:
                 part = weight[:, first : first + blocks.shape[2]]  # (n, width or less)
                 block[:n, : part.shape[1]] = part
             self._bias(k, buffer)[...] = bias
+
+    def pack_parameters(self, layers: list[Layer], buffer: npt.NDArray[Any]) -> None:
+        """Write the layers' parameters into a buffer, and silence the units that are padding.
+
+        Padding is 0 and stays 0, unless an activation turns 0 into something else: sigmoid(0) is 1/2, which the next
+        layer would learn from. A bias of minus infinity gives sigmoid 0, whose derivative is 0.
+        """
+        self.pack([(layer.weight, layer.bias) for layer in layers], buffer)
+        for k, layer in enumerate(layers):
+            if activation_code(layer.activation) == SIGMOID:
+                end = int(self.network.bias_at[k] + self.network.units[k])
+                buffer[int(self.network.bias_at[k]) + self._shapes[k][1] : end] = -np.inf
 
     def unpack(self, buffer: npt.NDArray[Any], arrays: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> None:
         """Write a buffer's weights and biases into arrays of the layers' shapes."""

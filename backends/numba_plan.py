@@ -115,7 +115,8 @@ class NumbaPlan(Plan):
         """
         count = len(self.job.rows.images)
         rows = np.arange(count, dtype=np.int64) if order is None else checked_order(order, count)  # (rows,)
-        self._layout.pack(self._layer_arrays(), self._state.parameters)
+        self._check_layers()
+        self._layout.pack_parameters(self.job.layers, self._state.parameters)
         self._sums.loss[0], self._sums.correct[0] = totals.loss_sum, totals.correct
         self._team.run(train, *self._arguments(rows))
         self.step += -(-len(rows) // self.job.batch_size)
@@ -155,8 +156,8 @@ class NumbaPlan(Plan):
         self._slots = {name: aligned(self._layout.count, dtype) for name in names}
         return State(parameters, *slot_pair(list(self._slots.values()), parameters))
 
-    def _layer_arrays(self) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
-        """Return the arrays that the layers have now.
+    def _check_layers(self) -> None:
+        """Refuse arrays of another network.
 
         Raises:
             ConfigError: one has another shape or type than when the plan was made.
@@ -169,7 +170,6 @@ class NumbaPlan(Plan):
                         f"the {name} of layer {k} must stay {own.dtype} of shape {own.shape}, "
                         f"got {array.dtype} of shape {array.shape}; compile a new plan for another network"
                     )
-        return [(layer.weight, layer.bias) for layer in self.job.layers]
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """See `Plan.state`."""

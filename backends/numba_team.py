@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 import os
 import threading
+import weakref
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 import numba
@@ -46,6 +48,8 @@ class Side(NamedTuple):
 
 def usable_threads() -> int:
     """Return how many threads can run at once: the cores of this process, its container's share, Numba's own limit."""
+    if numba.config.DISABLE_JIT:  # plain Python has no operation that no other thread can see half of
+        return 1
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows have no such call
@@ -62,40 +66,65 @@ def _container_cores(path: Path) -> int:
         return 1 << 16
 
 
+class Worker:
+    """A thread that does what is put into its queue, until that is None."""
+
+    def __init__(self) -> None:
+        self.tasks: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
+        self.outcomes: SimpleQueue[BaseException | None] = SimpleQueue()
+        threading.Thread(target=_work, args=(self.tasks, self.outcomes), name="xpnn", daemon=True).start()
+
+
+def _work(tasks: SimpleQueue[Callable[[], Any] | None], outcomes: SimpleQueue[BaseException | None]) -> None:
+    """Do the tasks, and say of each how it ended."""
+    while (task := tasks.get()) is not None:
+        try:
+            task()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the task came from
+            outcomes.put(error)
+        else:
+            outcomes.put(None)
+
+
+def _dismiss(workers: list[Worker]) -> None:
+    """Let the threads end."""
+    for worker in workers:
+        worker.tasks.put(None)
+
+
 class Team:
     """Threads that run a kernel together.
 
     Attributes:
-        threads: how many, the caller among them.
+        threads: how many, the caller among them; fewer than asked for if the system gives no more.
     """
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self._pid = 0
+        self._workers: list[Worker] = []
 
-    def run(self, kernel: Callable[..., Any], *args: Any) -> Any:
-        """Call `kernel(side, *args)` on every thread; return what the caller's own call returns."""
+    def run(self, kernel: Callable[..., Any], *args: Any) -> None:
+        """Call `kernel(side, *args)` on every thread, and return when all have ended."""
         if self._pid != os.getpid():  # the first run, or the first in a forked child, which has none of the threads
             self._start()
         sync = np.zeros(SYNC_SIZE, dtype=np.int64)
-        others = [self._pool.submit(kernel, Side(me, self.threads, sync), *args) for me in range(1, self.threads)]
-        result = kernel(Side(0, self.threads, sync), *args)
-        for other in others:
-            other.result()
-        return result
+        for me, worker in enumerate(self._workers, start=1):
+            worker.tasks.put(partial(kernel, Side(me, self.threads, sync), *args))
+        kernel(Side(0, self.threads, sync), *args)
+        for error in [worker.outcomes.get() for worker in self._workers]:
+            if error is not None:
+                raise error
 
     def _start(self) -> None:
         """Start the threads, all before any work: half a team would wait in a kernel for ever."""
-        self._pid = os.getpid()
-        self._pool = ThreadPoolExecutor(max(self.threads - 1, 1), thread_name_prefix="xpnn")
-        together = threading.Event()
-        started: list[Future[bool]] = []
+        self._pid, self._workers = os.getpid(), []
         try:
             for _ in range(1, self.threads):
-                started.append(self._pool.submit(together.wait))  # holds its thread: the next one needs another
+                self._workers.append(Worker())  # noqa: PERF401 - those that were started are kept
         except RuntimeError:  # the system gives no more threads
-            self.threads = len(started) + 1
-        together.set()
+            self.threads = len(self._workers) + 1
+        weakref.finalize(self, _dismiss, self._workers)
 
 
 def fetch_add(array: Any, at: int, number: int) -> int:

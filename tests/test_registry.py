@@ -5,9 +5,11 @@ import sys
 
 import pytest
 from xpnn.backends import (
+    SGD,
     Backend,
     BackendUnavailable,
     ConfigError,
+    JobOutline,
     available_backends,
     get_backend,
     registered_backends,
@@ -17,6 +19,7 @@ from xpnn.backends import (
 from xpnn.backends.numpy_backend import NumPyBackend
 
 BUILTIN = ["numpy", "numba", "cupy", "array-api-strict"]
+JOB = JobOutline(sizes=(4, 3), rows=10, epochs=1, batch_size=10, optimizer=SGD(0.1))
 
 
 class Point:
@@ -35,7 +38,7 @@ class Point:
 def third_party(monkeypatch):
     """`third_party(name, value)`: as if a package had registered `value` under `name`."""
     points = []
-    monkeypatch.setattr(registry, "entry_points", lambda *, group: points if group == "xpnn.backends" else [])
+    monkeypatch.setattr(registry, "entry_points", lambda: tuple(points))
     return lambda name, value: points.append(Point(name, value))
 
 
@@ -92,8 +95,14 @@ def test_each_call_makes_a_new_backend():
 def test_a_backend_is_returned_as_it_is():
     backend = Fake()
     assert get_backend(backend) is backend
-    assert get_backend(backend, multiply_adds=1.0) is backend
+    assert get_backend(backend, job=JOB) is backend
     assert backend.reason == ""
+
+
+def test_a_name_of_ours_does_not_look_for_entry_points(monkeypatch):
+    monkeypatch.setattr(registry, "entry_points", lambda: pytest.fail("looked for entry points"))
+    assert get_backend("numpy").name == "numpy"
+    assert get_backend("auto").name in BUILTIN
 
 
 def test_an_unknown_name_suggests_the_nearest(third_party):
@@ -153,16 +162,8 @@ def test_auto_prefers_numba_to_numpy_and_cupy_to_both(monkeypatch):
     assert get_backend("auto").module == "numba_backend"
 
 
-def test_auto_does_a_small_job_on_numpy(without):
-    without("cupy", "numba")
-    chosen = get_backend("auto", multiply_adds=1e6)
-    assert chosen.name == "numpy"
-    assert chosen.reason == "a job of 1.0e+06 multiply-adds is small, below 2e+10: no other backend need compile"
-    assert "the first of" in get_backend("auto", multiply_adds=registry.SMALL_JOB).reason
-
-
-def test_the_size_of_the_job_does_not_overrule_a_name():
-    assert get_backend("array-api-strict", multiply_adds=1.0).name == "array-api-strict"
+def test_a_job_does_not_overrule_a_name():
+    assert get_backend("array-api-strict", job=JOB).name == "array-api-strict"
 
 
 def test_auto_with_nothing_that_works_gives_every_reason(without):

@@ -136,9 +136,7 @@ class SayPlan(Callback):
         click.echo(f"plan {run.plan.description}")
 
 
-def _run(
-    start: Start, told: Sequence[Callback], *, progress: Progress, live: bool
-) -> tuple[StopOnSignal, History]:
+def _run(start: Start, told: Sequence[Callback], *, progress: Progress, live: bool) -> tuple[StopOnSignal, History]:
     """Train, and save the network, whether the training ended or was stopped."""
     recipe, seed = start.config.recipe, start.config.seed
     listeners: list[Callback] = [*told, progress]
