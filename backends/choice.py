@@ -51,7 +51,7 @@ def expected(job: JobOutline, kinds: Mapping[str, type[Backend]]) -> dict[str, E
 
 def _shortest(action: Callable[[], object]) -> float:
     """Return the shortest time of `action` in seconds, of two runs at least."""
-    began, times = time.perf_counter(), []
+    began, times = time.perf_counter(), list[float]()
     while len(times) < 2 or time.perf_counter() - began < PROBE_SECONDS:
         start = time.perf_counter()
         action()

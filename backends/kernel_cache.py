@@ -26,7 +26,7 @@ def sources_digest() -> str:
     return hashlib.sha256(sources).hexdigest()[:12]
 
 
-def kernels_of(*, features_to_units: tuple[int, int], dtype: str, images_dtype: str, density: float) -> str:
+def kernels_of(*, features_to_units: tuple[int, ...], dtype: str, images_dtype: str, density: float) -> str:
     """Return the kind of a job: two of the same kind need the same kernels; of others, they may differ.
 
     Args:

@@ -19,8 +19,9 @@ from .losses import LOSSES, softmax_cross_entropy
 from .optimizers import Optimizer, State
 from .plan import Plan, Rows, TrainingJob, checked_order
 
-# Seconds on two cores of an AMD EPYC at 3 GHz, Numba 0.68.1, 2026-11, each the slowest of the recipes: importing Numba
-# and the kernels' modules; a plan whose kernels are on disk; and one with an empty cache, with the first evaluation.
+# Seconds on two cores of an AMD EPYC at 3 GHz, Numba 0.68.1, 2026-11, a little above the slowest of four recipes: to
+# import Numba and the kernels' modules; to make a plan whose kernels are on disk; and to make one and evaluate once
+# with an empty cache.
 IMPORT_SECONDS, LOAD_SECONDS, COMPILE_SECONDS = 0.25, 0.3, 8.5
 # How many times faster than NumPy an epoch is, there: 784-10-10 4.9, 784-32-32-10 4.3, 784-256-10 5.1 in batches of 128
 # and 3.5 as a full batch, all of density 0.19, and 1.3 for dense rows. The estimate stays below what was measured.

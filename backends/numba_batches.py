@@ -56,3 +56,11 @@ def position_of(batches: Batches, rule: Rule, start: int, stop: int) -> Position
     step = step_of(rule, batches.first_step + k, batches.learning_rates[k])
     is_last = stop == min((k + 1) * batches.batch_size, batches.order.shape[0])
     return Position(step, batches.l2, start == k * batches.batch_size, is_last)
+
+
+@inner_kernel
+def add_tile(sums: Sums, losses: Any, hits: Any, used: int) -> None:
+    """Add the losses and hits of the rows in use, one after the other: the sum does not depend on tiles or threads."""
+    for row in range(used):
+        sums.loss[0] += losses[row]
+        sums.correct[0] += hits[row]

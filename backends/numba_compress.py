@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .numba_compile import kernel
-from .numba_sparse import CHUNK_FEATURES, Sparse
+from .numba_sparse import Sparse
 from .numba_team import Side, Team, share
 
 
@@ -39,32 +39,38 @@ def list_entries(side: Side, images: Any, starts: Any, pitch: int, index: Any, v
                 at += 1
 
 
-def chunk_bounds(features: int) -> npt.NDArray[np.int64]:
-    """Return the first feature of each chunk, all about alike, then the number of features, (chunks + 1,)."""
-    chunks = max(-(-features // CHUNK_FEATURES), 1)
-    return np.array([features * chunk // chunks for chunk in range(chunks + 1)])
+def chunk_bounds(features: int, chunks: int, unit: int = 1) -> npt.NDArray[np.int64]:
+    """Return the first feature of each chunk, whole units of them and about as many in each, then their number."""
+    units = -(-features // unit)
+    return np.array([units * chunk // chunks * unit for chunk in range(chunks + 1)])
 
 
-def entry_counts(team: Team, images: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+def entry_counts(team: Team, images: npt.NDArray[Any], bounds: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
     """Return how many numbers are not zero in each chunk of each row, (samples, chunks)."""
-    bounds = chunk_bounds(images.shape[1])
     counts = np.empty((len(images), len(bounds) - 1), dtype=np.int32)
     team.run(count_entries, images, bounds, counts)
     return counts
 
 
-def compressed(team: Team, images: npt.NDArray[Any], scale: float, counts: npt.NDArray[np.int32], dtype: Any) -> Sparse:
+def compressed(
+    team: Team,
+    images: npt.NDArray[Any],
+    scale: float,
+    bounds: npt.NDArray[np.int64],
+    counts: npt.NDArray[np.int32],
+    dtype: Any,
+) -> Sparse:
     """Return the rows of images (samples, features) as lists of entries.
 
     Args:
         team: threads that do it.
         images: the rows.
         scale: what values are multiplied by.
+        bounds: see `chunk_bounds`.
         counts: see `entry_counts`.
         dtype: type of the values, unless the images are bytes, which they stay.
     """
     samples, chunks = counts.shape
-    bounds = chunk_bounds(images.shape[1])
     ends = np.cumsum(counts, dtype=np.int64)
     entries = int(ends[-1]) if ends.size else 0
     starts = np.zeros((samples, chunks + 1), dtype=np.int64 if entries > np.iinfo(np.int32).max else np.int32)

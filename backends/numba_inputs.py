@@ -1,55 +1,287 @@
-"""What a run does with its first layer, for each kind of input: the compiler chooses by the input's type.
+"""The first layer, for rows that are kept as lists of their entries and for rows that are kept as they came.
 
-A kind has parts, which are dealt out to the threads. For each tile of rows, a part is taken forward and backward by its
-owner: `part_forward` writes its part of the first layer's output, `part_backward` settles its gradients. `prepare` makes
-a coming tile ready, `finish_rows` completes some rows of the output, `list_features` goes before the gradients.
+Two kinds of input, one set of functions: the compiler chooses by the input's type.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from numba.extending import overload
 
-from . import numba_features as features
-from . import numba_units as units
-from .numba_compile import OPTIONS
-from .numba_features import DenseFeatures, SparseFeatures
-from .numba_units import DenseUnits, SparseUnits
+from .numba_compile import OPTIONS, inner_kernel
+from .numba_functions import activated
+from .numba_lanes import like, load, store, zeros
+from .numba_layers import (
+    Matrix,
+    Widths,
+    forward_panel,
+    gather_tile,
+    gradient_of_bias,
+    gradient_of_panel,
+    products_of_panel,
+)
+from .numba_network import Network, weight_of
+from .numba_optimizers import Position, State, settle, take_step
+from .numba_sparse import (
+    Columns,
+    Sparse,
+    add_gradient_of_chunk,
+    gradient_of_feature,
+    list_columns,
+    products_of_block,
+    products_of_chunk,
+)
 
 
-def _by_kind(
-    sparse_units: Callable[..., Any],
-    dense_units: Callable[..., Any],
-    sparse_features: Callable[..., Any],
-    dense_features: Callable[..., Any],
-) -> Callable[..., Any]:
-    """Return one function that is another one for each kind of its first argument."""
-    table = {
-        SparseUnits: sparse_units,
-        DenseUnits: dense_units,
-        SparseFeatures: sparse_features,
-        DenseFeatures: dense_features,
-    }
+class SparseInput(NamedTuple):
+    """Rows as lists of their entries.
+
+    Attributes:
+        rows: of all samples.
+        columns: room for each thread's lists of a tile by feature, (threads, ...) arrays.
+        bounds: the first feature of each chunk, then the number of features, (chunks + 1,).
+    """
+
+    rows: Sparse
+    columns: Columns
+    bounds: Any
+
+
+class DenseInput(NamedTuple):
+    """Rows as they came, and room for a tile of them for each thread as numbers of the network's type.
+
+    Attributes:
+        images: (samples, features).
+        scale: what they are multiplied by.
+        x: in blocks of one register, (threads, tile rows * features with padding).
+        bounds: the first feature of each chunk, whole registers of them, then the number of features, (chunks + 1,).
+    """
+
+    images: Any
+    scale: float
+    x: Any
+    bounds: Any
+
+
+def chosen_by_input(sparse: Callable[..., Any], dense: Callable[..., Any]) -> Callable[..., Any]:
+    """Return one function that is `sparse` for a SparseInput and `dense` for a DenseInput."""
 
     def function(inputs: Any, *args: Any) -> Any:
-        return table[type(inputs)](inputs, *args)
+        return (sparse if isinstance(inputs, SparseInput) else dense)(inputs, *args)
 
     @overload(function, strict=False, jit_options=OPTIONS)
     def choose(inputs: Any, *args: Any) -> Any:  # noqa: ARG001
-        return table[inputs.instance_class]
+        return sparse if inputs.instance_class is SparseInput else dense
 
     return function
 
 
-parts_of = _by_kind(units.parts, units.parts, features.parts_sparse, features.parts_dense)
-prepare = _by_kind(units.prepare_sparse, units.prepare_dense, features.prepare_sparse, features.prepare_dense)
-list_features = _by_kind(
-    units.list_features_sparse, units.list_features_dense, features.list_features, features.list_features
-)
-part_forward = _by_kind(units.forward_sparse, units.forward_dense, features.forward_sparse, features.forward_dense)
-finish_rows = _by_kind(
-    units.finish_rows, units.finish_rows, features.finish_rows_sparse, features.finish_rows_dense
-)
-part_backward = _by_kind(units.backward_sparse, units.backward_dense, features.backward_sparse, features.backward_dense)
+@inner_kernel
+def dense_tile(inputs: DenseInput, me: int, network: Network, rows: int) -> Matrix:
+    """Return the tile of thread `me`, (rows, features)."""
+    return Matrix(inputs.x[me], 0, rows, network.widths[0], network.inputs[0])
+
+
+# `prepare` makes a tile, the samples `index`, (rows in use,), ready for the thread `me`. Every thread does it for itself:
+# what one writes and all read would travel between the cores with every tile, which takes longer than to write it twice.
+
+
+def _prepare_sparse(inputs: SparseInput, index: Any, me: int, network: Network, rows: int, widths: Widths) -> None:
+    pass  # the entries are read where they are
+
+
+def _prepare_dense(inputs: DenseInput, index: Any, me: int, network: Network, rows: int, widths: Widths) -> None:
+    gather_tile(inputs.images, inputs.scale, index, dense_tile(inputs, me, network, rows), widths.lanes)
+
+
+# `list_features` goes before a tile's `block_backward`.
+
+
+@inner_kernel
+def columns_of(inputs: SparseInput, me: int) -> Columns:
+    """Return the lists of thread `me`."""
+    return Columns(inputs.columns.count[me], inputs.columns.rows[me], inputs.columns.values[me])
+
+
+def _list_features_sparse(inputs: SparseInput, index: Any, me: int, rows: int) -> None:
+    list_columns(inputs.rows, index, columns_of(inputs, me), rows)
+
+
+def _list_features_dense(inputs: DenseInput, index: Any, me: int, rows: int) -> None:
+    pass
+
+
+# `block_forward` writes one block of units of the first layer's output `y`, (rows, units).
+
+
+@inner_kernel
+def finish_block(network: Network, parameters: Any, block: int, y: Matrix, used: int, scale: float, widths: Widths) -> None:
+    """Turn the unscaled `x @ weight` of one block of units into the layer's output, for the rows in use."""
+    bias = load(parameters, network.bias_at[0] + block * y.width, widths.block)
+    at = y.at + block * y.rows * y.width
+    for _ in range(used):
+        z = load(y.buffer, at, widths.block)
+        store(y.buffer, at, activated(z * like(z, scale) + bias, network.activations[0]))
+        at += y.width
+
+
+def _block_forward_sparse(
+    inputs: SparseInput, index: Any, me: int, network: Network, parameters: Any, block: int, y: Matrix, widths: Widths
+) -> None:
+    products_of_block(inputs.rows, index, weight_of(network, 0, parameters), block, y, widths.block)
+    finish_block(network, parameters, block, y, index.shape[0], inputs.rows.scale, widths)
+
+
+def _block_forward_dense(
+    inputs: DenseInput, index: Any, me: int, network: Network, parameters: Any, block: int, y: Matrix, widths: Widths
+) -> None:
+    x, weight = dense_tile(inputs, me, network, y.rows), weight_of(network, 0, parameters)
+    code, bias_at = network.activations[0], network.bias_at[0]
+    forward_panel(x, weight, parameters, bias_at, y, block, code, 0, index.shape[0], widths)
+
+
+# `block_backward` settles the gradients of one block's weights and biases, out of that of its output, `grad`.
+
+
+def _block_backward_sparse(
+    inputs: SparseInput,
+    index: Any,
+    me: int,
+    network: Network,
+    state: State,
+    grads: Any,
+    block: int,
+    grad: Matrix,
+    position: Position,
+    widths: Widths,
+) -> None:
+    weight, columns = weight_of(network, 0, grads), columns_of(inputs, me)
+    grad_at = grad.at + block * grad.rows * grad.width
+    at = weight.at + block * weight.rows * weight.width
+    for feature in range(weight.rows):
+        g = gradient_of_feature(columns, feature, grad.rows, grad.buffer, grad_at, widths.block)
+        settle(position, state, grads, at, g * like(g, inputs.rows.scale), position.l2, widths.block)
+        at += weight.width
+    gradient_of_bias(grad, block, index.shape[0], grads, network.bias_at[0], state, position, widths.block)
+
+
+def _block_backward_dense(
+    inputs: DenseInput,
+    index: Any,
+    me: int,
+    network: Network,
+    state: State,
+    grads: Any,
+    block: int,
+    grad: Matrix,
+    position: Position,
+    widths: Widths,
+) -> None:
+    x, used = dense_tile(inputs, me, network, grad.rows), index.shape[0]
+    gradient_of_panel(x, grad, block, used, weight_of(network, 0, grads), 0, x.columns, state, position, widths)
+    gradient_of_bias(grad, block, used, grads, network.bias_at[0], state, position, widths.block)
+
+
+# For narrow layers, all of whose units are taken at once, the parts are chunks of features. `chunk_forward` writes one
+# chunk's part of the unscaled `x @ weight`, (rows, units).
+
+
+def _chunk_forward_sparse(
+    inputs: SparseInput, index: Any, me: int, network: Network, parameters: Any, chunk: int, sums: Matrix, widths: Widths
+) -> None:
+    products_of_chunk(inputs.rows, index, chunk, weight_of(network, 0, parameters), sums, widths.block)
+
+
+def _chunk_forward_dense(
+    inputs: DenseInput, index: Any, me: int, network: Network, parameters: Any, chunk: int, sums: Matrix, widths: Widths
+) -> None:
+    x, weight = dense_tile(inputs, me, network, sums.rows), weight_of(network, 0, parameters)
+    first, last = inputs.bounds[chunk] // x.width, inputs.bounds[chunk + 1] // x.width
+    for panel in range(sums.columns // sums.width):
+        products_of_panel(x, weight, panel, first, last, sums, index.shape[0], widths)
+
+
+# `finish_chunks` makes the first layer's output `y` of the chunks' sums, (chunks * rows * units,), added in their order.
+
+
+@inner_kernel
+def add_chunks(
+    sums: Any, chunks: int, scale: float, network: Network, parameters: Any, y: Matrix, used: int, widths: Widths
+) -> None:
+    """Write the output of the rows in use."""
+    for block in range(y.columns // y.width):
+        bias = load(parameters, network.bias_at[0] + block * y.width, widths.block)
+        for row in range(used):
+            at = (block * y.rows + row) * y.width
+            z = zeros(sums, widths.block)
+            for chunk in range(chunks):
+                z = z + load(sums, at + chunk * y.rows * y.columns, widths.block)
+            store(y.buffer, y.at + at, activated(z * like(z, scale) + bias, network.activations[0]))
+
+
+def _finish_chunks_sparse(
+    inputs: SparseInput, sums: Any, network: Network, parameters: Any, y: Matrix, used: int, widths: Widths
+) -> None:
+    add_chunks(sums, inputs.bounds.shape[0] - 1, inputs.rows.scale, network, parameters, y, used, widths)
+
+
+def _finish_chunks_dense(
+    inputs: DenseInput, sums: Any, network: Network, parameters: Any, y: Matrix, used: int, widths: Widths
+) -> None:
+    add_chunks(sums, inputs.bounds.shape[0] - 1, 1.0, network, parameters, y, used, widths)
+
+
+# `chunk_backward` settles the gradient of one chunk's weights.
+
+
+def _chunk_backward_sparse(
+    inputs: SparseInput,
+    index: Any,
+    me: int,
+    network: Network,
+    state: State,
+    grads: Any,
+    chunk: int,
+    grad: Matrix,
+    position: Position,
+    widths: Widths,
+) -> None:
+    weight = weight_of(network, 0, grads)
+    start = weight.at + inputs.bounds[chunk] * weight.width
+    stop = weight.at + inputs.bounds[chunk + 1] * weight.width
+    if position.is_first:
+        for at in range(start, stop, weight.width):
+            store(grads, at, zeros(grads, widths.block))
+    add_gradient_of_chunk(inputs.rows, index, chunk, weight, grad, widths.block)
+    if position.is_last:
+        for at in range(start, stop, weight.width):
+            take_step(position.step, state, at, load(grads, at, widths.block), position.l2, widths.block)
+
+
+def _chunk_backward_dense(
+    inputs: DenseInput,
+    index: Any,
+    me: int,
+    network: Network,
+    state: State,
+    grads: Any,
+    chunk: int,
+    grad: Matrix,
+    position: Position,
+    widths: Widths,
+) -> None:
+    x, weight = dense_tile(inputs, me, network, grad.rows), weight_of(network, 0, grads)
+    first, last = inputs.bounds[chunk], inputs.bounds[chunk + 1]
+    for panel in range(grad.columns // grad.width):
+        gradient_of_panel(x, grad, panel, index.shape[0], weight, first, last, state, position, widths)
+
+
+prepare = chosen_by_input(_prepare_sparse, _prepare_dense)
+list_features = chosen_by_input(_list_features_sparse, _list_features_dense)
+block_forward = chosen_by_input(_block_forward_sparse, _block_forward_dense)
+block_backward = chosen_by_input(_block_backward_sparse, _block_backward_dense)
+chunk_forward = chosen_by_input(_chunk_forward_sparse, _chunk_forward_dense)
+finish_chunks = chosen_by_input(_finish_chunks_sparse, _finish_chunks_dense)
+chunk_backward = chosen_by_input(_chunk_backward_sparse, _chunk_backward_dense)

@@ -33,7 +33,6 @@ from .numba_lanes import (
 )
 from .numba_optimizers import Position, State, settle
 
-
 # Blocks of a tile lie far apart, and another core may have written them: they are asked for so many blocks ahead, a
 # cache line of numbers at a time.
 BLOCKS_AHEAD, LINE_NUMBERS = 2, 16
@@ -132,29 +131,48 @@ def forward(
 
 
 @inner_kernel
-def backward(
-    grad_y: Matrix, transposed: Matrix, x: Matrix, grad_x: Matrix, code: int, start: int, stop: int, widths: Widths
+def products_of_panel(
+    x: Matrix, weight: Matrix, panel: int, first: int, last: int, y: Matrix, used: int, widths: Widths
 ) -> None:
-    """Write the gradient of the layer before, rows start to stop: `(grad_y @ weight.T) * activation'`.
+    """Write `x @ weight` of one register's units over the blocks first to last of `x`, for the rows in use."""
+    zero = zeros(x.buffer, widths.tile)
+    for row in range(0, used, TILE_ROWS):
+        z = tile_of_product(x, row, weight, panel, first, last, zero, widths.lanes)
+        store_rows(y.buffer, place_of(y, row, panel * y.width), y.width, z, widths.lanes)
+
+
+@inner_kernel
+def backward_panel(
+    grad_y: Matrix,
+    transposed: Matrix,
+    panel: int,
+    x: Matrix,
+    grad_x: Matrix,
+    code: int,
+    start: int,
+    stop: int,
+    widths: Widths,
+) -> None:
+    """Write the gradient of the layer before: `(grad_y @ weight.T) * activation'`, one register's units of it.
 
     Args:
         grad_y: gradient with respect to this layer's `z = x @ weight + bias`, (rows, m).
         transposed: the weight's transpose, (m, n).
+        panel: which of its columns.
         x: what the layer before gave out, (rows, n).
         grad_x: result, with respect to what went into its activation, (rows, n).
         code: the activation of the layer before.
-        start: first row.
+        start: first row, in eights.
         stop: the row after the last.
         widths: of the kernels.
     """
     zero, blocks = zeros(x.buffer, widths.tile), grad_y.columns // grad_y.width
-    for panel in range(transposed.columns // transposed.width):
-        column = panel * transposed.width
-        for row in range(start, stop, TILE_ROWS):
-            grad = tile_of_product(grad_y, row, transposed, panel, 0, blocks, zero, widths.lanes)
-            y = load_rows(x.buffer, place_of(x, row, column), x.width, zero, widths.lanes)
-            at = place_of(grad_x, row, column)
-            store_rows(grad_x.buffer, at, grad_x.width, activated_backward(grad, y, code), widths.lanes)
+    column = panel * transposed.width
+    for row in range(start, stop, TILE_ROWS):
+        grad = tile_of_product(grad_y, row, transposed, panel, 0, blocks, zero, widths.lanes)
+        y = load_rows(x.buffer, place_of(x, row, column), x.width, zero, widths.lanes)
+        at = place_of(grad_x, row, column)
+        store_rows(grad_x.buffer, at, grad_x.width, activated_backward(grad, y, code), widths.lanes)
 
 
 @inner_kernel
@@ -217,11 +235,11 @@ def gradient_of_bias(
 
 
 @inner_kernel
-def gather_tile(images: Any, scale: float, index: Any, x: Matrix, start: int, stop: int, lanes: Width) -> None:
-    """Write `scale` times the samples `index`, (rows in use,), into rows start to stop of a tile, (rows, features)."""
+def gather_tile(images: Any, scale: float, index: Any, x: Matrix, lanes: Width) -> None:
+    """Write `scale` times the samples `index`, (rows in use,), into a tile, (rows, features)."""
     features = images.shape[1]
     pattern = zeros(x.buffer, lanes)
-    for row in range(start, stop):
+    for row in range(index.shape[0]):
         image_at = item(index, row) * features
         for column in range(0, features, x.width):
             at = x.at + column * x.rows + row * x.width

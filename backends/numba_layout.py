@@ -56,7 +56,8 @@ class Layout:
         weight_at = list(accumulate(sizes, initial=0))
         bias_at = [weight_at[-1] + at for at in accumulate(units, initial=0)]
         transposed_at = [0, *accumulate(sizes[1:], initial=0)]
-        self.count, self.transposed_count, self.output_units = bias_at[-1], transposed_at[-1], sum(units)
+        self.count = padded(bias_at[-1], 2 * CACHE_LINE // 4)
+        self.transposed_count, self.output_units = transposed_at[-1], sum(units)
         codes = [activation_code(layer.activation) for layer in layers]
         parts = (inputs, units, widths, codes, weight_at[:-1], bias_at[:-1], transposed_at[:-1])
         output_at = list(accumulate(units, initial=0))[:-1]

@@ -136,6 +136,19 @@ def take_step(step: Step, state: State, at: int, g: Any, l2: float, width: Width
     return w
 
 
+@inner_kernel
+def copy_parameters(source: State, source_at: int, target: State, target_at: int, count: int) -> None:
+    """Copy some parameters and their slots."""
+    for i in range(count):
+        target.parameters[target_at + i] = source.parameters[source_at + i]
+    if source.first.shape[0] > 0:
+        for i in range(count):
+            target.first[target_at + i] = source.first[source_at + i]
+    if source.second.shape[0] > 0:
+        for i in range(count):
+            target.second[target_at + i] = source.second[source_at + i]
+
+
 class Position(NamedTuple):
     """Where in its batch a tile of rows stands, and the step that ends the batch.
 

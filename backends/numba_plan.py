@@ -13,30 +13,23 @@ from .generic_plan import check_state
 from .losses import LOSSES, softmax_cross_entropy
 from .numba_batches import Batches, Sums
 from .numba_compile import announced
-from .numba_compress import compressed, entry_counts
-from .numba_features import DenseFeatures, SparseFeatures
+from .numba_compress import chunk_bounds, compressed, entry_counts
 from .numba_functions import IDENTITY, activation_code
-from .numba_lanes import TILE_ROWS, lanes_of
+from .numba_inputs import DenseInput, SparseInput
+from .numba_lanes import lanes_of
 from .numba_layers import widths_of
-from .numba_layout import CACHE_LINE, Layout, aligned, padded
+from .numba_layout import Layout
 from .numba_operations import FLOATS
-from .numba_optimizers import State, rule_of, slot_pair
-from .numba_rows import Work
+from .numba_optimizers import State, rule_of
+from .numba_schedules import SHARDS, choose_schedule, new_room, new_states, rows_of
 from .numba_sparse import Columns
 from .numba_team import SYNC_SIZE, Side, Team, usable_threads
-from .numba_training import train
-from .numba_units import DenseUnits, SparseUnits
 from .plan import NO_ROWS, Plan, Totals, TrainingJob, checked_order
 
 # Above this share of numbers that are not zero, to skip zeros costs more than to multiply by them.
 SPARSE_DENSITY = 0.5
-# Rows that are worked through at once: a tile's gradients of 64 units fill a first-level cache of 32 KB.
-WIDE_TILE, NARROW_TILE = 128, 256
-# A network is narrow if its first layer has no more units than this many registers hold.
-NARROW_REGISTERS = 4
 # A step of fewer multiply-adds than this is done by one thread before others have heard of it.
 SMALL_STEP = 3e5
-BLOCK_REGISTERS = 4
 
 
 class NumbaPlan(Plan):
@@ -50,62 +43,49 @@ class NumbaPlan(Plan):
         self.job = job
         self.step = 0
         images, dtype = job.rows.images, job.layers[0].weight.dtype
-        lanes, units = lanes_of(dtype), job.layers[0].weight.shape[1]
+        lanes, units = lanes_of(dtype), [layer.weight.shape[1] for layer in job.layers]
         batch = max(min(job.batch_size, len(images)), 1)
-        size = sum(layer.weight.size for layer in job.layers)
-        self._team = Team(usable_threads() if 3 * batch * size >= SMALL_STEP else 1)
-        scale = float(job.rows.scale) if images.dtype.kind in "iu" else 1.0
+        work = batch * sum(layer.weight.size for layer in job.layers)
+        self._team = team = Team(usable_threads() if work >= SMALL_STEP else 1)
+        rule = rule_of(job.optimizer)
+        assert rule is not None  # `supports` says so
+        self._rule = rule
         with announced("compiling the numba plan; cached for the next process"):
-            counts = entry_counts(self._team, images)
-            self.is_sparse = bool(counts.sum() < SPARSE_DENSITY * images.size)
-            registers = -(-units // lanes)
-            self.is_narrow = registers <= NARROW_REGISTERS
-            block = lanes
-            if self.is_sparse:
-                block *= registers if self.is_narrow else _block_registers(registers, self._team.threads)
-            self._layout = layout = Layout(job.layers, lanes=lanes, block=block, pad_features=not self.is_sparse)
+            self.is_sparse = np.count_nonzero(images) < SPARSE_DENSITY * images.size
+            schedule = choose_schedule(units, images.shape[1], batch, is_sparse=self.is_sparse, lanes=lanes)
+            self._schedule, block = schedule, lanes * schedule.block
             self._widths = widths_of(dtype, block)
-            self._tile_rows = tile = _tile_rows(batch, NARROW_TILE if self.is_narrow else WIDE_TILE)
-            self._state = self._new_state(dtype)
-            self._inputs = self._new_inputs(images, scale, counts, dtype)
-            self._sums = Sums(np.zeros(1), np.zeros(1, dtype=np.int64))
-            in_parts = tile < batch or (self.is_narrow and self.is_sparse)
-            self._grads = aligned(layout.count if in_parts else 0, dtype)
-            self._first = aligned(2 * tile * int(layout.network.units[0]), dtype)
-            self._work = Work(
-                aligned(tile * layout.output_units, dtype),
-                aligned(tile * layout.output_units, dtype),
-                aligned(layout.transposed_count, dtype),
-                np.zeros(tile),
-                np.zeros(tile, dtype=np.int64),
-            )
-            self._arrays = layout.empty_arrays(dtype)
-            rule = rule_of(job.optimizer)
-            assert rule is not None  # `supports` says so
-            self._rule = rule
-            train(Side(0, 1, np.zeros(SYNC_SIZE, dtype=np.int64)), *self._arguments(np.empty(0, dtype=np.int64)))
+            self._layout = Layout(job.layers, lanes=lanes, block=block, pad_features=not self.is_sparse)
+            slots = list(job.optimizer.init(np, np.empty(0, dtype=dtype)))
+            states = new_states(schedule, self._layout, len(slots), team.threads, dtype)
+            self._state = State(*(array[0] for array in states))
+            self._slots = dict(zip(slots, self._state[1:], strict=False))
+            self._inputs = self._new_inputs()
+            self._room = new_room(schedule, self._layout, states, team.threads)
+            self._sums = Sums(*(np.zeros(1 + SHARDS, dtype=kind) for kind in (np.float64, np.int64)))
+            self._arrays = self._layout.empty_arrays(dtype)
+            nothing = self._arguments(np.empty(0, dtype=np.int64))
+            schedule.kernel(Side(0, 1, np.zeros(SYNC_SIZE, dtype=np.int64)), *nothing)
 
-    def _new_inputs(
-        self, images: npt.NDArray[Any], scale: float, counts: npt.NDArray[np.int32], dtype: Any
-    ) -> SparseUnits | DenseUnits | SparseFeatures | DenseFeatures:
+    def _new_inputs(self) -> SparseInput | DenseInput:
         """Return the training rows as the kernels read them, with the room that they need."""
-        threads, tile, features = self._team.threads, self._tile_rows, int(self._layout.network.inputs[0])
-        sums = aligned(tile * int(self._layout.network.units[0]) * counts.shape[1] if self.is_narrow else 0, dtype)
-        if self.is_sparse:
-            rows = compressed(self._team, images, scale, counts, dtype)
-            if self.is_narrow:
-                return SparseFeatures(rows, sums)
-            columns = Columns(
-                np.zeros((threads, padded(features, CACHE_LINE)), dtype=np.int32),
-                np.empty((threads, features * tile), dtype=np.uint16),
-                np.empty((threads, features * tile), dtype=rows.value.dtype),
-            )
-            return SparseUnits(rows, columns)
-        x = aligned(2 * tile * features, dtype)
-        if self.is_narrow:
-            chunks, blocks = counts.shape[1], features // int(self._widths.lanes)
-            return DenseFeatures(images, scale, x, sums, np.array([blocks * k // chunks for k in range(chunks + 1)]))
-        return DenseUnits(images, scale, x)
+        images, schedule, threads = self.job.rows.images, self._schedule, self._team.threads
+        tile, dtype, lanes = schedule.tile_rows, self._state.parameters.dtype, int(self._widths.lanes)
+        scale = float(self.job.rows.scale) if images.dtype.kind in "iu" else 1.0
+        if not self.is_sparse:
+            bounds = chunk_bounds(images.shape[1], schedule.chunks, lanes)
+            x = rows_of(threads, tile * int(self._layout.network.inputs[0]), dtype)
+            return DenseInput(images, scale, x, bounds)
+        bounds = chunk_bounds(images.shape[1], schedule.chunks)
+        counts = entry_counts(self._team, images, bounds)
+        rows = compressed(self._team, images, scale, bounds, counts, dtype)
+        room = images.shape[1] * tile if schedule.name == "units" else 0
+        columns = Columns(
+            rows_of(threads, images.shape[1], np.int32),
+            rows_of(threads, room, np.uint16),
+            rows_of(threads, room, rows.value.dtype),
+        )
+        return SparseInput(rows, columns, bounds)
 
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
         """See `Plan.run`.
@@ -118,7 +98,7 @@ class NumbaPlan(Plan):
         self._check_layers()
         self._layout.pack_parameters(self.job.layers, self._state.parameters)
         self._sums.loss[0], self._sums.correct[0] = totals.loss_sum, totals.correct
-        self._team.run(train, *self._arguments(rows))
+        self._team.run(self._schedule.kernel, *self._arguments(rows))
         self.step += -(-len(rows) // self.job.batch_size)
         self._layout.unpack(self._state.parameters, self._arrays)
         for layer, (weight, bias) in zip(self.job.layers, self._arrays, strict=True):
@@ -126,35 +106,14 @@ class NumbaPlan(Plan):
         return Totals(float(self._sums.loss[0]), int(self._sums.correct[0]), totals.rows + len(rows))
 
     def _arguments(self, order: npt.NDArray[np.int64]) -> tuple[Any, ...]:
+        """Return the kernel's arguments for the rows of `order`, (rows,), all but the thread's side."""
         job = self.job
+        learning_rates = job.learning_rates(self.step + 1, -(-len(order) // job.batch_size))  # (steps,)
         batches = Batches(
-            order,
-            int(job.batch_size),
-            self._tile_rows,
-            job.learning_rates(self.step + 1, -(-len(order) // job.batch_size)),
-            self.step + 1,
-            float(job.l2),
+            order, int(job.batch_size), self._schedule.tile_rows, learning_rates, self.step + 1, float(job.l2)
         )
-        return (
-            self._layout.network,
-            self._inputs,
-            job.rows.labels,
-            self._state,
-            self._grads,
-            self._first,
-            self._work,
-            batches,
-            self._rule,
-            self._sums,
-            self._widths,
-        )
-
-    def _new_state(self, dtype: Any) -> State:
-        """Return buffers for the parameters and the optimizer's slots."""
-        parameters = aligned(self._layout.count, dtype)
-        names = self.job.optimizer.init(np, parameters[:0])
-        self._slots = {name: aligned(self._layout.count, dtype) for name in names}
-        return State(parameters, *slot_pair(list(self._slots.values()), parameters))
+        network, labels = self._layout.network, job.rows.labels
+        return network, self._inputs, labels, *self._room, batches, self._rule, self._sums, self._widths
 
     def _check_layers(self) -> None:
         """Refuse arrays of another network.
@@ -210,22 +169,3 @@ def supports(job: TrainingJob) -> bool:
         and all(layer.weight.shape == (*x, *y) for layer, (x, y) in zip(layers, pairwise(outputs), strict=True))
         and all(layer.bias.shape == y for layer, y in zip(layers, outputs[1:], strict=True))
     )
-
-
-def _tile_rows(batch: int, most: int) -> int:
-    """Return the rows that are worked through at once: a batch is divided evenly, into eights."""
-    tiles = -(-batch // most)
-    return padded(-(-batch // tiles), TILE_ROWS)
-
-
-def _block_registers(registers: int, threads: int) -> int:
-    """Return of how many registers a block of the first layer's units is best: 1 to BLOCK_REGISTERS.
-
-    An entry costs a product for each register of a block, and about one more for finding it; blocks are dealt out whole.
-    """
-
-    def cost(size: int) -> int:
-        blocks = -(-registers // size)
-        return -(-blocks // threads) * (size + 1)
-
-    return min(range(BLOCK_REGISTERS, 0, -1), key=cost)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .numba_compile import inner_kernel
-from .numba_layers import Matrix, Widths, backward, forward, gradient_of_bias, gradient_of_panel
+from .numba_layers import Matrix, Widths, backward_panel, forward, gradient_of_bias, gradient_of_panel
 from .numba_loss import softmax_cross_entropy_row
 from .numba_network import Network, output_of, transpose, transposed_of, weight_of
 from .numba_optimizers import Position, State
@@ -28,6 +28,12 @@ class Work(NamedTuple):
     transposed: Any
     losses: Any
     hits: Any
+
+
+@inner_kernel
+def work_of(works: Work, me: int) -> Work:
+    """Return one thread's room, of arrays whose first axis is the threads."""
+    return Work(works.outputs[me], works.grads[me], works.transposed[me], works.losses[me], works.hits[me])
 
 
 @inner_kernel
@@ -85,7 +91,8 @@ def through_layers(
         x = first if k == 1 else output_of(network, k - 1, work.outputs, first.rows)
         grad_x = output_of(network, k - 1, work.grads, first.rows)
         transposed = transposed_of(network, k, work.transposed, network.widths[last])
-        backward(grad, transposed, x, grad_x, network.activations[k - 1], start, stop, widths)
+        for panel in range(transposed.columns // transposed.width):
+            backward_panel(grad, transposed, panel, x, grad_x, network.activations[k - 1], start, stop, widths)
         grad = grad_x
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .base import Backend
 from .errors import BackendUnavailable
@@ -35,7 +35,7 @@ def registered_backends() -> dict[str, Callable[[], Backend]]:
     A package registers a backend by an entry point in the group `xpnn.backends` that names a `Backend` subclass, or a
     function, that takes no arguments. A built-in name cannot be taken over.
     """
-    external = {point.name: partial(_load_external, point) for point in entry_points()}
+    external = {point.name: partial(_load_external, point) for point in entry_points(group=ENTRY_POINT_GROUP)}
     builtin = {name: partial(_load_builtin, *place) for name, place in BUILTIN.items()}
     return {**external, **builtin}
 
@@ -72,8 +72,7 @@ def get_backend(name: str | Backend = "auto", *, job: JobOutline | None = None) 
         return name
     if name == "auto":
         return _choose(job)
-    # The table with entry points is made only for a name that needs it: to look for them takes 40 ms.
-    builtin = isinstance(name, str) and name in BUILTIN
+    builtin = name in tuple(BUILTIN)  # a tuple takes what cannot be hashed
     load = partial(_load_builtin, *BUILTIN[name]) if builtin else look_up("backend", name, registered_backends())
     try:
         return load()
@@ -83,11 +82,11 @@ def get_backend(name: str | Backend = "auto", *, job: JobOutline | None = None) 
         raise BackendUnavailable(f"backend {name} failed to start: {type(error).__name__}: {error}") from error
 
 
-def entry_points() -> tuple[EntryPoint, ...]:
-    """Return the entry points by which other packages register backends."""
+def entry_points(*, group: str) -> tuple[EntryPoint, ...]:
+    """Return the entry points in a group; the import takes 20 ms, so it waits for a name that is not ours."""
     from importlib.metadata import entry_points
 
-    return tuple(entry_points(group=ENTRY_POINT_GROUP))
+    return tuple(entry_points(group=group))
 
 
 def _choose(job: JobOutline | None) -> Backend:
@@ -124,7 +123,6 @@ def _load_builtin(module: str, kind: str) -> Backend:
     return backend
 
 
-def _class_of(module: str, kind: str) -> type[Backend]:
-    """Import one module of this package, which imports no more than NumPy, and return the backend's class."""
-    found: type[Backend] = getattr(import_module(f".{module}", __package__), kind)
-    return found
+def _class_of(module: str, kind: str) -> Any:
+    """Import one module of this package, which loads no library yet, and return its backend's class."""
+    return getattr(import_module(f".{module}", __package__), kind)

@@ -1,0 +1,136 @@
+"""Which of the four ways through a run suits a network, and the room that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .numba_by_features import train_by_features
+from .numba_by_rows import train_by_rows
+from .numba_by_units import train_by_units
+from .numba_lanes import TILE_ROWS
+from .numba_layout import CACHE_LINE, Layout, aligned, padded
+from .numba_optimizers import State
+from .numba_rows import Work
+from .numba_two_layers import train_two_layers
+
+# A layer is narrow if no more registers than this hold its units: all of a row's sums stay in registers.
+NARROW_REGISTERS = 4
+# Units of a block of a wide layer, in registers, at most. A sparse entry costs a product for each, and about one for
+# finding it.
+BLOCK_REGISTERS = 4
+# Batches of so many rows are worth a narrow gradient's addition over shards.
+LARGE_BATCH = 1024
+SHARDS = 16
+# Rows that are worked through at once: the gradients of 64 units for 128 rows fill a first-level cache of 32 KB.
+WIDE_TILE, NARROW_TILE = 128, 64
+# Features of a chunk of a wide layer: the weights of 64 units for them lie in the first- and second-level cache.
+CHUNK_FEATURES = 256
+# Chunks of features that are dealt out to threads.
+SHARED_CHUNKS = 2
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One way through a run.
+
+    Attributes:
+        name: for people.
+        kernel: takes all steps of a run.
+        block: registers of a block of the first layer's units.
+        chunks: chunks of features of the first layer.
+        tile_rows: rows that are worked through at once.
+    """
+
+    name: str
+    kernel: Callable[..., Any]
+    block: int
+    chunks: int
+    tile_rows: int
+
+
+def choose_schedule(units: list[int], features: int, batch: int, *, is_sparse: bool, lanes: int) -> Schedule:
+    """Return the way that suits a network.
+
+    It depends on the sizes alone, not on the number of threads: so does, then, the order of every sum.
+
+    Args:
+        units: of each layer.
+        features: of the input.
+        batch: rows of a step.
+        is_sparse: whether the input is kept as lists of entries.
+        lanes: numbers in a register.
+    """
+    registers = -(-units[0] // lanes)
+    block = registers if is_sparse else 1
+    if registers <= NARROW_REGISTERS and batch >= LARGE_BATCH:
+        return Schedule("rows", train_by_rows, block, 1, _tile_rows(-(-batch // SHARDS), NARROW_TILE))
+    if registers == 1 and len(units) > 1:
+        return Schedule("features", train_by_features, 1, SHARED_CHUNKS, _tile_rows(batch, WIDE_TILE))
+    block, chunks = _block_registers(registers) if is_sparse else 1, -(-features // CHUNK_FEATURES)
+    kernel = train_two_layers if len(units) == 2 else train_by_units
+    return Schedule("units", kernel, block, max(chunks, 1), _tile_rows(batch, WIDE_TILE))
+
+
+def _tile_rows(batch: int, most: int) -> int:
+    """Return the rows that are worked through at once: a batch is divided evenly, into eights."""
+    tiles = -(-batch // most)
+    return padded(-(-batch // tiles), TILE_ROWS)
+
+
+def _block_registers(registers: int) -> int:
+    """Return of how many registers a block of a wide sparse layer is best, so that two threads have about as many."""
+
+    def cost(size: int) -> int:
+        return -(-(-(-registers // size)) // 2) * (size + 1)
+
+    return min(range(BLOCK_REGISTERS, 0, -1), key=cost)
+
+
+def new_states(schedule: Schedule, layout: Layout, slots: int, threads: int, dtype: Any) -> State:
+    """Return buffers for the parameters and some slots, (copies, parameters) each, or (copies, 0): first the plan's own."""
+    copies = threads if schedule.kernel is train_by_features else 1
+    counts = (layout.count, *(layout.count if k < slots else 0 for k in range(2)))
+    return State(*(rows_of(copies, count, dtype) for count in counts))
+
+
+def new_room(schedule: Schedule, layout: Layout, states: State, threads: int) -> tuple[Any, ...]:
+    """Return what the schedule's kernel works in, in the order of its arguments."""
+    tile, network, dtype = schedule.tile_rows, layout.network, states.parameters.dtype
+    units, last = int(network.units[0]), int(network.units[-1])
+    state = State(*(array[0] for array in states))
+    if schedule.kernel is train_by_units:
+        work = Work(*(array[0] for array in new_works(layout, tile, 1, dtype)))
+        return state, aligned(layout.count, dtype), aligned(2 * tile * units, dtype), work
+    works = new_works(layout, tile, threads, dtype)
+    if schedule.kernel is train_two_layers:
+        blocks = units // int(network.widths[0])
+        last_biases = State(*(rows_of(threads, last if array.size else 0, dtype) for array in state))
+        parts = aligned(2 * blocks * tile * last, dtype)
+        return state, aligned(layout.count, dtype), parts, works, last_biases, rows_of(threads, last, dtype)
+    first_outputs = rows_of(threads, tile * units, dtype)
+    if schedule.kernel is train_by_rows:
+        parts = rows_of(threads, schedule.chunks * tile * units, dtype)
+        return state, rows_of(SHARDS, layout.count, dtype), parts, first_outputs, works
+    parts = aligned(2 * schedule.chunks * tile * units, dtype)
+    return states, rows_of(threads, layout.count, dtype), parts, first_outputs, works
+
+
+def new_works(layout: Layout, tile: int, threads: int, dtype: Any) -> Work:
+    """Return room for a tile of each thread, (threads, ...) arrays."""
+    return Work(
+        rows_of(threads, tile * layout.output_units, dtype),
+        rows_of(threads, tile * layout.output_units, dtype),
+        rows_of(threads, layout.transposed_count, dtype),
+        rows_of(threads, tile, np.float64),
+        rows_of(threads, tile, np.int64),
+    )
+
+
+def rows_of(rows: int, count: int, dtype: Any) -> Any:
+    """Return zeros, (rows, count or a few more), each row of which begins on cache lines of its own."""
+    size = padded(count, 2 * CACHE_LINE // np.dtype(dtype).itemsize)
+    return aligned(rows * size, dtype).reshape(rows, size)
