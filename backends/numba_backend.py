@@ -43,7 +43,7 @@ class NumbaBackend(Backend):
 
     def __init__(self) -> None:
         try:
-            import numba  # noqa: F401
+            import numba
         except ImportError as error:
             raise BackendUnavailable(f"backend numba cannot import numba ({error}): {_install_line()}") from error
         from . import numba_operations, numba_optimizers, numba_plan

@@ -13,7 +13,7 @@ from typing import Any
 from .numba_batches import Batches, Sums, add_tile, end_of_tile, position_of, rows_of_batch
 from .numba_compile import inner_kernel, kernel
 from .numba_inputs import block_backward, block_forward, list_features, prepare
-from .numba_lanes import TILE_ROWS
+from .numba_lane_types import TILE_ROWS
 from .numba_layers import Matrix, Widths
 from .numba_network import Network, output_of, transpose
 from .numba_optimizers import Rule, State

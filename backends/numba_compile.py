@@ -60,7 +60,7 @@ class _Notice(event.Listener):
     def __init__(self, message: str) -> None:
         self._message = message
 
-    def on_start(self, event: Any) -> None:  # noqa: ARG002
+    def on_start(self, event: Any) -> None:
         if self._message:
             LOGGER.info(self._message)
         self._message = ""

@@ -11,7 +11,8 @@ from numba.core import types
 from . import activations
 from .activations import ACTIVATIONS, LEAKY_SLOPE
 from .numba_compile import inner_kernel
-from .numba_lanes import compiled_as, fma, like, nearest, power_of_two, where_less
+from .numba_lane_types import compiled_as
+from .numba_lanes import fma, like, nearest, power_of_two, where_less
 
 IDENTITY, RELU, LEAKY_RELU, TANH, SIGMOID = range(5)
 
@@ -40,8 +41,8 @@ def taylor_terms(x: Any) -> int:
     return 8 if x.dtype == np.float32 else 14
 
 
-@compiled_as(taylor_terms, lambda x: types.intp)  # noqa: ARG005
-def _taylor_terms(context: Any, builder: Any, sig: Any, args: Any) -> Any:  # noqa: ARG001
+@compiled_as(taylor_terms, lambda x: types.intp)
+def _taylor_terms(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return ir.Constant(ir.IntType(64), 8 if sig.args[0].dtype == types.float32 else 14)
 
 
@@ -50,8 +51,8 @@ def largest_exponent(x: Any) -> int:
     return 127 if x.dtype == np.float32 else 1023
 
 
-@compiled_as(largest_exponent, lambda x: types.intp)  # noqa: ARG005
-def _largest_exponent(context: Any, builder: Any, sig: Any, args: Any) -> Any:  # noqa: ARG001
+@compiled_as(largest_exponent, lambda x: types.intp)
+def _largest_exponent(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return ir.Constant(ir.IntType(64), 127 if sig.args[0].dtype == types.float32 else 1023)
 
 

@@ -72,7 +72,7 @@ def chosen_by_input(sparse: Callable[..., Any], dense: Callable[..., Any]) -> Ca
         return (sparse if isinstance(inputs, SparseInput) else dense)(inputs, *args)
 
     @overload(function, strict=False, jit_options=OPTIONS)
-    def choose(inputs: Any, *args: Any) -> Any:  # noqa: ARG001
+    def choose(inputs: Any, *args: Any) -> Any:
         return sparse if inputs.instance_class is SparseInput else dense
 
     return function
@@ -117,7 +117,9 @@ def _list_features_dense(inputs: DenseInput, index: Any, me: int, rows: int) -> 
 
 
 @inner_kernel
-def finish_block(network: Network, parameters: Any, block: int, y: Matrix, used: int, scale: float, widths: Widths) -> None:
+def finish_block(
+    network: Network, parameters: Any, block: int, y: Matrix, used: int, scale: float, widths: Widths
+) -> None:
     """Turn the unscaled `x @ weight` of one block of units into the layer's output, for the rows in use."""
     bias = load(parameters, network.bias_at[0] + block * y.width, widths.block)
     at = y.at + block * y.rows * y.width
@@ -189,7 +191,14 @@ def _block_backward_dense(
 
 
 def _chunk_forward_sparse(
-    inputs: SparseInput, index: Any, me: int, network: Network, parameters: Any, chunk: int, sums: Matrix, widths: Widths
+    inputs: SparseInput,
+    index: Any,
+    me: int,
+    network: Network,
+    parameters: Any,
+    chunk: int,
+    sums: Matrix,
+    widths: Widths,
 ) -> None:
     products_of_chunk(inputs.rows, index, chunk, weight_of(network, 0, parameters), sums, widths.block)
 

@@ -14,24 +14,10 @@ from typing import Any, NamedTuple
 
 from .numba_compile import inner_kernel
 from .numba_functions import activated, activated_backward
-from .numba_lanes import (
-    TILE_ROWS,
-    Width,
-    add_outer,
-    item,
-    lanes_of,
-    like,
-    load,
-    load_numbers,
-    load_rows,
-    prefetch,
-    put,
-    repeated,
-    store,
-    store_rows,
-    zeros,
-)
+from .numba_lane_types import TILE_ROWS, Width, lanes_of
+from .numba_lanes import item, like, load, load_numbers, prefetch, put, store, zeros
 from .numba_optimizers import Position, State, settle
+from .numba_tiles import add_outer, load_rows, repeated, store_rows
 
 # Blocks of a tile lie far apart, and another core may have written them: they are asked for so many blocks ahead, a
 # cache line of numbers at a time.

@@ -13,6 +13,7 @@ from .numba_network import Network
 from .plan import Layer
 
 CACHE_LINE = 64  # bytes
+SILENT = -1e30  # a bias whose sigmoid is 0
 
 
 def aligned(count: int, dtype: Any) -> npt.NDArray[Any]:
@@ -78,13 +79,13 @@ class Layout:
         """Write the layers' parameters into a buffer, and silence the units that are padding.
 
         Padding is 0 and stays 0, unless an activation turns 0 into something else: sigmoid(0) is 1/2, which the next
-        layer would learn from. A bias of minus infinity gives sigmoid 0, whose derivative is 0.
+        layer would learn from. A bias far below 0 makes it 0, and its derivative too.
         """
         self.pack([(layer.weight, layer.bias) for layer in layers], buffer)
         for k, layer in enumerate(layers):
             if activation_code(layer.activation) == SIGMOID:
                 end = int(self.network.bias_at[k] + self.network.units[k])
-                buffer[int(self.network.bias_at[k]) + self._shapes[k][1] : end] = -np.inf
+                buffer[int(self.network.bias_at[k]) + self._shapes[k][1] : end] = SILENT
 
     def unpack(self, buffer: npt.NDArray[Any], arrays: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> None:
         """Write a buffer's weights and biases into arrays of the layers' shapes."""

@@ -6,7 +6,8 @@ import numpy as np
 
 from .numba_compile import inner_kernel
 from .numba_functions import exponential
-from .numba_lanes import Width, count_of, first_equal, item, largest, like, load, positions, store, total, where_less
+from .numba_lane_types import Width
+from .numba_lanes import count_of, first_equal, item, largest, like, load, positions, store, total, where_less
 from .numba_layers import Matrix, place_of
 
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .numba_compile import inner_kernel, kernel
-from .numba_lanes import Width, like, load, square_root, store
+from .numba_lane_types import Width
+from .numba_lanes import like, load, square_root, store
 from .optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 
 DESCENT, MOMENTUM, NESTEROV, RMSPROP, ADAM = range(5)

@@ -16,7 +16,7 @@ from .numba_compile import announced
 from .numba_compress import chunk_bounds, compressed, entry_counts
 from .numba_functions import IDENTITY, activation_code
 from .numba_inputs import DenseInput, SparseInput
-from .numba_lanes import lanes_of
+from .numba_lane_types import lanes_of
 from .numba_layers import widths_of
 from .numba_layout import Layout
 from .numba_operations import FLOATS

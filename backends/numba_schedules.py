@@ -11,7 +11,7 @@ import numpy as np
 from .numba_by_features import train_by_features
 from .numba_by_rows import train_by_rows
 from .numba_by_units import train_by_units
-from .numba_lanes import TILE_ROWS
+from .numba_lane_types import TILE_ROWS
 from .numba_layout import CACHE_LINE, Layout, aligned, padded
 from .numba_optimizers import State
 from .numba_rows import Work

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .numba_compile import inner_kernel
-from .numba_lanes import Width, count_of, fma, item, like, load, prefetch, put, store, zeros
+from .numba_lane_types import Width
+from .numba_lanes import count_of, fma, item, like, load, prefetch, put, store, zeros
 from .numba_layers import Matrix
 
 # Features whose weights a block of 64 units has 64 KB of: two of these chunks of MNIST's 784 come to lie in each other's
@@ -73,9 +74,7 @@ def list_columns(sparse: Sparse, index: Any, columns: Columns, tile_rows: int) -
 
 
 @inner_kernel
-def product_of_row(
-    sparse: Sparse, start: int, stop: int, weight: Any, weight_at: int, total: Any, width: Width
-) -> Any:
+def product_of_row(sparse: Sparse, start: int, stop: int, weight: Any, weight_at: int, total: Any, width: Width) -> Any:
     """Return `total + x @ weight` for the entries start to stop of one row, (width,)."""
     for j in range(start, stop):
         at = weight_at + np.int64(item(sparse.index, j)) * count_of(total)

@@ -23,7 +23,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 
 from .numba_compile import inner_kernel
-from .numba_lanes import compiled_as, element_address
+from .numba_lane_types import compiled_as, element_address
 
 # How often a waiting thread looks before it offers its core to others: some 20 us, longer than a step's imbalance.
 SPINS = 2000
@@ -80,7 +80,7 @@ def _work(tasks: SimpleQueue[Callable[[], Any] | None], outcomes: SimpleQueue[Ba
     while (task := tasks.get()) is not None:
         try:
             task()
-        except BaseException as error:  # noqa: BLE001 - it is raised where the task came from
+        except BaseException as error:
             outcomes.put(error)
         else:
             outcomes.put(None)
@@ -121,7 +121,7 @@ class Team:
         self._pid, self._workers = os.getpid(), []
         try:
             for _ in range(1, self.threads):
-                self._workers.append(Worker())  # noqa: PERF401 - those that were started are kept
+                self._workers.append(Worker())
         except RuntimeError:  # the system gives no more threads
             self.threads = len(self._workers) + 1
         weakref.finalize(self, _dismiss, self._workers)
@@ -134,7 +134,7 @@ def fetch_add(array: Any, at: int, number: int) -> int:
     return before
 
 
-@compiled_as(fetch_add, lambda array, at, number: types.int64)  # noqa: ARG005
+@compiled_as(fetch_add, lambda array, at, number: types.int64)
 def _fetch_add(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     number = context.cast(builder, args[2], sig.args[2], types.int64)
     return builder.atomic_rmw("add", element_address(context, builder, sig.args, args), number, "acq_rel")
@@ -145,7 +145,7 @@ def fetch(array: Any, at: int) -> int:
     return int(array[at])
 
 
-@compiled_as(fetch, lambda array, at: types.int64)  # noqa: ARG005
+@compiled_as(fetch, lambda array, at: types.int64)
 def _fetch(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return builder.load_atomic(element_address(context, builder, sig.args, args), "acquire", 8)
 
@@ -155,7 +155,7 @@ def publish(array: Any, at: int, number: int) -> None:
     array[at] = number
 
 
-@compiled_as(publish, lambda array, at, number: types.none)  # noqa: ARG005
+@compiled_as(publish, lambda array, at, number: types.none)
 def _publish(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     number = context.cast(builder, args[2], sig.args[2], types.int64)
     builder.store_atomic(number, element_address(context, builder, sig.args, args), "release", 8)
@@ -167,7 +167,7 @@ def give_way() -> None:
 
 
 @compiled_as(give_way, lambda: types.none)
-def _give_way(context: Any, builder: Any, sig: Any, args: Any) -> Any:  # noqa: ARG001
+def _give_way(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     name = "SwitchToThread" if os.name == "nt" else "sched_yield"
     function_type = ir.FunctionType(ir.IntType(32), [])
     builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), [])

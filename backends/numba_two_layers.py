@@ -145,9 +145,7 @@ def train_two_layers(
             for panel in range(first_unit // lanes, end_unit // lanes):
                 backward_panel(grad, transposed, panel, hidden, grad_hidden, code, 0, used, widths)
             for panel in range(grad.columns // lanes):
-                gradient_of_panel(
-                    hidden, grad, panel, used, weight_grad, first_unit, end_unit, state, position, widths
-                )
+                gradient_of_panel(hidden, grad, panel, used, weight_grad, first_unit, end_unit, state, position, widths)
             if position.is_last:
                 transpose(network, 1, state.parameters, work.transposed, lanes, first_unit, end_unit)
             block_backward(inputs, index, me, network, state, grads, block, grad_hidden, position, widths)

@@ -107,12 +107,12 @@ class SGD(Optimizer):
 
     def update(
         self,
-        xp: Any,  # noqa: ARG002
+        xp: Any,
         parameter: Array,
         grad: Array,
         state: State,
         *,
-        step: int,  # noqa: ARG002
+        step: int,
         learning_rate: float,
     ) -> tuple[Array, State]:
         """See `Optimizer.update`, and `formulas` for the step."""
@@ -147,7 +147,7 @@ class RMSprop(Optimizer):
         grad: Array,
         state: State,
         *,
-        step: int,  # noqa: ARG002
+        step: int,
         learning_rate: float,
     ) -> tuple[Array, State]:
         """See `Optimizer.update`, and `formulas` for the step."""
