@@ -30,12 +30,12 @@ class Activation(NamedTuple):
     derivative: str = "f'(x)"
 
 
-def identity(xp: Any, x: Array) -> Array:
+def identity(xp: Any, x: Array) -> Array:  # noqa: ARG001
     """Return `x` itself: the last layer's logits."""
     return x
 
 
-def identity_backward(xp: Any, grad_y: Array, y: Array) -> Array:
+def identity_backward(xp: Any, grad_y: Array, y: Array) -> Array:  # noqa: ARG001
     """Derivative 1."""
     return grad_y
 
@@ -65,7 +65,7 @@ def tanh(xp: Any, x: Array) -> Array:
     return xp.tanh(x)
 
 
-def tanh_backward(xp: Any, grad_y: Array, y: Array) -> Array:
+def tanh_backward(xp: Any, grad_y: Array, y: Array) -> Array:  # noqa: ARG001
     """Derivative `1 - y^2`."""
     return grad_y * (1 - y * y)
 
@@ -75,7 +75,7 @@ def sigmoid(xp: Any, x: Array) -> Array:
     return 0.5 + 0.5 * xp.tanh(0.5 * x)
 
 
-def sigmoid_backward(xp: Any, grad_y: Array, y: Array) -> Array:
+def sigmoid_backward(xp: Any, grad_y: Array, y: Array) -> Array:  # noqa: ARG001
     """Derivative `y (1 - y)`."""
     return grad_y * (y * (1 - y))
 

@@ -51,7 +51,7 @@ class Backend:
         return f"<{type(self).__name__} {self.name!r}>"
 
     @classmethod
-    def estimate(cls, job: JobOutline, probe: Probe) -> Estimate | None:
+    def estimate(cls, job: JobOutline, probe: Probe) -> Estimate | None:  # noqa: ARG003
         """Return what a training is expected to take, before anything is imported; None if it cannot be told.
 
         Args:

@@ -5,11 +5,11 @@ class XpnnError(Exception):
     """Base of every error whose cause is outside xpnn: the message says what is wrong and how to mend it."""
 
 
-class BackendUnavailable(XpnnError, ImportError):
+class BackendUnavailable(XpnnError, ImportError):  # noqa: N818 - the name is part of the public interface
     """A backend cannot be had on this machine; the message gives the reason and the line that installs it."""
 
 
-class MissingDependency(XpnnError, ImportError):
+class MissingDependency(XpnnError, ImportError):  # noqa: N818
     """A feature needs a package that is not installed; the message gives the line that installs it."""
 
 

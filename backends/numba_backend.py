@@ -17,7 +17,7 @@ from .job_outline import Estimate, JobOutline, Probe, density_of
 from .kernel_cache import are_cached, kernels_of, mark_cached
 from .losses import LOSSES, softmax_cross_entropy
 from .optimizers import Optimizer, State
-from .plan import Plan, Rows, TrainingJob, checked_order
+from .plan import Layer, Plan, Rows, Totals, TrainingJob, checked_order
 
 # Seconds on two cores of an AMD EPYC at 3 GHz, Numba 0.68.1, 2026-11, a little above the slowest of four recipes: to
 # import Numba and the kernels' modules; to make a plan whose kernels are on disk; and to make one and evaluate once
@@ -26,6 +26,10 @@ IMPORT_SECONDS, LOAD_SECONDS, COMPILE_SECONDS = 0.25, 0.3, 8.5
 # How many times faster than NumPy an epoch is, there: 784-10-10 4.9, 784-32-32-10 4.3, 784-256-10 5.1 in batches of 128
 # and 3.5 as a full batch, all of density 0.19, and 1.3 for dense rows. The estimate stays below what was measured.
 SPARSE_GAIN, DENSE_GAIN, MOST_GAIN = 0.65, 1.2, 8.0  # times faster: SPARSE_GAIN / density
+
+
+# A forward pass of fewer multiply-adds than this, a few milliseconds, goes without the kernels and their compilation.
+FORWARD_WORK = 2e8
 
 
 class NumbaBackend(Backend):
@@ -43,13 +47,14 @@ class NumbaBackend(Backend):
 
     def __init__(self) -> None:
         try:
-            import numba
+            import numba  # noqa: F401
         except ImportError as error:
             raise BackendUnavailable(f"backend numba cannot import numba ({error}): {_install_line()}") from error
-        from . import numba_operations, numba_optimizers, numba_plan
+        from . import numba_forward, numba_operations, numba_optimizers, numba_plan, numba_team
 
         super().__init__(xp)
         self._operations, self._optimizers, self._plan = numba_operations, numba_optimizers, numba_plan
+        self._forward, self._team = numba_forward, numba_team.Team(numba_team.usable_threads())
 
     @classmethod
     def estimate(cls, job: JobOutline, probe: Probe) -> Estimate | None:
@@ -136,6 +141,26 @@ class NumbaBackend(Backend):
             rule, parameter.reshape(-1), grad.reshape(-1), *slots, int(step), float(learning_rate), float(l2)
         )
         return parameter, state
+
+    def evaluate(self, layers: list[Layer], rows: Rows, *, loss: str = "softmax_cross_entropy") -> Totals:
+        """See `Backend.evaluate`; many rows go through the training's kernels."""
+        if LOSSES[loss] is not softmax_cross_entropy or not self._forward_pays(layers, rows.images):
+            return super().evaluate(layers, rows, loss=loss)
+        logits = self._forward.forward_logits(self._team, layers, rows.images, float(rows.scale))  # (samples, classes)
+        loss_sum, correct, _ = self.loss(logits, rows.labels, loss=loss, batch_size=len(logits))
+        return Totals(float(loss_sum), int(correct), len(logits))
+
+    def logits(self, layers: list[Layer], images: npt.NDArray[Any], scale: float) -> npt.NDArray[Any]:
+        """See `Backend.logits`; many rows go through the training's kernels."""
+        if not self._forward_pays(layers, images):
+            return super().logits(layers, images, scale)
+        logits: npt.NDArray[Any] = self._forward.forward_logits(self._team, layers, images, scale)
+        return logits
+
+    def _forward_pays(self, layers: list[Layer], images: npt.NDArray[Any]) -> bool:
+        """Whether the kernels know the network, and the rows are worth compiling them."""
+        work = len(images) * sum(layer.weight.size for layer in layers)
+        return work >= FORWARD_WORK and self._forward.supports_forward(layers, images, self._operations.FLOATS)
 
     def compile(self, job: TrainingJob) -> Plan:
         """See `Backend.compile`."""

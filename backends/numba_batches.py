@@ -39,14 +39,16 @@ class Sums(NamedTuple):
 def end_of_tile(batches: Batches, start: int) -> int:
     """Return where in the order the tile ends that begins at `start`; no tile reaches into the next batch."""
     end_of_batch = (start // batches.batch_size + 1) * batches.batch_size
-    return min(start + batches.tile_rows, end_of_batch, batches.order.shape[0])
+    end: int = min(start + batches.tile_rows, end_of_batch, batches.order.shape[0])
+    return end
 
 
 @inner_kernel
 def rows_of_batch(batches: Batches, start: int) -> int:
     """Return how many rows the batch has that the row at `start` belongs to."""
     first = start // batches.batch_size * batches.batch_size
-    return min(batches.batch_size, batches.order.shape[0] - first)
+    rows: int = min(batches.batch_size, batches.order.shape[0] - first)
+    return rows
 
 
 @inner_kernel

@@ -1,8 +1,8 @@
-"""The steps of a network whose first layer is narrow, in large batches: each thread takes some rows of every batch.
+"""The steps of a network whose first layer is narrow, in large batches: each thread takes some rows of a batch.
 
-A batch is cut into shards, by its size alone. A thread takes its shards forward and backward without waiting for anyone,
-and sums their gradients apart. Then all threads add up the shards in their order, each some of the parameters, and take
-the step: two waits a batch, and the same result on any number of threads.
+A batch is cut into shards, by its size alone. A thread takes its shards forward and backward without waiting for any
+other, and sums their gradients apart. Then all threads add up the shards in their order, each some of the
+parameters, and take the step: two waits a batch, and the same result on any number of threads.
 """
 
 from __future__ import annotations

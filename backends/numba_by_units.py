@@ -2,8 +2,8 @@
 
 Two waits a tile. Before the second one every thread takes some rows from the first layer's output to the loss and back.
 After it every thread takes its parts of the parameters, whose gradients it sums over all rows; it updates them, and at
-once multiplies the next tile's rows by its blocks of the first layer's weights. No sum is shared: the result is the same
-on any number of threads.
+once multiplies the next tile's rows by its blocks of the first layer's weights. No sum is shared: the result is the
+same on any number of threads.
 """
 
 from __future__ import annotations

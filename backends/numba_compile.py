@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
 from numba.core import event
+
+from .kernel_cache import sources_digest
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -21,13 +21,7 @@ LOGGER = logging.getLogger("xpnn")
 OPTIONS = {"fastmath": {"contract", "nsz", "reassoc"}, "error_model": "numpy", "nogil": True, "_nrt": False}
 
 
-def _digest(folder: Path) -> str:
-    """Return a digest of the sources of all kernels in `folder`."""
-    sources = b"".join(path.read_bytes() for path in sorted(folder.glob("numba_*.py")))
-    return hashlib.sha256(sources).hexdigest()[:12]
-
-
-SOURCES = _digest(Path(__file__).parent)
+SOURCES = sources_digest()
 
 
 def kernel(function: Function) -> Function:
@@ -60,7 +54,7 @@ class _Notice(event.Listener):
     def __init__(self, message: str) -> None:
         self._message = message
 
-    def on_start(self, event: Any) -> None:
+    def on_start(self, event: Any) -> None:  # noqa: ARG002
         if self._message:
             LOGGER.info(self._message)
         self._message = ""

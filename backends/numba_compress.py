@@ -14,7 +14,7 @@ from .numba_team import Side, Team, share
 
 @kernel
 def count_entries(side: Side, images: Any, bounds: Any, counts: Any) -> None:
-    """Count the numbers that are not zero in each chunk of each row: images (samples, features), counts (samples, chunks)."""
+    """Count what is not zero in each chunk of each row: images (samples, features), counts (samples, chunks)."""
     start, stop = share(side, images.shape[0], 1)
     zero = images.dtype.type(0)
     for row in range(start, stop):
@@ -31,12 +31,13 @@ def list_entries(side: Side, images: Any, starts: Any, pitch: int, index: Any, v
     start, stop = share(side, images.shape[0], 1)
     zero = images.dtype.type(0)
     for row in range(start, stop):
-        at, image = starts[row * pitch], images[row]  # (features,)
+        at, end, image = starts[row * pitch], starts[row * pitch + pitch - 1], images[row]  # (features,)
         for i in range(image.shape[0]):
-            if image[i] != zero:
-                index[at] = i
-                value[at] = image[i]
-                at += 1
+            if at == end:
+                break
+            index[at] = i  # a zero is overwritten by what comes next: no branch is taken on the images
+            value[at] = image[i]
+            at += image[i] != zero
 
 
 def chunk_bounds(features: int, chunks: int, unit: int = 1) -> npt.NDArray[np.int64]:

@@ -84,8 +84,8 @@ def dense_tile(inputs: DenseInput, me: int, network: Network, rows: int) -> Matr
     return Matrix(inputs.x[me], 0, rows, network.widths[0], network.inputs[0])
 
 
-# `prepare` makes a tile, the samples `index`, (rows in use,), ready for the thread `me`. Every thread does it for itself:
-# what one writes and all read would travel between the cores with every tile, which takes longer than to write it twice.
+# `prepare` makes a tile, the samples `index`, (rows in use,), ready for the thread `me`. Every thread does it for
+# itself: what one writes and all read would travel between the cores with every tile, which takes longer.
 
 
 def _prepare_sparse(inputs: SparseInput, index: Any, me: int, network: Network, rows: int, widths: Widths) -> None:
@@ -212,7 +212,7 @@ def _chunk_forward_dense(
         products_of_panel(x, weight, panel, first, last, sums, index.shape[0], widths)
 
 
-# `finish_chunks` makes the first layer's output `y` of the chunks' sums, (chunks * rows * units,), added in their order.
+# `finish_chunks` makes the first layer's output `y` of the chunks' sums, (chunks * rows * units,), added in order.
 
 
 @inner_kernel

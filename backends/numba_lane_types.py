@@ -1,7 +1,7 @@
 """The type of a vector in a kernel, and what its operations are compiled with.
 
-Numba turns loops over small arrays into loads and stores of every number. A value of type `Lanes` is an LLVM vector of so
-many numbers, 16 or 64 say, which LLVM cuts into the registers that the machine has, whatever their size.
+Numba turns loops over small arrays into loads and stores of every number. A value of type `Lanes` is an LLVM vector of
+so many numbers, 16 or 64 say, which LLVM cuts into the registers that the machine has, whatever their size.
 
 Sources: Numba's manual, "Low-level extension API"; LLVM's language reference, "Vector Operations".
 """
@@ -34,14 +34,14 @@ INT32 = ir.IntType(32)
 
 def lanes_of(dtype: Any) -> int:
     """Return how many numbers of a floating type one register takes, but no fewer than a tile has rows."""
-    return max(REGISTER_BYTES // np.dtype(dtype).itemsize, TILE_ROWS)
+    return max(REGISTER_BYTES // int(np.dtype(dtype).itemsize), TILE_ROWS)
 
 
 class Width(int):
     """A number of lanes that is part of a kernel's type: each width is compiled for itself."""
 
 
-class WidthType(types.Type):  # type: ignore[misc]
+class WidthType(types.Type):
     """Numba's type of a `Width`."""
 
     def __init__(self, count: int) -> None:
@@ -49,7 +49,7 @@ class WidthType(types.Type):  # type: ignore[misc]
         super().__init__(name=f"Width({count})")
 
 
-class LanesType(types.Type):  # type: ignore[misc]
+class LanesType(types.Type):
     """Numba's type of a vector of `count` numbers of type `dtype`."""
 
     def __init__(self, dtype: Any, count: int) -> None:
@@ -61,7 +61,7 @@ register_model(WidthType)(models.OpaqueModel)
 
 
 @register_model(LanesType)
-class LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+class LanesModel(models.PrimitiveModel):
     """A vector as LLVM knows it."""
 
     def __init__(self, manager: Any, lanes: LanesType) -> None:
@@ -84,7 +84,7 @@ def compiled_as(function: Callable[..., Any], result: Callable[..., Any]) -> Cal
 
     def register(lower: Callable[..., Any]) -> Callable[..., Any]:
         type_callable(function)(lambda context: result)
-        lower_builtin(function, types.VarArg(types.Any))(lower)
+        lower_builtin(function, types.VarArg(types.Any))(lower)  # type: ignore[attr-defined, unused-ignore]
         return lower
 
     return register
@@ -97,6 +97,7 @@ def element_address(context: Any, builder: Any, kinds: Any, args: Any) -> Any:
 
 
 def constant(vector: Any, number: float) -> Any:
+    """Return a vector of one number."""
     return ir.Constant(vector, [number] * vector.count)
 
 

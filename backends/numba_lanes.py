@@ -29,6 +29,17 @@ def _item(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return builder.load(element_address(context, builder, sig.args, args))
 
 
+def whole(array: Any, at: int) -> int:
+    """Return element `at` of an array of integers as one of Python's."""
+    return int(array.reshape(-1)[at])
+
+
+@compiled_as(whole, lambda array, at: types.int64)
+def _whole(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    number = builder.load(element_address(context, builder, sig.args, args))
+    return context.cast(builder, number, sig.args[0].dtype, types.int64)
+
+
 def put(array: Any, at: int, number: Any) -> None:
     """Write a number, converted to the array's type, to element `at` of its buffer."""
     array.reshape(-1)[at] = number
@@ -82,7 +93,7 @@ def _load_numbers(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     lanes = builder.load(builder.bitcast(pointer, source.as_pointer()))
     lanes.align = kind.bitwidth // 8
     if isinstance(kind, types.Integer):
-        return (builder.sitofp if kind.signed else builder.uitofp)(lanes, result)
+        return (builder.sitofp if kind.signed else builder.uitofp)(lanes, result)  # type: ignore[attr-defined, unused-ignore]
     if source == result:
         return lanes
     return (builder.fpext if kind.bitwidth < sig.return_type.dtype.bitwidth else builder.fptrunc)(lanes, result)
@@ -216,8 +227,8 @@ def power_of_two(a: Any) -> Any:
 
 @compiled_as(power_of_two, lambda a: a)
 def _power_of_two(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    # IEEE 754: a number's exponent, shifted by the bias, stands above the fraction's bits. A sum with 1.5 times two to the
-    # length of the fraction has the whole number in its last bits; a NaN has something there, and is no error.
+    # IEEE 754: a number's exponent, shifted by the bias, stands above the fraction's bits. A sum with 1.5 times two to
+    # the length of the fraction has the whole number in its last bits; a NaN has something there, and is no error.
     bits, fraction, bias = (32, 23, 127) if sig.return_type.dtype == types.float32 else (64, 52, 1023)
     vector, whole = args[0].type, ir.VectorType(ir.IntType(bits), sig.return_type.count)
     shifted = builder.bitcast(builder.fadd(args[0], constant(vector, 1.5 * 2.0**fraction)), whole)

@@ -1,11 +1,11 @@
 """The matrix products of a layer, forward and backward, with what follows on each in the same registers.
 
 Matrices lie in blocks of columns. A matrix of (rows, units) with blocks of `width` units is an array of
-(units / width, rows, width): a block's rows follow each other without a gap, so that a block fills the first-level cache
-evenly and a row of it is a few registers. Weights (in_features, out_features) lie alike.
+(units / width, rows, width): a block's rows follow each other without a gap, so that a block fills the first-level
+cache evenly and a row of it is a few registers. Weights (in_features, out_features) lie alike.
 
 Each product is made of tiles of 8 rows by one register: the tile stays in registers while its sum over the inner index
-is taken, one product of a column and a row at a time. Each number's sum is taken in one order, whatever thread takes it.
+is taken, one product of a column and a row at a time. Each number's sum is taken in one order, by whatever thread.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def forward_panel(
 def forward(
     x: Matrix, weight: Matrix, bias: Any, bias_at: int, y: Matrix, code: int, start: int, stop: int, widths: Widths
 ) -> None:
-    """Write `activation(x @ weight + bias)` for rows start to stop, in eights: x (rows, n), weight (n, m), y (rows, m)."""
+    """Write `activation(x @ weight + bias)`, rows start to stop, in eights: x (rows, n), weight (n, m), y (rows, m)."""
     for panel in range(y.columns // y.width):
         forward_panel(x, weight, bias, bias_at, y, panel, code, start, stop, widths)
 

@@ -60,11 +60,10 @@ class Layout:
         self.count = padded(bias_at[-1], 2 * CACHE_LINE // 4)
         self.transposed_count, self.output_units = transposed_at[-1], sum(units)
         codes = [activation_code(layer.activation) for layer in layers]
-        parts = (inputs, units, widths, codes, weight_at[:-1], bias_at[:-1], transposed_at[:-1])
-        output_at = list(accumulate(units, initial=0))[:-1]
-        self.network = Network(
-            *(np.array(part, dtype=np.int64) for part in (*parts, output_at)), classes=self._shapes[-1][1]
-        )
+        output_at = list(accumulate(units, initial=0))
+        places = (inputs, units, widths, codes, weight_at[:-1], bias_at[:-1], transposed_at[:-1], output_at[:-1])
+        arrays: list[Any] = [np.array(each, dtype=np.int64) for each in places]
+        self.network = Network._make([*arrays, self._shapes[-1][1]])
 
     def pack(self, arrays: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]], buffer: npt.NDArray[Any]) -> None:
         """Write each layer's weight (in_features, out_features) and bias (out_features,) into a buffer, (count,)."""

@@ -13,7 +13,7 @@ from .numba_layers import Matrix, place_of
 
 @inner_kernel
 def is_best(logits: Matrix, row: int, label: int, classes: int) -> bool:
-    """Return whether `label` is the first of the row's largest logits; a NaN is larger than any number, as in argmax."""
+    """Return whether `label` is the first of the row's largest logits; a NaN is larger than any number."""
     best, largest_yet = 0, item(logits.buffer, place_of(logits, row, 0))
     for c in range(1, classes):
         z = item(logits.buffer, place_of(logits, row, c))
@@ -26,7 +26,7 @@ def is_best(logits: Matrix, row: int, label: int, classes: int) -> bool:
 def softmax_cross_entropy_row(
     logits: Matrix, grad: Matrix, row: int, label: int, classes: int, batch_size: int, lanes: Width
 ) -> tuple[float, bool]:
-    """Write a row's gradient `(softmax(logits) - one_hot) / batch_size`; return its loss, nats, and whether it is right.
+    """Write a row's gradient `(softmax(logits) - one_hot) / batch_size`; return its loss, nats, and if it is right.
 
     Source: Bishop 2006, 4.3.4.
 

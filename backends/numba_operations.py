@@ -10,28 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from . import activations
-from .activations import ACTIVATIONS, LEAKY_SLOPE
+from .activations import LEAKY_SLOPE
 from .numba_compile import kernel
+from .numba_functions import IDENTITY, LEAKY_RELU, RELU, TANH, activation_code
+
+__all__ = ["FLOATS", "activate", "activate_backward", "activation_code", "gather_images", "softmax_cross_entropy"]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-
-IDENTITY, RELU, LEAKY_RELU, TANH, SIGMOID = range(5)
-
-# The key is the pair of functions, not the name: a row that a user put in place of ours is not ours.
-_CODES: dict[tuple[Any, Any], int] = {
-    (activations.identity, activations.identity_backward): IDENTITY,
-    (activations.relu, activations.relu_backward): RELU,
-    (activations.leaky_relu, activations.leaky_relu_backward): LEAKY_RELU,
-    (activations.tanh, activations.tanh_backward): TANH,
-    (activations.sigmoid, activations.sigmoid_backward): SIGMOID,
-}
-
-
-def activation_code(name: str) -> int | None:
-    """Return what the kernels call the activation `name`; None if they do not know it."""
-    row = ACTIVATIONS[name]
-    return _CODES.get((row.forward, row.backward))
 
 
 def same_float(*arrays: Any) -> bool:

@@ -168,7 +168,7 @@ class Position(NamedTuple):
 
 @inner_kernel
 def settle(position: Position, state: State, grads: Any, at: int, g: Any, l2: float, width: Width) -> None:
-    """Add the gradient `g`, (width,), of some parameters to that of the batch so far; take the step if it is complete."""
+    """Add the gradient `g`, (width,), of some parameters to that of the batch so far; if complete, take the step."""
     if not position.is_first:
         g = g + load(grads, at, width)
     if position.is_last:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from .errors import ConfigError
 from .generic_plan import check_state
+from .job_outline import SPARSE_DENSITY
 from .losses import LOSSES, softmax_cross_entropy
 from .numba_batches import Batches, Sums
 from .numba_compile import announced
@@ -26,8 +27,6 @@ from .numba_sparse import Columns
 from .numba_team import SYNC_SIZE, Side, Team, usable_threads
 from .plan import NO_ROWS, Plan, Totals, TrainingJob, checked_order
 
-# Above this share of numbers that are not zero, to skip zeros costs more than to multiply by them.
-SPARSE_DENSITY = 0.5
 # A step of fewer multiply-adds than this is done by one thread before others have heard of it.
 SMALL_STEP = 3e5
 
@@ -35,8 +34,8 @@ SMALL_STEP = 3e5
 class NumbaPlan(Plan):
     """All steps of a run in one call of compiled code.
 
-    The plan keeps the parameters and the optimizer's slots in a layout of its own; a run begins with a copy of the layers'
-    arrays and ends with one into arrays of the plan's, which it puts into the layers.
+    The plan keeps the parameters and the optimizer's slots in a layout of its own; a run begins with a copy of the
+    layers' arrays and ends with one into arrays of the plan's, which it puts into the layers.
     """
 
     def __init__(self, job: TrainingJob) -> None:
@@ -64,6 +63,8 @@ class NumbaPlan(Plan):
             self._room = new_room(schedule, self._layout, states, team.threads)
             self._sums = Sums(*(np.zeros(1 + SHARDS, dtype=kind) for kind in (np.float64, np.int64)))
             self._arrays = self._layout.empty_arrays(dtype)
+            kind = "sparse" if self.is_sparse else "dense"
+            self.description = f"compiled: {kind} input, {team.threads} threads, dealt out by {schedule.name}"
             nothing = self._arguments(np.empty(0, dtype=np.int64))
             schedule.kernel(Side(0, 1, np.zeros(SYNC_SIZE, dtype=np.int64)), *nothing)
 

@@ -70,7 +70,7 @@ def choose_schedule(units: list[int], features: int, batch: int, *, is_sparse: b
         return Schedule("rows", train_by_rows, block, 1, _tile_rows(-(-batch // SHARDS), NARROW_TILE))
     if registers == 1 and len(units) > 1:
         return Schedule("features", train_by_features, 1, SHARED_CHUNKS, _tile_rows(batch, WIDE_TILE))
-    block, chunks = _block_registers(registers) if is_sparse else 1, -(-features // CHUNK_FEATURES)
+    block, chunks = block_registers(registers) if is_sparse else 1, -(-features // CHUNK_FEATURES)
     kernel = train_two_layers if len(units) == 2 else train_by_units
     return Schedule("units", kernel, block, max(chunks, 1), _tile_rows(batch, WIDE_TILE))
 
@@ -81,17 +81,18 @@ def _tile_rows(batch: int, most: int) -> int:
     return padded(-(-batch // tiles), TILE_ROWS)
 
 
-def _block_registers(registers: int) -> int:
+def block_registers(registers: int) -> int:
     """Return of how many registers a block of a wide sparse layer is best, so that two threads have about as many."""
 
     def cost(size: int) -> int:
-        return -(-(-(-registers // size)) // 2) * (size + 1)
+        blocks = padded(registers, size) // size
+        return padded(blocks, 2) // 2 * (size + 1)
 
     return min(range(BLOCK_REGISTERS, 0, -1), key=cost)
 
 
 def new_states(schedule: Schedule, layout: Layout, slots: int, threads: int, dtype: Any) -> State:
-    """Return buffers for the parameters and some slots, (copies, parameters) each, or (copies, 0): first the plan's own."""
+    """Return buffers for the parameters and some slots, (copies, parameters) or (copies, 0) each; first the plan's."""
     copies = threads if schedule.kernel is train_by_features else 1
     counts = (layout.count, *(layout.count if k < slots else 0 for k in range(2)))
     return State(*(rows_of(copies, count, dtype) for count in counts))

@@ -9,16 +9,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from .numba_compile import inner_kernel
 from .numba_lane_types import Width
-from .numba_lanes import count_of, fma, item, like, load, prefetch, put, store, zeros
+from .numba_lanes import count_of, fma, item, like, load, prefetch, put, store, whole, zeros
 from .numba_layers import Matrix
-
-# Features whose weights a block of 64 units has 64 KB of: two of these chunks of MNIST's 784 come to lie in each other's
-# way less than all, in a first-level cache of 32 KB.
-CHUNK_FEATURES = 256
 
 # Entries whose positions fill a cache line, and how many rows ahead they are asked for.
 LINE_ENTRIES = 32
@@ -66,8 +60,8 @@ def list_columns(sparse: Sparse, index: Any, columns: Columns, tile_rows: int) -
     for row in range(index.shape[0]):
         at = item(index, row) * pitch
         for j in range(item(sparse.starts, at), item(sparse.starts, at + pitch - 1)):
-            i = np.int64(item(sparse.index, j))
-            length = np.int64(item(columns.count, i))
+            i = whole(sparse.index, j)
+            length = whole(columns.count, i)
             put(columns.count, i, length + 1)
             put(columns.rows, i * tile_rows + length, row)
             put(columns.values, i * tile_rows + length, item(sparse.value, j))
@@ -77,7 +71,7 @@ def list_columns(sparse: Sparse, index: Any, columns: Columns, tile_rows: int) -
 def product_of_row(sparse: Sparse, start: int, stop: int, weight: Any, weight_at: int, total: Any, width: Width) -> Any:
     """Return `total + x @ weight` for the entries start to stop of one row, (width,)."""
     for j in range(start, stop):
-        at = weight_at + np.int64(item(sparse.index, j)) * count_of(total)
+        at = weight_at + whole(sparse.index, j) * count_of(total)
         total = fma(like(total, item(sparse.value, j)), load(weight, at, width), total)
     return total
 
@@ -124,7 +118,7 @@ def products_of_chunk(sparse: Sparse, index: Any, chunk: int, weight: Matrix, su
     pitch = sparse.bounds.shape[0]
     for row in range(index.shape[0]):
         at = item(index, row) * pitch + chunk
-        j, stop = np.int64(item(sparse.starts, at)), np.int64(item(sparse.starts, at + 1))
+        j, stop = whole(sparse.starts, at), whole(sparse.starts, at + 1)
         fetch_ahead(sparse, index, row + ROWS_AHEAD, chunk, 1)
         a = b = c = d = zeros(sums.buffer, width)
         while j + 4 <= stop:
@@ -146,7 +140,7 @@ def add_gradient_of_chunk(sparse: Sparse, index: Any, chunk: int, weight: Matrix
         g = load(grad.buffer, grad.at + row * grad.width, width)
         g = g * like(g, sparse.scale)
         for j in range(item(sparse.starts, at), item(sparse.starts, at + 1)):
-            w_at = weight.at + np.int64(item(sparse.index, j)) * count_of(g)
+            w_at = weight.at + whole(sparse.index, j) * count_of(g)
             store(weight.buffer, w_at, fma(like(g, item(sparse.value, j)), g, load(weight.buffer, w_at, width)))
 
 
@@ -155,7 +149,7 @@ def gradient_of_feature(columns: Columns, feature: int, tile_rows: int, grad: An
     """Return the unscaled `x[:, feature] @ grad` of one block of units, (width,); the block begins at `grad_at`."""
     total = zeros(grad, width)
     first = feature * tile_rows
-    for j in range(first, first + np.int64(item(columns.count, feature))):
-        at = grad_at + np.int64(item(columns.rows, j)) * count_of(total)
+    for j in range(first, first + whole(columns.count, feature)):
+        at = grad_at + whole(columns.rows, j) * count_of(total)
         total = fma(like(total, item(columns.values, j)), load(grad, at, width), total)
     return total

@@ -1,8 +1,8 @@
 """A team of threads that goes through one kernel side by side and waits for each other inside it.
 
-The threads are the operating system's own, started once and kept; kernels let go of the interpreter's lock. No threading
-layer of Numba takes part: what it gives differs from machine to machine, and its start and end cost more than a step of
-a small network.
+The threads are the operating system's own, started once and kept; kernels let go of the interpreter's lock. No
+threading layer of Numba takes part: what it gives differs from machine to machine, and its start and end cost more
+than a step of a small network.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import cgutils, config, types
 
 from .numba_compile import inner_kernel
 from .numba_lane_types import compiled_as, element_address
@@ -48,13 +47,13 @@ class Side(NamedTuple):
 
 def usable_threads() -> int:
     """Return how many threads can run at once: the cores of this process, its container's share, Numba's own limit."""
-    if numba.config.DISABLE_JIT:  # plain Python has no operation that no other thread can see half of
+    if config.DISABLE_JIT:  # plain Python has no operation that no other thread can see half of
         return 1
     try:
         cores = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows have no such call
         cores = os.cpu_count() or 1
-    return max(1, min(cores, _container_cores(Path("/sys/fs/cgroup/cpu.max")), numba.config.NUMBA_NUM_THREADS))
+    return max(1, min(cores, _container_cores(Path("/sys/fs/cgroup/cpu.max")), config.NUMBA_NUM_THREADS))
 
 
 def _container_cores(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""The steps of a wide network with one hidden layer: each thread owns some of the hidden units, and all that hangs on them.
+"""The steps of a wide network with one hidden layer: each thread owns some hidden units, and all that hangs on them.
 
 A block of units has columns of the first weight and rows of the second. Its owner takes it forward to its part of the
 logits, `h[:, block] @ weight[block, :]`, and that is all that the others see. After the one wait of a tile every thread

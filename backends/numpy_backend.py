@@ -25,7 +25,7 @@ class NumPyBackend(Backend):
         super().__init__(xp)
 
     @classmethod
-    def estimate(cls, job: JobOutline, probe: Probe) -> Estimate:
+    def estimate(cls, job: JobOutline, probe: Probe) -> Estimate:  # noqa: ARG003
         """See `Backend.estimate`; what was measured."""
         return Estimate(0.0, probe.numpy_seconds)
 

@@ -107,12 +107,12 @@ class SGD(Optimizer):
 
     def update(
         self,
-        xp: Any,
+        xp: Any,  # noqa: ARG002
         parameter: Array,
         grad: Array,
         state: State,
         *,
-        step: int,
+        step: int,  # noqa: ARG002
         learning_rate: float,
     ) -> tuple[Array, State]:
         """See `Optimizer.update`, and `formulas` for the step."""
@@ -147,7 +147,7 @@ class RMSprop(Optimizer):
         grad: Array,
         state: State,
         *,
-        step: int,
+        step: int,  # noqa: ARG002
         learning_rate: float,
     ) -> tuple[Array, State]:
         """See `Optimizer.update`, and `formulas` for the step."""
