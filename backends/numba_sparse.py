@@ -58,8 +58,8 @@ def list_columns(sparse: Sparse, index: Any, columns: Columns, tile_rows: int) -
     pitch = sparse.bounds.shape[0]
     columns.count[:] = 0
     for row in range(index.shape[0]):
-        at = item(index, row) * pitch
-        for j in range(item(sparse.starts, at), item(sparse.starts, at + pitch - 1)):
+        at = whole(index, row) * pitch
+        for j in range(whole(sparse.starts, at), whole(sparse.starts, at + pitch - 1)):
             i = whole(sparse.index, j)
             length = whole(columns.count, i)
             put(columns.count, i, length + 1)
@@ -80,8 +80,8 @@ def product_of_row(sparse: Sparse, start: int, stop: int, weight: Any, weight_at
 def fetch_ahead(sparse: Sparse, index: Any, row: int, chunk: int, chunks: int) -> None:
     """Have some chunks of a coming row's entries brought near: shuffled rows lie anywhere in memory."""
     if row < index.shape[0]:
-        at = item(index, row) * sparse.bounds.shape[0] + chunk
-        first, last = item(sparse.starts, at), item(sparse.starts, at + chunks)
+        at = whole(index, row) * sparse.bounds.shape[0] + chunk
+        first, last = whole(sparse.starts, at), whole(sparse.starts, at + chunks)
         for j in range(first, last, LINE_ENTRIES):
             prefetch(sparse.index, j)
             prefetch(sparse.value, j)
@@ -98,12 +98,12 @@ def products_of_block(sparse: Sparse, index: Any, weight: Matrix, block: int, y:
     for chunk in range(pitch - 1):
         y_at = y.at + block * y.rows * y.width
         for row in range(index.shape[0]):
-            at = item(index, row) * pitch + chunk
+            at = whole(index, row) * pitch + chunk
             total = zeros(y.buffer, width)
             if chunk > 0:
                 total = load(y.buffer, y_at, width)
             fetch_ahead(sparse, index, row + ROWS_AHEAD, chunk, 1)
-            first, last = item(sparse.starts, at), item(sparse.starts, at + 1)
+            first, last = whole(sparse.starts, at), whole(sparse.starts, at + 1)
             total = product_of_row(sparse, first, last, weight.buffer, weight_at, total, width)
             store(y.buffer, y_at, total)
             y_at += y.width
@@ -117,7 +117,7 @@ def products_of_chunk(sparse: Sparse, index: Any, chunk: int, weight: Matrix, su
     """
     pitch = sparse.bounds.shape[0]
     for row in range(index.shape[0]):
-        at = item(index, row) * pitch + chunk
+        at = whole(index, row) * pitch + chunk
         j, stop = whole(sparse.starts, at), whole(sparse.starts, at + 1)
         fetch_ahead(sparse, index, row + ROWS_AHEAD, chunk, 1)
         a = b = c = d = zeros(sums.buffer, width)
@@ -136,10 +136,10 @@ def add_gradient_of_chunk(sparse: Sparse, index: Any, chunk: int, weight: Matrix
     """Add `x.T @ grad` of a narrow layer to what lies at `weight`, for the features of one chunk."""
     pitch = sparse.bounds.shape[0]
     for row in range(index.shape[0]):
-        at = item(index, row) * pitch + chunk
+        at = whole(index, row) * pitch + chunk
         g = load(grad.buffer, grad.at + row * grad.width, width)
         g = g * like(g, sparse.scale)
-        for j in range(item(sparse.starts, at), item(sparse.starts, at + 1)):
+        for j in range(whole(sparse.starts, at), whole(sparse.starts, at + 1)):
             w_at = weight.at + whole(sparse.index, j) * count_of(g)
             store(weight.buffer, w_at, fma(like(g, item(sparse.value, j)), g, load(weight.buffer, w_at, width)))
 

@@ -7,12 +7,13 @@ than a step of a small network.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import threading
 import weakref
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
@@ -91,6 +92,32 @@ def _dismiss(workers: list[Worker]) -> None:
         worker.tasks.put(None)
 
 
+def _cores_but_this() -> set[int]:
+    """Return the cores that the caller may use but does not run on; none where the system does not say."""
+    try:
+        return os.sched_getaffinity(0) - {_c_library().sched_getcpu()}
+    except (AttributeError, OSError, TypeError):  # not Linux
+        return set()
+
+
+@cache
+def _c_library() -> ctypes.CDLL:
+    """Return what the process has loaded of the C library."""
+    return ctypes.CDLL(None)
+
+
+def _move(cores: set[int]) -> None:
+    """Have this thread go on on one of `cores`, and leave it free again.
+
+    A thread is woken on the core of the one that woke it. Both wait in turns there, and it can take the system tenths of
+    a second to see that another core is idle.
+    """
+    if cores:
+        allowed = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, cores)
+        os.sched_setaffinity(0, allowed)
+
+
 class Team:
     """Threads that run a kernel together.
 
@@ -108,10 +135,13 @@ class Team:
         if self._pid != os.getpid():  # the first run, or the first in a forked child, which has none of the threads
             self._start()
         sync = np.zeros(SYNC_SIZE, dtype=np.int64)
+        elsewhere = _cores_but_this()
         for me, worker in enumerate(self._workers, start=1):
+            worker.tasks.put(partial(_move, elsewhere))
             worker.tasks.put(partial(kernel, Side(me, self.threads, sync), *args))
         kernel(Side(0, self.threads, sync), *args)
-        for error in [worker.outcomes.get() for worker in self._workers]:
+        outcomes = [worker.outcomes.get() for worker in self._workers for _ in ("move", "kernel")]
+        for error in outcomes:
             if error is not None:
                 raise error
 

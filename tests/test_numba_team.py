@@ -118,13 +118,13 @@ def test_the_threads_are_kept_for_the_next_run():
 
 
 def test_the_threads_end_with_their_team():
-    before, team = threading.active_count(), Team(3)
-    team.run(lambda side: None)  # noqa: ARG005
-    ours = [thread for thread in threading.enumerate() if thread.name == "xpnn"][-2:]
-    assert threading.active_count() == before + 2
-    assert all(thread.daemon for thread in ours)
+    team, threads = Team(3), set()
+    team.run(lambda side: threads.add(threading.current_thread()))
+    threads.remove(threading.current_thread())
+    assert len(threads) == 2
+    assert all(thread.is_alive() and thread.daemon for thread in threads)
     del team
-    for thread in ours:
+    for thread in threads:
         thread.join(timeout=30)
         assert not thread.is_alive()
 
@@ -210,3 +210,12 @@ def test_shares_are_whole_units_without_gap_or_overlap(count, unit, threads):
 def test_shares_by_hand():
     assert parts_of(23, 8, 2) == [(0, 8), (8, 23)]
     assert parts_of(16, 8, 4) == [(0, 0), (0, 8), (8, 8), (8, 16)]
+
+
+@pytest.mark.xfail(reason="what the workers said of the failed run is taken for that of the next one")
+def test_a_team_works_on_after_an_error_of_the_caller():
+    team = Team(3)
+    with pytest.raises(ValueError, match="thread 0"):
+        team.run(fail_on(0))
+    with pytest.raises(ValueError, match="thread 1"):
+        team.run(fail_on(1))
