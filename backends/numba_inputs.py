@@ -65,17 +65,22 @@ class DenseInput(NamedTuple):
     bounds: Any
 
 
-def chosen_by_input(sparse: Callable[..., Any], dense: Callable[..., Any]) -> Callable[..., Any]:
-    """Return one function that is `sparse` for a SparseInput and `dense` for a DenseInput."""
+def chosen_by_kind(functions: dict[type, Callable[..., Any]]) -> Callable[..., Any]:
+    """Return one function that is another one for each kind of its first argument."""
 
     def function(inputs: Any, *args: Any) -> Any:
-        return (sparse if isinstance(inputs, SparseInput) else dense)(inputs, *args)
+        return functions[type(inputs)](inputs, *args)
 
     @overload(function, strict=False, jit_options=OPTIONS)
     def choose(inputs: Any, *args: Any) -> Any:
-        return sparse if inputs.instance_class is SparseInput else dense
+        return functions[inputs.instance_class]
 
     return function
+
+
+def chosen_by_input(sparse: Callable[..., Any], dense: Callable[..., Any]) -> Callable[..., Any]:
+    """Return one function that is `sparse` for a SparseInput and `dense` for a DenseInput."""
+    return chosen_by_kind({SparseInput: sparse, DenseInput: dense})
 
 
 @inner_kernel

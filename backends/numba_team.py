@@ -109,8 +109,8 @@ def _c_library() -> ctypes.CDLL:
 def _move(cores: set[int]) -> None:
     """Have this thread go on on one of `cores`, and leave it free again.
 
-    A thread is woken on the core of the one that woke it. Both wait in turns there, and it can take the system tenths of
-    a second to see that another core is idle.
+    A thread is woken on the core of the one that woke it. Both wait in turns there, and it can take the system tenths
+    of a second to see that another core is idle.
     """
     if cores:
         allowed = os.sched_getaffinity(0)

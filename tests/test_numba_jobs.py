@@ -1,0 +1,123 @@
+"""Which jobs the compiled plan takes; all others go the generic way."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from xpnn.backends import (
+    ACTIVATIONS,
+    LOSSES,
+    SGD,
+    Activation,
+    GenericPlan,
+    Layer,
+    TrainingJob,
+    get_backend,
+    why_unavailable,
+)
+
+if reason := why_unavailable("numba"):
+    pytest.skip(reason, allow_module_level=True)
+
+
+@pytest.fixture
+def backend():
+    return get_backend("numba")
+
+
+def make_rows(backend, count=23, features=6, dtype="uint8"):
+    generator = np.random.default_rng(1)
+    images = generator.integers(0, 256, (count, features), dtype=np.uint8)
+    labels = np.argmax(images[:, :3], axis=1).astype(np.int64)
+    return backend.place(
+        images.astype(dtype) / 255 if dtype.startswith("float") else images.astype(dtype), labels, 1 / 255
+    )
+
+
+def make_layers(sizes=(6, 4, 3), activation="relu", dtype="float64"):
+    generator = np.random.default_rng(2)
+    kinds = [activation] * (len(sizes) - 2) + ["identity"]
+    return [
+        Layer(generator.normal(0, 0.7, (n, m)).astype(dtype), generator.normal(0, 0.3, m).astype(dtype), kind)
+        for (n, m), kind in zip(pairwise(sizes), kinds, strict=True)
+    ]
+
+
+def assert_same_training(plan, reference):
+    generator = np.random.default_rng(3)
+    for _ in range(3):
+        order = generator.permutation(len(plan.job.rows.images))
+        assert plan.run(order).loss_sum == pytest.approx(reference.run(order).loss_sum, rel=1e-10)
+    for ours, theirs in zip(plan.job.layers, reference.job.layers, strict=True):
+        np.testing.assert_allclose(ours.weight, theirs.weight, rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(ours.bias, theirs.bias, rtol=1e-10, atol=1e-10)
+
+
+class OwnSGD(SGD):
+    """A subclass may do anything."""
+
+
+def own_loss(xp, outputs, labels, *, batch_size):
+    loss_sum, correct, grad = LOSSES["softmax_cross_entropy"](xp, outputs, labels, batch_size=batch_size)
+    return 2 * loss_sum, correct, 2 * grad
+
+
+def double(xp, x):  # noqa: ARG001
+    return 2 * x
+
+
+def double_backward(xp, grad_y, y):  # noqa: ARG001
+    return 2 * grad_y
+
+
+def unknown(case, rows):
+    """What is changed of a job that the kernels know."""
+    return {
+        "optimizer": {"optimizer": OwnSGD(0.1)},
+        "loss": {"loss": "own"},
+        "activation": {"layers": make_layers(activation="own")},
+        "changed activation": {"layers": make_layers(activation="tanh")},
+        "image layout": {"rows": rows._replace(images=np.asfortranarray(rows.images))},
+        "image type": {"rows": rows._replace(images=rows.images.astype(np.float16))},
+        "label type": {"rows": rows._replace(labels=rows.labels.astype(np.int32))},
+        "network type": {"layers": make_layers(dtype="float16")},
+    }[case]
+
+
+UNKNOWN = (
+    "optimizer",
+    "loss",
+    "activation",
+    "changed activation",
+    "image layout",
+    "image type",
+    "label type",
+    "network type",
+)
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_unknown_jobs_take_the_generic_plan(backend, generic, monkeypatch, case):
+    for name in ("own", "tanh") if case == "changed activation" else ("own",):
+        monkeypatch.setitem(ACTIVATIONS, name, Activation(double, double_backward))
+    monkeypatch.setitem(LOSSES, "own", own_loss)
+    plans = []
+    for make in (backend.compile, lambda job: GenericPlan(generic, job)):
+        job = TrainingJob(make_layers(), SGD(0.1), make_rows(backend), 5)
+        plans.append(make(replace(job, **unknown(case, job.rows))))
+    assert type(plans[0]) is GenericPlan
+    if "type" not in case:
+        assert_same_training(*plans)
+
+
+@pytest.mark.parametrize("sizes", [(5, 3), (6, 4)])
+def test_shapes_that_do_not_fit_never_reach_the_kernels(backend, sizes):
+    layers = [*make_layers(sizes), *make_layers((3, 3))]
+    assert type(backend.compile(TrainingJob(layers, SGD(0.1), make_rows(backend), 5))) is GenericPlan
+
+
+def test_too_few_labels_never_reach_the_kernels(backend):
+    rows = make_rows(backend)
+    job = TrainingJob(make_layers(), SGD(0.1), rows._replace(labels=rows.labels[:-1]), 5)
+    assert type(backend.compile(job)) is GenericPlan
