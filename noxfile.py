@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import nox
 
@@ -57,7 +58,7 @@ def coverage(session: nox.Session) -> None:
     session.install(".[cli]", *group("test"))
     session.run("coverage", "erase")
     session.run("coverage", "run", "--parallel-mode", "-m", "pytest", *session.posargs)
-    kernels = ["tests/test_numba_backend.py", "tests/test_backend_contract.py"]
+    kernels = [*map(str, sorted(Path("tests").glob("test_numba_*.py"))), "tests/test_backend_contract.py"]
     session.run("coverage", "run", "--parallel-mode", "-m", "pytest", *kernels, env={"NUMBA_DISABLE_JIT": "1"})
     session.run("coverage", "combine")
     session.run("coverage", "report", "--skip-covered", "--show-missing", "--fail-under=95")

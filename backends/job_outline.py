@@ -13,6 +13,8 @@ from .optimizers import Optimizer
 
 # Below this share of numbers that are not zero, it pays to skip the zeros.
 SPARSE_DENSITY = 0.5
+# From so many rows on, a batch is worth a narrow network's addition of gradients over shards.
+LARGE_BATCH = 1024
 SAMPLE_ROWS = 1000
 
 

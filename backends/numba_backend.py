@@ -63,10 +63,15 @@ class NumbaBackend(Backend):
         if not imported and find_spec("numba") is None:
             return None
         gain = max(DENSE_GAIN, min(SPARSE_GAIN / max(job.density, 1e-9), MOST_GAIN))
-        kernels = kernels_of(
-            features_to_units=job.sizes[:2], dtype=job.dtype, images_dtype=job.images_dtype, density=job.density
+        cached = are_cached(
+            kernels_of(
+                sizes=job.sizes,
+                batch_size=min(job.batch_size, job.rows),
+                dtype=job.dtype,
+                images_dtype=job.images_dtype,
+                density=job.density,
+            )
         )
-        cached = are_cached(kernels)
         start = (LOAD_SECONDS if cached else COMPILE_SECONDS) + (0 if imported else IMPORT_SECONDS)
         note = "kernels cached" if cached else "kernels to compile"
         return Estimate(start * probe.slowness, probe.numpy_seconds / gain, note)
@@ -169,11 +174,12 @@ class NumbaBackend(Backend):
             generic.description += f", since {self._why_generic(job)}"
             return generic
         plan: Plan = self._plan.NumbaPlan(job)
-        images, weight = job.rows.images, job.layers[0].weight
+        images, weights = job.rows.images, [layer.weight for layer in job.layers]
         mark_cached(
             kernels_of(
-                features_to_units=weight.shape,
-                dtype=weight.dtype.name,
+                sizes=(images.shape[1], *(weight.shape[1] for weight in weights)),
+                batch_size=min(job.batch_size, len(images)),
+                dtype=weights[0].dtype.name,
                 images_dtype=images.dtype.name,
                 density=density_of(images),
             )

@@ -41,7 +41,7 @@ def softmax_cross_entropy_row(
     """
     zero = like(load(logits.buffer, logits.at, lanes), 0)
     least, one, share = like(zero, -np.inf), like(zero, 1), like(zero, 1 / batch_size)
-    end, hot = like(zero, classes), like(zero, label)
+    end, hot = like(zero, classes), like(zero, label if label < classes else -1)  # no column is -1
     panels = -(-classes // count_of(zero))
     best = item(logits.buffer, place_of(logits, row, 0))
     for panel in range(panels):

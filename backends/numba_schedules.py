@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .job_outline import LARGE_BATCH
 from .numba_by_features import train_by_features
 from .numba_by_rows import train_by_rows
 from .numba_by_units import train_by_units
@@ -22,8 +23,6 @@ NARROW_REGISTERS = 4
 # Units of a block of a wide layer, in registers, at most. A sparse entry costs a product for each, and about one for
 # finding it.
 BLOCK_REGISTERS = 4
-# Batches of so many rows are worth a narrow gradient's addition over shards.
-LARGE_BATCH = 1024
 SHARDS = 16
 # Rows that are worked through at once: the gradients of 64 units for 128 rows fill a first-level cache of 32 KB.
 WIDE_TILE, NARROW_TILE = 128, 64

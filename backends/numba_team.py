@@ -13,6 +13,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -112,7 +113,9 @@ def _move(cores: set[int]) -> None:
     A thread is woken on the core of the one that woke it. Both wait in turns there, and it can take the system tenths
     of a second to see that another core is idle.
     """
-    if cores:
+    if not cores:
+        return
+    with suppress(OSError):  # where the system lets no thread choose, the run is slower at first
         allowed = os.sched_getaffinity(0)
         os.sched_setaffinity(0, cores)
         os.sched_setaffinity(0, allowed)
@@ -139,8 +142,10 @@ class Team:
         for me, worker in enumerate(self._workers, start=1):
             worker.tasks.put(partial(_move, elsewhere))
             worker.tasks.put(partial(kernel, Side(me, self.threads, sync), *args))
-        kernel(Side(0, self.threads, sync), *args)
-        outcomes = [worker.outcomes.get() for worker in self._workers for _ in ("move", "kernel")]
+        try:
+            kernel(Side(0, self.threads, sync), *args)
+        finally:  # else the next run would take them for its own
+            outcomes = [worker.outcomes.get() for worker in self._workers for _ in ("move", "kernel")]
         for error in outcomes:
             if error is not None:
                 raise error

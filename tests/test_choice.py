@@ -33,7 +33,7 @@ from xpnn.backends.numpy_backend import NumPyBackend
 from xpnn.nn.cli.app import xpnn
 
 JOB = JobOutline(sizes=(784, 10, 10), rows=600, epochs=5, batch_size=100, optimizer=SGD(0.1), density=0.2)
-KERNELS = {"features_to_units": (784, 10), "dtype": "float32", "images_dtype": "uint8", "density": 0.2}
+KERNELS = {"sizes": (784, 10, 10), "batch_size": 100, "dtype": "float32", "images_dtype": "uint8", "density": 0.2}
 
 needs_numba = pytest.mark.skipif(find_spec("numba") is None, reason="Numba is not installed")
 
@@ -173,7 +173,9 @@ def test_numba_asks_for_the_kernels_of_the_job(machine, monkeypatch):
     machine("numba")
     monkeypatch.setattr(numba_backend, "are_cached", lambda kernels: kernels == kernel_cache.kernels_of(**KERNELS))
     assert NumbaBackend.estimate(JOB, Probe(1.0)).note == "kernels cached"
-    for other in ({"sizes": (784, 256, 10)}, {"dtype": "float64"}, {"images_dtype": "float32"}, {"density": 0.9}):
+    deeper, larger = {"sizes": (784, 10, 10, 10)}, {"batch_size": 2000, "rows": 60_000}
+    others = [{"sizes": (784, 256, 10)}, {"dtype": "float64"}, {"images_dtype": "float32"}, {"density": 0.9}]
+    for other in (*others, deeper, larger):
         assert NumbaBackend.estimate(dataclasses.replace(JOB, **other), Probe(1.0)).note == "kernels to compile"
 
 

@@ -241,7 +241,6 @@ def test_labels_that_are_no_class_count_as_wrong(make_pair, way, density):
     assert_same_training(plan, reference, steps=20)  # then rounding grows: nothing bounds such a loss
 
 
-@pytest.mark.xfail(reason="a label in [classes, classes with padding) makes a unit that is padding learn")
 @every_way
 @sparse_or_dense
 def test_a_label_that_is_a_class_of_padding_only_counts_as_wrong(make_pair, way, density):

@@ -212,7 +212,6 @@ def test_shares_by_hand():
     assert parts_of(16, 8, 4) == [(0, 0), (0, 8), (8, 8), (8, 16)]
 
 
-@pytest.mark.xfail(reason="what the workers said of the failed run is taken for that of the next one")
 def test_a_team_works_on_after_an_error_of_the_caller():
     team = Team(3)
     with pytest.raises(ValueError, match="thread 0"):
@@ -221,7 +220,6 @@ def test_a_team_works_on_after_an_error_of_the_caller():
         team.run(fail_on(1))
 
 
-@pytest.mark.xfail(reason="a thread that may not move raises")
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system moves no threads")
 def test_a_system_that_lets_no_thread_move_is_no_failure(monkeypatch):
     def refuse(pid, cores):  # noqa: ARG001
