@@ -151,7 +151,8 @@ def forward_logits(team: Team, layers: list[Layer], images: npt.NDArray[Any], sc
     scale = scale if images.dtype.kind in "iu" else 1.0
     sample = images[:: max(len(images) // SAMPLE, 1)]
     is_sparse = np.count_nonzero(sample) < SPARSE_DENSITY * sample.size
-    block = lanes * (block_registers(-(-layers[0].weight.shape[1] // lanes)) if is_sparse else 1)
+    units = [layer.weight.shape[1] for layer in layers]
+    block = lanes * (block_registers(units, features, lanes) if is_sparse else 1)
     layout, widths = Layout(layers, lanes=lanes, block=block, pad_features=not is_sparse), widths_of(dtype, block)
     tile, threads = WIDE_TILE, team.threads
     bounds = chunk_bounds(features, max(-(-features // CHUNK_FEATURES), 1), 1 if is_sparse else lanes)

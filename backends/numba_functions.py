@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ _CODES: dict[tuple[Any, Any], int] = {
 # ln 2 in two parts: the first has so few digits that its product with an exponent is exact in float32.
 LN2_HIGH = 0.693359375
 LN2_LOW = -2.1219444005469058277e-4  # a difference of the two numbers would have lost its last digits
+
+INVERSE_FACTORIALS = tuple(1 / math.factorial(n) for n in range(15))
 
 
 def activation_code(name: str) -> int | None:
@@ -67,9 +70,10 @@ def exponential_parts(x: Any) -> Any:
     x = where_less(x, like(x, 0) - bound, like(x, 0) - bound, x)
     k = nearest(x * like(x, 1 / np.log(2.0)))
     r = fma(k, like(x, -LN2_LOW), fma(k, like(x, -LN2_HIGH), x))
-    series = like(x, 1)  # 1 + r/2 (1 + r/3 (1 + r/4 (...)))
-    for n in range(taylor_terms(x), 1, -1):
-        series = fma(series * r, like(x, 1 / n), like(x, 1))
+    terms = taylor_terms(x)
+    series = like(x, INVERSE_FACTORIALS[terms])  # 1 + r (1/2! + r (1/3! + ...)), one operation a term
+    for n in range(terms - 1, 0, -1):
+        series = fma(series, r, like(x, INVERSE_FACTORIALS[n]))
     return power_of_two(k), r * series
 
 

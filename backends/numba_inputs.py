@@ -23,7 +23,7 @@ from .numba_layers import (
     products_of_panel,
 )
 from .numba_network import Network, weight_of
-from .numba_optimizers import Position, State, settle, take_step
+from .numba_optimizers import DESCENT, Position, State, settle, take_step
 from .numba_sparse import (
     Columns,
     Sparse,
@@ -262,16 +262,22 @@ def _chunk_backward_sparse(
     position: Position,
     widths: Widths,
 ) -> None:
+    step, scale = position.step, inputs.rows.scale
+    if step.rule.kind == DESCENT and position.l2 == 0 and position.is_first and position.is_last:
+        # w - rate * (g_1 + g_2 + ...): each row's part is taken off at once, and there need be no sum of them
+        weight = weight_of(network, 0, state.parameters)
+        add_gradient_of_chunk(inputs.rows, index, chunk, weight, grad, -step.rate * scale, widths.block)
+        return
     weight = weight_of(network, 0, grads)
     start = weight.at + inputs.bounds[chunk] * weight.width
     stop = weight.at + inputs.bounds[chunk + 1] * weight.width
     if position.is_first:
         for at in range(start, stop, weight.width):
             store(grads, at, zeros(grads, widths.block))
-    add_gradient_of_chunk(inputs.rows, index, chunk, weight, grad, widths.block)
+    add_gradient_of_chunk(inputs.rows, index, chunk, weight, grad, scale, widths.block)
     if position.is_last:
         for at in range(start, stop, weight.width):
-            take_step(position.step, state, at, load(grads, at, widths.block), position.l2, widths.block)
+            take_step(step, state, at, load(grads, at, widths.block), position.l2, widths.block)
 
 
 def _chunk_backward_dense(

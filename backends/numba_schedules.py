@@ -20,9 +20,9 @@ from .numba_two_layers import train_two_layers
 
 # A layer is narrow if no more registers than this hold its units: all of a row's sums stay in registers.
 NARROW_REGISTERS = 4
-# Units of a block of a wide layer, in registers, at most. A sparse entry costs a product for each, and about one for
-# finding it.
-BLOCK_REGISTERS = 4
+# Units of a block of a sparse layer, in registers. LLVM cuts vectors well only if they are a power of two of registers:
+# three take five times as long as four.
+BLOCK_REGISTERS = (4, 2, 1)
 SHARDS = 16
 # Rows that are worked through at once: the gradients of 64 units for 128 rows fill a first-level cache of 32 KB.
 WIDE_TILE, NARROW_TILE = 128, 64
@@ -64,12 +64,12 @@ def choose_schedule(units: list[int], features: int, batch: int, *, is_sparse: b
         lanes: numbers in a register.
     """
     registers = -(-units[0] // lanes)
-    block = registers if is_sparse else 1
+    block = min(size for size in BLOCK_REGISTERS if size >= min(registers, NARROW_REGISTERS)) if is_sparse else 1
     if registers <= NARROW_REGISTERS and batch >= LARGE_BATCH:
         return Schedule("rows", train_by_rows, block, 1, _tile_rows(-(-batch // SHARDS), NARROW_TILE))
     if registers == 1 and len(units) > 1:
         return Schedule("features", train_by_features, 1, SHARED_CHUNKS, _tile_rows(batch, WIDE_TILE))
-    block, chunks = block_registers(registers) if is_sparse else 1, -(-features // CHUNK_FEATURES)
+    block, chunks = block_registers(units, features, lanes) if is_sparse else 1, -(-features // CHUNK_FEATURES)
     kernel = train_two_layers if len(units) == 2 else train_by_units
     return Schedule("units", kernel, block, max(chunks, 1), _tile_rows(batch, WIDE_TILE))
 
@@ -80,14 +80,19 @@ def _tile_rows(batch: int, most: int) -> int:
     return padded(-(-batch // tiles), TILE_ROWS)
 
 
-def block_registers(registers: int) -> int:
-    """Return of how many registers a block of a wide sparse layer is best, so that two threads have about as many."""
+def block_registers(units: list[int], features: int, lanes: int) -> int:
+    """Return of how many registers a block of a wide sparse layer is best; the arguments are `choose_schedule`'s."""
 
-    def cost(size: int) -> int:
-        blocks = padded(registers, size) // size
-        return padded(blocks, 2) // 2 * (size + 1)
+    def cost(size: int) -> float:
+        """Products of registers of a row, with blocks of `size`: forward and backward, on the busier of two threads."""
+        blocks = -(-units[0] // (size * lanes))
+        # One number in five is not zero, say; an entry takes a product for each register and about one to be found.
+        sparse = 2 * features / 5 * padded(blocks, 2) / 2 * (size + 1)
+        # Of the next layer, if there is one: to it padding is units, too.
+        dense = 3 * blocks * size * lanes * -(-sum(units[1:2]) // lanes) / 2
+        return sparse + dense
 
-    return min(range(BLOCK_REGISTERS, 0, -1), key=cost)
+    return min(BLOCK_REGISTERS, key=cost)
 
 
 def new_states(schedule: Schedule, layout: Layout, slots: int, threads: int, dtype: Any) -> State:

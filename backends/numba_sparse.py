@@ -79,8 +79,11 @@ def product_of_row(sparse: Sparse, start: int, stop: int, weight: Any, weight_at
 @inner_kernel
 def fetch_ahead(sparse: Sparse, index: Any, row: int, chunk: int, chunks: int) -> None:
     """Have some chunks of a coming row's entries brought near: shuffled rows lie anywhere in memory."""
+    pitch = sparse.bounds.shape[0]
+    if row + ROWS_AHEAD < index.shape[0]:
+        prefetch(sparse.starts, whole(index, row + ROWS_AHEAD) * pitch + chunk)
     if row < index.shape[0]:
-        at = whole(index, row) * sparse.bounds.shape[0] + chunk
+        at = whole(index, row) * pitch + chunk
         first, last = whole(sparse.starts, at), whole(sparse.starts, at + chunks)
         for j in range(first, last, LINE_ENTRIES):
             prefetch(sparse.index, j)
@@ -132,13 +135,15 @@ def products_of_chunk(sparse: Sparse, index: Any, chunk: int, weight: Matrix, su
 
 
 @inner_kernel
-def add_gradient_of_chunk(sparse: Sparse, index: Any, chunk: int, weight: Matrix, grad: Matrix, width: Width) -> None:
-    """Add `x.T @ grad` of a narrow layer to what lies at `weight`, for the features of one chunk."""
+def add_gradient_of_chunk(
+    sparse: Sparse, index: Any, chunk: int, weight: Matrix, grad: Matrix, factor: float, width: Width
+) -> None:
+    """Add `factor * x.T @ grad` of a narrow layer, x unscaled, to what lies at `weight`, for one chunk of features."""
     pitch = sparse.bounds.shape[0]
     for row in range(index.shape[0]):
         at = whole(index, row) * pitch + chunk
         g = load(grad.buffer, grad.at + row * grad.width, width)
-        g = g * like(g, sparse.scale)
+        g = g * like(g, factor)
         for j in range(whole(sparse.starts, at), whole(sparse.starts, at + 1)):
             w_at = weight.at + whole(sparse.index, j) * count_of(g)
             store(weight.buffer, w_at, fma(like(g, item(sparse.value, j)), g, load(weight.buffer, w_at, width)))
