@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numba
 from numba.core import event
+from numba.extending import overload
 
 from .kernel_cache import sources_digest
 
@@ -46,6 +47,19 @@ def _compiled(function: Function, **options: Any) -> Function:
     except RuntimeError:  # "cannot cache function: no locator available", no folder can be written
         compiled = numba.njit(**options)(function)
     return compiled
+
+
+def chosen_by_kind(functions: dict[type, Callable[..., Any]]) -> Callable[..., Any]:
+    """Return one function that is another one for each kind of its first argument."""
+
+    def function(first: Any, *args: Any) -> Any:
+        return functions[type(first)](first, *args)
+
+    @overload(function, strict=False, jit_options=OPTIONS)
+    def choose(first: Any, *args: Any) -> Any:  # noqa: ARG001
+        return functions[first.instance_class]
+
+    return function
 
 
 class _Notice(event.Listener):

@@ -7,17 +7,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .numba_compile import inner_kernel, kernel
+from .numba_compile import chosen_by_kind, inner_kernel, kernel
 from .numba_compress import chunk_bounds
 from .numba_functions import IDENTITY, activation_code
-from .numba_inputs import chosen_by_kind, finish_block
+from .numba_inputs import finish_block
 from .numba_lane_types import lanes_of
 from .numba_lanes import item, put
 from .numba_layers import Matrix, Widths, forward_panel, gather_tile, place_of, widths_of
-from .numba_layout import Layout, aligned
+from .numba_layout import Layout, aligned, rows_of
 from .numba_network import Network, weight_of
 from .numba_rows import Work, logits_of, work_of
-from .numba_schedules import CHUNK_FEATURES, WIDE_TILE, block_registers, new_works, rows_of
+from .numba_schedules import CHUNK_FEATURES, WIDE_TILE, block_registers, new_works
 from .numba_sparse import Sparse, products_of_block
 from .numba_team import Side, Team, share
 from .plan import Layer

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from numba.extending import overload
-
-from .numba_compile import OPTIONS, inner_kernel
+from .numba_columns import ByteColumns, Columns, columns_of, gradient_of_feature, list_columns
+from .numba_compile import chosen_by_kind, inner_kernel
 from .numba_functions import activated
 from .numba_lanes import like, load, store, zeros
 from .numba_layers import (
@@ -24,15 +23,7 @@ from .numba_layers import (
 )
 from .numba_network import Network, weight_of
 from .numba_optimizers import DESCENT, Position, State, settle, take_step
-from .numba_sparse import (
-    Columns,
-    Sparse,
-    add_gradient_of_chunk,
-    gradient_of_feature,
-    list_columns,
-    products_of_block,
-    products_of_chunk,
-)
+from .numba_sparse import Sparse, add_gradient_of_chunk, products_of_block, products_of_chunk
 
 
 class SparseInput(NamedTuple):
@@ -45,7 +36,7 @@ class SparseInput(NamedTuple):
     """
 
     rows: Sparse
-    columns: Columns
+    columns: ByteColumns | Columns
     bounds: Any
 
 
@@ -63,19 +54,6 @@ class DenseInput(NamedTuple):
     scale: float
     x: Any
     bounds: Any
-
-
-def chosen_by_kind(functions: dict[type, Callable[..., Any]]) -> Callable[..., Any]:
-    """Return one function that is another one for each kind of its first argument."""
-
-    def function(inputs: Any, *args: Any) -> Any:
-        return functions[type(inputs)](inputs, *args)
-
-    @overload(function, strict=False, jit_options=OPTIONS)
-    def choose(inputs: Any, *args: Any) -> Any:
-        return functions[inputs.instance_class]
-
-    return function
 
 
 def chosen_by_input(sparse: Callable[..., Any], dense: Callable[..., Any]) -> Callable[..., Any]:
@@ -104,14 +82,8 @@ def _prepare_dense(inputs: DenseInput, index: Any, me: int, network: Network, ro
 # `list_features` goes before a tile's `block_backward`.
 
 
-@inner_kernel
-def columns_of(inputs: SparseInput, me: int) -> Columns:
-    """Return the lists of thread `me`."""
-    return Columns(inputs.columns.count[me], inputs.columns.rows[me], inputs.columns.values[me])
-
-
 def _list_features_sparse(inputs: SparseInput, index: Any, me: int, rows: int) -> None:
-    list_columns(inputs.rows, index, columns_of(inputs, me), rows)
+    list_columns(inputs.rows, index, columns_of(inputs.columns, me), rows)
 
 
 def _list_features_dense(inputs: DenseInput, index: Any, me: int, rows: int) -> None:
@@ -164,7 +136,7 @@ def _block_backward_sparse(
     position: Position,
     widths: Widths,
 ) -> None:
-    weight, columns = weight_of(network, 0, grads), columns_of(inputs, me)
+    weight, columns = weight_of(network, 0, grads), columns_of(inputs.columns, me)
     grad_at = grad.at + block * grad.rows * grad.width
     at = weight.at + block * weight.rows * weight.width
     for feature in range(weight.rows):

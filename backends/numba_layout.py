@@ -109,3 +109,9 @@ class Layout:
         """Return layer k's bias in a buffer, (out_features,)."""
         at = int(self.network.bias_at[k])
         return buffer[at : at + self._shapes[k][1]]
+
+
+def rows_of(rows: int, count: int, dtype: Any) -> Any:
+    """Return zeros, (rows, count or a few more), each row of which begins on cache lines of its own."""
+    size = padded(count, 2 * CACHE_LINE // np.dtype(dtype).itemsize)
+    return aligned(rows * size, dtype).reshape(rows, size)

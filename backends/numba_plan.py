@@ -13,17 +13,17 @@ from .generic_plan import check_state
 from .job_outline import SPARSE_DENSITY
 from .losses import LOSSES, softmax_cross_entropy
 from .numba_batches import Batches, Sums
+from .numba_columns import new_columns
 from .numba_compile import announced
 from .numba_compress import chunk_bounds, compressed, entry_counts
 from .numba_functions import IDENTITY, activation_code
 from .numba_inputs import DenseInput, SparseInput
 from .numba_lane_types import lanes_of
 from .numba_layers import widths_of
-from .numba_layout import Layout
+from .numba_layout import Layout, rows_of
 from .numba_operations import FLOATS
 from .numba_optimizers import State, rule_of
-from .numba_schedules import SHARDS, choose_schedule, new_room, new_states, rows_of
-from .numba_sparse import Columns
+from .numba_schedules import SHARDS, choose_schedule, new_room, new_states
 from .numba_team import SYNC_SIZE, Side, Team, usable_threads
 from .plan import NO_ROWS, Plan, Totals, TrainingJob, checked_order
 
@@ -80,12 +80,7 @@ class NumbaPlan(Plan):
         bounds = chunk_bounds(images.shape[1], schedule.chunks)
         counts = entry_counts(self._team, images, bounds)
         rows = compressed(self._team, images, scale, bounds, counts, dtype)
-        room = images.shape[1] * tile if schedule.name == "units" else 0
-        columns = Columns(
-            rows_of(threads, images.shape[1], np.int32),
-            rows_of(threads, room, np.uint16),
-            rows_of(threads, room, rows.value.dtype),
-        )
+        columns = new_columns(threads, images.shape[1], tile if schedule.name == "units" else 0, rows.value)
         return SparseInput(rows, columns, bounds)
 
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:

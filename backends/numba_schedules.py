@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from .numba_by_features import train_by_features
 from .numba_by_rows import train_by_rows
 from .numba_by_units import train_by_units
 from .numba_lane_types import TILE_ROWS
-from .numba_layout import CACHE_LINE, Layout, aligned, padded
+from .numba_layout import Layout, aligned, padded, rows_of
 from .numba_optimizers import State
 from .numba_rows import Work
 from .numba_two_layers import train_two_layers
@@ -26,8 +27,11 @@ BLOCK_REGISTERS = (4, 2, 1)
 SHARDS = 16
 # Rows that are worked through at once: the gradients of 64 units for 128 rows fill a first-level cache of 32 KB.
 WIDE_TILE, NARROW_TILE = 128, 64
-# Features of a chunk of a wide layer: the weights of 64 units for them lie in the first- and second-level cache.
-CHUNK_FEATURES = 256
+# Where threads own features, each does all of the layers after the first. That is less than what would travel between
+# them if those layers have few weights, or the batch has few rows.
+FEW_WEIGHTS, FEW_ROWS = 2048, 100
+# Features of a chunk of a wide layer: the weights of 64 units for them, 100 KB, lie in the second-level cache.
+CHUNK_FEATURES = 400
 # Chunks of features that are dealt out to threads.
 SHARED_CHUNKS = 2
 
@@ -67,7 +71,8 @@ def choose_schedule(units: list[int], features: int, batch: int, *, is_sparse: b
     block = min(size for size in BLOCK_REGISTERS if size >= min(registers, NARROW_REGISTERS)) if is_sparse else 1
     if registers <= NARROW_REGISTERS and batch >= LARGE_BATCH:
         return Schedule("rows", train_by_rows, block, 1, _tile_rows(-(-batch // SHARDS), NARROW_TILE))
-    if registers == 1 and len(units) > 1:
+    later_weights = sum(map(mul, units, units[1:]))
+    if registers == 1 and later_weights > 0 and (later_weights <= FEW_WEIGHTS or batch < FEW_ROWS):
         return Schedule("features", train_by_features, 1, SHARED_CHUNKS, _tile_rows(batch, WIDE_TILE))
     block, chunks = block_registers(units, features, lanes) if is_sparse else 1, -(-features // CHUNK_FEATURES)
     kernel = train_two_layers if len(units) == 2 else train_by_units
@@ -133,9 +138,3 @@ def new_works(layout: Layout, tile: int, threads: int, dtype: Any) -> Work:
         rows_of(threads, tile, np.float64),
         rows_of(threads, tile, np.int64),
     )
-
-
-def rows_of(rows: int, count: int, dtype: Any) -> Any:
-    """Return zeros, (rows, count or a few more), each row of which begins on cache lines of its own."""
-    size = padded(count, 2 * CACHE_LINE // np.dtype(dtype).itemsize)
-    return aligned(rows * size, dtype).reshape(rows, size)

@@ -1,8 +1,7 @@
 """Rows that are mostly zeros: a zero adds nothing to `x @ weight`, nor to `x.T @ grad`.
 
 Rows are kept as compressed sparse rows: the position and the value of each number that is not zero, one row after the
-other. For the gradient of the weights a tile of rows is turned into lists by column. The scale of integer images is
-multiplied into the sums, once for each.
+other. The scale of integer images is multiplied into the sums, once for each.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 
 from .numba_compile import inner_kernel
 from .numba_lane_types import Width
-from .numba_lanes import count_of, fma, item, like, load, prefetch, put, store, whole, zeros
+from .numba_lanes import count_of, fma, item, like, load, prefetch, store, whole, zeros
 from .numba_layers import Matrix
 
 # Entries whose positions fill a cache line, and how many rows ahead they are asked for.
@@ -36,35 +35,6 @@ class Sparse(NamedTuple):
     value: Any
     scale: float
     bounds: Any
-
-
-class Columns(NamedTuple):
-    """A tile of rows as lists by feature.
-
-    Attributes:
-        count: length of each feature's list, (features,).
-        rows: row in the tile of each entry, (features * tile rows,): room for a full list of every feature.
-        values: its value, alike.
-    """
-
-    count: Any
-    rows: Any
-    values: Any
-
-
-@inner_kernel
-def list_columns(sparse: Sparse, index: Any, columns: Columns, tile_rows: int) -> None:
-    """List the entries of the samples `index`, (rows in use,), by feature."""
-    pitch = sparse.bounds.shape[0]
-    columns.count[:] = 0
-    for row in range(index.shape[0]):
-        at = whole(index, row) * pitch
-        for j in range(whole(sparse.starts, at), whole(sparse.starts, at + pitch - 1)):
-            i = whole(sparse.index, j)
-            length = whole(columns.count, i)
-            put(columns.count, i, length + 1)
-            put(columns.rows, i * tile_rows + length, row)
-            put(columns.values, i * tile_rows + length, item(sparse.value, j))
 
 
 @inner_kernel
@@ -147,14 +117,3 @@ def add_gradient_of_chunk(
         for j in range(whole(sparse.starts, at), whole(sparse.starts, at + 1)):
             w_at = weight.at + whole(sparse.index, j) * count_of(g)
             store(weight.buffer, w_at, fma(like(g, item(sparse.value, j)), g, load(weight.buffer, w_at, width)))
-
-
-@inner_kernel
-def gradient_of_feature(columns: Columns, feature: int, tile_rows: int, grad: Any, grad_at: int, width: Width) -> Any:
-    """Return the unscaled `x[:, feature] @ grad` of one block of units, (width,); the block begins at `grad_at`."""
-    total = zeros(grad, width)
-    first = feature * tile_rows
-    for j in range(first, first + whole(columns.count, feature)):
-        at = grad_at + whole(columns.rows, j) * count_of(total)
-        total = fma(like(total, item(columns.values, j)), load(grad, at, width), total)
-    return total
