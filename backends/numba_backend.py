@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from typing import Any
 
@@ -50,9 +51,12 @@ class NumbaBackend(Backend):
             import numba  # noqa: F401
         except ImportError as error:
             raise BackendUnavailable(f"backend numba cannot import numba ({error}): {_install_line()}") from error
+        from threadpoolctl import ThreadpoolController
+
         from . import numba_forward, numba_operations, numba_optimizers, numba_plan, numba_team
 
         super().__init__(xp)
+        self._blas = ThreadpoolController()
         self._operations, self._optimizers, self._plan = numba_operations, numba_optimizers, numba_plan
         self._forward, self._team = numba_forward, numba_team.Team(numba_team.usable_threads())
 
@@ -150,7 +154,8 @@ class NumbaBackend(Backend):
     def evaluate(self, layers: list[Layer], rows: Rows, *, loss: str = "softmax_cross_entropy") -> Totals:
         """See `Backend.evaluate`; many rows go through the training's kernels."""
         if LOSSES[loss] is not softmax_cross_entropy or not self._forward_pays(layers, rows.images):
-            return super().evaluate(layers, rows, loss=loss)
+            with self._quiet_blas(layers, len(rows.images)):
+                return super().evaluate(layers, rows, loss=loss)
         logits = self._forward.forward_logits(self._team, layers, rows.images, float(rows.scale))  # (samples, classes)
         loss_sum, correct, _ = self.loss(logits, rows.labels, loss=loss, batch_size=len(logits))
         return Totals(float(loss_sum), int(correct), len(logits))
@@ -158,14 +163,24 @@ class NumbaBackend(Backend):
     def logits(self, layers: list[Layer], images: npt.NDArray[Any], scale: float) -> npt.NDArray[Any]:
         """See `Backend.logits`; many rows go through the training's kernels."""
         if not self._forward_pays(layers, images):
-            return super().logits(layers, images, scale)
+            with self._quiet_blas(layers, len(images)):
+                return super().logits(layers, images, scale)
         logits: npt.NDArray[Any] = self._forward.forward_logits(self._team, layers, images, scale)
         return logits
 
     def _forward_pays(self, layers: list[Layer], images: npt.NDArray[Any]) -> bool:
         """Whether the kernels know the network, and the rows are worth compiling them."""
-        work = len(images) * sum(layer.weight.size for layer in layers)
-        return work >= FORWARD_WORK and self._forward.supports_forward(layers, images, self._operations.FLOATS)
+        known = self._forward.supports_forward(layers, images, self._operations.FLOATS)
+        return known and _forward_work(layers, len(images)) >= FORWARD_WORK
+
+    def _quiet_blas(self, layers: list[Layer], rows: int) -> AbstractContextManager[Any]:
+        """Leave BLAS one thread for a small forward pass.
+
+        Its other threads would look for more work for tens of milliseconds, on the cores of those that train.
+        """
+        if _forward_work(layers, rows) >= FORWARD_WORK:
+            return nullcontext()
+        return self._blas.limit(limits=1, user_api="blas")
 
     def compile(self, job: TrainingJob) -> Plan:
         """See `Backend.compile`."""
@@ -196,6 +211,11 @@ class NumbaBackend(Backend):
         if LOSSES[job.loss] is not softmax_cross_entropy:
             return f"the kernels do not know the loss {job.loss!r}"
         return "the kernels do not take such types, shapes or last layer"
+
+
+def _forward_work(layers: list[Layer], rows: int) -> int:
+    """Return the multiply-adds of a forward pass."""
+    return rows * sum(layer.weight.size for layer in layers)
 
 
 def _install_line() -> str:

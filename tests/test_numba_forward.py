@@ -8,6 +8,8 @@ if reason := why_unavailable("numba"):
     pytest.skip(reason, allow_module_level=True)
 
 from numba.core import config
+from threadpoolctl import threadpool_info, threadpool_limits
+from xpnn.backends import Backend, numba_backend
 from xpnn.backends.numba_forward import forward_logits
 from xpnn.backends.numba_team import Team
 
@@ -28,3 +30,21 @@ def test_logits_are_the_generic_ones(generic, make_layers, density, sizes, count
     assert results[0].dtype == np.float64
     np.testing.assert_allclose(results[0], expected, rtol=1e-12, atol=1e-12)
     np.testing.assert_array_equal(results[1], results[0])
+
+
+def test_a_small_pass_leaves_blas_one_thread(monkeypatch, generic, make_layers):
+    seen = []
+
+    def count_threads(*args, **kwargs):  # noqa: ARG001
+        pools = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+        seen.append(max(pools, default=0))
+
+    monkeypatch.setattr(Backend, "logits", count_threads)
+    layers, backend = make_layers(generic, (19, 37, 3), activation="relu"), numba_backend.NumbaBackend()
+    with threadpool_limits(2, user_api="blas"):
+        backend.logits(layers, np.zeros((10, 19)), 1.0)
+        monkeypatch.setattr(numba_backend, "FORWARD_WORK", 1)
+        backend.logits(layers, np.zeros((10, 19), dtype=bool), 1.0)  # a type that the kernels do not know
+    if seen[1] != 2:
+        pytest.skip("this BLAS lets nobody set its threads")
+    assert seen == [1, 2]
