@@ -14,7 +14,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from .job_outline import LARGE_BATCH, SPARSE_DENSITY
+from .job_outline import LARGE_BATCH, SPARSE_DENSITY, JobOutline
 
 KERNELS = Path(__file__).parent
 
@@ -26,18 +26,12 @@ def sources_digest() -> str:
     return hashlib.sha256(sources).hexdigest()[:12]
 
 
-def kernels_of(*, sizes: tuple[int, ...], batch_size: int, dtype: str, images_dtype: str, density: float) -> str:
-    """Return the kind of a job: two of the same kind need the same kernels; of others, they may differ.
-
-    Args:
-        sizes: features, units of each hidden layer, classes.
-        batch_size: rows of a step.
-        dtype: of weights and arithmetic.
-        images_dtype: of the images.
-        density: share of their numbers that are not zero, in [0, 1].
-    """
-    network = f"{sizes[0]}-{sizes[1]}-{len(sizes)}-{'large' if batch_size >= LARGE_BATCH else 'small'}"
-    return f"{network}-{dtype}-{images_dtype}-{'sparse' if density < SPARSE_DENSITY else 'dense'}"
+def kernels_of(job: JobOutline) -> str:
+    """Return the kind of a job: two of the same kind need the same kernels; of others, they may differ."""
+    size = "large" if min(job.batch_size, job.rows) >= LARGE_BATCH else "small"
+    batch = size + ("-full" if job.batch_size >= job.rows else "")
+    kind = "sparse" if job.density < SPARSE_DENSITY else "dense"
+    return f"{job.sizes[0]}-{job.sizes[1]}-{len(job.sizes)}-{batch}-{job.dtype}-{job.images_dtype}-{kind}"
 
 
 def are_cached(kernels: str) -> bool:

@@ -67,15 +67,7 @@ class NumbaBackend(Backend):
         if not imported and find_spec("numba") is None:
             return None
         gain = max(DENSE_GAIN, min(SPARSE_GAIN / max(job.density, 1e-9), MOST_GAIN))
-        cached = are_cached(
-            kernels_of(
-                sizes=job.sizes,
-                batch_size=min(job.batch_size, job.rows),
-                dtype=job.dtype,
-                images_dtype=job.images_dtype,
-                density=job.density,
-            )
-        )
+        cached = are_cached(kernels_of(job))
         start = (LOAD_SECONDS if cached else COMPILE_SECONDS) + (0 if imported else IMPORT_SECONDS)
         note = "kernels cached" if cached else "kernels to compile"
         return Estimate(start * probe.slowness, probe.numpy_seconds / gain, note)
@@ -180,7 +172,8 @@ class NumbaBackend(Backend):
         """
         if _forward_work(layers, rows) >= FORWARD_WORK:
             return nullcontext()
-        return self._blas.limit(limits=1, user_api="blas")
+        limit: AbstractContextManager[Any] = self._blas.limit(limits=1, user_api="blas")
+        return limit
 
     def compile(self, job: TrainingJob) -> Plan:
         """See `Backend.compile`."""
@@ -189,16 +182,7 @@ class NumbaBackend(Backend):
             generic.description += f", since {self._why_generic(job)}"
             return generic
         plan: Plan = self._plan.NumbaPlan(job)
-        images, weights = job.rows.images, [layer.weight for layer in job.layers]
-        mark_cached(
-            kernels_of(
-                sizes=(images.shape[1], *(weight.shape[1] for weight in weights)),
-                batch_size=min(job.batch_size, len(images)),
-                dtype=weights[0].dtype.name,
-                images_dtype=images.dtype.name,
-                density=density_of(images),
-            )
-        )
+        mark_cached(kernels_of(_outline_of(job)))
         return plan
 
     def _why_generic(self, job: TrainingJob) -> str:
@@ -213,9 +197,24 @@ class NumbaBackend(Backend):
         return "the kernels do not take such types, shapes or last layer"
 
 
+def _outline_of(job: TrainingJob) -> JobOutline:
+    """Return the size and kind of a job for one epoch."""
+    images, weights = job.rows.images, [layer.weight for layer in job.layers]
+    return JobOutline(
+        sizes=(images.shape[1], *(weight.shape[1] for weight in weights)),
+        rows=len(images),
+        epochs=1,
+        batch_size=job.batch_size,
+        optimizer=job.optimizer,
+        dtype=weights[0].dtype.name,
+        images_dtype=images.dtype.name,
+        density=density_of(images),
+    )
+
+
 def _forward_work(layers: list[Layer], rows: int) -> int:
     """Return the multiply-adds of a forward pass."""
-    return rows * sum(layer.weight.size for layer in layers)
+    return rows * sum(int(layer.weight.size) for layer in layers)
 
 
 def _install_line() -> str:

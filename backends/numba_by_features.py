@@ -106,7 +106,7 @@ def train_by_features(
         for block in range(units // width):
             gradient_of_bias(grad, block, used, own_grads, network.bias_at[0], state, position, widths.block)
         for chunk in range(first_chunk, end_chunk):
-            chunk_backward(inputs, index, me, network, state, own_grads, chunk, grad, position, widths)
+            chunk_backward(inputs, index, me, start // rows, network, state, own_grads, chunk, grad, position, widths)
         start, parity = stop, 1 - parity
         stop = end_of_tile(batches, start)
         forward_chunks(

@@ -32,12 +32,16 @@ def shard_gradients(
     first: Matrix,
     work: Work,
     index: Any,
+    first_tile: int,
     batch_size: int,
     step: Step,
     alone: Side,
     widths: Widths,
 ) -> tuple[float, int]:
-    """Write the gradient of the samples `index`, (rows,), to `grads`, (parameters,); return their loss and hits."""
+    """Write the gradient of the samples `index`, (rows,), to `grads`, (parameters,); return their loss and hits.
+
+    Their tiles are counted from `first_tile` on.
+    """
     loss, correct = 0.0, 0
     rows, chunks = first.rows, inputs.bounds.shape[0] - 1
     grad = output_of(network, 0, work.grads, rows)
@@ -58,7 +62,9 @@ def shard_gradients(
             correct += work.hits[row]
         later_layers_backward(network, state, grads, work, first, used, position, alone, widths)
         for chunk in range(chunks):
-            chunk_backward(inputs, tile, me, network, state, grads, chunk, grad, position, widths)
+            chunk_backward(
+                inputs, tile, me, first_tile + start // rows, network, state, grads, chunk, grad, position, widths
+            )
         for block in range(grad.columns // grad.width):
             gradient_of_bias(grad, block, used, grads, network.bias_at[0], state, position, widths.block)
     return loss, correct
@@ -125,11 +131,13 @@ def train_by_rows(
             transpose(
                 network, layer, state.parameters, work.transposed, network.widths[layer], 0, network.inputs[layer]
             )
+        shard_rows = -(-rows // shards)  # of the largest
+        shard_tiles = -(-shard_rows // batches.tile_rows)
         for shard in range(first_shard, end_shard):
             index = batches.order[start + rows * shard // shards : start + rows * (shard + 1) // shards]
             loss, correct = shard_gradients(
-                me, network, inputs, labels, state, shard_grads[shard], parts[me], first, work, index, rows, step,
-                alone, widths,
+                me, network, inputs, labels, state, shard_grads[shard], parts[me], first, work, index,
+                shard * shard_tiles, rows, step, alone, widths,
             )  # fmt: skip
             sums.loss[1 + shard] = loss
             sums.correct[1 + shard] = correct

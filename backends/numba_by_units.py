@@ -75,7 +75,7 @@ def train_by_units(
         row, end_row = share(side, used, TILE_ROWS)
         size = rows_of_batch(batches, start)
         through_layers(network, state.parameters, work, first, labels, index, row, end_row, size, widths)
-        list_features(inputs, index, side.me, rows)
+        list_features(inputs, index, side.me, start // rows, rows)
         wait_for_all(side)  # the gradients of all layers' outputs are complete
         if side.me == 0:
             add_tile(sums, work.losses, work.hits, used)
@@ -83,7 +83,7 @@ def train_by_units(
         later_layers_backward(network, state, grads, work, first, used, position, side, widths)
         grad = output_of(network, 0, work.grads, rows)
         for block in range(first_block, end_block):
-            block_backward(inputs, index, side.me, network, state, grads, block, grad, position, widths)
+            block_backward(inputs, index, side.me, start // rows, network, state, grads, block, grad, position, widths)
         start, parity = stop, 1 - parity
         stop = end_of_tile(batches, start)
         prepare(inputs, order[start:stop], side.me, network, rows, widths)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .numba_columns import ByteColumns, Columns, columns_of, gradient_of_feature, list_columns
+from .numba_columns import ByteColumns, Columns, KeptColumns, columns_of, gradient_of_feature, list_columns
 from .numba_compile import chosen_by_kind, inner_kernel
 from .numba_functions import activated
 from .numba_lanes import like, load, store, zeros
@@ -36,7 +36,7 @@ class SparseInput(NamedTuple):
     """
 
     rows: Sparse
-    columns: ByteColumns | Columns
+    columns: Any
     bounds: Any
 
 
@@ -82,11 +82,11 @@ def _prepare_dense(inputs: DenseInput, index: Any, me: int, network: Network, ro
 # `list_features` goes before a tile's `block_backward`.
 
 
-def _list_features_sparse(inputs: SparseInput, index: Any, me: int, rows: int) -> None:
-    list_columns(inputs.rows, index, columns_of(inputs.columns, me), rows)
+def _list_features_sparse(inputs: SparseInput, index: Any, me: int, tile: int, rows: int) -> None:
+    list_columns(columns_of(inputs.columns, me, tile), inputs.rows, index, rows)
 
 
-def _list_features_dense(inputs: DenseInput, index: Any, me: int, rows: int) -> None:
+def _list_features_dense(inputs: DenseInput, index: Any, me: int, tile: int, rows: int) -> None:
     pass
 
 
@@ -124,10 +124,35 @@ def _block_forward_dense(
 # `block_backward` settles the gradients of one block's weights and biases, out of that of its output, `grad`.
 
 
+@inner_kernel
+def settle_features(
+    columns: Any,
+    scale: float,
+    block: int,
+    first: int,
+    last: int,
+    network: Network,
+    state: State,
+    grads: Any,
+    grad: Matrix,
+    position: Position,
+    widths: Widths,
+) -> None:
+    """Settle the gradients of one block's weights for features first to last, out of a tile's lists."""
+    weight = weight_of(network, 0, grads)
+    grad_at = grad.at + block * grad.rows * grad.width
+    at = weight.at + (block * weight.rows + first) * weight.width
+    for feature in range(first, last):
+        g = gradient_of_feature(columns, feature, grad.rows, grad.buffer, grad_at, widths.block)
+        settle(position, state, grads, at, g * like(g, scale), position.l2, widths.block)
+        at += weight.width
+
+
 def _block_backward_sparse(
     inputs: SparseInput,
     index: Any,
     me: int,
+    tile: int,
     network: Network,
     state: State,
     grads: Any,
@@ -136,13 +161,8 @@ def _block_backward_sparse(
     position: Position,
     widths: Widths,
 ) -> None:
-    weight, columns = weight_of(network, 0, grads), columns_of(inputs.columns, me)
-    grad_at = grad.at + block * grad.rows * grad.width
-    at = weight.at + block * weight.rows * weight.width
-    for feature in range(weight.rows):
-        g = gradient_of_feature(columns, feature, grad.rows, grad.buffer, grad_at, widths.block)
-        settle(position, state, grads, at, g * like(g, inputs.rows.scale), position.l2, widths.block)
-        at += weight.width
+    columns, features = columns_of(inputs.columns, me, tile), network.inputs[0]
+    settle_features(columns, inputs.rows.scale, block, 0, features, network, state, grads, grad, position, widths)
     gradient_of_bias(grad, block, index.shape[0], grads, network.bias_at[0], state, position, widths.block)
 
 
@@ -150,6 +170,7 @@ def _block_backward_dense(
     inputs: DenseInput,
     index: Any,
     me: int,
+    tile: int,
     network: Network,
     state: State,
     grads: Any,
@@ -222,10 +243,10 @@ def _finish_chunks_dense(
 # `chunk_backward` settles the gradient of one chunk's weights.
 
 
-def _chunk_backward_sparse(
+def _backward_by_rows(
+    columns: ByteColumns | Columns,
     inputs: SparseInput,
     index: Any,
-    me: int,
     network: Network,
     state: State,
     grads: Any,
@@ -252,10 +273,50 @@ def _chunk_backward_sparse(
             take_step(step, state, at, load(grads, at, widths.block), position.l2, widths.block)
 
 
+def _backward_by_features(
+    columns: KeptColumns,
+    inputs: SparseInput,
+    index: Any,
+    network: Network,
+    state: State,
+    grads: Any,
+    chunk: int,
+    grad: Matrix,
+    position: Position,
+    widths: Widths,
+) -> None:
+    first, last = inputs.bounds[chunk], inputs.bounds[chunk + 1]
+    for block in range(grad.columns // grad.width):
+        settle_features(columns, inputs.rows.scale, block, first, last, network, state, grads, grad, position, widths)
+
+
+backward_of_chunk = chosen_by_kind(
+    {Columns: _backward_by_rows, ByteColumns: _backward_by_rows, KeptColumns: _backward_by_features}
+)
+
+
+def _chunk_backward_sparse(
+    inputs: SparseInput,
+    index: Any,
+    me: int,
+    tile: int,
+    network: Network,
+    state: State,
+    grads: Any,
+    chunk: int,
+    grad: Matrix,
+    position: Position,
+    widths: Widths,
+) -> None:
+    columns = columns_of(inputs.columns, me, tile)
+    backward_of_chunk(columns, inputs, index, network, state, grads, chunk, grad, position, widths)
+
+
 def _chunk_backward_dense(
     inputs: DenseInput,
     index: Any,
     me: int,
+    tile: int,
     network: Network,
     state: State,
     grads: Any,

@@ -13,7 +13,7 @@ from .generic_plan import check_state
 from .job_outline import SPARSE_DENSITY
 from .losses import LOSSES, softmax_cross_entropy
 from .numba_batches import Batches, Sums
-from .numba_columns import new_columns
+from .numba_columns import kept_columns, new_columns
 from .numba_compile import announced
 from .numba_compress import chunk_bounds, compressed, entry_counts
 from .numba_functions import IDENTITY, activation_code
@@ -23,7 +23,7 @@ from .numba_layers import widths_of
 from .numba_layout import Layout, rows_of
 from .numba_operations import FLOATS
 from .numba_optimizers import State, rule_of
-from .numba_schedules import SHARDS, choose_schedule, new_room, new_states
+from .numba_schedules import SHARDS, choose_schedule, new_room, new_states, tile_bounds
 from .numba_team import SYNC_SIZE, Side, Team, usable_threads
 from .plan import NO_ROWS, Plan, Totals, TrainingJob, checked_order
 
@@ -51,7 +51,10 @@ class NumbaPlan(Plan):
         self._rule = rule
         with announced("compiling the numba plan; cached for the next process"):
             self.is_sparse = np.count_nonzero(images) < SPARSE_DENSITY * images.size
-            schedule = choose_schedule(units, images.shape[1], batch, is_sparse=self.is_sparse, lanes=lanes)
+            self._is_kept = self.is_sparse and batch == len(images) and images.dtype == np.uint8
+            schedule = choose_schedule(
+                units, images.shape[1], batch, is_sparse=self.is_sparse, is_kept=self._is_kept, lanes=lanes
+            )
             self._schedule, block = schedule, lanes * schedule.block
             self._widths = widths_of(dtype, block)
             self._layout = Layout(job.layers, lanes=lanes, block=block, pad_features=not self.is_sparse)
@@ -80,8 +83,19 @@ class NumbaPlan(Plan):
         bounds = chunk_bounds(images.shape[1], schedule.chunks)
         counts = entry_counts(self._team, images, bounds)
         rows = compressed(self._team, images, scale, bounds, counts, dtype)
+        if self._is_kept:
+            self._kept_order = np.empty(0, dtype=np.int64)
+            return SparseInput(rows, kept_columns(self._team, rows, self._kept_order, np.zeros(1, np.int64)), bounds)
         columns = new_columns(threads, images.shape[1], tile if schedule.name == "units" else 0, rows.value)
         return SparseInput(rows, columns, bounds)
+
+    def _keep_lists(self, order: npt.NDArray[np.int64]) -> None:
+        """Have the lists by feature of one batch, `order`, if those that are kept are of another one."""
+        inputs = self._inputs
+        if isinstance(inputs, SparseInput) and not np.array_equal(order, self._kept_order):
+            bounds = tile_bounds(self._schedule, len(order))
+            self._inputs = inputs._replace(columns=kept_columns(self._team, inputs.rows, order, bounds))
+            self._kept_order = order.copy()
 
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
         """See `Plan.run`.
@@ -94,8 +108,12 @@ class NumbaPlan(Plan):
         self._check_layers()
         self._layout.pack_parameters(self.job.layers, self._state.parameters)
         self._sums.loss[0], self._sums.correct[0] = totals.loss_sum, totals.correct
-        self._team.run(self._schedule.kernel, *self._arguments(rows))
-        self.step += -(-len(rows) // self.job.batch_size)
+        size = self.job.batch_size if self._is_kept else max(len(rows), 1)
+        for part in (rows[start : start + size] for start in range(0, len(rows), size)):
+            if self._is_kept:
+                self._keep_lists(part)
+            self._team.run(self._schedule.kernel, *self._arguments(part))
+            self.step += -(-len(part) // self.job.batch_size)
         self._layout.unpack(self._state.parameters, self._arrays)
         for layer, (weight, bias) in zip(self.job.layers, self._arrays, strict=True):
             layer.weight, layer.bias = weight, bias

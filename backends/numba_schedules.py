@@ -8,6 +8,7 @@ from operator import mul
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .job_outline import LARGE_BATCH
 from .numba_by_features import train_by_features
@@ -26,7 +27,8 @@ NARROW_REGISTERS = 4
 BLOCK_REGISTERS = (4, 2, 1)
 SHARDS = 16
 # Rows that are worked through at once: the gradients of 64 units for 128 rows fill a first-level cache of 32 KB.
-WIDE_TILE, NARROW_TILE = 128, 64
+# A narrow network's few units for 64 rows leave room for its weights; lists by feature want to be longer.
+WIDE_TILE, NARROW_TILE, NARROW_KEPT_TILE = 128, 64, 256
 # Where threads own features, each does all of the layers after the first. That is less than what would travel between
 # them if those layers have few weights, or the batch has few rows.
 FEW_WEIGHTS, FEW_ROWS = 2048, 100
@@ -55,7 +57,9 @@ class Schedule:
     tile_rows: int
 
 
-def choose_schedule(units: list[int], features: int, batch: int, *, is_sparse: bool, lanes: int) -> Schedule:
+def choose_schedule(
+    units: list[int], features: int, batch: int, *, is_sparse: bool, is_kept: bool, lanes: int
+) -> Schedule:
     """Return the way that suits a network.
 
     It depends on the sizes alone, not on the number of threads: so does, then, the order of every sum.
@@ -65,12 +69,14 @@ def choose_schedule(units: list[int], features: int, batch: int, *, is_sparse: b
         features: of the input.
         batch: rows of a step.
         is_sparse: whether the input is kept as lists of entries.
+        is_kept: whether the lists by feature stay from run to run.
         lanes: numbers in a register.
     """
     registers = -(-units[0] // lanes)
     block = min(size for size in BLOCK_REGISTERS if size >= min(registers, NARROW_REGISTERS)) if is_sparse else 1
     if registers <= NARROW_REGISTERS and batch >= LARGE_BATCH:
-        return Schedule("rows", train_by_rows, block, 1, _tile_rows(-(-batch // SHARDS), NARROW_TILE))
+        tile = NARROW_KEPT_TILE if is_kept else NARROW_TILE
+        return Schedule("rows", train_by_rows, block, 1, _tile_rows(-(-batch // SHARDS), tile))
     later_weights = sum(map(mul, units, units[1:]))
     if registers == 1 and later_weights > 0 and (later_weights <= FEW_WEIGHTS or batch < FEW_ROWS):
         return Schedule("features", train_by_features, 1, SHARED_CHUNKS, _tile_rows(batch, WIDE_TILE))
@@ -83,6 +89,15 @@ def _tile_rows(batch: int, most: int) -> int:
     """Return the rows that are worked through at once: a batch is divided evenly, into eights."""
     tiles = -(-batch // most)
     return padded(-(-batch // tiles), TILE_ROWS)
+
+
+def tile_bounds(schedule: Schedule, rows: int) -> npt.NDArray[np.int64]:
+    """Return the first row of each tile of one batch, as the kernel counts them, then the number of rows."""
+    if schedule.kernel is not train_by_rows:
+        return np.append(np.arange(0, rows, schedule.tile_rows), rows)
+    shards = rows * np.arange(SHARDS + 1) // SHARDS
+    firsts = np.arange(0, -(-rows // SHARDS), schedule.tile_rows)  # of a shard; a smaller one's last tile may be empty
+    return np.append(np.minimum(shards[:-1, None] + firsts, shards[1:, None]), rows)
 
 
 def block_registers(units: list[int], features: int, lanes: int) -> int:

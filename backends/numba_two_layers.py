@@ -139,7 +139,7 @@ def train_two_layers(
             )
         if me == 0:
             add_tile(sums, work.losses, work.hits, used)
-        list_features(inputs, index, me, rows)
+        list_features(inputs, index, me, start // rows, rows)
         for block in range(first_block, end_block):
             first_unit, end_unit = block * width, (block + 1) * width
             for panel in range(first_unit // lanes, end_unit // lanes):
@@ -148,7 +148,9 @@ def train_two_layers(
                 gradient_of_panel(hidden, grad, panel, used, weight_grad, first_unit, end_unit, state, position, widths)
             if position.is_last:
                 transpose(network, 1, state.parameters, work.transposed, lanes, first_unit, end_unit)
-            block_backward(inputs, index, me, network, state, grads, block, grad_hidden, position, widths)
+            block_backward(
+                inputs, index, me, start // rows, network, state, grads, block, grad_hidden, position, widths
+            )
         for panel in range(grad.columns // lanes):
             gradient_of_bias(grad, panel, used, last_grad, 0, last, position, widths.lanes)
         start, parity = stop, 1 - parity

@@ -33,7 +33,13 @@ from xpnn.backends.numpy_backend import NumPyBackend
 from xpnn.nn.cli.app import xpnn
 
 JOB = JobOutline(sizes=(784, 10, 10), rows=600, epochs=5, batch_size=100, optimizer=SGD(0.1), density=0.2)
-KERNELS = {"sizes": (784, 10, 10), "batch_size": 100, "dtype": "float32", "images_dtype": "uint8", "density": 0.2}
+    "sizes": (784, 10, 10),
+    "rows": 600,
+    "batch_size": 100,
+    "dtype": "float32",
+    "images_dtype": "uint8",
+    "density": 0.2,
+}
 
 needs_numba = pytest.mark.skipif(find_spec("numba") is None, reason="Numba is not installed")
 
@@ -171,11 +177,11 @@ def test_numba_starts_sooner_once_it_is_imported(machine, monkeypatch, cached, s
 
 def test_numba_asks_for_the_kernels_of_the_job(machine, monkeypatch):
     machine("numba")
-    monkeypatch.setattr(numba_backend, "are_cached", lambda kernels: kernels == kernel_cache.kernels_of(**KERNELS))
+    monkeypatch.setattr(numba_backend, "are_cached", lambda kernels: kernels == kernel_cache.kernels_of(JOB))
     assert NumbaBackend.estimate(JOB, Probe(1.0)).note == "kernels cached"
-    deeper, larger = {"sizes": (784, 10, 10, 10)}, {"batch_size": 2000, "rows": 60_000}
+    deeper, larger, full = {"sizes": (784, 10, 10, 10)}, {"batch_size": 2000, "rows": 60_000}, {"batch_size": 600}
     others = [{"sizes": (784, 256, 10)}, {"dtype": "float64"}, {"images_dtype": "float32"}, {"density": 0.9}]
-    for other in (*others, deeper, larger):
+    for other in (*others, deeper, larger, full):
         assert NumbaBackend.estimate(dataclasses.replace(JOB, **other), Probe(1.0)).note == "kernels to compile"
 
 
@@ -243,13 +249,13 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_kernels_are_cached_after_they_were_marked(folder):
-    kernels = kernel_cache.kernels_of(**KERNELS)
+    kernels = kernel_cache.kernels_of(JOB)
     assert not kernel_cache.are_cached(kernels)
     assert not folder.exists()
     kernel_cache.mark_cached(kernels)
     assert kernel_cache.are_cached(kernels)
-    assert not kernel_cache.are_cached(kernel_cache.kernels_of(**KERNELS | {"dtype": "float64"}))
-    assert kernel_cache.kernels_of(**KERNELS | {"density": SPARSE_DENSITY - 0.01}) == kernels
+    assert not kernel_cache.are_cached(kernel_cache.kernels_of(dataclasses.replace(JOB, dtype="float64")))
+    assert kernel_cache.kernels_of(dataclasses.replace(JOB, density=SPARSE_DENSITY - 0.01)) == kernels
 
 
 @pytest.mark.parametrize("changed", ["sources_digest", "_numba_version", "_processor"])

@@ -1,5 +1,7 @@
 """The compiled plan in each of its four ways through a run gives the generic plan's numbers."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from xpnn.backends import (
@@ -170,6 +172,7 @@ def test_batches_and_tiles(make_pair, monkeypatch, way, density, count, batch_si
     """Tiles of 16 rows at most: a batch of 150 has ten, and a shard of it has one that is not full."""
     monkeypatch.setattr(numba_schedules, "WIDE_TILE", 16)
     monkeypatch.setattr(numba_schedules, "NARROW_TILE", 8)
+    monkeypatch.setattr(numba_schedules, "NARROW_KEPT_TILE", 8)
     pair = make_pair(way, density, RULES["adam"], count=count, batch_size=batch_size, l2=0.01)
     assert_same_training(*pair, steps=30)
 
@@ -180,9 +183,34 @@ def test_tiles_as_they_are_chosen(make_pair, monkeypatch, way, density):
     pair = make_pair(way, density, count=1400, batch_size=1300)
     if way == "rows":
         monkeypatch.setattr(numba_schedules, "LARGE_BATCH", 1024)
-        schedule = numba_schedules.choose_schedule([5, 9, 3], FEATURES, 1300, is_sparse=density < 1, lanes=8)
+        choose = numba_schedules.choose_schedule
+        schedule = choose([5, 9, 3], FEATURES, 1300, is_sparse=density < 1, is_kept=False, lanes=8)
         assert schedule.name == "rows"
     assert_same_training(*pair, steps=6)
+
+
+@every_way
+@sparse_or_dense
+def test_plain_descent_without_a_penalty(make_pair, way, density):
+    assert_same_training(*make_pair(way, density, RULES["sgd"]))
+
+
+@every_way
+def test_lists_of_a_full_batch_stay_until_the_order_changes(make_pair, monkeypatch, way):
+    monkeypatch.setattr(numba_schedules, "WIDE_TILE", 16)
+    monkeypatch.setattr(numba_schedules, "NARROW_KEPT_TILE", 8)
+    plan, reference = make_pair(way, 0.3, count=150, batch_size=150)
+    lists, order = [], np.random.default_rng(5).permutation(150)
+    for each in (None, None, order, order.copy(), None):
+        assert plan.run(each).loss == pytest.approx(reference.run(each).loss, rel=1e-10)
+        lists.append(plan._inputs.columns)
+    assert_same_arrays(plan, reference)
+    assert [after is before for before, after in pairwise(lists)] == [True, False, True, False]
+
+
+@every_way
+def test_a_full_batch_of_other_numbers_than_bytes(make_pair, way):
+    assert_same_training(*make_pair(way, 0.3, images="float32", count=150, batch_size=150), steps=30)
 
 
 @every_way
