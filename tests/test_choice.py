@@ -33,13 +33,6 @@ from xpnn.backends.numpy_backend import NumPyBackend
 from xpnn.nn.cli.app import xpnn
 
 JOB = JobOutline(sizes=(784, 10, 10), rows=600, epochs=5, batch_size=100, optimizer=SGD(0.1), density=0.2)
-    "sizes": (784, 10, 10),
-    "rows": 600,
-    "batch_size": 100,
-    "dtype": "float32",
-    "images_dtype": "uint8",
-    "density": 0.2,
-}
 
 needs_numba = pytest.mark.skipif(find_spec("numba") is None, reason="Numba is not installed")
 
