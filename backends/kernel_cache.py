@@ -14,7 +14,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from .job_outline import LARGE_BATCH, SPARSE_DENSITY, JobOutline
+from .job_outline import FEW_ROWS, LARGE_BATCH, SPARSE_DENSITY, JobOutline
 
 KERNELS = Path(__file__).parent
 
@@ -22,16 +22,18 @@ KERNELS = Path(__file__).parent
 @cache
 def sources_digest() -> str:
     """Return a digest of the sources of all kernels."""
-    sources = b"".join(path.read_bytes() for path in sorted(KERNELS.glob("numba_*.py")))
+    paths = [*sorted(KERNELS.glob("numba_*.py")), KERNELS / "activations.py"]  # whose constants are compiled in
+    sources = b"".join(path.read_bytes() for path in paths)
     return hashlib.sha256(sources).hexdigest()[:12]
 
 
 def kernels_of(job: JobOutline) -> str:
     """Return the kind of a job: two of the same kind need the same kernels; of others, they may differ."""
-    size = "large" if min(job.batch_size, job.rows) >= LARGE_BATCH else "small"
-    batch = size + ("-full" if job.batch_size >= job.rows else "")
+    batch = min(job.batch_size, job.rows)
+    rows = "large" if batch >= LARGE_BATCH else "medium" if batch >= FEW_ROWS else "small"
+    full = "full" if batch == job.rows else "part"
     kind = "sparse" if job.density < SPARSE_DENSITY else "dense"
-    return f"{job.sizes[0]}-{job.sizes[1]}-{len(job.sizes)}-{batch}-{job.dtype}-{job.images_dtype}-{kind}"
+    return "-".join([*map(str, job.sizes), rows, full, job.dtype, job.images_dtype, kind])
 
 
 def are_cached(kernels: str) -> bool:

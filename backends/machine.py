@@ -12,19 +12,25 @@ PACKAGES = ("xpnn", "numpy", "scipy", "numba", "array-api-compat", "safetensors"
 
 def versions() -> dict[str, str | None]:
     """Return the versions of Python, xpnn and the packages that it computes with; None where one is absent."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+    return {"python": platform.python_version(), **{name: version_of(name) for name in PACKAGES}}
 
 
 def hardware() -> dict[str, str | int]:
     """Return system, processor model, and the number of processors that this process may use."""
     return {
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "cores": usable_cores(),
     }
 
 
-def _version(package: str) -> str | None:
+def usable_cores() -> int:
+    """Return how many processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def version_of(package: str) -> str | None:
+    """Return an installed package's version; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

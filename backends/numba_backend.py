@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
@@ -11,13 +13,13 @@ import array_api_compat.numpy as xp
 import numpy as np
 import numpy.typing as npt
 
-from .activations import Array
+from .activations import ACTIVATIONS, Array, identity, leaky_relu, relu, sigmoid, tanh
 from .base import Backend
 from .errors import BackendUnavailable
 from .job_outline import Estimate, JobOutline, Probe, density_of
 from .kernel_cache import are_cached, kernels_of, mark_cached
 from .losses import LOSSES, softmax_cross_entropy
-from .optimizers import Optimizer, State
+from .optimizers import SGD, Adam, AdamW, Optimizer, RMSprop, State
 from .plan import Layer, Plan, Rows, Totals, TrainingJob, checked_order
 
 # Seconds on two cores of an AMD EPYC at 3 GHz, Numba 0.68.1, 2026-11, a little above the slowest of four recipes: to
@@ -31,6 +33,11 @@ SPARSE_GAIN, DENSE_GAIN, MOST_GAIN = 0.65, 1.2, 8.0  # times faster: SPARSE_GAIN
 
 # A forward pass of fewer multiply-adds than this, a few milliseconds, goes without the kernels and their compilation.
 FORWARD_WORK = 2e8
+# Held by the thread that limits the threads of BLAS.
+BLAS_LOCK = threading.Lock()
+# What the kernels know, told without importing Numba.
+OPTIMIZERS = (SGD, RMSprop, Adam, AdamW)
+ACTIVATIONS_OF_KERNELS = (identity, relu, leaky_relu, tanh, sigmoid)
 
 
 class NumbaBackend(Backend):
@@ -66,6 +73,8 @@ class NumbaBackend(Backend):
         imported = sys.modules.get("numba") is not None
         if not imported and find_spec("numba") is None:
             return None
+        if type(job.optimizer) not in OPTIMIZERS or ACTIVATIONS[job.activation].forward not in ACTIVATIONS_OF_KERNELS:
+            return Estimate(0 if imported else IMPORT_SECONDS, probe.numpy_seconds, "no compiled plan")
         gain = max(DENSE_GAIN, min(SPARSE_GAIN / max(job.density, 1e-9), MOST_GAIN))
         cached = are_cached(kernels_of(job))
         start = (LOAD_SECONDS if cached else COMPILE_SECONDS) + (0 if imported else IMPORT_SECONDS)
@@ -146,7 +155,9 @@ class NumbaBackend(Backend):
     def evaluate(self, layers: list[Layer], rows: Rows, *, loss: str = "softmax_cross_entropy") -> Totals:
         """See `Backend.evaluate`; many rows go through the training's kernels."""
         if LOSSES[loss] is not softmax_cross_entropy or not self._forward_pays(layers, rows.images):
-            with self._quiet_blas(layers, len(rows.images)):
+            if _forward_work(layers, len(rows.images)) >= FORWARD_WORK:
+                return super().evaluate(layers, rows, loss=loss)
+            with self._quiet_blas():
                 return super().evaluate(layers, rows, loss=loss)
         logits = self._forward.forward_logits(self._team, layers, rows.images, float(rows.scale))  # (samples, classes)
         loss_sum, correct, _ = self.loss(logits, rows.labels, loss=loss, batch_size=len(logits))
@@ -155,8 +166,7 @@ class NumbaBackend(Backend):
     def logits(self, layers: list[Layer], images: npt.NDArray[Any], scale: float) -> npt.NDArray[Any]:
         """See `Backend.logits`; many rows go through the training's kernels."""
         if not self._forward_pays(layers, images):
-            with self._quiet_blas(layers, len(images)):
-                return super().logits(layers, images, scale)
+            return super().logits(layers, images, scale)
         logits: npt.NDArray[Any] = self._forward.forward_logits(self._team, layers, images, scale)
         return logits
 
@@ -165,15 +175,20 @@ class NumbaBackend(Backend):
         known = self._forward.supports_forward(layers, images, self._operations.FLOATS)
         return known and _forward_work(layers, len(images)) >= FORWARD_WORK
 
-    def _quiet_blas(self, layers: list[Layer], rows: int) -> AbstractContextManager[Any]:
-        """Leave BLAS one thread for a small forward pass.
+    @contextmanager
+    def _quiet_blas(self) -> Iterator[None]:
+        """Leave BLAS one thread, in the whole process, while a small evaluation is done between epochs.
 
         Its other threads would look for more work for tens of milliseconds, on the cores of those that train.
         """
-        if _forward_work(layers, rows) >= FORWARD_WORK:
-            return nullcontext()
-        limit: AbstractContextManager[Any] = self._blas.limit(limits=1, user_api="blas")
-        return limit
+        if not BLAS_LOCK.acquire(blocking=False):  # another thread has limited it, and will restore it
+            yield
+            return
+        try:
+            with self._blas.limit(limits=1, user_api="blas"):
+                yield
+        finally:
+            BLAS_LOCK.release()
 
     def compile(self, job: TrainingJob) -> Plan:
         """See `Backend.compile`."""

@@ -29,7 +29,12 @@ class Batches(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Sums over the rows of a run so far: loss (1,) in nats, and rows that are right (1,)."""
+    """Sums over rows.
+
+    Attributes:
+        loss: of the run so far, nats, then of each shard of the batch, (1 + shards,).
+        correct: rows that are right, alike.
+    """
 
     loss: Any
     correct: Any

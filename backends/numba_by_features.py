@@ -2,8 +2,8 @@
 
 A chunk of features has rows of the first weight, which no other thread touches. Its owner multiplies the batch by them,
 and these sums are all that the others see. After the one wait of a tile every thread adds up the chunks' sums, in their
-order, and takes all rows through the other layers, which are small, for itself, with a copy of their parameters of its
-own: the threads do the same sums, and come to the same bits.
+order, and takes all rows through the other layers for itself, with a copy of their parameters of its own: these layers
+are small, or the batch is. The threads do the same sums, and come to the same bits.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from .numba_batches import Batches, Sums, add_tile, end_of_tile, position_of, rows_of_batch
+from .numba_chunks import chunk_backward, chunk_forward, finish_chunks
 from .numba_compile import inner_kernel, kernel
-from .numba_inputs import chunk_backward, chunk_forward, finish_chunks, prepare
+from .numba_inputs import prepare
 from .numba_layers import Matrix, Widths, gradient_of_bias
 from .numba_network import Network, output_of, transpose, weight_of
 from .numba_optimizers import Rule, State, copy_parameters

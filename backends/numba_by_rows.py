@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from .numba_batches import Batches, Sums, rows_of_batch
+from .numba_chunks import chunk_backward, chunk_forward, finish_chunks
 from .numba_compile import inner_kernel, kernel
-from .numba_inputs import chunk_backward, chunk_forward, finish_chunks, prepare
+from .numba_inputs import prepare
 from .numba_lanes import count_of, load, zeros
 from .numba_layers import Matrix, Widths, gradient_of_bias
 from .numba_network import Network, output_of, transpose

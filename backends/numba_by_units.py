@@ -1,4 +1,4 @@
-"""The steps of a wide and deep network: each thread owns some of the first layer's units.
+"""The steps of a deep network, or one of a single layer: each thread owns some of the first layer's units.
 
 Two waits a tile. Before the second one every thread takes some rows from the first layer's output to the loss and back.
 After it every thread takes its parts of the parameters, whose gradients it sums over all rows; it updates them, and at

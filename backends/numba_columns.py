@@ -18,6 +18,8 @@ from .numba_layout import rows_of
 from .numba_sparse import Sparse
 from .numba_team import Side, Team, share
 
+# Rows of a tile that one byte can tell apart.
+ENTRY_ROWS = 256
 # Lanes of a block for which four sums side by side fit into the registers of any processor.
 NARROW_LANES = 16
 
@@ -49,7 +51,7 @@ class ByteColumns(NamedTuple):
 
 
 class KeptColumns(NamedTuple):
-    """All tiles of a full batch of bytes as lists by feature: they are made once, for as long as the order stays.
+    """All tiles of a full batch of bytes as compressed sparse columns: made once, for as long as the order stays.
 
     Attributes:
         starts: where each tile's lists begin in `entries`, and where its last one ends, (tiles, features + 1).
@@ -60,11 +62,23 @@ class KeptColumns(NamedTuple):
     entries: Any
 
 
+@inner_kernel
+def packed(row: int, value: int) -> int:
+    """Return one number for a row of a tile and a byte."""
+    return (row << 8) | value
+
+
+@inner_kernel
+def unpacked(entry: int) -> tuple[int, int]:
+    """Return the row and the byte."""
+    return entry >> 8, entry & 255
+
+
 def new_columns(threads: int, features: int, tile_rows: int, values: Any) -> ByteColumns | Columns:
     """Return room for each thread's lists of entries like `values`, (threads, ...) arrays."""
     count = rows_of(threads, features, np.int32)
     entries = rows_of(threads, features * tile_rows, np.uint16)
-    if values.dtype == np.uint8:
+    if values.dtype == np.uint8 and tile_rows <= ENTRY_ROWS:
         return ByteColumns(count, entries)
     return Columns(count, entries, rows_of(threads, features * tile_rows, values.dtype))
 
@@ -73,6 +87,7 @@ def kept_columns(
     team: Team, sparse: Sparse, order: npt.NDArray[np.int64], bounds: npt.NDArray[np.int64]
 ) -> KeptColumns:
     """Return the lists of all tiles of the samples `order`, (rows,), whose first rows are `bounds`, (tiles + 1,)."""
+    assert np.diff(bounds).max(initial=0) <= ENTRY_ROWS
     pitch, features = len(sparse.bounds), int(sparse.bounds[-1])
     lengths = sparse.starts[order * pitch + pitch - 1] - sparse.starts[order * pitch]  # (rows,)
     before = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])  # (rows + 1,)
@@ -94,15 +109,16 @@ def list_tiles(side: Side, sparse: Sparse, order: Any, bounds: Any, kept: KeptCo
             at = whole(index, row) * pitch
             for j in range(whole(sparse.starts, at), whole(sparse.starts, at + pitch - 1)):
                 starts[whole(sparse.index, j) + 1] += 1
+        # Each list's length becomes its place; that moves on with every entry, and ends at the place of the next list.
         start = starts[0]
-        for i in range(1, starts.shape[0]):  # each list's length becomes its place,
+        for i in range(1, starts.shape[0]):
             start, starts[i] = start + starts[i], start
         for row in range(index.shape[0]):
             at = whole(index, row) * pitch
             for j in range(whole(sparse.starts, at), whole(sparse.starts, at + pitch - 1)):
                 i = whole(sparse.index, j) + 1
-                put(kept.entries, starts[i], (row << 8) | whole(sparse.value, j))
-                starts[i] += 1  # and, entry by entry, that of the next list
+                put(kept.entries, starts[i], packed(row, whole(sparse.value, j)))
+                starts[i] += 1
 
 
 def _columns_of(columns: Columns, me: int, tile: int) -> Columns:
@@ -123,7 +139,7 @@ def _put_entry(columns: Columns, at: int, row: int, value: Any) -> None:
 
 
 def _put_byte_entry(columns: ByteColumns, at: int, row: int, value: Any) -> None:
-    put(columns.entries, at, (row << 8) | np.int64(value))
+    put(columns.entries, at, packed(row, int(value)))
 
 
 def _list_entries(columns: Any, sparse: Sparse, index: Any, tile_rows: int) -> None:
@@ -155,8 +171,7 @@ def _entry(columns: Columns, at: int) -> tuple[int, Any]:
 
 
 def _byte_entry(columns: Any, at: int) -> tuple[int, Any]:
-    entry = whole(columns.entries, at)
-    return entry >> 8, entry & 255
+    return unpacked(whole(columns.entries, at))
 
 
 # `columns_of` returns the lists of a tile that the thread `me` works on; `put_entry` writes an entry's row and value.

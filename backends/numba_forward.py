@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .numba_compile import chosen_by_kind, inner_kernel, kernel
+from .job_outline import density_of
+from .numba_compile import announced, chosen_by_kind, inner_kernel, kernel
 from .numba_compress import chunk_bounds
 from .numba_functions import IDENTITY, activation_code
 from .numba_inputs import finish_block
@@ -23,9 +24,7 @@ from .numba_team import Side, Team, share
 from .plan import Layer
 
 # To list a row's entries costs about as much as 64 units' products: only a sparser one is worth it.
-SPARSE_DENSITY = 0.3
-# Rows out of which the density is estimated.
-SAMPLE = 1000
+FORWARD_SPARSE_DENSITY = 0.3
 
 
 class SparseTiles(NamedTuple):
@@ -149,8 +148,7 @@ def forward_logits(team: Team, layers: list[Layer], images: npt.NDArray[Any], sc
     images = np.ascontiguousarray(images)
     dtype, lanes, features = layers[0].weight.dtype, lanes_of(layers[0].weight.dtype), images.shape[1]
     scale = scale if images.dtype.kind in "iu" else 1.0
-    sample = images[:: max(len(images) // SAMPLE, 1)]
-    is_sparse = np.count_nonzero(sample) < SPARSE_DENSITY * sample.size
+    is_sparse = density_of(images) < FORWARD_SPARSE_DENSITY
     units = [layer.weight.shape[1] for layer in layers]
     block = lanes * (block_registers(units, features, lanes) if is_sparse else 1)
     layout, widths = Layout(layers, lanes=lanes, block=block, pad_features=not is_sparse), widths_of(dtype, block)
@@ -172,5 +170,6 @@ def forward_logits(team: Team, layers: list[Layer], images: npt.NDArray[Any], sc
     logits = np.empty((len(images), layout.network.classes), dtype=dtype)
     first_outputs = rows_of(threads, tile * int(layout.network.units[0]), dtype)
     works = new_works(layout, tile, threads, dtype)
-    team.run(forward_tiles, layout.network, inputs, parameters, first_outputs, works, tile, logits, widths)
+    with announced("compiling the numba forward pass; cached for the next process"):
+        team.run(forward_tiles, layout.network, inputs, parameters, first_outputs, works, tile, logits, widths)
     return logits

@@ -111,17 +111,6 @@ def _store(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return context.get_dummy_value()
 
 
-def splat(number: Any, width: int) -> Any:
-    """Return lanes that all hold one number, of the number's type."""
-    return np.full(width, number)
-
-
-@compiled_as(splat, lambda number, width: LanesType(number, width.count))
-def _splat(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    one = ir.Constant(ir.VectorType(args[0].type, 1), ir.Undefined)
-    return shuffled(builder, builder.insert_element(one, args[0], INT32(0)), [0] * sig.return_type.count)
-
-
 def zeros(array: Any, width: int) -> Any:
     """Return lanes of the array's type that all hold 0."""
     return np.zeros(width, dtype=array.dtype)

@@ -45,7 +45,6 @@ class NumbaPlan(Plan):
         lanes, units = lanes_of(dtype), [layer.weight.shape[1] for layer in job.layers]
         batch = max(min(job.batch_size, len(images)), 1)
         work = batch * sum(layer.weight.size for layer in job.layers)
-        self._team = team = Team(usable_threads() if work >= SMALL_STEP else 1)
         rule = rule_of(job.optimizer)
         assert rule is not None  # `supports` says so
         self._rule = rule
@@ -56,6 +55,7 @@ class NumbaPlan(Plan):
                 units, images.shape[1], batch, is_sparse=self.is_sparse, is_kept=self._is_kept, lanes=lanes
             )
             self._schedule, block = schedule, lanes * schedule.block
+            self._team = team = Team(min(usable_threads(), schedule.parts) if work >= SMALL_STEP else 1)
             self._widths = widths_of(dtype, block)
             self._layout = Layout(job.layers, lanes=lanes, block=block, pad_features=not self.is_sparse)
             slots = list(job.optimizer.init(np, np.empty(0, dtype=dtype)))
@@ -86,11 +86,12 @@ class NumbaPlan(Plan):
         if self._is_kept:
             self._kept_order = np.empty(0, dtype=np.int64)
             return SparseInput(rows, kept_columns(self._team, rows, self._kept_order, np.zeros(1, np.int64)), bounds)
+        # The narrow ways add row by row, and list nothing.
         columns = new_columns(threads, images.shape[1], tile if schedule.name == "units" else 0, rows.value)
         return SparseInput(rows, columns, bounds)
 
     def _keep_lists(self, order: npt.NDArray[np.int64]) -> None:
-        """Have the lists by feature of one batch, `order`, if those that are kept are of another one."""
+        """Make the lists by feature for the rows of `order`, (rows,), unless those that are kept are for the same."""
         inputs = self._inputs
         if isinstance(inputs, SparseInput) and not np.array_equal(order, self._kept_order):
             bounds = tile_bounds(self._schedule, len(order))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .job_outline import LARGE_BATCH
+from .job_outline import FEW_ROWS, LARGE_BATCH
 from .numba_by_features import train_by_features
 from .numba_by_rows import train_by_rows
 from .numba_by_units import train_by_units
@@ -31,7 +31,7 @@ SHARDS = 16
 WIDE_TILE, NARROW_TILE, NARROW_KEPT_TILE = 128, 64, 256
 # Where threads own features, each does all of the layers after the first. That is less than what would travel between
 # them if those layers have few weights, or the batch has few rows.
-FEW_WEIGHTS, FEW_ROWS = 2048, 100
+FEW_WEIGHTS = 2048
 # Features of a chunk of a wide layer: the weights of 64 units for them, 100 KB, lie in the second-level cache.
 CHUNK_FEATURES = 400
 # Chunks of features that are dealt out to threads.
@@ -48,6 +48,7 @@ class Schedule:
         block: registers of a block of the first layer's units.
         chunks: chunks of features of the first layer.
         tile_rows: rows that are worked through at once.
+        parts: into how many the work can be dealt out: more threads would have nothing to do.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Schedule:
     block: int
     chunks: int
     tile_rows: int
+    parts: int
 
 
 def choose_schedule(
@@ -76,13 +78,15 @@ def choose_schedule(
     block = min(size for size in BLOCK_REGISTERS if size >= min(registers, NARROW_REGISTERS)) if is_sparse else 1
     if registers <= NARROW_REGISTERS and batch >= LARGE_BATCH:
         tile = NARROW_KEPT_TILE if is_kept else NARROW_TILE
-        return Schedule("rows", train_by_rows, block, 1, _tile_rows(-(-batch // SHARDS), tile))
+        return Schedule("rows", train_by_rows, block, 1, _tile_rows(-(-batch // SHARDS), tile), SHARDS)
     later_weights = sum(map(mul, units, units[1:]))
     if registers == 1 and later_weights > 0 and (later_weights <= FEW_WEIGHTS or batch < FEW_ROWS):
-        return Schedule("features", train_by_features, 1, SHARED_CHUNKS, _tile_rows(batch, WIDE_TILE))
+        return Schedule("features", train_by_features, 1, SHARED_CHUNKS, _tile_rows(batch, WIDE_TILE), SHARED_CHUNKS)
     block, chunks = block_registers(units, features, lanes) if is_sparse else 1, -(-features // CHUNK_FEATURES)
-    kernel = train_two_layers if len(units) == 2 else train_by_units
-    return Schedule("units", kernel, block, max(chunks, 1), _tile_rows(batch, WIDE_TILE))
+    blocks, tile = -(-units[0] // (block * lanes)), _tile_rows(batch, WIDE_TILE)
+    if len(units) == 2:
+        return Schedule("units", train_two_layers, block, max(chunks, 1), tile, blocks)
+    return Schedule("units", train_by_units, block, max(chunks, 1), tile, max(blocks, tile // TILE_ROWS))
 
 
 def _tile_rows(batch: int, most: int) -> int:

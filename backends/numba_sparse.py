@@ -47,14 +47,14 @@ def product_of_row(sparse: Sparse, start: int, stop: int, weight: Any, weight_at
 
 
 @inner_kernel
-def fetch_ahead(sparse: Sparse, index: Any, row: int, chunk: int, chunks: int) -> None:
-    """Have some chunks of a coming row's entries brought near: shuffled rows lie anywhere in memory."""
+def fetch_ahead(sparse: Sparse, index: Any, row: int, chunk: int) -> None:
+    """Have one chunk of a coming row's entries brought near: shuffled rows lie anywhere in memory."""
     pitch = sparse.bounds.shape[0]
     if row + ROWS_AHEAD < index.shape[0]:
         prefetch(sparse.starts, whole(index, row + ROWS_AHEAD) * pitch + chunk)
     if row < index.shape[0]:
         at = whole(index, row) * pitch + chunk
-        first, last = whole(sparse.starts, at), whole(sparse.starts, at + chunks)
+        first, last = whole(sparse.starts, at), whole(sparse.starts, at + 1)
         for j in range(first, last, LINE_ENTRIES):
             prefetch(sparse.index, j)
             prefetch(sparse.value, j)
@@ -64,7 +64,7 @@ def fetch_ahead(sparse: Sparse, index: Any, row: int, chunk: int, chunks: int) -
 def products_of_block(sparse: Sparse, index: Any, weight: Matrix, block: int, y: Matrix, width: Width) -> None:
     """Write the unscaled `x @ weight` of one block of units, for the samples `index`, (rows in use,).
 
-    A chunk of features is done for all rows before the next one: its weights stay in the first-level cache.
+    A chunk of features is done for all rows before the next one: its weights stay in the second-level cache.
     """
     pitch = sparse.bounds.shape[0]
     weight_at = weight.at + block * weight.rows * weight.width
@@ -75,7 +75,7 @@ def products_of_block(sparse: Sparse, index: Any, weight: Matrix, block: int, y:
             total = zeros(y.buffer, width)
             if chunk > 0:
                 total = load(y.buffer, y_at, width)
-            fetch_ahead(sparse, index, row + ROWS_AHEAD, chunk, 1)
+            fetch_ahead(sparse, index, row + ROWS_AHEAD, chunk)
             first, last = whole(sparse.starts, at), whole(sparse.starts, at + 1)
             total = product_of_row(sparse, first, last, weight.buffer, weight_at, total, width)
             store(y.buffer, y_at, total)
@@ -92,7 +92,7 @@ def products_of_chunk(sparse: Sparse, index: Any, chunk: int, weight: Matrix, su
     for row in range(index.shape[0]):
         at = whole(index, row) * pitch + chunk
         j, stop = whole(sparse.starts, at), whole(sparse.starts, at + 1)
-        fetch_ahead(sparse, index, row + ROWS_AHEAD, chunk, 1)
+        fetch_ahead(sparse, index, row + ROWS_AHEAD, chunk)
         a = b = c = d = zeros(sums.buffer, width)
         while j + 4 <= stop:
             a = product_of_row(sparse, j, j + 1, weight.buffer, weight.at, a, width)

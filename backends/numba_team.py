@@ -23,6 +23,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, config, types
 
+from .machine import usable_cores
 from .numba_compile import inner_kernel
 from .numba_lane_types import compiled_as, element_address
 
@@ -51,11 +52,7 @@ def usable_threads() -> int:
     """Return how many threads can run at once: the cores of this process, its container's share, Numba's own limit."""
     if config.DISABLE_JIT:  # plain Python has no operation that no other thread can see half of
         return 1
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows have no such call
-        cores = os.cpu_count() or 1
-    return max(1, min(cores, _container_cores(Path("/sys/fs/cgroup/cpu.max")), config.NUMBA_NUM_THREADS))
+    return max(1, min(usable_cores(), _container_cores(Path("/sys/fs/cgroup/cpu.max")), config.NUMBA_NUM_THREADS))
 
 
 def _container_cores(path: Path) -> int:
@@ -67,30 +64,36 @@ def _container_cores(path: Path) -> int:
         return 1 << 16
 
 
-class Worker:
-    """A thread that does what is put into its queue, until that is None."""
+class Task(NamedTuple):
+    """What a thread is to do, and where it says how that ended: with an error, or None."""
 
-    def __init__(self) -> None:
-        self.tasks: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
-        self.outcomes: SimpleQueue[BaseException | None] = SimpleQueue()
-        threading.Thread(target=_work, args=(self.tasks, self.outcomes), name="xpnn", daemon=True).start()
+    action: Callable[[], Any]
+    outcomes: SimpleQueue[BaseException | None]
 
 
-def _work(tasks: SimpleQueue[Callable[[], Any] | None], outcomes: SimpleQueue[BaseException | None]) -> None:
+def new_worker() -> SimpleQueue[Task | None]:
+    """Start a thread, and return the queue out of which it takes its tasks, until there is a None."""
+    tasks: SimpleQueue[Task | None] = SimpleQueue()
+    threading.Thread(target=_work, args=(tasks,), name="xpnn", daemon=True).start()
+    return tasks
+
+
+def _work(tasks: SimpleQueue[Task | None]) -> None:
     """Do the tasks, and say of each how it ended."""
     while (task := tasks.get()) is not None:
         try:
-            task()
+            task.action()
         except BaseException as error:
-            outcomes.put(error)
+            task.outcomes.put(error)
         else:
-            outcomes.put(None)
+            task.outcomes.put(None)
+        del task  # the arrays that it works on
 
 
-def _dismiss(workers: list[Worker]) -> None:
+def _dismiss(workers: list[SimpleQueue[Task | None]]) -> None:
     """Let the threads end."""
     for worker in workers:
-        worker.tasks.put(None)
+        worker.put(None)
 
 
 def _cores_but_this() -> set[int]:
@@ -131,22 +134,35 @@ class Team:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self._pid = 0
-        self._workers: list[Worker] = []
+        self._workers: list[SimpleQueue[Task | None]] = []
+        self._lock = threading.Lock()
 
     def run(self, kernel: Callable[..., Any], *args: Any) -> None:
-        """Call `kernel(side, *args)` on every thread, and return when all have ended."""
-        if self._pid != os.getpid():  # the first run, or the first in a forked child, which has none of the threads
-            self._start()
-        sync = np.zeros(SYNC_SIZE, dtype=np.int64)
+        """Call `kernel(side, *args)` on every thread, and return when all have ended; callers wait for their turn."""
+        if self._pid not in (0, os.getpid()):  # a forked child, which has none of the threads, nor the lock's holder
+            self._lock = threading.Lock()
+        with self._lock:
+            if self._pid != os.getpid():
+                self._start()
+            try:
+                self._run(kernel, *args)
+            except KeyboardInterrupt:  # the threads may be at work yet
+                _dismiss(self._workers)
+                self._pid = 0
+                raise
+
+    def _run(self, kernel: Callable[..., Any], *args: Any) -> None:
+        """See `run`; the threads are there, and nobody else uses them."""
+        sync, outcomes = np.zeros(SYNC_SIZE, dtype=np.int64), SimpleQueue[BaseException | None]()
         elsewhere = _cores_but_this()
         for me, worker in enumerate(self._workers, start=1):
-            worker.tasks.put(partial(_move, elsewhere))
-            worker.tasks.put(partial(kernel, Side(me, self.threads, sync), *args))
+            worker.put(Task(partial(_move, elsewhere), outcomes))
+            worker.put(Task(partial(kernel, Side(me, self.threads, sync), *args), outcomes))
         try:
             kernel(Side(0, self.threads, sync), *args)
-        finally:  # else the next run would take them for its own
-            outcomes = [worker.outcomes.get() for worker in self._workers for _ in ("move", "kernel")]
-        for error in outcomes:
+        finally:
+            errors = [outcomes.get() for _ in range(2 * len(self._workers))]
+        for error in errors:
             if error is not None:
                 raise error
 
@@ -155,7 +171,7 @@ class Team:
         self._pid, self._workers = os.getpid(), []
         try:
             for _ in range(1, self.threads):
-                self._workers.append(Worker())
+                self._workers.append(new_worker())
         except RuntimeError:  # the system gives no more threads
             self.threads = len(self._workers) + 1
         weakref.finalize(self, _dismiss, self._workers)

@@ -25,7 +25,7 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 
 
 @click.command(epilog="Example: xpnn bench --quick")
-@click.option("--workloads", callback=_names, metavar="NAMES", help="W1, W2, W3, W3a, W4, W5, W6, D3, predict; or all.")
+@click.option("--workloads", callback=_names, metavar="NAMES", help="W1, W2, W3, W3a, W4, W5, W6, D3, predict.")
 @click.option(
     "--contestants", callback=_names, metavar="NAMES", help="script, sklearn, torch, torch-compile, jax, and backends."
 )
@@ -62,10 +62,10 @@ def bench(
     installed are left out: pip install "xpnn[cli,bench]". Each contestant has a process of its own with the same
     processors, the same starting weights and the same order of rows, and they take turns, an epoch each.
     """
+    from ..backends.machine import usable_cores
     from .data import DataSource
     from .results_file import Results
     from .runs import carry_out, plan_run
-    from .workers import usable_cores
 
     if quick + sweep + bool(shapes) > 1 or (workloads and (sweep or shapes)):
         raise ConfigError("--quick, --sweep and --shapes exclude each other, and the last two exclude --workloads")

@@ -27,7 +27,7 @@ def newest(folder: Path) -> tuple[Path, dict[str, Any]]:
         ConfigError: there is none.
     """
     runs = [(path, read(path)) for path in sorted(folder.glob("*.json"))]
-    whole = [(path, content) for path, content in runs if content["options"]["kind"] == "workloads"]
+    whole = [(path, content) for path, content in runs if set(WORKLOADS) <= set(content["workloads"])]
     if not whole:
         raise ConfigError(
             f"{folder} holds no run of the fixed workloads; write one with `xpnn bench --out {folder}/...`"
@@ -62,7 +62,8 @@ def table(content: Mapping[str, Any], link: str) -> str:
         [
             *lines,
             "",
-            f"Medians of {content['options']['epochs']} epochs on 60,000 rows in float32, taken in turns, and in "
+            f"Medians of {content['options']['epochs']} epochs on 60,000 rows (predict: 10,000) in float32, taken in "
+            "turns, and in "
             f"brackets their ratio to the fastest peer's.{note} {day.day} {day:%B %Y}, "
             f"{content['hardware']['processor']}, {content['threads']} threads; {software} ([{link}]({link})).",
         ]

@@ -39,7 +39,8 @@ def reproduce(recipe: Recipe, choice: DataChoice, backend: str) -> dict[str, Any
         data = (choice if recipe.dataset == "mnist" else DataChoice()).load(recipe, seed=seed)
         chosen = get_backend(backend, job=recipe.outline(data))
         net = recipe.network(data, backend=chosen, seed=seed)
-        last, *_ = reversed(history := recipe.train(net, data, seed=seed))
+        history = recipe.train(net, data, seed=seed)
+        last = history[-1]
         runs.append(
             {
                 "seed": seed,

@@ -6,12 +6,11 @@ import json
 import subprocess
 from collections.abc import Mapping
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ..backends import ConfigError
-from ..backends.machine import hardware, versions
+from ..backends.machine import hardware, version_of, versions
 from ..nn.files import write_atomically
 
 FORMAT = 1
@@ -110,7 +109,7 @@ def commit(folder: Path | None = None) -> str | None:
 
 def _header(options: Mapping[str, Any], threads: int) -> dict[str, Any]:
     """Return what stands at the head of the file."""
-    peers = {name: found for name in PEER_PACKAGES if (found := _version(name)) is not None}
+    peers = {name: found for name in PEER_PACKAGES if (found := version_of(name)) is not None}
     return {
         "format": FORMAT,
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -120,13 +119,6 @@ def _header(options: Mapping[str, Any], threads: int) -> dict[str, Any]:
         "versions": {**versions(), **peers},
         "commit": commit(),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _difference(key: str, before: Any, now: Any) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..backends import ConfigError, RunError
+from ..backends.machine import usable_cores
 from .worker import serve
 
 THREAD_VARIABLES = (
@@ -24,11 +25,6 @@ WAIT_SECONDS = 1200.0  # after which a worker that does not answer counts as hun
 
 class WorkerFailed(RunError):  # noqa: N818 - it states what happened, as the errors beside it do
     """A contestant could not do what it was asked; the message has the reason."""
-
-
-def usable_cores() -> int:
-    """Return how many processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

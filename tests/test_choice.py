@@ -26,6 +26,7 @@ from xpnn.backends import (
     registry,
     why_unavailable,
 )
+from xpnn.backends.activations import Activation
 from xpnn.backends.cupy_backend import CuPyBackend
 from xpnn.backends.job_outline import SPARSE_DENSITY, Estimate, Probe
 from xpnn.backends.numba_backend import COMPILE_SECONDS, IMPORT_SECONDS, LOAD_SECONDS, NumbaBackend
@@ -172,10 +173,27 @@ def test_numba_asks_for_the_kernels_of_the_job(machine, monkeypatch):
     machine("numba")
     monkeypatch.setattr(numba_backend, "are_cached", lambda kernels: kernels == kernel_cache.kernels_of(JOB))
     assert NumbaBackend.estimate(JOB, Probe(1.0)).note == "kernels cached"
-    deeper, larger, full = {"sizes": (784, 10, 10, 10)}, {"batch_size": 2000, "rows": 60_000}, {"batch_size": 600}
+    deeper, wider = {"sizes": (784, 10, 10, 10)}, {"sizes": (784, 10, 256)}
+    fewer, larger, full = {"batch_size": 99}, {"batch_size": 2000, "rows": 60_000}, {"batch_size": 600}
     others = [{"sizes": (784, 256, 10)}, {"dtype": "float64"}, {"images_dtype": "float32"}, {"density": 0.9}]
-    for other in (*others, deeper, larger, full):
+    for other in (*others, deeper, wider, fewer, larger, full):
         assert NumbaBackend.estimate(dataclasses.replace(JOB, **other), Probe(1.0)).note == "kernels to compile"
+
+
+@pytest.mark.parametrize(("name", "kind"), sorted(OPTIMIZERS.items()))
+def test_numba_promises_nothing_for_what_its_kernels_do_not_know(machine, monkeypatch, name, kind):
+    machine("numba")
+    optimizers = pytest.importorskip("xpnn.backends.numba_optimizers")
+    functions = pytest.importorskip("xpnn.backends.numba_functions")
+    job = dataclasses.replace(JOB, optimizer=kind())
+    known = optimizers.rule_of(kind()) is not None
+    assert (NumbaBackend.estimate(job, Probe(1.0)).note != "no compiled plan") == known, name
+    for activation in ACTIVATIONS:
+        estimate = NumbaBackend.estimate(dataclasses.replace(JOB, activation=activation), Probe(1.0))
+        assert (estimate.note != "no compiled plan") == (functions.activation_code(activation) is not None)
+    monkeypatch.setitem(ACTIVATIONS, "mine", Activation(abs, max))
+    estimate = NumbaBackend.estimate(dataclasses.replace(JOB, activation="mine"), Probe(1.0))
+    assert (estimate.training, estimate.note) == (1.0, "no compiled plan")
 
 
 def test_cupy_goes_by_steps_and_products(machine):

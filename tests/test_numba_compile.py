@@ -27,6 +27,10 @@ def test_a_function_without_a_cache_folder_is_compiled_all_the_same():
 def test_a_change_of_any_kernel_file_changes_every_cache_file(tmp_path, monkeypatch):
     monkeypatch.setattr(kernel_cache, "KERNELS", tmp_path)
     digest = kernel_cache.sources_digest.__wrapped__  # without its memory
+    (tmp_path / "activations.py").write_text("LEAKY_SLOPE = 0.01")
+    first = digest()
+    (tmp_path / "activations.py").write_text("LEAKY_SLOPE = 0.02")
+    assert digest() != first
     (tmp_path / "numba_a.py").write_text("a")
     before = digest()
     (tmp_path / "numba_b.py").write_text("b")

@@ -39,12 +39,13 @@ def test_a_small_pass_leaves_blas_one_thread(monkeypatch, generic, make_layers):
         pools = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
         seen.append(max(pools, default=0))
 
-    monkeypatch.setattr(Backend, "logits", count_threads)
+    monkeypatch.setattr(Backend, "evaluate", count_threads)
     layers, backend = make_layers(generic, (19, 37, 3), activation="relu"), numba_backend.NumbaBackend()
+    rows = backend.place(np.zeros((10, 19), dtype=bool), np.zeros(10, dtype=int), 1.0)  # a type that no kernel knows
     with threadpool_limits(2, user_api="blas"):
-        backend.logits(layers, np.zeros((10, 19)), 1.0)
+        backend.evaluate(layers, rows)
         monkeypatch.setattr(numba_backend, "FORWARD_WORK", 1)
-        backend.logits(layers, np.zeros((10, 19), dtype=bool), 1.0)  # a type that the kernels do not know
+        backend.evaluate(layers, rows)
     if seen[1] != 2:
         pytest.skip("this BLAS lets nobody set its threads")
     assert seen == [1, 2]

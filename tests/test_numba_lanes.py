@@ -55,8 +55,7 @@ item, put, load, load_numbers, store = (
     numba_lanes.load_numbers,
     numba_lanes.store,
 )
-splat, zeros, like, count_of, positions = (
-    numba_lanes.splat,
+zeros, like, count_of, positions = (
     numba_lanes.zeros,
     numba_lanes.like,
     numba_lanes.count_of,
@@ -89,7 +88,7 @@ def move_numbers(out, a, width):
     prefetch(a, 10**6)
     x = load(a, 25, width)
     store(out, 9, x)
-    store(out, 24, splat(item(a, 2), width))
+    store(out, 24, like(x, item(a, 2)))
     store(out, 32, zeros(a, width))
     store(out, 40, like(x, 2))
     store(out, 48, positions(x))

@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import sys
 import threading
+import time
+import weakref
 
 import numpy as np
 import pytest
@@ -230,3 +232,47 @@ def test_a_system_that_lets_no_thread_move_is_no_failure(monkeypatch):
     seen = []
     Team(2).run(lambda side: seen.append(side.me))
     assert sorted(seen) == [0, 1]
+
+
+def test_callers_take_turns():
+    team, at_work, most = Team(2), [], []
+
+    def work(side):  # noqa: ARG001
+        at_work.append(None)
+        most.append(len(at_work))
+        time.sleep(0.001)
+        at_work.pop()
+
+    callers = [threading.Thread(target=team.run, args=(work,)) for _ in range(8)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(timeout=30)
+    assert len(most) == 16
+    assert max(most) <= 2
+
+
+def test_a_run_that_was_interrupted_leaves_its_threads_behind():
+    team, before, after = Team(2), [], []
+
+    def interrupt(side):
+        before.append(threading.get_ident())
+        if side.me == 0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        team.run(interrupt)
+    team.run(lambda side: after.append(threading.get_ident()))  # noqa: ARG005
+    assert len(after) == 2
+    assert set(before) & set(after) == {threading.get_ident()}
+
+
+def test_what_a_run_worked_on_is_let_go():
+    team, array = Team(2), np.zeros(3)
+    alive = weakref.ref(array)
+    team.run(lambda side, array: None, array)  # noqa: ARG005
+    del array
+    end = time.monotonic() + 30
+    while alive() is not None and time.monotonic() < end:
+        time.sleep(0.001)
+    assert alive() is None
