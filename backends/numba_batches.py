@@ -66,8 +66,8 @@ def position_of(batches: Batches, rule: Rule, start: int, stop: int) -> Position
 
 
 @inner_kernel
-def add_tile(sums: Sums, losses: Any, hits: Any, used: int) -> None:
-    """Add the losses and hits of the rows in use, one after the other: the sum does not depend on tiles or threads."""
+def add_tile(sums: Sums, losses: Any, correct: Any, used: int) -> None:
+    """Add the losses of the rows in use, and count the correct ones, in their order: no tile and no thread shows."""
     for row in range(used):
         sums.loss[0] += losses[row]
-        sums.correct[0] += hits[row]
+        sums.correct[0] += correct[row]

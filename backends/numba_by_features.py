@@ -102,7 +102,7 @@ def train_by_features(
         finish_chunks(inputs, tile_parts, network, state.parameters, first, used, widths)
         through_layers(network, state.parameters, work, first, labels, index, 0, used, size, widths)
         if me == 0:
-            add_tile(sums, work.losses, work.hits, used)
+            add_tile(sums, work.losses, work.correct, used)
         later_layers_backward(network, state, own_grads, work, first, used, position, alone, widths)
         for block in range(units // width):
             gradient_of_bias(grad, block, used, own_grads, network.bias_at[0], state, position, widths.block)

@@ -39,9 +39,24 @@ def shard_gradients(
     alone: Side,
     widths: Widths,
 ) -> tuple[float, int]:
-    """Write the gradient of the samples `index`, (rows,), to `grads`, (parameters,); return their loss and hits.
+    """Write the gradient of some samples, and return their loss and how many of them are right.
 
-    Their tiles are counted from `first_tile` on.
+    Args:
+        me: number of this thread.
+        network: sizes and places.
+        inputs: images of all samples, sparse or dense.
+        labels: of all samples, (samples,).
+        state: parameters.
+        grads: result, (parameters,).
+        parts: room for the chunks' sums of a tile, (chunks * tile rows * units,).
+        first: room for the first layer's output, (tile rows, units).
+        work: room for the other layers' outputs and gradients of a tile.
+        index: the samples, (rows,).
+        first_tile: number of their first tile in the batch.
+        batch_size: rows that the mean of the gradient is over.
+        step: figures of the step.
+        alone: a team of this thread only.
+        widths: of the kernels.
     """
     loss, correct = 0.0, 0
     rows, chunks = first.rows, inputs.bounds.shape[0] - 1
@@ -60,7 +75,7 @@ def shard_gradients(
         through_layers(network, state.parameters, work, first, labels, tile, 0, used, batch_size, widths)
         for row in range(used):
             loss += work.losses[row]
-            correct += work.hits[row]
+            correct += work.correct[row]
         later_layers_backward(network, state, grads, work, first, used, position, alone, widths)
         for chunk in range(chunks):
             chunk_backward(

@@ -78,7 +78,7 @@ def train_by_units(
         list_features(inputs, index, side.me, start // rows, rows)
         wait_for_all(side)  # the gradients of all layers' outputs are complete
         if side.me == 0:
-            add_tile(sums, work.losses, work.hits, used)
+            add_tile(sums, work.losses, work.correct, used)
         position = position_of(batches, rule, start, stop)
         later_layers_backward(network, state, grads, work, first, used, position, side, widths)
         grad = output_of(network, 0, work.grads, rows)

@@ -91,7 +91,7 @@ def _backward_by_rows(
     if step.rule.kind == DESCENT and position.l2 == 0 and position.is_first and position.is_last:
         # w - rate * (g_1 + g_2 + ...): each row's part is taken off at once, and there need be no sum of them
         weight = weight_of(network, 0, state.parameters)
-        add_gradient_of_chunk(inputs.rows, index, chunk, weight, grad, -step.rate * scale, widths.block)
+        add_gradient_of_chunk(inputs.rows, index, chunk, weight, grad, -step.learning_rate * scale, widths.block)
         return
     weight = weight_of(network, 0, grads)
     start = weight.at + inputs.bounds[chunk] * weight.width

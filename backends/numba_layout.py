@@ -68,10 +68,10 @@ class Layout:
     def pack(self, arrays: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]], buffer: npt.NDArray[Any]) -> None:
         """Write each layer's weight (in_features, out_features) and bias (out_features,) into a buffer, (count,)."""
         for k, (weight, bias) in enumerate(arrays):
-            (n, m), blocks = weight.shape, self._blocks(k, buffer)
-            for first, block in zip(range(0, m, blocks.shape[2]), blocks, strict=True):
-                part = weight[:, first : first + blocks.shape[2]]  # (n, width or less)
-                block[:n, : part.shape[1]] = part
+            (in_features, out_features), blocks = weight.shape, self._blocks(k, buffer)
+            for first, block in zip(range(0, out_features, blocks.shape[2]), blocks, strict=True):
+                part = weight[:, first : first + blocks.shape[2]]  # (in_features, width or less)
+                block[:in_features, : part.shape[1]] = part
             self._bias(k, buffer)[...] = bias
 
     def pack_parameters(self, layers: list[Layer], buffer: npt.NDArray[Any]) -> None:
@@ -89,10 +89,10 @@ class Layout:
     def unpack(self, buffer: npt.NDArray[Any], arrays: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> None:
         """Write a buffer's weights and biases into arrays of the layers' shapes."""
         for k, (weight, bias) in enumerate(arrays):
-            (n, m), blocks = weight.shape, self._blocks(k, buffer)
-            for first, block in zip(range(0, m, blocks.shape[2]), blocks, strict=True):
-                part = weight[:, first : first + blocks.shape[2]]
-                part[...] = block[:n, : part.shape[1]]
+            (in_features, out_features), blocks = weight.shape, self._blocks(k, buffer)
+            for first, block in zip(range(0, out_features, blocks.shape[2]), blocks, strict=True):
+                part = weight[:, first : first + blocks.shape[2]]  # (in_features, width or less)
+                part[...] = block[:in_features, : part.shape[1]]
             bias[...] = self._bias(k, buffer)
 
     def empty_arrays(self, dtype: Any) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
@@ -102,8 +102,9 @@ class Layout:
     def _blocks(self, k: int, buffer: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return layer k's weight in a buffer, (blocks, inputs, width)."""
         network = self.network
-        n, m, width, at = (int(part[k]) for part in (network.inputs, network.units, network.widths, network.weight_at))
-        return buffer[at : at + n * m].reshape(m // width, n, width)
+        inputs, units, width = int(network.inputs[k]), int(network.units[k]), int(network.widths[k])
+        at = int(network.weight_at[k])
+        return buffer[at : at + inputs * units].reshape(units // width, inputs, width)
 
     def _bias(self, k: int, buffer: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return layer k's bias in a buffer, (out_features,)."""

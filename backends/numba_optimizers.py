@@ -58,13 +58,13 @@ class Step(NamedTuple):
 
     Attributes:
         rule: the optimizer.
-        rate: learning rate; for Adam divided by the correction of the first mean's zero start.
+        learning_rate: at this step; for Adam divided by the correction of the first mean's zero start.
         correction: what the second mean is multiplied by for its zero start.
         keep: what decoupled decay leaves of a parameter.
     """
 
     rule: Rule
-    rate: float
+    learning_rate: float
     correction: float
     keep: float
 
@@ -89,7 +89,7 @@ def stepped(step: Step, w: Any, g: Any, first: Any, second: Any) -> Any:
         first: velocity, mean, or RMSprop's mean square.
         second: Adam's mean square.
     """
-    rule, rate = step.rule, like(w, step.rate)
+    rule, rate = step.rule, like(w, step.learning_rate)
     b1, b2, epsilon = like(w, rule.beta_1), like(w, rule.beta_2), like(w, rule.epsilon)
     c1, c2 = like(w, 1 - rule.beta_1), like(w, 1 - rule.beta_2)
     if rule.kind == MOMENTUM:

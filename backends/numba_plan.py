@@ -181,6 +181,6 @@ def supports(job: TrainingJob) -> bool:
         and all(array.flags.c_contiguous and array.dtype.isnative for array in (rows.images, rows.labels))
         and rows.labels.dtype == np.int64
         and rows.labels.shape == rows.images.shape[:1]
-        and all(layer.weight.shape == (*x, *y) for layer, (x, y) in zip(layers, pairwise(outputs), strict=True))
+        and all(layer.weight.shape == (*n, *m) for layer, (n, m) in zip(layers, pairwise(outputs), strict=True))
         and all(layer.bias.shape == y for layer, y in zip(layers, outputs[1:], strict=True))
     )

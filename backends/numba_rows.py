@@ -20,20 +20,20 @@ class Work(NamedTuple):
         grads: gradients with respect to what goes into each layer's activation, alike.
         transposed: transposes of the weights after the first.
         losses: of each row, nats, (rows,).
-        hits: whether each row is classified correctly, (rows,).
+        correct: whether each row is classified correctly, (rows,).
     """
 
     outputs: Any
     grads: Any
     transposed: Any
     losses: Any
-    hits: Any
+    correct: Any
 
 
 @inner_kernel
 def work_of(works: Work, me: int) -> Work:
     """Return one thread's room, of arrays whose first axis is the threads."""
-    return Work(works.outputs[me], works.grads[me], works.transposed[me], works.losses[me], works.hits[me])
+    return Work(works.outputs[me], works.grads[me], works.transposed[me], works.losses[me], works.correct[me])
 
 
 @inner_kernel
@@ -65,7 +65,7 @@ def through_layers(
 ) -> None:
     """Go forward from the first layer's output and back to it, for rows start to stop of a tile, in eights.
 
-    Losses, hits and the gradients of all layers, the first one's too, go to `work`.
+    Losses, correct rows and the gradients of all layers, the first one's too, go to `work`.
 
     Args:
         network: sizes and places.
@@ -84,7 +84,7 @@ def through_layers(
     grad = output_of(network, last, work.grads, first.rows)
     for row in range(start, stop):
         label = labels[index[row]]
-        work.losses[row], work.hits[row] = softmax_cross_entropy_row(
+        work.losses[row], work.correct[row] = softmax_cross_entropy_row(
             logits, grad, row, label, network.classes, batch_size, widths.lanes
         )
     for k in range(last, 0, -1):
@@ -108,7 +108,11 @@ def later_layers_backward(
     side: Side,
     widths: Widths,
 ) -> None:
-    """Settle the gradients of the layers after the first, and keep the transposes of their weights up to date."""
+    """Settle the gradients of the layers after the first, and keep the transposes of their weights up to date.
+
+    Each layer's is `grad_weight = x.T @ grad`, (inputs, units), with its input and its output's gradient of the `used`
+    rows in `work`, (tile rows, inputs) and (tile rows, units); a thread of `side` takes some rows of it.
+    """
     for k in range(1, network.inputs.shape[0]):
         x = first if k == 1 else output_of(network, k - 1, work.outputs, first.rows)
         grad = output_of(network, k, work.grads, first.rows)

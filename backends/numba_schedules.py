@@ -127,7 +127,7 @@ def new_states(schedule: Schedule, layout: Layout, slots: int, threads: int, dty
 
 
 def new_room(schedule: Schedule, layout: Layout, states: State, threads: int) -> tuple[Any, ...]:
-    """Return what the schedule's kernel works in, in the order of its arguments."""
+    """Return what the schedule's kernel works in, in the order of its arguments, which it gives the shapes of."""
     tile, network, dtype = schedule.tile_rows, layout.network, states.parameters.dtype
     units, last = int(network.units[0]), int(network.units[-1])
     state = State(*(array[0] for array in states))

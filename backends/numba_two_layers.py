@@ -134,11 +134,11 @@ def train_two_layers(
         position = position_of(batches, rule, start, stop)
         add_parts(parts, parity, blocks, last.parameters, logits, used, widths)
         for row in range(used):
-            work.losses[row], work.hits[row] = softmax_cross_entropy_row(
+            work.losses[row], work.correct[row] = softmax_cross_entropy_row(
                 logits, grad, row, labels[index[row]], network.classes, size, widths.lanes
             )
         if me == 0:
-            add_tile(sums, work.losses, work.hits, used)
+            add_tile(sums, work.losses, work.correct, used)
         list_features(inputs, index, me, start // rows, rows)
         for block in range(first_block, end_block):
             first_unit, end_unit = block * width, (block + 1) * width
