@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from .base import Backend
 from .job_outline import Estimate, JobOutline, Probe
@@ -20,7 +21,7 @@ LOOP, LOOP_SECONDS = 10_000, 0.0006  # turns of a loop in Python, and what they 
 
 
 def measure(job: JobOutline) -> Probe:
-    """Take some steps of the job on NumPy, on made-up rows, and run a loop in Python: some 10 ms in all."""
+    """Take some steps of the job on NumPy, on made-up rows, and run a loop in Python: some 30 ms in all."""
     rows = min(job.rows, max(PROBE_ROWS, min(job.batch_size, NumPyBackend.tile_rows)))
     rows = max(1, min(rows, int(PROBE_MULTIPLY_ADDS / job.multiply_adds_of_row)))
     batch_size = min(job.batch_size, rows)
@@ -35,7 +36,10 @@ def measure(job: JobOutline) -> Probe:
     order = np.arange(rows) if job.batch_size < job.rows else None
     with np.errstate(all="ignore"):
         seconds = _shortest(lambda: plan.run(order))
-    return Probe(seconds / rows * job.rows_in_all, max(_shortest(_loop) / LOOP_SECONDS, 1.0))
+        with threadpool_limits(1, user_api="blas"):
+            alone = _shortest(lambda: plan.run(order))
+    epochs = job.rows_in_all / rows
+    return Probe(seconds * epochs, max(_shortest(_loop) / LOOP_SECONDS, 1.0), alone * epochs)
 
 
 def expected(job: JobOutline, kinds: Mapping[str, type[Backend]]) -> dict[str, Estimate]:

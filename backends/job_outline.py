@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -69,10 +70,17 @@ class Probe(NamedTuple):
     Attributes:
         numpy_seconds: what the training would take on NumPy.
         slowness: how many times longer Python code takes here than on the machine of the constants, at least 1.
+        one_thread_seconds: what it would take on NumPy with one thread of BLAS.
     """
 
     numpy_seconds: float
     slowness: float = 1.0
+    one_thread_seconds: float = math.inf
+
+    @property
+    def quiet_seconds(self) -> float:
+        """What it would take on NumPy if no thread of BLAS were in another's way, as they are on a busy machine."""
+        return min(self.numpy_seconds, self.one_thread_seconds)
 
 
 class Estimate(NamedTuple):

@@ -79,7 +79,7 @@ class NumbaBackend(Backend):
         cached = are_cached(kernels_of(job))
         start = (LOAD_SECONDS if cached else COMPILE_SECONDS) + (0 if imported else IMPORT_SECONDS)
         note = "kernels cached" if cached else "kernels to compile"
-        return Estimate(start * probe.slowness, probe.numpy_seconds / gain, note)
+        return Estimate(start * probe.slowness, probe.quiet_seconds / gain, note)
 
     def put(self, array: npt.NDArray[Any]) -> Array:
         """See `Backend.put`; rows come to lie one after the other, as the kernels read them."""

@@ -182,9 +182,9 @@ def test_numba_asks_for_the_kernels_of_the_job(machine, monkeypatch):
 
 @pytest.mark.parametrize(("name", "kind"), sorted(OPTIMIZERS.items()))
 def test_numba_promises_nothing_for_what_its_kernels_do_not_know(machine, monkeypatch, name, kind):
-    machine("numba")
     optimizers = pytest.importorskip("xpnn.backends.numba_optimizers")
     functions = pytest.importorskip("xpnn.backends.numba_functions")
+    machine("numba")
     job = dataclasses.replace(JOB, optimizer=kind())
     known = optimizers.rule_of(kind()) is not None
     assert (NumbaBackend.estimate(job, Probe(1.0)).note != "no compiled plan") == known, name
@@ -194,6 +194,13 @@ def test_numba_promises_nothing_for_what_its_kernels_do_not_know(machine, monkey
     monkeypatch.setitem(ACTIVATIONS, "mine", Activation(abs, max))
     estimate = NumbaBackend.estimate(dataclasses.replace(JOB, activation="mine"), Probe(1.0))
     assert (estimate.training, estimate.note) == (1.0, "no compiled plan")
+
+
+def test_numba_does_not_suffer_from_threads_of_blas(machine):
+    machine("numba")
+    busy = NumbaBackend.estimate(JOB, Probe(10.0, one_thread_seconds=2.0))
+    assert busy.training == NumbaBackend.estimate(JOB, Probe(2.0)).training
+    assert NumbaBackend.estimate(JOB, Probe(1.0, one_thread_seconds=2.0)).training == pytest.approx(busy.training / 2)
 
 
 def test_cupy_goes_by_steps_and_products(machine):
