@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from .base import Backend
+from .blas_threads import one_blas_thread
 from .job_outline import Estimate, JobOutline, Probe
 from .numpy_backend import NumPyBackend
 from .plan import Layer, TrainingJob
@@ -36,7 +36,7 @@ def measure(job: JobOutline) -> Probe:
     order = np.arange(rows) if job.batch_size < job.rows else None
     with np.errstate(all="ignore"):
         seconds = _shortest(lambda: plan.run(order))
-        with threadpool_limits(1, user_api="blas"):
+        with one_blas_thread():
             alone = _shortest(lambda: plan.run(order))
     epochs = job.rows_in_all / rows
     return Probe(seconds * epochs, max(_shortest(_loop) / LOOP_SECONDS, 1.0), alone * epochs)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,6 +13,7 @@ import numpy.typing as npt
 
 from .activations import ACTIVATIONS, Array, identity, leaky_relu, relu, sigmoid, tanh
 from .base import Backend
+from .blas_threads import one_blas_thread
 from .errors import BackendUnavailable
 from .job_outline import Estimate, JobOutline, Probe, density_of
 from .kernel_cache import are_cached, kernels_of, mark_cached
@@ -33,8 +32,6 @@ SPARSE_GAIN, DENSE_GAIN, MOST_GAIN = 0.65, 1.2, 8.0  # times faster: SPARSE_GAIN
 
 # A forward pass of fewer multiply-adds than this, a few milliseconds, goes without the kernels and their compilation.
 FORWARD_WORK = 2e8
-# Held by the thread that limits the threads of BLAS.
-BLAS_LOCK = threading.Lock()
 # What the kernels know, told without importing Numba.
 OPTIMIZERS = (SGD, RMSprop, Adam, AdamW)
 ACTIVATIONS_OF_KERNELS = (identity, relu, leaky_relu, tanh, sigmoid)
@@ -58,12 +55,9 @@ class NumbaBackend(Backend):
             import numba  # noqa: F401
         except ImportError as error:
             raise BackendUnavailable(f"backend numba cannot import numba ({error}): {_install_line()}") from error
-        from threadpoolctl import ThreadpoolController
-
         from . import numba_forward, numba_operations, numba_optimizers, numba_plan, numba_team
 
         super().__init__(xp)
-        self._blas = ThreadpoolController()
         self._operations, self._optimizers, self._plan = numba_operations, numba_optimizers, numba_plan
         self._forward, self._team = numba_forward, numba_team.Team(numba_team.usable_threads())
 
@@ -155,9 +149,9 @@ class NumbaBackend(Backend):
     def evaluate(self, layers: list[Layer], rows: Rows, *, loss: str = "softmax_cross_entropy") -> Totals:
         """See `Backend.evaluate`; many rows go through the training's kernels."""
         if LOSSES[loss] is not softmax_cross_entropy or not self._forward_pays(layers, rows.images):
-            if _forward_work(layers, len(rows.images)) >= FORWARD_WORK:
-                return super().evaluate(layers, rows, loss=loss)
-            with self._quiet_blas():
+            # A small evaluation stands between two epochs, whose cores BLAS's threads would keep busy.
+            is_small = _forward_work(layers, len(rows.images)) < FORWARD_WORK
+            with one_blas_thread() if is_small else nullcontext():
                 return super().evaluate(layers, rows, loss=loss)
         logits = self._forward.forward_logits(self._team, layers, rows.images, float(rows.scale))  # (samples, classes)
         loss_sum, correct, _ = self.loss(logits, rows.labels, loss=loss, batch_size=len(logits))
@@ -174,21 +168,6 @@ class NumbaBackend(Backend):
         """Whether the kernels know the network, and the rows are worth compiling them."""
         known = self._forward.supports_forward(layers, images, self._operations.FLOATS)
         return known and _forward_work(layers, len(images)) >= FORWARD_WORK
-
-    @contextmanager
-    def _quiet_blas(self) -> Iterator[None]:
-        """Leave BLAS one thread, in the whole process, while a small evaluation is done between epochs.
-
-        Its other threads would look for more work for tens of milliseconds, on the cores of those that train.
-        """
-        if not BLAS_LOCK.acquire(blocking=False):  # another thread has limited it, and will restore it
-            yield
-            return
-        try:
-            with self._blas.limit(limits=1, user_api="blas"):
-                yield
-        finally:
-            BLAS_LOCK.release()
 
     def compile(self, job: TrainingJob) -> Plan:
         """See `Backend.compile`."""
