@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import sys
 import threading
-import time
 import weakref
 
 import numpy as np
@@ -235,21 +234,24 @@ def test_a_system_that_lets_no_thread_move_is_no_failure(monkeypatch):
 
 
 def test_callers_take_turns():
-    team, at_work, most = Team(2), [], []
+    team, calls, begun, met = Team(2), threading.Event(), threading.Event(), []
 
-    def work(side):  # noqa: ARG001
-        at_work.append(None)
-        most.append(len(at_work))
-        time.sleep(0.001)
-        at_work.pop()
+    def second():
+        calls.set()
+        team.run(lambda side: begun.set())  # noqa: ARG005
 
-    callers = [threading.Thread(target=team.run, args=(work,)) for _ in range(8)]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join(timeout=30)
-    assert len(most) == 16
-    assert max(most) <= 2
+    caller = threading.Thread(target=second)
+
+    def first(side):
+        if side.me == 0:
+            caller.start()
+            calls.wait()
+            met.append(begun.wait(timeout=0.2))  # as long as this one is at work, the other may not begin
+
+    team.run(first)
+    caller.join(timeout=60)
+    assert met == [False]
+    assert begun.is_set()
 
 
 def test_a_run_that_was_interrupted_leaves_its_threads_behind():
@@ -268,11 +270,8 @@ def test_a_run_that_was_interrupted_leaves_its_threads_behind():
 
 
 def test_what_a_run_worked_on_is_let_go():
-    team, array = Team(2), np.zeros(3)
-    alive = weakref.ref(array)
+    team, array, gone = Team(2), np.zeros(3), threading.Event()
+    weakref.finalize(array, gone.set)
     team.run(lambda side, array: None, array)  # noqa: ARG005
     del array
-    end = time.monotonic() + 30
-    while alive() is not None and time.monotonic() < end:
-        time.sleep(0.001)
-    assert alive() is None
+    assert gone.wait(timeout=60)
