@@ -132,6 +132,13 @@ class Plan(ABC):
             ConfigError: an index of `order` is not a row of the job.
         """
 
+    def run_epochs(self, epochs: int) -> list[Totals]:
+        """Take `epochs` passes over every row as it stands, and return the sums of each.
+
+        A device that is fed by the host may take them all in one go, and be read once.
+        """
+        return [self.run() for _ in range(epochs)]
+
     @abstractmethod
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the optimizer's arrays on the host, named `layers.<k>.<weight|bias>.<slot>`."""
