@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .activations import ACTIVATIONS, Array
+from .errors import ConfigError
 from .generic_plan import GenericPlan
 from .job_outline import Estimate, JobOutline, Probe
 from .losses import LOSSES
@@ -33,6 +34,7 @@ class Backend:
         name: what it is chosen by.
         xp: the array namespace.
         has_compiled_plan: whether `compile` gives ReLU and plain SGD a plan that is no loop over the operations.
+        precisions: of matrix products, what `TrainingJob.precision` may be.
         tile_rows: rows that are worked through at once where a batch has more; None for the whole batch.
         evaluation_rows: rows that a forward pass without training takes at once.
         reason: why `get_backend("auto")` chose it, else empty.
@@ -40,6 +42,7 @@ class Backend:
 
     name: ClassVar[str]
     has_compiled_plan: ClassVar[bool] = False
+    precisions: ClassVar[tuple[str, ...]] = ("full",)
     tile_rows: ClassVar[int | None] = None
     evaluation_rows: ClassVar[int] = 4096
 
@@ -200,5 +203,20 @@ class Backend:
         return np.concatenate(results)  # (samples, classes)
 
     def compile(self, job: TrainingJob) -> Plan:
-        """Return the fastest plan that this backend has for `job`; the first run may still compile."""
+        """Return the fastest plan that this backend has for `job`; the first run may still compile.
+
+        Raises:
+            ConfigError: the backend has no products of `job.precision`.
+        """
+        self.check_precision(job)
         return GenericPlan(self, job)
+
+    def check_precision(self, job: TrainingJob) -> None:
+        """Refuse a precision that the backend does not have.
+
+        Raises:
+            ConfigError: it is not one of `precisions`.
+        """
+        if job.precision not in self.precisions:
+            known = " or ".join(self.precisions)
+            raise ConfigError(f"precision of the backend {self.name} must be {known}, got {job.precision!r}")

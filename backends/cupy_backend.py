@@ -1,4 +1,4 @@
-"""The CuPy backend: the generic operations on a CUDA device, with temporaries saved where that is one line."""
+"""The CuPy backend: the generic operations on a CUDA device, and plans of CUDA kernels for training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ import numpy.typing as npt
 
 from .activations import ACTIVATIONS, Array, relu
 from .base import Backend, in_native_order
-from .cupy_start import gpu_memory, start_cupy
+from .cupy_device import Device, current_device
+from .cupy_errors import gpu_memory
+from .cupy_full_batch_plan import FullBatchPlan, is_for_full_batch
+from .cupy_graph_plan import GraphPlan, is_for_graph
+from .cupy_plan import network_of, supports
+from .cupy_source import EXACT_PARTS
+from .cupy_start import start_cupy
+from .errors import ConfigError
 from .generic_plan import GenericPlan
 from .job_outline import Estimate, JobOutline, Probe
 from .plan import NO_ROWS, Layer, Plan, Rows, Totals, TrainingJob
@@ -33,6 +40,8 @@ class CuPyBackend(Backend):
     """
 
     name = "cupy"
+    has_compiled_plan = True
+    precisions = ("full", "bfloat16")
     # All 60,000 rows of MNIST are one tile (188 MB as float32 with 784 features): few, large launches. Only a larger
     # batch is divided, so that its memory stays bounded. An estimate: no other size has been measured.
     tile_rows = 65536
@@ -92,12 +101,28 @@ class CuPyBackend(Backend):
             return super().logits(layers, images, scale)
 
     def compile(self, job: TrainingJob) -> Plan:
-        """See `Backend.compile`."""
-        with gpu_memory(self._cupy, "the optimizer's state", FREE_OR_NUMBA):
-            return CuPyPlan(self, job, self._cupy)
+        """See `Backend.compile`; a job that the kernels do not know gets the generic plan.
+
+        Raises:
+            ConfigError: `job.precision` cannot be had for this job or on this device.
+        """
+        self.check_precision(job)
+        with gpu_memory(self._cupy, "the plan's arrays", FREE_OR_NUMBA):
+            return self._compiled(job, current_device(self._cupy))
+
+    def _compiled(self, job: TrainingJob, device: Device) -> Plan:
+        """The plan that reads the images least often."""
+        parts = _parts(job, device)
+        if supports(job):
+            network = network_of(job, parts=parts)
+            if is_for_full_batch(job, network, device):
+                return FullBatchPlan(job, network, self._cupy, device)
+            if is_for_graph(network, device):
+                return GraphPlan(job, network, self._cupy, device)
+        return LoopPlan(self, job, self._cupy)
 
 
-class CuPyPlan(GenericPlan):
+class LoopPlan(GenericPlan):
     """The generic plan: every step is queued on the current stream, and a run waits for the device once, at its end."""
 
     def __init__(self, backend: CuPyBackend, job: TrainingJob, cupy: Any) -> None:
@@ -109,3 +134,25 @@ class CuPyPlan(GenericPlan):
         mend = f"use a smaller batch_size than {self.job.batch_size}, a smaller network, or the backend numba"
         with gpu_memory(self._cupy, "training", mend):
             return super().run(order, totals)
+
+
+def _parts(job: TrainingJob, device: Device) -> int:
+    """Return into how many bf16 parts the first layer's numbers are split; 0 where there are no products of those.
+
+    Raises:
+        ConfigError: bfloat16 is asked for where it cannot be had.
+    """
+    is_bytes = job.rows.images.dtype == np.uint8 and job.layers[0].weight.dtype == np.float32
+    if job.precision == "full":
+        return EXACT_PARTS if is_bytes and device.has_bf16 else 0
+    if not device.has_bf16:
+        number = ".".join(map(str, device.capability))
+        raise ConfigError(
+            f"precision bfloat16 needs a device of compute capability 8.0, this one has {number}; use full"
+        )
+    if not (is_bytes and supports(job)):
+        raise ConfigError(
+            "precision bfloat16 needs uint8 images and a float32 network that the kernels know, "
+            f"got {job.rows.images.dtype} and {job.layers[0].weight.dtype}; use full"
+        )
+    return 1

@@ -26,6 +26,10 @@ PACKAGES = (
     "amd-cupy",
 )
 EXTRAS = {"cupy-cuda13x": "cuda13", "cupy-cuda12x": "cuda12"}  # package -> the extra of xpnn that installs it
+# CUDA's major version -> the oldest compute capability that it compiles for, by NVIDIA's release notes of CUDA 12.0
+# (Kepler removed) and 13.0 (Maxwell, Pascal and Volta removed).
+OLDEST_CAPABILITY = {12: (5, 0), 13: (7, 5)}
+TOO_OLD = "knows none older than"  # what tells a device's fault from the installation's
 OLDEST_CUDA: Cuda = (12, 0)  # what CuPy 14 needs (docs.cupy.dev/en/stable/install.html)
 DRIVER_LIBRARIES = ("libcuda.so.1", "nvcuda.dll")  # Linux, Windows
 DRIVERS = "https://www.nvidia.com/drivers"
@@ -97,6 +101,28 @@ def install_problem(packages: dict[str, str], driver: Cuda | None) -> str:
                 f"{package} needs a driver for CUDA {_text(needed)} or newer, this one offers {_text(driver)}: {mend}"
             )
     return ""
+
+
+def device_problem(name: str, capability: tuple[int, int], built_for: int, packages: dict[str, str]) -> str:
+    """Return why a device is too old for CuPy, with what mends it; empty if it is not.
+
+    Args:
+        name: the device's.
+        capability: its compute capability.
+        built_for: major version of the CUDA that CuPy was built for.
+        packages: installed packages that are CuPy.
+    """
+    oldest = OLDEST_CAPABILITY.get(built_for)
+    if oldest is None or capability >= oldest:
+        return ""
+    mend = "use the backend numba"
+    if older := [major for major, from_capability in OLDEST_CAPABILITY.items() if capability >= from_capability]:
+        uninstall = f"pip uninstall -y {' '.join(packages)} && " if packages else ""
+        mend = f'{uninstall}pip install "xpnn[cuda{max(older)}]", or {mend}'
+    return (
+        f"{name} has compute capability {_text(capability)}, and CuPy for CUDA {built_for} {TOO_OLD} {_text(oldest)}: "
+        f"{mend}"
+    )
 
 
 def _text(cuda: Cuda) -> str:

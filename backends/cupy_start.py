@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
 from importlib import import_module
 from typing import Any
 
-from .cupy_install import DRIVERS, driver_cuda, install_line, install_problem, installed_cupy, reinstall_line
-from .errors import BackendUnavailable, RunError
+from .cupy_errors import is_lost, is_out_of_memory, one_line
+from .cupy_install import (
+    DRIVERS,
+    device_problem,
+    driver_cuda,
+    install_line,
+    install_problem,
+    installed_cupy,
+    reinstall_line,
+)
+from .errors import BackendUnavailable
 
 
 def start_cupy() -> Any:
@@ -28,40 +35,26 @@ def start_cupy() -> Any:
             needs = "" if driver else f", and no NVIDIA driver was found (it is at {DRIVERS})"
             raise _unavailable(f"cupy is not installed{needs}: {install_line(packages, driver)}") from error
         mend = reinstall_line(packages, driver)
-        raise _unavailable(f"cupy cannot be imported ({_one_line(error.__cause__ or error)}): {mend}") from error
+        raise _unavailable(f"cupy cannot be imported ({one_line(error.__cause__ or error)}): {mend}") from error
     try:
         devices = cupy.cuda.runtime.getDeviceCount()
+        problem = _too_old(cupy, devices, packages) if devices else ""
     except Exception as error:
-        raise _unavailable(_no_device(packages, driver, _one_line(error))) from error
+        raise _unavailable(_no_device(packages, driver, one_line(error))) from error
     if not devices:
         raise _unavailable(_no_device(packages, driver, "the driver counts 0 devices"))
+    if problem:
+        raise _unavailable(problem)
     try:
         x = cupy.arange(6, dtype=cupy.float32).reshape(2, 3)  # (2, 3)
         got = cupy.asnumpy(x @ x.T + 1).tolist()  # (2, 2): a product by cuBLAS, a kernel compiled by NVRTC, one read
     except Exception as error:
-        mend = install_problem(packages, driver) or f"bring its CUDA libraries: {install_line(packages, driver)}"
-        raise _unavailable(f"a small kernel does not run ({_one_line(error)}); {mend}") from error
+        mend = _mend(error) or install_problem(packages, driver) or _libraries(packages, driver)
+        raise _unavailable(f"a small kernel does not run ({one_line(error)}); {mend}") from error
     if got != [[6, 15], [15, 51]]:
         mend = f"{reinstall_line(packages, driver)}, or update the driver from {DRIVERS}"
         raise _unavailable(f"a small kernel gave {got} instead of [[6, 15], [15, 51]]: {mend}")
     return cupy
-
-
-@contextmanager
-def gpu_memory(cupy: Any, work: str, mend: str) -> Iterator[None]:
-    """Turn CuPy's out-of-memory error into a RunError, after what the failed work held has been freed.
-
-    Args:
-        cupy: the module.
-        work: what is being done, to begin the message with.
-        mend: what to do about it, to end the message with.
-    """
-    try:
-        yield
-    except cupy.cuda.memory.OutOfMemoryError as error:  # its message says how many bytes were asked for
-        traceback.clear_frames(error.__traceback__)  # else the arrays of the failed call outlive it in the traceback
-        cupy.get_default_memory_pool().free_all_blocks()
-        raise RunError(f"{work}: {_one_line(error).rstrip('.')}; {mend}") from error
 
 
 def _unavailable(reason: str) -> BackendUnavailable:
@@ -72,10 +65,38 @@ def _no_device(packages: dict[str, str], driver: tuple[int, int] | None, said: s
     """Why no device was counted, as far as the driver tells."""
     if driver is None:
         return f"no NVIDIA driver was found ({said}): install it from {DRIVERS}; a container needs --gpus all"
-    return install_problem(packages, driver) or f"no CUDA device ({said}): check nvidia-smi and CUDA_VISIBLE_DEVICES"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    is_set = "" if visible is None else f', which is "{visible}"'
+    return install_problem(packages, driver) or (
+        f"no CUDA device ({said}): check nvidia-smi and CUDA_VISIBLE_DEVICES{is_set}"
+    )
 
 
-def _one_line(error: BaseException) -> str:
-    """An error's message without its line breaks and rules."""
-    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip(" =-"))
-    return text or type(error).__name__
+def _too_old(cupy: Any, devices: int, packages: dict[str, str]) -> str:
+    """Why the current device is too old for this CuPy, and which other one is not; empty if it is not.
+
+    Asked before anything is compiled: a compiler that does not know the device says no more than that.
+    """
+    runtime = cupy.cuda.runtime
+    current, built_for = runtime.getDevice(), runtime.runtimeGetVersion() // 1000
+    problems: list[str] = []
+    for index in range(devices):
+        of = runtime.getDeviceProperties(index)
+        problems.append(device_problem(of["name"].decode(), (of["major"], of["minor"]), built_for, packages))
+    others = [str(index) for index, problem in enumerate(problems) if not problem]
+    hint = f"; or take GPU {others[0]} by CUDA_VISIBLE_DEVICES" if others else ""
+    problem = problems[int(current)]
+    return problem and problem + hint
+
+
+def _mend(error: Exception) -> str:
+    """What mends a device that runs no kernel; empty if the fault is not in the device."""
+    if is_out_of_memory(error):
+        return "close what else runs on the GPU, nvidia-smi shows it, or take another GPU by CUDA_VISIBLE_DEVICES"
+    if is_lost(error):
+        return "check with nvidia-smi whether another process has the GPU to itself, and start the process again"
+    return ""
+
+
+def _libraries(packages: dict[str, str], driver: tuple[int, int] | None) -> str:
+    return f"bring its CUDA libraries: {install_line(packages, driver)}"

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from .array_api import ArrayAPIBackend
 from .base import Backend
-from .cupy_install import driver_cuda, fits, install_problem, installed_cupy
+from .cupy_install import TOO_OLD, device_problem, driver_cuda, fits, install_problem, installed_cupy
 from .errors import BackendUnavailable
 from .machine import hardware, versions
 from .optimizers import SGD
@@ -51,11 +51,12 @@ class Blas:
 
 @dataclass(frozen=True)
 class Device:
-    """A CUDA device; memory in bytes, compute capability as "9.0"."""
+    """A CUDA device; memory in bytes, compute capability as "9.0"; `problem` says what mends it if it is too old."""
 
     name: str
     memory: int
     compute_capability: str
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,13 +106,14 @@ def examine() -> Report:
     """Examine the machine and try every registered backend; one that is broken is stated and breaks nothing."""
     backends = tuple(try_backend(name) for name in registered_backends())
     started = {each.name for each in backends if each.status != "unavailable"}
+    too_old = any(each.name == "cupy" and TOO_OLD in each.reason for each in backends)
     packages, driver = installed_cupy(), driver_cuda()
     cuda = Cuda(
         packages=packages,
         driver=None if driver is None else f"{driver[0]}.{driver[1]}",
         fits=fits(next(iter(packages)), driver) if len(packages) == 1 else None,
         problem=install_problem(packages, driver) if packages else "",
-        devices=_attempt(_devices, ()) if "cupy" in started else (),
+        devices=_attempt(lambda: _devices(packages), ()) if "cupy" in started or too_old else (),
     )
     try:
         chosen = get_backend("auto")
@@ -156,13 +158,17 @@ def trial(backend: Backend, dtype: str) -> npt.NDArray[np.float64]:
     return np.concatenate([np.array(sums), *trained]).astype(np.float64)
 
 
-def _devices() -> tuple[Device, ...]:
-    """The devices that CuPy, which has started, can see."""
+def _devices(packages: dict[str, str]) -> tuple[Device, ...]:
+    """The devices that CuPy can see."""
     runtime = importlib.import_module("cupy").cuda.runtime
-    found = [runtime.getDeviceProperties(index) for index in range(runtime.getDeviceCount())]
-    return tuple(
-        Device(each["name"].decode(), int(each["totalGlobalMem"]), f"{each['major']}.{each['minor']}") for each in found
-    )
+    built_for = _attempt(lambda: runtime.runtimeGetVersion() // 1000, 0)
+    found = []
+    for index in range(runtime.getDeviceCount()):
+        of = runtime.getDeviceProperties(index)
+        name, capability = of["name"].decode(), (int(of["major"]), int(of["minor"]))
+        problem = device_problem(name, capability, built_for, packages)
+        found.append(Device(name, int(of["totalGlobalMem"]), f"{capability[0]}.{capability[1]}", problem))
+    return tuple(found)
 
 
 def _processor() -> Processor:

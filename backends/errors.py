@@ -27,3 +27,11 @@ class ModelFileError(XpnnError, ValueError):
 
 class RunError(XpnnError, RuntimeError):
     """A training run failed: its loss is no longer a number, or its folder cannot be written."""
+
+
+class DeviceError(RunError):
+    """A GPU cannot do the work: its memory is full, or its software refuses it. The process can go on."""
+
+
+class DeviceLost(DeviceError):  # noqa: N818
+    """A GPU no longer answers this process, which must be started again; what was on the device is gone."""

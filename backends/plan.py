@@ -83,6 +83,7 @@ class TrainingJob:
         loss: a row of `LOSSES`.
         l2: the objective is the mean loss plus `l2 / 2` times the sum of the squared weights, biases left out.
         learning_rate: step number, from 1 -> learning rate of that step; None for the optimizer's own.
+        precision: of matrix products, one of the backend's `precisions`: "full", that of the network's dtype, or less.
     """
 
     layers: list[Layer]
@@ -92,6 +93,7 @@ class TrainingJob:
     loss: str = "softmax_cross_entropy"
     l2: float = 0.0
     learning_rate: Callable[[int], float] | None = None
+    precision: str = "full"
 
     def learning_rates(self, first_step: int, steps: int) -> npt.NDArray[np.float64]:
         """Return the learning rates of `steps` steps from number `first_step`, (steps,)."""

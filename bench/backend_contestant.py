@@ -32,11 +32,19 @@ class BackendContestant(Contestant):
         """See `Contestant.compile`."""
         job = TrainingJob(self.net.layers, self.task.optimizer, self.rows, self.task.batch_size)
         self.plan: Plan = self.net.backend.compile(job)
+        self.description = self.plan.description
 
-    def run_epoch(self) -> float:
-        """See `Contestant.run_epoch`."""
-        return self.plan.run(self.order).loss
+    def run_epochs(self) -> float:
+        """See `Contestant.run_epochs`; a plan's run ends with a read from the device."""
+        if all(order is None for order in self.orders):
+            return self.plan.run_epochs(len(self.orders))[0].loss
+        totals = [self.plan.run(order) for order in self.orders]
+        return totals[0].loss
 
     def predict(self) -> Array:
         """See `Contestant.predict`."""
         return self.net.predict(self.test)
+
+    def synchronize(self) -> None:
+        """See `Contestant.synchronize`; a read waits for what was queued before it."""
+        self.net.backend.to_numpy(self.net.layers[-1].bias)  # (classes,)

@@ -29,12 +29,13 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option(
     "--contestants", callback=_names, metavar="NAMES", help="script, sklearn, torch, torch-compile, jax, and backends."
 )
-@click.option("--epochs", type=click.IntRange(min=7), default=7, show_default=True, help="Timed epochs of each.")
+@click.option("--epochs", type=click.IntRange(min=5), help="Timed epochs of each, 7 by default; with --gpu turns, 5.")
 @click.option("--threads", type=click.IntRange(min=1), help="Processors of each contestant; all by default.")
 @click.option("--data", metavar="SOURCE", help="Where MNIST is, as for `xpnn train`.")
 @click.option("--out", type=click.Path(path_type=Path), help="The results' file; bench-<time>.json by default.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="FILE", help="Go on with the run in this file.")
 @click.option("--quick", is_flag=True, help="Fewer workloads, rows and epochs: an impression within a minute.")
+@click.option("--gpu", is_flag=True, help="On a CUDA device: its backend and peers, turns of many epochs.")
 @click.option("--sweep", is_flag=True, help="Go over hidden widths and batch sizes, and draw the times.")
 @click.option("--shapes", type=click.IntRange(min=1), metavar="N", help="Time N random workloads instead.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the random workloads.")
@@ -44,12 +45,13 @@ def bench(
     *,
     workloads: tuple[str, ...] | None,
     contestants: tuple[str, ...] | None,
-    epochs: int,
+    epochs: int | None,
     threads: int | None,
     data: str | None,
     out: Path | None,
     resume: Path | None,
     quick: bool,
+    gpu: bool,
     sweep: bool,
     shapes: int | None,
     seed: int,
@@ -61,18 +63,30 @@ def bench(
     The peers are a plain NumPy script, scikit-learn, PyTorch (eager and torch.compile) and JAX; those that are not
     installed are left out: pip install "xpnn[cli,bench]". Each contestant has a process of its own with the same
     processors, the same starting weights and the same order of rows, and they take turns, an epoch each.
+
+    With --gpu the peers are the script over CuPy, PyTorch (its step in CUDA graphs, and max-autotune) and JAX, in
+    float32 and, apart, in TF32; a turn is many epochs, and the device is waited for before each reading of the clock.
     """
     from ..backends.machine import usable_cores
     from .data import DataSource
     from .results_file import Results
     from .runs import carry_out, plan_run
 
-    if quick + sweep + bool(shapes) > 1 or (workloads and (sweep or shapes)):
-        raise ConfigError("--quick, --sweep and --shapes exclude each other, and the last two exclude --workloads")
+    if quick + gpu + sweep + bool(shapes) > 1 or (workloads and (sweep or shapes)):
+        raise ConfigError(
+            "--quick, --gpu, --sweep and --shapes exclude each other, and the last two exclude --workloads"
+        )
     if out is not None and resume is not None:
         raise ConfigError("--resume writes to the file that it goes on with; leave out --out")
     run = plan_run(
-        workloads=workloads, contestants=contestants, epochs=epochs, quick=quick, sweep=sweep, shapes=shapes, seed=seed
+        workloads=workloads,
+        contestants=contestants,
+        epochs=epochs,
+        quick=quick,
+        gpu=gpu,
+        sweep=sweep,
+        shapes=shapes,
+        seed=seed,
     )
     threads = threads or usable_cores()
     if resume is None:

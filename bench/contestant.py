@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from ..nn import Dataset
 
 Array = npt.NDArray[Any]
 Order = npt.NDArray[np.int64]
+Orders = Sequence[Order | None]  # of a turn's epochs, (rows,) each; None for all rows as they stand
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Task:
         batch_size: rows of one step; the last step of an epoch has what is left.
         start: float32 weight (in_features, out_features) and bias (out_features,) of each layer in turn.
         threads: how many it may use.
+        epochs: of one turn.
     """
 
     sizes: tuple[int, ...]
@@ -35,20 +38,31 @@ class Task:
     batch_size: int
     start: tuple[Array, ...]
     threads: int
+    epochs: int = 1
 
 
 class Contestant(ABC):
     """One program at one task. Its process calls the methods in the order in which they stand here.
 
     Attributes:
-        compiles: whether its first epoch may compile; what that takes beyond an epoch is then told apart.
+        compiles: whether its first turn may compile; what that takes beyond a turn is then told apart.
+        description: in a few words how it goes about the task, once it is compiled; empty where there is no choice.
     """
 
     compiles: ClassVar[bool] = False
+    description: str = ""
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self.order: Order | None = None
+        self.orders: Orders = ()
+
+    @classmethod  # noqa: B027 - most need nothing
+    def check_device(cls, device: str) -> None:
+        """Run something small where the contestant is to compute.
+
+        Raises:
+            MissingDependency, BackendUnavailable: that cannot be had; the message says why, and what to do.
+        """
 
     @abstractmethod
     def place(self, data: Dataset) -> None:
@@ -56,19 +70,25 @@ class Contestant(ABC):
 
     @abstractmethod
     def compile(self) -> None:
-        """Do what is to be done once before the first epoch, if anything."""
+        """Do what is to be done once before the first turn, if anything."""
 
-    def take_order(self, order: Order | None) -> None:
-        """Get to know the order of the next epoch's rows, (rows,), outside the clock; None for all as they stand."""
-        self.order = order
+    def take_orders(self, orders: Orders) -> None:
+        """Get to know the order of rows in each epoch of the next turn, outside the clock."""
+        self.orders = orders
 
     @abstractmethod
-    def run_epoch(self) -> float:
-        """Train on the rows in order, and return the mean loss of a row, nats."""
+    def run_epochs(self) -> float:
+        """Train for an epoch in each of the orders, and return the mean loss of a row in the first of them, nats.
+
+        Where a device is fed by the host, the host reads once, at the end.
+        """
 
     @abstractmethod
     def predict(self) -> Array:
         """Return the most probable class of each test row, (test rows,), on the host."""
+
+    def synchronize(self) -> None:  # noqa: B027 - most run in step with the host
+        """Wait until all that was asked for is done; called before each reading of the clock."""
 
 
 def as_float32(images: Array, scale: float) -> npt.NDArray[np.float32]:

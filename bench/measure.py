@@ -1,4 +1,4 @@
-"""Measuring one workload: the contestants take turns, an epoch each, and what they did is compared."""
+"""Measuring one workload: the contestants take turns, of an epoch or more, and what they did is compared."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..nn import MLP, Dataset
-from .contestant import Task
+from ..nn import Dataset
+from .tasks import draw_orders, task_of
 from .workers import Worker, WorkerFailed
 from .workloads import Workload
 
@@ -32,9 +32,11 @@ class Record:
     ahead_seconds: float = 0.0  # of compiling before the first turn
     first_seconds: float = 0.0  # of the first turn
     seconds: list[float] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)  # of every epoch
+    losses: list[float] = field(default_factory=list)  # of the first epoch of every turn
     test_accuracy: float = math.nan
+    turn_accuracy: float | None = None  # of the test rows after the first turn, where a turn is several epochs
     compiles: bool = False
+    plan: str = ""  # what a backend's plan says of itself
 
     def note(self, number: int | None, seconds: float) -> None:
         """Keep the time of turn `number`; of None it does not count."""
@@ -47,7 +49,7 @@ class Record:
         """Return the figures; of the first turn, what it took beyond the median counts as compiling."""
         median = statistics.median(self.seconds)
         beyond = max(0.0, self.first_seconds - median) if self.compiles else 0.0
-        return {
+        figures = {
             "seconds": self.seconds,
             "median_seconds": median,
             "quartile_seconds": [float(q) for q in np.quantile(self.seconds, (0.25, 0.75))],
@@ -56,6 +58,8 @@ class Record:
             "losses": self.losses,
             "test_accuracy": self.test_accuracy,
         }
+        further = {"turn_accuracy": self.turn_accuracy, "plan": self.plan or None}
+        return {**figures, **{name: value for name, value in further.items() if value is not None}}
 
 
 def measure(
@@ -63,7 +67,7 @@ def measure(
     data: Dataset,
     workers: Sequence[Worker],
     *,
-    epochs: int,
+    turns: int,
     limit_seconds: float = math.inf,
     progress: Progress = lambda what, share: None,  # noqa: ARG005
 ) -> dict[str, dict[str, Any]]:
@@ -73,7 +77,7 @@ def measure(
         workload: what is to be done.
         data: its rows.
         workers: the contestants' processes.
-        epochs: timed turns of each, after one that warms up.
+        turns: timed turns of each, after one that warms up.
         limit_seconds: no further round of turns is begun after this time and `LEAST_TURNS` turns.
         progress: told before each step.
 
@@ -86,10 +90,14 @@ def measure(
         trial.train(share=0.05)
     go_round = trial.train if workload.measure == "epoch" else trial.predict
     started = time.perf_counter()
-    for number in range(epochs + 1):
+    for number in range(turns + 1):
         if number > LEAST_TURNS and time.perf_counter() - started > limit_seconds:
             break
-        go_round(share=0.1 + 0.85 * number / (epochs + 1), number=number)
+        share = 0.1 + 0.85 * number / (turns + 1)
+        go_round(share=share, number=number)
+        if number == 0 and workload.measure == "epoch" and workload.epochs > 1:
+            trial.predict(share=share)
+            trial.keep_turn_accuracy()
     if workload.measure == "epoch":
         trial.predict(share=0.95)
     return trial.results()
@@ -107,28 +115,22 @@ class _Trial:
 
     def prepare(self) -> None:
         """Hand the data and the task to every contestant."""
-        count, workload = len(self.data.train), self.workload
-        net = MLP(workload.sizes, activation=workload.activation, backend="numpy", seed=0)
-        start = tuple(net.parameters().values())
-        batch_size = min(workload.batch_size or count, count)
 
         def turn(worker: Worker, record: Record) -> None:
-            task = Task(workload.sizes, workload.activation, workload.optimizer, batch_size, start, worker.threads)
+            task = task_of(self.workload, self.data, threads=worker.threads)
             worker.load(self.data)
             took = worker.ask("prepare", task)
             record.transfer_seconds, record.ahead_seconds = took["transfer_seconds"], took["compile_seconds"]
-            record.compiles = worker.ask("compiles")
+            record.compiles, record.plan = worker.ask("compiles"), worker.ask("description")
 
         self._go_round(turn, share=0.0)
 
     def train(self, *, share: float, number: int | None = None) -> None:
-        """Let each contestant train for an epoch, all in the same order; number 0 warms up, None is not timed."""
-        count, batch_size = len(self.data.train), self.workload.batch_size
-        full = batch_size is None or batch_size >= count
-        order = None if full else self.generator.permutation(count)  # (rows,)
+        """Let each contestant train for a turn, all in the same orders; number 0 warms up, None is not timed."""
+        orders = draw_orders(self.workload, self.data, self.generator)
 
         def turn(worker: Worker, record: Record) -> None:
-            took = worker.ask("run_epoch", order)
+            took = worker.ask("run_epochs", orders)
             record.losses.append(took["loss"])
             record.note(number, took["seconds"])
 
@@ -143,6 +145,11 @@ class _Trial:
             record.note(number, took["seconds"])
 
         self._go_round(turn, share=share)
+
+    def keep_turn_accuracy(self) -> None:
+        """Keep what the last predictions gave as the accuracy after the first turn."""
+        for record in self.records.values():
+            record.turn_accuracy = record.test_accuracy
 
     def results(self) -> dict[str, dict[str, Any]]:
         """Return everybody's figures, with a mark where they are not those of the first contestant that ended."""

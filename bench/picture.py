@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..backends import ConfigError
 from ..nn.pictures import FAINT_COLOUR, save_picture
-from .contestants import PEERS, title_of
+from .contestants import ALL_PEERS, title_of
 from .data import TRAIN_ROWS
 from .grids import BATCH_SIZES_OF_WIDTHS, WIDTHS_OF_BATCH_SIZES
 
@@ -77,7 +77,7 @@ def _draw(axes: Axes, points: Points, *, fixed: int, value: int, title: str, lab
     """Draw one panel: the points whose width (`fixed` 0) or batch size (1) is `value`, against the other."""
     for name, seconds in points.items():
         line = sorted((place[1 - fixed], time) for place, time in seconds.items() if place[fixed] == value)
-        ours = name not in PEERS
+        ours = name not in ALL_PEERS
         axes.plot(
             [place for place, _ in line],
             [time for _, time in line],

@@ -1,4 +1,7 @@
-"""The script that people write first: NumPy, float images, one function a step, nothing clever."""
+"""The script that people write first: NumPy, float images, one function a step, nothing clever.
+
+Over CuPy it is the script that people write second.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ class PlainNumPy:
         optimizer: whose settings are used.
         batch_size: rows of one step.
         activation: of the hidden layers, "relu" or "tanh".
+        xp: the module whose arrays all of these are: numpy or cupy.
     """
 
     def __init__(
@@ -34,17 +38,19 @@ class PlainNumPy:
         batch_size: int,
         *,
         activation: str = "relu",
+        xp: Any = np,
     ) -> None:
+        self.xp = xp
         self.parameters = [parameter.copy() for parameter in parameters]
         self.images, self.batch_size, self.optimizer, self.activation = images, batch_size, optimizer, activation
-        self.one_hot = np.eye(len(parameters[-1]), dtype=images.dtype)[labels]  # (samples, classes)
-        self.means = [np.zeros_like(parameter) for parameter in parameters]
-        self.squares = [np.zeros_like(parameter) for parameter in parameters]
+        self.one_hot = xp.eye(len(parameters[-1]), dtype=images.dtype)[labels]  # (samples, classes)
+        self.means = [xp.zeros_like(parameter) for parameter in parameters]
+        self.squares = [xp.zeros_like(parameter) for parameter in parameters]
         self.step = 0
 
-    def run_epoch(self, order: Array | None) -> float:
-        """Take the steps for the rows in `order`, (samples,), or for all at once; return the mean loss, nats."""
-        loss_sum = 0.0
+    def run_epoch(self, order: Array | None) -> Any:
+        """Take the steps for the rows in `order`, (samples,), or for all at once; return the mean loss, (), nats."""
+        loss_sum: Any = 0.0
         count = len(self.images)
         for start in range(0, count, self.batch_size):
             batch = slice(start, start + self.batch_size)
@@ -58,16 +64,16 @@ class PlainNumPy:
         outputs = [x]
         for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
             z = outputs[-1] @ weight + bias
-            outputs.append(np.maximum(z, 0) if self.activation == "relu" else np.tanh(z))
+            outputs.append(self.xp.maximum(z, 0) if self.activation == "relu" else self.xp.tanh(z))
         return [*outputs, outputs[-1] @ weights[-1] + biases[-1]]
 
-    def _train_batch(self, x: Array, one_hot: Array) -> float:
-        """Forward, backward, update; return the summed loss of the batch."""
+    def _train_batch(self, x: Array, one_hot: Array) -> Any:
+        """Forward, backward, update; return the summed loss of the batch, ()."""
         weights = self.parameters[0::2]
         *outputs, logits = self.forward(x)  # (batch, units) each, (batch, classes)
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        exponentials = self.xp.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)  # (batch, classes)
-        loss_sum = -np.log((probabilities * one_hot).sum(axis=1)).sum()
+        loss_sum = -self.xp.log((probabilities * one_hot).sum(axis=1)).sum()
         grads: list[Array] = []
         grad_y = (probabilities - one_hot) / len(x)
         for k in reversed(range(len(weights))):
@@ -76,7 +82,7 @@ class PlainNumPy:
                 y = outputs[k]
                 grad_y = (grad_y @ weights[k].T) * (y > 0 if self.activation == "relu" else 1 - y * y)
         self._update(grads)
-        return float(loss_sum)
+        return loss_sum
 
     def _update(self, grads: list[Array]) -> None:
         """One step of SGD or Adam, in place."""
@@ -88,6 +94,6 @@ class PlainNumPy:
                 self.squares[k] = rule.beta_2 * self.squares[k] + (1 - rule.beta_2) * grad * grad
                 mean = self.means[k] / (1 - rule.beta_1**self.step)
                 square = self.squares[k] / (1 - rule.beta_2**self.step)
-                self.parameters[k] -= rule.learning_rate * mean / (np.sqrt(square) + rule.epsilon)
+                self.parameters[k] -= rule.learning_rate * mean / (self.xp.sqrt(square) + rule.epsilon)
             else:
                 self.parameters[k] -= rule.learning_rate * grad

@@ -27,7 +27,11 @@ def newest(folder: Path) -> tuple[Path, dict[str, Any]]:
         ConfigError: there is none.
     """
     runs = [(path, read(path)) for path in sorted(folder.glob("*.json"))]
-    whole = [(path, content) for path, content in runs if set(WORKLOADS) <= set(content["workloads"])]
+    whole = [
+        (path, content)
+        for path, content in runs
+        if content["options"]["kind"] == "workloads" and set(WORKLOADS) <= set(content["workloads"])
+    ]
     if not whole:
         raise ConfigError(
             f"{folder} holds no run of the fixed workloads; write one with `xpnn bench --out {folder}/...`"

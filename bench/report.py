@@ -6,17 +6,17 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from .contestants import PEERS, title_of
+from .contestants import ALL_PEERS, title_of
 
 Figures = Mapping[str, Mapping[str, Any]]  # contestant -> what `measure` gives of it
 
 
 def fastest_peer(contestants: Figures) -> str | None:
-    """Return the name of the peer with the smallest median that did the same work as the others."""
+    """Return the name of the peer with the smallest median that did the same work as the others, in float32."""
     peers = {
         name: figures["median_seconds"]
         for name, figures in contestants.items()
-        if name in PEERS and "failed" not in figures and not figures["mark"]
+        if name in ALL_PEERS and not ALL_PEERS[name].rounds and "failed" not in figures and not figures["mark"]
     }
     return min(peers, key=peers.__getitem__) if peers else None
 
@@ -30,11 +30,16 @@ def ratio(contestants: Figures, name: str) -> float | None:
 
 
 def block(name: str, entry: Mapping[str, Any]) -> str:
-    """Return a workload's figures: milliseconds, their quartiles, ratio, test accuracy, and what is reported apart."""
+    """Return a workload's figures: milliseconds, their quartiles, ratio, test accuracy, and what is reported apart.
+
+    A turn of several epochs has the accuracy after the first such turn.
+    """
     contestants: Figures = entry["contestants"]
-    what = "prediction" if entry["workload"]["measure"] == "predict" else "epoch"
+    one = "epoch" if entry["workload"].get("epochs", 1) == 1 else "turn"
+    what = "prediction" if entry["workload"]["measure"] == "predict" else one
+    width = max(16, *(len(title_of(contestant)) + 1 for contestant in contestants))
     heads = ("median ms", "quartiles", "ratio", "test acc.", "transfer s", "compile s")
-    lines = [f"{name}: {entry['workload']['summary']}", f"  {what:16}" + "".join(f"{head:>15}" for head in heads)]
+    lines = [f"{name}: {entry['workload']['summary']}", f"  {what:{width}}" + "".join(f"{head:>15}" for head in heads)]
     notes = []
     for contestant, figures in contestants.items():
         if "failed" in figures:
@@ -46,11 +51,11 @@ def block(name: str, entry: Mapping[str, Any]) -> str:
             f"{1e3 * figures['median_seconds']:.1f}",
             f"{low:.1f}-{high:.1f}",
             "-" if shown is None else f"{shown:.2f}",
-            f"{figures['test_accuracy']:.2%}{mark}",
+            f"{figures.get('turn_accuracy', figures['test_accuracy']):.2%}{mark}",
             f"{figures['transfer_seconds']:.2f}",
             f"{figures['compile_seconds']:.2f}",
         )
-        lines.append(f"  {title_of(contestant):16}" + "".join(f"{cell:>15}" for cell in cells))
+        lines.append(f"  {title_of(contestant):{width}}" + "".join(f"{cell:>15}" for cell in cells))
         if figures["mark"]:
             notes.append(f"  * {title_of(contestant)}: {figures['mark']}")
     return "\n".join([*lines, *notes])
@@ -59,14 +64,14 @@ def block(name: str, entry: Mapping[str, Any]) -> str:
 def summary(content: Mapping[str, Any]) -> str:
     """Return one line a workload, the fastest peer's median and each backend's with its ratio, and who is missing."""
     workloads = content["workloads"]
-    ours = [name for name in _all_contestants(content) if name not in PEERS]
-    lines = [f"{'median ms':16}{'fastest peer':>24}" + "".join(f"{title_of(name):>20}" for name in ours)]
+    ours = [name for name in _all_contestants(content) if name not in ALL_PEERS]
+    lines = [f"{'median ms':16}{'fastest peer':>32}" + "".join(f"{title_of(name):>20}" for name in ours)]
     for name, entry in workloads.items():
         contestants = entry["contestants"]
         peer = fastest_peer(contestants)
         best = "-" if peer is None else f"{title_of(peer)} {1e3 * contestants[peer]['median_seconds']:.1f}"
         cells = "".join(f"{cell(contestants, each):>20}" for each in ours)
-        lines.append(f"{name:16}{best:>24}{cells}")
+        lines.append(f"{name:16}{best:>32}{cells}")
     lines += spread_of_ratios(content, ours)
     lines += [f"{title_of(name)} did not take part: {reason}" for name, reason in content["missing"].items()]
     return "\n".join(lines)
@@ -77,7 +82,7 @@ def cell(contestants: Figures, name: str) -> str:
     if name not in contestants or "failed" in contestants[name]:
         return "-"
     shown = f"{1e3 * contestants[name]['median_seconds']:.1f}"
-    share = None if name in PEERS else ratio(contestants, name)
+    share = None if name in ALL_PEERS else ratio(contestants, name)
     return shown + ("" if share is None else f" ({share:.2f})") + ("*" if contestants[name]["mark"] else "")
 
 

@@ -12,9 +12,11 @@ from typing import Any
 from ..backends import ConfigError
 from ..backends.machine import hardware, version_of, versions
 from ..nn.files import write_atomically
+from .gpus import gpus
 
 FORMAT = 1
-PEER_PACKAGES = ("scikit-learn", "torch", "jax", "jaxlib", "optax", "cupy-cuda12x", "cupy-cuda13x")
+PEER_PACKAGES = ("scikit-learn", "torch", "triton", "jax", "jaxlib", "optax", "cupy-cuda12x", "cupy-cuda13x")
+BEGINNING: dict[str, Any] = {"missing": {}, "thread_pools": {}, "load_seconds": {}}  # of the contestants
 ALIKE = ("options", "hardware", "threads", "versions", "commit")  # what must not differ in a resumed run
 
 
@@ -43,7 +45,7 @@ class Results:
         """
         if path.exists():
             raise ConfigError(f"{path} is there already: choose another --out, or go on with it by --resume {path}")
-        return cls(path, {**_header(options, threads), "missing": {}, "thread_pools": {}, "workloads": {}})
+        return cls(path, {**_header(options, threads), **BEGINNING, "workloads": {}})
 
     @classmethod
     def resume(cls, path: Path, *, options: Mapping[str, Any], threads: int) -> Results:
@@ -114,7 +116,7 @@ def _header(options: Mapping[str, Any], threads: int) -> dict[str, Any]:
         "format": FORMAT,
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "options": dict(options),
-        "hardware": hardware(),
+        "hardware": {**hardware(), **({"gpus": found} if (found := gpus()) else {})},
         "threads": threads,
         "versions": {**versions(), **peers},
         "commit": commit(),

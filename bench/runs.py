@@ -8,15 +8,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..backends import RunError, look_up
-from .contestants import contestant_names
+from .contestants import all_contestants, contestant_names, gpu_contestant_names
 from .data import DataSource
 from .grids import random_workloads, sweep_workloads
 from .measure import measure
 from .results_file import Results
 from .workers import started
-from .workloads import WORKLOADS, Workload
+from .workloads import GPU_EPOCHS, WORKLOADS, Workload
 
-QUICK_WORKLOADS, QUICK_ROWS, QUICK_EPOCHS = ("W1", "W3", "W5", "predict"), 12_000, 3
+QUICK_WORKLOADS, QUICK_ROWS, QUICK_TURNS = ("W1", "W3", "W5", "predict"), 12_000, 3
+TURNS, GPU_TURNS = 7, 5  # that are timed unless another number is asked for
 SLOW_TO_COMPILE = {"torch-compile"}  # seconds for every shape: left out of quick and wide runs unless it is named
 SWEEP_SECONDS, SHAPE_SECONDS = 10.0, 25.0  # after which a workload is given no further turns
 
@@ -28,10 +29,10 @@ class Run:
     """What is to be measured.
 
     Attributes:
-        kind: "workloads", "quick", "sweep" or "shapes".
+        kind: "workloads", "quick", "gpu", "sweep" or "shapes".
         workloads: in their order.
         contestants: their names, in their order.
-        epochs: timed turns of each.
+        turns: timed turns of each; a workload says how many epochs make one.
         limit_seconds: after which a workload is given no further turns.
         seed: of the random shapes.
     """
@@ -39,7 +40,7 @@ class Run:
     kind: str
     workloads: tuple[Workload, ...]
     contestants: tuple[str, ...]
-    epochs: int
+    turns: int
     limit_seconds: float = math.inf
     seed: int = 0
 
@@ -48,7 +49,7 @@ class Run:
         """What must be alike in a run and its continuation."""
         return {
             "kind": self.kind,
-            "epochs": self.epochs,
+            "epochs": self.turns,
             "seed": self.seed,
             "contestants": list(self.contestants),
         }
@@ -58,8 +59,9 @@ def plan_run(
     *,
     workloads: Sequence[str] | None,
     contestants: Sequence[str] | None,
-    epochs: int,
+    epochs: int | None = None,
     quick: bool = False,
+    gpu: bool = False,
     sweep: bool = False,
     shapes: int | None = None,
     seed: int = 0,
@@ -68,9 +70,11 @@ def plan_run(
 
     Args:
         workloads: names of fixed workloads; None for those that belong to the kind of run.
-        contestants: names; None for all, in quick and wide runs but for those that compile for long.
-        epochs: timed turns of each contestant; a quick run takes fewer.
+        contestants: names; None for all, in quick and wide runs but for those that compile for long; on a GPU for those
+            that compute there.
+        epochs: timed turns of each contestant; None for what belongs to the kind of run; a quick run takes fewer.
         quick: whether it is to be over within a minute.
+        gpu: whether to take the GPU's workloads and contestants, in turns of many epochs.
         sweep: whether to go over the widths and batch sizes of the picture.
         shapes: how many random workloads to draw instead.
         seed: of these.
@@ -78,20 +82,24 @@ def plan_run(
     Raises:
         ConfigError: there is no such workload or contestant.
     """
-    table = dict.fromkeys(contestant_names())
-    everybody = tuple(name for name in table if name not in SLOW_TO_COMPILE or not (quick or sweep or shapes))
+    table = all_contestants()
+    in_time = (name for name in contestant_names() if name not in SLOW_TO_COMPILE or not (quick or sweep or shapes))
+    everybody = gpu_contestant_names() if gpu else tuple(in_time)
     names = everybody if contestants is None else tuple(contestants)
     for name in names:
         look_up("contestant", name, table)
+    turns = epochs or (GPU_TURNS if gpu else TURNS)
     if sweep:
-        return Run("sweep", tuple(sweep_workloads()), names, epochs, SWEEP_SECONDS)
+        return Run("sweep", tuple(sweep_workloads()), names, turns, SWEEP_SECONDS)
     if shapes:
-        return Run("shapes", tuple(random_workloads(shapes, seed=seed)), names, epochs, SHAPE_SECONDS, seed)
-    chosen = workloads or (QUICK_WORKLOADS if quick else tuple(WORKLOADS))
+        return Run("shapes", tuple(random_workloads(shapes, seed=seed)), names, turns, SHAPE_SECONDS, seed)
+    chosen = workloads or (QUICK_WORKLOADS if quick else tuple(GPU_EPOCHS if gpu else WORKLOADS))
     rows = [look_up("workload", name, WORKLOADS) for name in chosen]
     if quick:
-        return Run("quick", tuple(replace(each, rows=QUICK_ROWS) for each in rows), names, QUICK_EPOCHS)
-    return Run("workloads", tuple(rows), names, epochs)
+        return Run("quick", tuple(replace(each, rows=QUICK_ROWS) for each in rows), names, QUICK_TURNS)
+    if gpu:
+        return Run("gpu", tuple(replace(each, epochs=GPU_EPOCHS.get(each.name, 1)) for each in rows), names, turns)
+    return Run("workloads", tuple(rows), names, turns)
 
 
 def carry_out(
@@ -118,6 +126,7 @@ def carry_out(
             raise RunError(f"no contestant can be had: {'; '.join(missing.values())}")
         results.content["missing"] = missing
         results.content["thread_pools"] = {worker.name: worker.pools for worker in workers}
+        results.content["load_seconds"] = {worker.name: worker.load_seconds for worker in workers}
         for number, workload in enumerate(open_workloads):
 
             def progress(what: str, share: float, name: str = workload.name, number: int = number) -> None:
@@ -126,7 +135,7 @@ def carry_out(
             progress("data", 0.0)
             data = source.load(workload)
             figures = measure(
-                workload, data, workers, epochs=run.epochs, limit_seconds=run.limit_seconds, progress=progress
+                workload, data, workers, turns=run.turns, limit_seconds=run.limit_seconds, progress=progress
             )
             results.add(workload.to_json(), figures, train_rows=len(data.train), test_rows=len(data.test))
             on_workload(workload.name)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..backends import ConfigError, XpnnError
 from ..nn import Dataset
-from .contestant import Contestant, Order, Task
+from .contestant import Contestant, Orders, Task
 from .contestants import load_contestant
 
 QUIET_SECONDS, QUIET_SHARE = 0.01, 0.2  # a process is quiet if it uses less than this share of a core for so long
@@ -41,17 +41,21 @@ class Stage:
         contestant = self._make(task)
         started = time.perf_counter()
         contestant.place(self._data)
+        contestant.synchronize()
         placed = time.perf_counter()
         contestant.compile()
+        contestant.synchronize()
         self._contestant = contestant
         return {"transfer_seconds": placed - started, "compile_seconds": time.perf_counter() - placed}
 
-    def run_epoch(self, order: Order | None) -> dict[str, float]:
-        """Train for an epoch; return its seconds and its mean loss."""
+    def run_epochs(self, orders: Orders) -> dict[str, float]:
+        """Train for a turn; return its seconds, and the mean loss of its first epoch."""
         contestant = self._ready()
-        contestant.take_order(order)
+        contestant.take_orders(orders)
+        contestant.synchronize()
         started = time.perf_counter()
-        loss = contestant.run_epoch()
+        loss = contestant.run_epochs()
+        contestant.synchronize()
         seconds = time.perf_counter() - started
         wait_until_quiet()
         return {"seconds": seconds, "loss": float(loss)}
@@ -59,6 +63,7 @@ class Stage:
     def predict(self) -> dict[str, float]:
         """Classify all test rows; return the seconds, and the share that is right."""
         contestant = self._ready()
+        contestant.synchronize()
         started = time.perf_counter()
         classes = contestant.predict()
         seconds = time.perf_counter() - started
@@ -67,8 +72,12 @@ class Stage:
         return {"seconds": seconds, "accuracy": float(np.mean(classes == self._data.test.labels))}
 
     def compiles(self) -> bool:
-        """Return whether the first epoch may have compiled."""
+        """Return whether the first turn may compile."""
         return self._ready().compiles
+
+    def description(self) -> str:
+        """Return how the contestant goes about the task."""
+        return self._ready().description
 
     def _ready(self) -> Contestant:
         if self._contestant is None:
@@ -76,18 +85,19 @@ class Stage:
         return self._contestant
 
 
-def serve(name: str, connection: Connection) -> None:
+def serve(name: str, device: str, connection: Connection) -> None:
     """Load the contestant, say so, and obey commands `(method, arguments)` until the pipe is closed.
 
     Every answer is `(True, result)`, or `(False, one line)` when the command failed; the first is that of loading, with
-    the thread pools of the libraries as its result.
+    its seconds (imports, and on a GPU the context and a first kernel) and the thread pools of the libraries.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     stage: list[Stage] = []
 
-    def start() -> list[dict[str, Any]]:
-        stage.append(Stage(load_contestant(name)))
-        return thread_pools()
+    def start() -> tuple[float, list[dict[str, Any]]]:
+        started = time.perf_counter()
+        stage.append(Stage(load_contestant(name, device)))
+        return time.perf_counter() - started, thread_pools()
 
     with connection:
         _answer(connection, start)

@@ -59,10 +59,12 @@ class Worker:
     Args:
         name: the contestant's.
         threads: processors and threads that it gets.
+        device: of a peer on a GPU.
     """
 
-    def __init__(self, name: str, *, threads: int) -> None:
-        self.name, self.threads = name, threads
+    def __init__(self, name: str, *, threads: int, device: str = "cuda") -> None:
+        self.name, self.threads, self.device = name, threads, device
+        self.load_seconds = 0.0
         self.pools: list[dict[str, Any]] = []  # the thread pools of its libraries
         self._process: Any = None
         self._loaded: object = None
@@ -73,7 +75,8 @@ class Worker:
         self._connection, child = context.Pipe()
         self._loaded = None
         with limited_to(self.threads):
-            self._process = context.Process(target=serve, args=(self.name, child), name=self.name, daemon=True)
+            arguments = self.name, self.device, child
+            self._process = context.Process(target=serve, args=arguments, name=self.name, daemon=True)
             self._process.start()
         child.close()  # so that the end of the process is the end of the pipe
         self._greeted = False
@@ -87,7 +90,7 @@ class Worker:
         if self._process is None:
             self.start()
         if not self._greeted:
-            self.pools = self._receive()
+            self.load_seconds, self.pools = self._receive()
             self._greeted = True
 
     def load(self, data: object) -> None:
@@ -141,13 +144,20 @@ class Worker:
 
 
 @contextmanager
-def started(names: tuple[str, ...], *, threads: int) -> Iterator[tuple[list[Worker], dict[str, str]]]:
+def started(
+    names: tuple[str, ...], *, threads: int, device: str = "cuda"
+) -> Iterator[tuple[list[Worker], dict[str, str]]]:
     """Start the contestants' processes, and end them when the block is left.
+
+    Args:
+        names: the contestants'.
+        threads: processors and threads of each.
+        device: of the peers on a GPU; "cpu" to test them.
 
     Yields:
         Those that can be had, and for each of the others the reason.
     """
-    workers = [Worker(name, threads=threads) for name in names]
+    workers = [Worker(name, threads=threads, device=device) for name in names]
     missing: dict[str, str] = {}
     try:
         for worker in workers:

@@ -23,7 +23,8 @@ class Workload:
         activation: of the hidden layers, "relu" or "tanh".
         density: share of the pixels that are not zero, in (0, 1]; of "pixels" only.
         rows: the first so many training rows make an epoch; None for all.
-        measure: what is timed: an epoch of training, or the predictions of all test rows after one such epoch.
+        measure: what is timed: a turn of training, or the predictions of all test rows after one such turn.
+        epochs: of a turn; more than one where an epoch is too short to be timed alone, as on a GPU.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Workload:
     density: float = 1.0
     rows: int | None = None
     measure: Measure = "epoch"
+    epochs: int = 1
 
     @property
     def summary(self) -> str:
@@ -46,7 +48,8 @@ class Workload:
         batch = "full batch" if self.batch_size is None else f"batch {self.batch_size}"
         rows = "" if self.rows is None else f", {self.rows} rows"
         rule = f"{type(self.optimizer).__name__} {self.optimizer.learning_rate:g}"
-        return f"{network}, {batch}, {rule}, {data}{rows}"
+        epochs = "" if self.epochs == 1 else f", {self.epochs} epochs"
+        return f"{network}, {batch}, {rule}, {data}{rows}{epochs}"
 
     def to_json(self) -> dict[str, Any]:
         """Return every field, the optimizer by its name and settings."""
@@ -68,3 +71,5 @@ WORKLOADS = {
         Workload("predict", (784, 256, 10), 128, SGD(0.1), measure="predict"),
     )
 }
+
+GPU_EPOCHS = {"W1": 2500, "W2": 3500, "W3": 10, "W3a": 10, "W4": 10}  # of a turn on a GPU; these are timed there

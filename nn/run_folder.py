@@ -131,20 +131,23 @@ class RecordRun(Callback):
 
     Args:
         folder: where the run is recorded.
-        config: of a new run, whose folder is made when the training begins, after all that could refuse it; None for
-            a run that is resumed in its folder.
+        config: of the run. The folder of a new one is made when the training begins, after all that could refuse it.
+        resumed: whether the run goes on in its folder, whose configuration is then brought up to `config`.
     """
 
-    def __init__(self, folder: RunFolder, config: RunConfig | None) -> None:
-        self._folder, self._config = folder, config
+    def __init__(self, folder: RunFolder, config: RunConfig, *, resumed: bool = False) -> None:
+        self._folder, self._config, self._resumed = folder, config, resumed
         self._last_checkpoint = time.monotonic()
 
     def on_train_begin(self, run: TrainingRun) -> None:
         """Make the folder, and `metrics.jsonl` as of where the run begins: lines past its checkpoint are dropped."""
-        if self._config is not None:
+        checkpoint = run.checkpoint()  # first: a device that fails here leaves no folder without a checkpoint
+        if not self._resumed:
             self._folder.create(self._config)
+        elif self._folder.read_config() != self._config:
+            write_json(self._folder.config, self._config.to_json())
         self._folder.write_metrics(run.history)
-        self._save(run.checkpoint())
+        self._save(checkpoint)
 
     def on_chunk_end(self, run: TrainingRun) -> None:
         """Save a checkpoint if the last one is old enough."""

@@ -74,7 +74,7 @@ def test_a_sweep_draws_its_picture(bench, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_no_contestant_is_a_failed_run(bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "contestant_names", lambda: ("script", "nobody"))
+    monkeypatch.setattr(runs, "all_contestants", lambda: {"script": None, "nobody": None})
     result = bench("--workloads", "small", "--contestants", "nobody")
     assert result.exit_code == 1
     assert result.stderr.startswith("xpnn: no contestant can be had: unknown contestant 'nobody'")

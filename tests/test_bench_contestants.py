@@ -68,7 +68,7 @@ def results() -> Iterator[Callable[[str], dict[str, dict[str, Any]]]]:
             activation, optimizer, batch_size = TASKS[task]
             workload = Workload(task, (6, 5, 4, 3), batch_size, optimizer, activation=activation)
             present = [worker for worker in workers if worker.name != "torch-compile" or task in COMPILED_TASKS]
-            figures = measure(workload, data, present, epochs=2)
+            figures = measure(workload, data, present, turns=2)
             return {**{name: {"missing": reason} for name, reason in missing.items()}, **figures}
 
         yield results_of

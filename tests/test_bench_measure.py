@@ -26,7 +26,7 @@ def workers() -> Iterator[list[Worker]]:
 
 def test_an_epoch_is_timed_after_one_that_warms_up(make_data, workers) -> None:
     seen = []
-    figures = measure(SMALL, make_data(), workers, epochs=4, progress=lambda what, share: seen.append((what, share)))
+    figures = measure(SMALL, make_data(), workers, turns=4, progress=lambda what, share: seen.append((what, share)))
     assert list(figures) == ["script", "numpy"]
     for each in figures.values():
         assert [len(each["seconds"]), len(each["losses"])] == [4, 5]
@@ -42,7 +42,7 @@ def test_an_epoch_is_timed_after_one_that_warms_up(make_data, workers) -> None:
 
 def test_the_losses_are_those_of_a_training(make_data, workers) -> None:
     data = make_data()
-    figures = measure(SMALL, data, workers, epochs=2)
+    figures = measure(SMALL, data, workers, turns=2)
     net = nn.MLP(SMALL.sizes, backend="numpy", seed=0)
     losses = []
     generator = np.random.default_rng(0)
@@ -59,13 +59,13 @@ def test_the_losses_are_those_of_a_training(make_data, workers) -> None:
 
 def test_predictions_are_timed_after_an_epoch_of_training(make_data, workers) -> None:
     workload = Workload("classes", (6, 4, 3), 8, SGD(0.1), measure="predict")
-    figures = measure(workload, make_data(), workers, epochs=3)
+    figures = measure(workload, make_data(), workers, turns=3)
     assert all([len(each["seconds"]), len(each["losses"])] == [3, 1] for each in figures.values())
     assert figures["script"]["test_accuracy"] == figures["numpy"]["test_accuracy"]
 
 
 def test_a_limited_time_still_gives_three_turns(make_data, workers) -> None:
-    figures = measure(SMALL, make_data(), workers, epochs=9, limit_seconds=0.0)
+    figures = measure(SMALL, make_data(), workers, turns=9, limit_seconds=0.0)
     assert len(figures["script"]["seconds"]) == 3
 
 
@@ -79,10 +79,10 @@ def test_a_worker_that_dies_is_told_apart_and_the_others_go_on(make_data) -> Non
             if what == "numpy" and share > 0.3:
                 os.kill(workers[1]._process.pid, signal.SIGKILL)
 
-        figures = measure(SMALL, make_data(), workers, epochs=3, progress=kill_in_its_second_epoch)
+        figures = measure(SMALL, make_data(), workers, turns=3, progress=kill_in_its_second_epoch)
         assert figures["numpy"] == {"failed": "its process ended with exit code -9, out of memory?"}
         assert len(figures["script"]["seconds"]) == 3
-        again = measure(SMALL, make_data(), workers, epochs=2)  # it is started anew for the next workload
+        again = measure(SMALL, make_data(), workers, turns=2)  # it is started anew for the next workload
         assert len(again["numpy"]["seconds"]) == 2
 
 
@@ -90,11 +90,11 @@ def test_a_contestant_that_raises_is_told_apart_and_lives_on(make_data) -> None:
     pytest.importorskip("sklearn")
     impossible = Workload("impossible", (6, 4, 3), 8, SGD(0.1), activation="leaky_relu")  # no activation of sklearn's
     with started(("numpy", "sklearn"), threads=1) as (workers, _):
-        figures = measure(impossible, make_data(), workers, epochs=2)
+        figures = measure(impossible, make_data(), workers, turns=2)
         assert "'activation' parameter" in figures["sklearn"]["failed"]
         assert len(figures["numpy"]["seconds"]) == 2
         process = workers[1]._process
-        assert len(measure(SMALL, make_data(), workers, epochs=1)["sklearn"]["seconds"]) == 1
+        assert len(measure(SMALL, make_data(), workers, turns=1)["sklearn"]["seconds"]) == 1
         assert workers[1]._process is process
 
 

@@ -388,7 +388,7 @@ def test_training_out_of_memory(cupy, on_stand_in, make_layers, small_problem, m
     monkeypatch.setattr(cupy.cuda.memory, "limit", 20 * 6 * 8 - 1)  # one byte less than the batch as float64
     with pytest.raises(RunError) as caught:
         plan.run(np.arange(20))
-    assert str(caught.value).startswith("training: Out of memory allocating 960 bytes (allocated so far: ")
+    assert str(caught.value).startswith("training: the GPU's memory is full: 960 bytes asked for, ")
     assert str(caught.value).endswith("; use a smaller batch_size than 20, a smaller network, or the backend numba")
     assert isinstance(caught.value.__cause__, cupy.cuda.memory.OutOfMemoryError)
     # Of what the failed run had made, at most the order is held: Python 3.11 keeps a closure's cell in the traceback.
@@ -408,22 +408,22 @@ def test_the_same_rows_fit_in_smaller_batches(cupy, on_stand_in, make_layers, sm
         (
             lambda backend, _, __: backend.put(np.zeros((3, 5))),
             119,
-            "copying float64 of shape (3, 5) to the GPU: Out of memory allocating 120 bytes ",
+            "copying float64 of shape (3, 5) to the GPU: the GPU's memory is full: 120 bytes asked for, ",
         ),
         (
             lambda backend, layers, rows: backend.compile(TrainingJob(layers, Adam(), rows, 8)),
             191,
-            "the optimizer's state: Out of memory allocating 192 bytes ",  # the first weight's mean, 6 x 4
+            "the optimizer's state: the GPU's memory is full: 192 bytes asked for, ",  # the first weight's mean, 6 x 4
         ),
         (
             lambda backend, layers, rows: backend.evaluate(layers, rows),
             1103,
-            "evaluation: Out of memory allocating 1,104 bytes ",  # images as float64, 23 x 6
+            "evaluation: the GPU's memory is full: 1.1 KiB (1,104 bytes) asked for, ",  # images as float64, 23 x 6
         ),
         (
             lambda backend, layers, _: backend.logits(layers, np.ones((30, 6), np.uint8), 1),
             1439,
-            "prediction: Out of memory allocating 1,440 bytes ",  # images as float64, 30 x 6
+            "prediction: the GPU's memory is full: 1.4 KiB (1,440 bytes) asked for, ",  # images as float64, 30 x 6
         ),
     ],
 )
@@ -466,7 +466,9 @@ def test_the_device_runs_out_of_memory(on_device):
     before = pool.get_limit()
     pool.set_limit(size=pool.total_bytes() + (1 << 20))
     try:
-        with pytest.raises(RunError, match=r"copying float64 of shape .* Out of memory allocating [\d,]+ bytes"):
+        with pytest.raises(
+            RunError, match=r"copying float64 of shape .*: the GPU's memory is full: 8.0 MiB .* asked for"
+        ):
             on_device.put(np.zeros(1 << 20))
     finally:
         pool.set_limit(size=before)

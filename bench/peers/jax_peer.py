@@ -11,7 +11,7 @@ import optax
 
 from ...backends import Adam, Optimizer
 from ...nn import Dataset
-from ..contestant import Array, Contestant, Order, as_float32
+from ..contestant import Array, Contestant, Orders, Task, as_float32
 
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh}
 
@@ -20,6 +20,15 @@ class Jax(Contestant):
     """An epoch is one call, with donated parameters; a full batch is one step without gathering."""
 
     compiles = True
+
+    def __init__(self, task: Task, *, device: str = "cpu") -> None:
+        super().__init__(task)
+        jax.config.update("jax_platforms", device)  # else it takes a GPU where there is one
+
+    @property
+    def full(self) -> bool:
+        """Whether all rows are one batch."""
+        return self.task.batch_size >= len(self.labels)
 
     def place(self, data: Dataset) -> None:
         """See `Contestant.place`."""
@@ -33,22 +42,29 @@ class Jax(Contestant):
 
     def compile(self) -> None:
         """See `Contestant.compile`; ahead of time, from the shapes alone."""
-        full = self.task.batch_size >= len(self.labels)
-        epoch = jax.jit(self._full_batch if full else self._epoch, donate_argnums=(0, 1))
-        order = None if full else jnp.zeros(len(self.labels), jnp.int32)
+        epoch = jax.jit(self._full_batch if self.full else self._epoch, donate_argnums=(0, 1))
+        order = None if self.full else jnp.zeros(len(self.labels), jnp.int32)
         arguments = (self.parameters, self.state, self.images, self.labels, order)
         self.compiled = epoch.lower(*arguments).compile()
+        self.compile_predictions()
+
+    def compile_predictions(self) -> None:
+        """Compile the classification of the test rows."""
         self.classify = jax.jit(lambda p, x: jnp.argmax(self._logits(p, x), axis=1))
         self.classify = self.classify.lower(self.parameters, self.test).compile()
 
-    def take_order(self, order: Order | None) -> None:
-        """See `Contestant.take_order`."""
-        full = self.task.batch_size >= len(self.labels)
-        self.order_on_device = None if full or order is None else jnp.asarray(order.astype(np.int32))
+    def take_orders(self, orders: Orders) -> None:
+        """See `Contestant.take_orders`."""
+        self.orders_on_device = [None if order is None else jnp.asarray(order.astype(np.int32)) for order in orders]
 
-    def run_epoch(self) -> float:
-        """See `Contestant.run_epoch`."""
-        arguments = (self.parameters, self.state, self.images, self.labels, self.order_on_device)
+    def run_epochs(self) -> float:
+        """See `Contestant.run_epochs`."""
+        losses = [self.run_epoch(order) for order in self.orders_on_device]
+        return losses[0]
+
+    def run_epoch(self, order: Any) -> float:
+        """Train on the rows in `order`, (rows,), or on all at once for None, and return the mean loss of a row."""
+        arguments = (self.parameters, self.state, self.images, self.labels, order)
         self.parameters, self.state, loss = self.compiled(*arguments)
         jax.block_until_ready(self.parameters)
         return float(loss)

@@ -1,6 +1,8 @@
-"""The plain NumPy script as a contestant."""
+"""The plain script as a contestant."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -12,22 +14,31 @@ from ..plain_numpy import PlainNumPy
 class Script(Contestant):
     """`PlainNumPy` on float32 images."""
 
+    xp: Any = np  # whose arrays it computes on
+
     def place(self, data: Dataset) -> None:
         """See `Contestant.place`."""
-        task, images = self.task, as_float32(data.train.images, data.scale)
-        self.test = as_float32(data.test.images, data.scale)
+        task, put = self.task, self.xp.array
+        images, self.test = (put(as_float32(split.images, data.scale)) for split in (data.train, data.test))
         self.script = PlainNumPy(
-            task.start, images, data.train.labels, task.optimizer, task.batch_size, activation=task.activation
+            [put(array) for array in task.start],
+            images,
+            put(data.train.labels),
+            task.optimizer,
+            task.batch_size,
+            activation=task.activation,
+            xp=self.xp,
         )
 
     def compile(self) -> None:
         """See `Contestant.compile`; nothing."""
 
-    def run_epoch(self) -> float:
-        """See `Contestant.run_epoch`."""
-        return self.script.run_epoch(self.order)
+    def run_epochs(self) -> float:
+        """See `Contestant.run_epochs`."""
+        losses = [self.script.run_epoch(order) for order in self.orders]
+        return float(losses[0])
 
     def predict(self) -> Array:
         """See `Contestant.predict`."""
-        classes: Array = np.argmax(self.script.forward(self.test)[-1], axis=1)
+        classes: Array = self.xp.argmax(self.script.forward(self.test)[-1], axis=1)
         return classes

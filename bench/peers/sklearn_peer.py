@@ -7,7 +7,7 @@ from sklearn.neural_network import MLPClassifier
 
 from ...backends import Adam
 from ...nn import Dataset
-from ..contestant import Array, Contestant, Order, as_float32
+from ..contestant import Array, Contestant, Orders, as_float32
 
 
 class ScikitLearn(Contestant):
@@ -45,14 +45,15 @@ class ScikitLearn(Contestant):
     def compile(self) -> None:
         """See `Contestant.compile`; nothing."""
 
-    def take_order(self, order: Order | None) -> None:
-        """See `Contestant.take_order`."""
-        self.x, self.y = (self.images, self.labels) if order is None else (self.images[order], self.labels[order])
+    def take_orders(self, orders: Orders) -> None:
+        """See `Contestant.take_orders`."""
+        as_they_stand = self.images, self.labels
+        self.turn = [as_they_stand if order is None else (self.images[order], self.labels[order]) for order in orders]
 
-    def run_epoch(self) -> float:
-        """See `Contestant.run_epoch`."""
-        self.classifier.partial_fit(self.x, self.y)
-        return float(self.classifier.loss_)
+    def run_epochs(self) -> float:
+        """See `Contestant.run_epochs`."""
+        losses = [float(self.classifier.partial_fit(x, y).loss_) for x, y in self.turn]
+        return losses[0]
 
     def predict(self) -> Array:
         """See `Contestant.predict`."""

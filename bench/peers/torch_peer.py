@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy, linear
 
 from ...backends import Adam
 from ...nn import Dataset
-from ..contestant import Array, Contestant, Order, Task, as_float32
+from ..contestant import Array, Contestant, Orders, Task, as_float32
 
 ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh}
 
@@ -42,16 +42,22 @@ class TorchEager(Contestant):
             betas = (rule.beta_1, rule.beta_2)
             self.adam = torch.optim.Adam(self.parameters, rule.learning_rate, betas, rule.epsilon, fused=True)
 
-    def take_order(self, order: Order | None) -> None:
-        """See `Contestant.take_order`."""
-        self.batches = None if order is None else torch.from_numpy(order.copy()).split(self.task.batch_size)
+    def take_orders(self, orders: Orders) -> None:
+        """See `Contestant.take_orders`."""
+        size = self.task.batch_size
+        self.turn = [None if order is None else torch.from_numpy(order.copy()).split(size) for order in orders]
 
-    def run_epoch(self) -> float:
-        """See `Contestant.run_epoch`."""
-        if self.batches is None:
+    def run_epochs(self) -> float:
+        """See `Contestant.run_epochs`."""
+        losses = [self.run_epoch(batches) for batches in self.turn]
+        return losses[0]
+
+    def run_epoch(self, batches: Any) -> float:
+        """Train on the batches of rows, or on all rows as one for None, and return the mean loss of a row."""
+        if batches is None:
             return float(self.step(None))
         loss_sum = torch.zeros(())
-        for rows in self.batches:
+        for rows in batches:
             loss_sum += self.step(rows) * len(rows)
         return float(loss_sum) / len(self.labels)
 

@@ -43,6 +43,8 @@ def _lines(report: Report) -> Iterator[str]:
     for device in cuda.devices:
         memory, capability = f"{device.memory / 2**30:.0f} GiB", device.compute_capability
         yield from _entry("CUDA device", f"{device.name}, {memory}, compute capability {capability}")
+        if device.problem:
+            yield from _entry("problem", device.problem)
     yield from _entry("CuPy packages", ", ".join(f"{n} {v}" for n, v in cuda.packages.items()) or "none")
     if cuda.problem:
         yield from _entry("problem", cuda.problem)

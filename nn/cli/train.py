@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import click
 
 from ...backends import Backend, ConfigError, MissingDependency, get_backend, look_up
+from ...backends.errors import DeviceError
 from ...backends.machine import hardware, versions
 from ..callbacks import Callback
 from ..checkpoint import Checkpoint
@@ -30,7 +31,7 @@ from .options import backend_option, batch_size, data_options, json_option, reci
 from .progress import Progress, progress_callback
 from .signals import StopOnSignal
 
-RESUMABLE = {"resume", "live", "as_json", "quiet", "verbose"}  # the options that go with --resume
+RESUMABLE = {"resume", "backend", "live", "as_json", "quiet", "verbose"}  # the options that go with --resume
 
 
 @click.command(epilog="Example: xpnn train mnist-98 --backend numba --seed 1", help=f"Train RECIPE.\n\n{recipe_list()}")
@@ -74,7 +75,7 @@ def train(  # noqa: D103 - the help is in the decorator
         logging.getLogger("xpnn").setLevel(logging.WARNING)
     if resume is not None:
         _refuse_other_options(ctx)
-        start = _resumed(RunFolder(resume))
+        start = _resumed(RunFolder(resume), backend if "backend" in _given(ctx) else None)
     else:
         recipe = _changed(look_up("recipe", recipe_name or "quickstart", RECIPES), **changes)
         folder = RunFolder(out or Path("runs") / f"{recipe.name}-{_now()}")
@@ -120,12 +121,13 @@ def _new(folder: RunFolder, recipe: Recipe, choice: DataChoice, backend: str, se
     return Start(folder, RunConfig(recipe, choice, chosen.name, seed), data, chosen, None)
 
 
-def _resumed(folder: RunFolder) -> Start:
-    """Prepare to go on with an earlier run."""
+def _resumed(folder: RunFolder, backend: str | None) -> Start:
+    """Prepare to go on with an earlier run, on its own backend or on another one."""
     config = folder.read_config()
     checkpoint = Checkpoint.load(folder.checkpoint)
     data = config.data.load(config.recipe, seed=config.seed)
-    return Start(folder, config, data, get_backend(config.backend), checkpoint)
+    chosen = get_backend(backend or config.backend, job=config.recipe.outline(data))
+    return Start(folder, dataclasses.replace(config, backend=chosen.name), data, chosen, checkpoint)
 
 
 class SayPlan(Callback):
@@ -140,14 +142,23 @@ def _run(start: Start, told: Sequence[Callback], *, progress: Progress, live: bo
     """Train, and save the network, whether the training ended or was stopped."""
     recipe, seed = start.config.recipe, start.config.seed
     listeners: list[Callback] = [*told, progress]
-    listeners.append(RecordRun(start.folder, start.config if start.checkpoint is None else None))
+    listeners.append(RecordRun(start.folder, start.config, resumed=start.checkpoint is not None))
     if live:
         listeners.append(LiveCurves(start.folder.curves, title=recipe.name))
-    with StopOnSignal() as signals, progress:
-        net = recipe.network(start.data, backend=start.backend, seed=seed)
-        callbacks = [*listeners, signals]
-        history = recipe.train(net, start.data, seed=seed, callbacks=callbacks, resume=start.checkpoint)
-        save(net, start.folder.model)
+    try:
+        with StopOnSignal() as signals, progress:
+            net = recipe.network(start.data, backend=start.backend, seed=seed)
+            callbacks = [*listeners, signals]
+            history = recipe.train(net, start.data, seed=seed, callbacks=callbacks, resume=start.checkpoint)
+            save(net, start.folder.model)
+    except DeviceError as error:  # nothing more is asked of the device: the last checkpoint stays as it is
+        if not start.folder.checkpoint.is_file():
+            raise
+        on = f"xpnn train --resume {start.folder.path}"
+        raise type(error)(
+            f"{error}; the last checkpoint is in {start.folder.path}: go on with {on}, "
+            f"or on another backend with {on} --backend NAME"
+        ) from error
     return signals, history
 
 
@@ -166,11 +177,15 @@ def _changed(
     return recipe
 
 
+def _given(ctx: click.Context) -> set[str]:
+    """Return the parameters that stand on the command line."""
+    return {name for name in ctx.params if ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE}
+
+
 def _refuse_other_options(ctx: click.Context) -> None:
-    """A resumed run takes its settings from its folder."""
-    given = [name for name in ctx.params if ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE]
+    """A resumed run takes its settings from its folder, but for the backend where one is given."""
     shown = {param.name: param.opts[0] if isinstance(param, click.Option) else "RECIPE" for param in ctx.command.params}
-    if others := sorted(set(given) - RESUMABLE):
+    if others := sorted(_given(ctx) - RESUMABLE):
         names = ", ".join(str(shown[name]) for name in others)
         raise ConfigError(f"--resume goes on with the run's own settings; leave out {names}")
 

@@ -1,0 +1,104 @@
+"""The graph plan: the kernels of some steps as one CUDA graph, which is replayed until the run is over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .cupy_device import Device
+from .cupy_division import SHARED_BYTES, THREADS, Division, divide, first_later, later_bytes
+from .cupy_plan import CuPyPlan
+from .cupy_source import Network, options, source
+from .cupy_tiles import HIDDEN_TILE
+from .plan import TrainingJob
+
+STEPS_PER_GRAPH = 32  # each launch of a graph takes the host some microseconds
+
+
+class Node(NamedTuple):
+    """A kernel of a step; its arguments come after the number of the step."""
+
+    kernel: Any
+    grid: tuple[int, int]
+    shared_bytes: int
+    arguments: tuple[Any, ...]
+
+
+class GraphPlan(CuPyPlan):
+    """Some kernels a step: first layer, hidden layers, the rest with the loss, gradients with the optimizer's step."""
+
+    def __init__(self, job: TrainingJob, network: Network, cupy: Any, device: Device) -> None:
+        super().__init__(job, network, cupy)
+        division = divide(network, job.batch_size, device)
+        self._module = cupy.RawModule(code=source("steps.cu"), options=options(network, **division.macros()))
+        self._graph_steps = min(STEPS_PER_GRAPH, -(-len(self._order) // job.batch_size))
+        with self._stream:
+            self._progress = cupy.zeros(4, dtype=np.int64)  # as steps.cu reads it
+            self._nodes = list(self._step(division))
+        self._graph: Any = None
+        steps, kernels = f"{self._graph_steps} steps", f"{len(self._nodes)} kernels"
+        self.description = f"compiled: a CUDA graph of {steps}, {kernels} each; first layer by {network.arithmetic}"
+
+    def _step(self, division: Division) -> Iterator[Node]:
+        """Make room for what goes between the kernels of a step, and yield them."""
+        job, dtype, empty = self.job, self._dtype, self._cupy.empty
+        sizes, batch_size = self.network.sizes, job.batch_size
+        images, labels, state, progress = job.rows.images, job.rows.labels, self.parameters.state, self._progress
+        order, rates, sums = self._order, self._rates, self._sums
+        values, grads = (empty(batch_size * sum(sizes[1:]), dtype=dtype) for _ in range(2))
+        losses, hits = empty(batch_size, dtype=dtype), empty(batch_size, dtype=np.uint8)
+        shards = empty((division.shards, state.shape[1]) if division.shards > 1 else (1, 1), dtype=dtype)
+        first, gradient = division.first_tile, division.gradient_tile
+
+        grid = (-(-batch_size // first.rows), -(-sizes[1] // first.columns))
+        yield self._node("first_layer", grid, division.shared_bytes(first), progress, images, order, state, values)
+        hidden_rows, hidden_bytes = -(-batch_size // HIDDEN_TILE.rows), division.shared_bytes(HIDDEN_TILE)
+        for k in division.hidden:
+            grid = (hidden_rows, -(-sizes[k] // HIDDEN_TILE.columns))
+            yield self._node("hidden_layer", grid, hidden_bytes, np.int32(k), progress, state, values)
+        grid = (-(-batch_size // division.later_rows), 1)
+        arguments = (progress, labels, order, state, values, grads, losses, hits)
+        yield self._node("later_layers", grid, division.later_bytes, *arguments)
+        for k in reversed(division.hidden):
+            grid = (hidden_rows, -(-sizes[k - 1] // HIDDEN_TILE.columns))
+            yield self._node("hidden_backward", grid, hidden_bytes, np.int32(k), progress, state, values, grads)
+        grid, shared_bytes = (
+            (division.gradient_tiles + 1, division.shards),
+            division.shared_bytes(gradient, HIDDEN_TILE),
+        )
+        arguments = (progress, images, order, rates, losses, hits, values, grads, state, shards, sums)
+        yield self._node("gradients", grid, shared_bytes, *arguments)
+        if division.shards > 1:
+            yield self._node("update", (-(-state.shape[1] // THREADS), 1), 0, progress, rates, shards, state)
+
+    def _node(self, name: str, grid: tuple[int, int], shared_bytes: int, *arguments: Any) -> Node:
+        """Return a kernel of the module with its launch."""
+        kernel = self._module.get_function(name)
+        if shared_bytes > SHARED_BYTES:
+            kernel.max_dynamic_shared_size_bytes = shared_bytes
+        return Node(kernel, grid, shared_bytes, arguments)
+
+    def _launch(self, steps: int, rows: int, stride: int) -> None:
+        """See `CuPyPlan._launch`."""
+        if self._graph is None:
+            self._graph = self._captured()
+        self._progress.set(np.array([0, steps, rows, stride]))
+        for _ in range(0, steps, self._graph_steps):
+            self._graph.launch(self._stream)
+
+    def _captured(self) -> Any:
+        """Return the graph; all memory is there already, so that capturing asks for none."""
+        advance = self._module.get_function("advance")
+        self._stream.begin_capture()
+        for step in range(self._graph_steps):
+            for kernel, grid, shared_bytes, arguments in self._nodes:
+                kernel(grid, (THREADS,), (np.int32(step), *arguments), shared_mem=shared_bytes)
+        advance((1,), (1,), (np.int32(self._graph_steps), self._progress))
+        return self._stream.end_capture()
+
+
+def is_for_graph(network: Network, device: Device) -> bool:
+    """Whether the kernels can train the network: a row of the later layers must fit into a block's shared memory."""
+    return later_bytes(network, first_later(network.sizes), 1) <= device.shared_bytes

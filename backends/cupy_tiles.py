@@ -1,0 +1,77 @@
+"""Into which tiles the CUDA kernels divide their matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class Tile(Protocol):
+    """A tile of a product, as a template of the CUDA sources has it."""
+
+    rows: int
+    columns: int
+
+    @property
+    def macro(self) -> str:
+        """The template's arguments."""
+
+    def shared_bytes(self, itemsize: int, parts: int) -> int:
+        """Return the shared memory of a block, bytes; `itemsize` of a number, `parts` of those of the tensor cores."""
+
+
+class ScalarTile:
+    """`ScalarTile` of scalar_tile.cuh: 256 threads with 4 x 4 results each."""
+
+    depth = 32
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self.rows, self.columns = rows, columns
+
+    @property
+    def macro(self) -> str:
+        """See `Tile.macro`."""
+        return f"{self.rows},{self.columns}"
+
+    def shared_bytes(self, itemsize: int, parts: int) -> int:  # noqa: ARG002
+        """See `Tile.shared_bytes`."""
+        groups = 256 * 16 // (self.rows * self.columns)
+        return itemsize * max(self.depth * (self.rows + self.columns + 8), groups * self.rows * self.columns)
+
+
+class TensorTile:
+    """`TensorTile` of tensor_tile.cuh: 8 warps over rows, columns and depth."""
+
+    def __init__(self, rows: int, columns: int, depth: int, warps: tuple[int, int, int]) -> None:
+        self.rows, self.columns, self.depth, self.warps = rows, columns, depth, warps
+
+    @property
+    def macro(self) -> str:
+        """See `Tile.macro`."""
+        return ",".join(map(str, (self.rows, self.columns, self.depth, *self.warps)))
+
+    def shared_bytes(self, itemsize: int, parts: int) -> int:  # noqa: ARG002
+        """See `Tile.shared_bytes`; the more of the two ways in which `a` may lie."""
+        a = max(self.rows * (self.depth + 8), self.depth * (self.rows + 8))
+        return max(2 * (a + parts * self.columns * (self.depth + 8)), 4 * self.warps[2] * self.rows * self.columns)
+
+
+# The larger a tile, the less is read; but there must be enough of them. Their times have not been measured yet.
+SCALAR_TILES = (ScalarTile(64, 64), ScalarTile(32, 32))
+TENSOR_TILES = (
+    TensorTile(64, 64, 32, (2, 4, 1)),
+    TensorTile(32, 32, 64, (2, 2, 2)),
+    TensorTile(16, 16, 128, (1, 1, 8)),
+)
+HIDDEN_TILE = ScalarTile(32, 32)  # of layers behind the first
+
+
+def count(tile: Tile, rows: int, columns: int) -> int:
+    """Return how many tiles a result (rows, columns) has."""
+    return -(-rows // tile.rows) * -(-columns // tile.columns)
+
+
+def choose_tile(tiles: Sequence[Tile], rows: int, columns: int, multiprocessors: int) -> Tile:
+    """Return the first tile that keeps three quarters of the multiprocessors busy, else the last."""
+    enough = (tile for tile in tiles if 4 * count(tile, rows, columns) >= 3 * multiprocessors)
+    return next(enough, tiles[-1])
