@@ -23,9 +23,9 @@ class FullBatchPlan(CuPyPlan):
 
     def __init__(self, job: TrainingJob, network: Network, cupy: Any, device: Device) -> None:
         super().__init__(job, network, cupy)
-        blocks = min(device.multiprocessors, -(-job.batch_size // TILE_ROWS))
+        blocks = min(device.multiprocessors, -(-self._batch_size // TILE_ROWS))
         self._grid, self._shared_bytes = (blocks,), shared_bytes(network)
-        macros = {"BATCH": job.batch_size, "ROW_OUTPUTS": sum(network.sizes[1:]), "SHARED_BYTES": self._shared_bytes}
+        macros = {"BATCH": self._batch_size, "ROW_OUTPUTS": sum(network.sizes[1:]), "SHARED_BYTES": self._shared_bytes}
         module = cupy.RawModule(
             code=source("full_batch.cu"), options=options(network, **macros), enable_cooperative_groups=True
         )

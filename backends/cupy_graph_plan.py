@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,9 +32,9 @@ class GraphPlan(CuPyPlan):
 
     def __init__(self, job: TrainingJob, network: Network, cupy: Any, device: Device) -> None:
         super().__init__(job, network, cupy)
-        division = divide(network, job.batch_size, device)
+        division = divide(network, self._batch_size, device)
         self._module = cupy.RawModule(code=source("steps.cu"), options=options(network, **division.macros()))
-        self._graph_steps = min(STEPS_PER_GRAPH, -(-len(self._order) // job.batch_size))
+        self._graph_steps = min(STEPS_PER_GRAPH, -(-len(self._order) // self._batch_size))
         with self._stream:
             self._progress = cupy.zeros(4, dtype=np.int64)  # as steps.cu reads it
             self._nodes = list(self._step(division))
@@ -44,7 +45,7 @@ class GraphPlan(CuPyPlan):
     def _step(self, division: Division) -> Iterator[Node]:
         """Make room for what goes between the kernels of a step, and yield them."""
         job, dtype, empty = self.job, self._dtype, self._cupy.empty
-        sizes, batch_size = self.network.sizes, job.batch_size
+        sizes, batch_size = self.network.sizes, self._batch_size
         images, labels, state, progress = job.rows.images, job.rows.labels, self.parameters.state, self._progress
         order, rates, sums = self._order, self._rates, self._sums
         values, grads = (empty(batch_size * sum(sizes[1:]), dtype=dtype) for _ in range(2))
@@ -90,13 +91,19 @@ class GraphPlan(CuPyPlan):
 
     def _captured(self) -> Any:
         """Return the graph; all memory is there already, so that capturing asks for none."""
-        advance = self._module.get_function("advance")
+        advance = partial(self._module.get_function("advance"), (1,), (1,), (np.int32(self._graph_steps), self._progress))
+        self._submit(0)  # of a run without steps, since `_progress` is 0: a kernel may be loaded when it is first launched
+        advance()
         self._stream.begin_capture()
         for step in range(self._graph_steps):
-            for kernel, grid, shared_bytes, arguments in self._nodes:
-                kernel(grid, (THREADS,), (np.int32(step), *arguments), shared_mem=shared_bytes)
-        advance((1,), (1,), (np.int32(self._graph_steps), self._progress))
+            self._submit(step)
+        advance()
         return self._stream.end_capture()
+
+    def _submit(self, step: int) -> None:
+        """Launch the kernels of one step, or record them where the stream is capturing."""
+        for kernel, grid, shared_bytes, arguments in self._nodes:
+            kernel(grid, (THREADS,), (np.int32(step), *arguments), shared_mem=shared_bytes)
 
 
 def is_for_graph(network: Network, device: Device) -> bool:

@@ -32,9 +32,9 @@ class CuPyPlan(Plan):
     def __init__(self, job: TrainingJob, network: Network, cupy: Any) -> None:
         self.job, self.network, self.step, self._cupy = job, network, 0, cupy
         self._stream = cupy.cuda.Stream(non_blocking=True)  # graphs are captured on such a stream only
-        self._dtype = network.real
+        self._dtype, self._batch_size = network.real, int(job.batch_size)
         samples = len(job.rows.images)
-        self._steps = max(-(-samples // job.batch_size), LEAST_STEPS)  # room of `_rates` and `_sums`
+        self._steps = max(-(-samples // self._batch_size), LEAST_STEPS)  # room of `_rates` and `_sums`
         with self._stream:
             self.parameters = Parameters(cupy, job.layers, job.optimizer)
             self._order: Array = cupy.arange(samples, dtype=np.int32)  # (samples,): the rows of a run
@@ -48,7 +48,7 @@ class CuPyPlan(Plan):
         Raises:
             ConfigError: an index of `order` is not a row of the job, or a layer was given weights of another shape.
         """
-        samples, batch_size = len(self._order), self.job.batch_size
+        samples, batch_size = len(self._order), self._batch_size
         rows = None if order is None else checked_order(order, samples)
         count = samples if rows is None else len(rows)
         size = samples if count <= samples else samples // batch_size * batch_size  # whole batches before the last
@@ -64,7 +64,7 @@ class CuPyPlan(Plan):
     def run_epochs(self, epochs: int) -> list[Totals]:
         """See `Plan.run_epochs`; full batches are taken without a read between them."""
         samples = len(self._order)
-        if self.job.batch_size < samples:
+        if self._batch_size < samples:
             return super().run_epochs(epochs)
         totals: list[Totals] = []
         with self._on_device():

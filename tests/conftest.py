@@ -1,8 +1,13 @@
 """What the tests share: every backend in turn, a small problem, and the makers of networks and plans."""
 
+import importlib
 import os
+import shutil
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import array_api_compat.numpy as compat_numpy
@@ -22,9 +27,46 @@ from xpnn.backends import (
 FEATURES, CLASSES = 6, 3
 
 
-@pytest.fixture(params=list(registered_backends()))
+EMULATED = "cupy, emulated"  # on the stand-in for CuPy, whose kernels g++ compiles
+
+
+@contextmanager
+def stand_in_for_cupy() -> Iterator[Any]:
+    """The stand-in, importable as `cupy`, with the package and the driver that would fit it."""
+    from xpnn.backends import cupy_start
+
+    def modules() -> list[str]:
+        return [name for name in sys.modules if name.startswith(("cupy", "array_api_compat.cupy"))]
+
+    real = {name: sys.modules.pop(name) for name in modules()}
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(Path(__file__).parent / "stand_in")
+            patch.setattr(cupy_start, "installed_cupy", lambda: {"cupy-cuda13x": "14.2.0"})
+            patch.setattr(cupy_start, "driver_cuda", lambda: (13, 0))
+            yield importlib.import_module("cupy")
+    finally:
+        for name in modules():
+            del sys.modules[name]
+        sys.modules.update(real)
+
+
+@pytest.fixture
+def cupy() -> Iterator[Any]:
+    """The stand-in for CuPy."""
+    with stand_in_for_cupy() as module:
+        yield module
+
+
+@pytest.fixture(params=[*registered_backends(), EMULATED])
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    """Every registered backend; one that is not on this machine is skipped with its reason."""
+    """Every registered backend, and CuPy's on the stand-in; what is not on this machine is skipped with its reason."""
+    if request.param == EMULATED:
+        if shutil.which("g++") is None:
+            pytest.skip("g++ is not installed")
+        with stand_in_for_cupy():
+            yield get_backend("cupy")
+        return
     if reason := why_unavailable(request.param):
         pytest.skip(reason)
     if request.param != "array-api-strict":

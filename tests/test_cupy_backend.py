@@ -1,11 +1,11 @@
 """The CuPy backend's own logic, over a stand-in for CuPy made of NumPy; what needs a GPU is skipped without one.
 
-The contract that all backends share is in test_backend_contract.py, which runs on CuPy where there is a device.
+The contract that all backends share is in test_backend_contract.py, which runs on CuPy where there is a device; what
+happens when a GPU fails is in test_cupy_failures.py.
 """
 
 import ctypes
 import importlib
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,24 +30,6 @@ from xpnn.backends import cupy_start as start
 
 SCALE = 1 / 255
 CUDA12, CUDA13 = {"cupy-cuda12x": "14.2.0"}, {"cupy-cuda13x": "14.2.0"}
-
-
-def cupy_modules():
-    return [name for name in sys.modules if name.startswith(("cupy", "array_api_compat.cupy"))]
-
-
-@pytest.fixture
-def cupy():
-    """The stand-in, importable as `cupy`, with the package and the driver that would fit it."""
-    real = {name: sys.modules.pop(name) for name in cupy_modules()}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(Path(__file__).parent / "stand_in")
-        patch.setattr(start, "installed_cupy", lambda: CUDA13)
-        patch.setattr(start, "driver_cuda", lambda: (13, 0))
-        yield importlib.import_module("cupy")
-    for name in cupy_modules():
-        del sys.modules[name]
-    sys.modules.update(real)
 
 
 @pytest.fixture
@@ -376,62 +358,6 @@ def test_an_order_out_of_range_is_refused(on_stand_in, make_layers, small_proble
     plan = on_stand_in.compile(TrainingJob(make_layers(on_stand_in), SGD(), rows, batch_size=8))
     with pytest.raises(ConfigError, match=rf"the order's rows must be in \[0, 23\), {said}"):
         plan.run(np.array(order))
-
-
-# Out of memory
-
-
-def test_training_out_of_memory(cupy, on_stand_in, make_layers, small_problem, monkeypatch):
-    rows = on_stand_in.place(*small_problem, SCALE)
-    plan = on_stand_in.compile(TrainingJob(make_layers(on_stand_in), SGD(), rows, batch_size=20))
-    held = sum(each.nbytes for each in cupy.held.values())
-    monkeypatch.setattr(cupy.cuda.memory, "limit", 20 * 6 * 8 - 1)  # one byte less than the batch as float64
-    with pytest.raises(RunError) as caught:
-        plan.run(np.arange(20))
-    assert str(caught.value).startswith("training: the GPU's memory is full: 960 bytes asked for, ")
-    assert str(caught.value).endswith("; use a smaller batch_size than 20, a smaller network, or the backend numba")
-    assert isinstance(caught.value.__cause__, cupy.cuda.memory.OutOfMemoryError)
-    # Of what the failed run had made, at most the order is held: Python 3.11 keeps a closure's cell in the traceback.
-    assert held <= cupy.cuda.memory.pool.held_when_freed <= held + np.arange(20).nbytes
-
-
-def test_the_same_rows_fit_in_smaller_batches(cupy, on_stand_in, make_layers, small_problem, monkeypatch):
-    rows = on_stand_in.place(*small_problem, SCALE)
-    plan = on_stand_in.compile(TrainingJob(make_layers(on_stand_in), SGD(), rows, batch_size=10))
-    monkeypatch.setattr(cupy.cuda.memory, "limit", 20 * 6 * 8 - 1)
-    assert plan.run(np.arange(20)).rows == 20
-
-
-@pytest.mark.parametrize(
-    ("work", "limit", "said"),
-    [
-        (
-            lambda backend, _, __: backend.put(np.zeros((3, 5))),
-            119,
-            "copying float64 of shape (3, 5) to the GPU: the GPU's memory is full: 120 bytes asked for, ",
-        ),
-        (
-            lambda backend, layers, rows: backend.compile(TrainingJob(layers, Adam(), rows, 8)),
-            191,
-            "the optimizer's state: the GPU's memory is full: 192 bytes asked for, ",  # the first weight's mean, 6 x 4
-        ),
-        (
-            lambda backend, layers, rows: backend.evaluate(layers, rows),
-            1103,
-            "evaluation: the GPU's memory is full: 1.1 KiB (1,104 bytes) asked for, ",  # images as float64, 23 x 6
-        ),
-        (
-            lambda backend, layers, _: backend.logits(layers, np.ones((30, 6), np.uint8), 1),
-            1439,
-            "prediction: the GPU's memory is full: 1.4 KiB (1,440 bytes) asked for, ",  # images as float64, 30 x 6
-        ),
-    ],
-)
-def test_out_of_memory_elsewhere(cupy, on_stand_in, make_layers, small_problem, monkeypatch, work, limit, said):
-    layers, rows = make_layers(on_stand_in), on_stand_in.place(*small_problem, SCALE)
-    monkeypatch.setattr(cupy.cuda.memory, "limit", limit)
-    with pytest.raises(RunError, match="^" + re.escape(said)):
-        work(on_stand_in, layers, rows)
 
 
 # On a device

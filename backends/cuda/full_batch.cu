@@ -161,7 +161,7 @@ struct Place {
 };
 
 __device__ __forceinline__ void add_later_grads(Shared& shared) {
-    for (int i = threadIdx.x; i < LATER; i += THREADS) {
+    for (int i = threadIdx.x; LATER && i < LATER; i += THREADS) {
         const Place place(i);
         const int inputs = SIZES[place.l - 1], outputs = SIZES[place.l];
         const float* x = shared.values + at(place.l - 1, ROWS) + place.m;
@@ -183,6 +183,7 @@ extern "C" __global__ __launch_bounds__(THREADS, 1) void train_full_batch(
     SHARED_MEMORY(room);
     Shared& shared = *reinterpret_cast<Shared*>(room);
     for (int e = threadIdx.x; e < ROWS * STRIDE_X; e += THREADS) shared.x[e] = 0;  // behind the 1 it stays so
+    __syncthreads();
     for (int step = 0; step < steps; ++step) {
         const int batch = int(min(int64(BATCH), rows - step * stride));
         const int* batch_order = order + step * stride;
@@ -190,7 +191,7 @@ extern "C" __global__ __launch_bounds__(THREADS, 1) void train_full_batch(
             const int k = e / OUTPUTS, n = e % OUTPUTS;
             shared.weight[n * STRIDE_WEIGHT + k] = k < FEATURES && n < UNITS ? state[k * UNITS + n] : 0;
         }
-        for (int i = threadIdx.x; i < LATER; i += THREADS) shared.later_grads[i] = 0;
+        for (int i = threadIdx.x; LATER && i < LATER; i += THREADS) shared.later_grads[i] = 0;
         if (threadIdx.x < ROWS) shared.losses[threadIdx.x] = 0, shared.hits[threadIdx.x] = 0;
         float first_grad[TILES_M][OUTPUTS / 8][4] = {};
         unsigned words[FETCHED];
@@ -225,7 +226,7 @@ extern "C" __global__ __launch_bounds__(THREADS, 1) void train_full_batch(
                     if (m > FEATURES || n >= UNITS) continue;
                     partial[m * UNITS + n] = m < FEATURES ? first_grad[i][j][c] * float(SCALE) : first_grad[i][j][c];
                 }
-        for (int i = threadIdx.x; i < LATER; i += THREADS) partial[PARAMETERS - LATER + i] = shared.later_grads[i];
+        for (int i = threadIdx.x; LATER && i < LATER; i += THREADS) partial[PARAMETERS - LATER + i] = shared.later_grads[i];
         if (threadIdx.x == 0) {
             float64 loss = 0, hits = 0;
             for (int row = 0; row < ROWS; ++row) loss += shared.losses[row], hits += shared.hits[row];
