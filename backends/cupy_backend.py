@@ -13,7 +13,7 @@ import numpy.typing as npt
 from .activations import ACTIVATIONS, Array, relu
 from .base import Backend, in_native_order
 from .cupy_device import Device, current_device
-from .cupy_errors import gpu_memory
+from .cupy_errors import batch_size_that_fits, gpu_memory, rows_that_fit
 from .cupy_full_batch_plan import FullBatchPlan, is_for_full_batch
 from .cupy_graph_plan import GraphPlan, is_for_graph
 from .cupy_plan import network_of, supports
@@ -64,13 +64,15 @@ class CuPyBackend(Backend):
     def put(self, array: npt.NDArray[Any]) -> Array:
         """See `Backend.put`; waits for the copy, since the caller may write to `array` afterwards."""
         work = f"copying {array.dtype} of shape {array.shape} to the GPU"
-        with gpu_memory(self._cupy, work, "use fewer rows, or the backend numba"):
+        fits = rows_that_fit(array.nbytes // len(array), len(array)) if array.size and array.ndim else None
+        with gpu_memory(self._cupy, work, "use fewer rows, or the backend numba", fits):
             return self._cupy.array(in_native_order(array), blocking=True)
 
     def to_numpy(self, array: Array) -> npt.NDArray[Any]:
         """See `Backend.to_numpy`."""
-        host: npt.NDArray[Any] = self._cupy.asnumpy(array)
-        return host
+        with gpu_memory(self._cupy, "reading from the GPU", FREE_OR_NUMBA):  # a kernel's fault may show here first
+            host: npt.NDArray[Any] = self._cupy.asnumpy(array)
+            return host
 
     def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
         """See `Backend.gather`; integers are scaled in place. An index out of range wraps around, as CuPy does it."""
@@ -107,7 +109,10 @@ class CuPyBackend(Backend):
             ConfigError: `job.precision` cannot be had for this job or on this device.
         """
         self.check_precision(job)
-        with gpu_memory(self._cupy, "the plan's arrays", FREE_OR_NUMBA):
+        # Of each row of a batch, a plan keeps the layers' outputs and their gradients.
+        row_bytes = 2 * sum(layer.bias.nbytes for layer in job.layers)
+        fits = rows_that_fit(row_bytes, job.batch_size, "a batch_size of {:,} would fit")
+        with gpu_memory(self._cupy, "the plan's arrays", FREE_OR_NUMBA, fits):
             return self._compiled(job, current_device(self._cupy))
 
     def _compiled(self, job: TrainingJob, device: Device) -> Plan:
@@ -132,7 +137,7 @@ class LoopPlan(GenericPlan):
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
         """See `Plan.run`."""
         mend = f"use a smaller batch_size than {self.job.batch_size}, a smaller network, or the backend numba"
-        with gpu_memory(self._cupy, "training", mend):
+        with gpu_memory(self._cupy, "training", mend, batch_size_that_fits(self.job, self._backend.tile_rows)):
             return super().run(order, totals)
 
 
@@ -147,9 +152,7 @@ def _parts(job: TrainingJob, device: Device) -> int:
         return EXACT_PARTS if is_bytes and device.has_bf16 else 0
     if not device.has_bf16:
         number = ".".join(map(str, device.capability))
-        raise ConfigError(
-            f"precision bfloat16 needs a device of compute capability 8.0, this one has {number}; use full"
-        )
+        raise ConfigError(f"precision bfloat16 needs a GPU of compute capability 8.0, this one has {number}; use full")
     if not (is_bytes and supports(job)):
         raise ConfigError(
             "precision bfloat16 needs uint8 images and a float32 network that the kernels know, "

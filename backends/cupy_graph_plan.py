@@ -91,14 +91,21 @@ class GraphPlan(CuPyPlan):
 
     def _captured(self) -> Any:
         """Return the graph; all memory is there already, so that capturing asks for none."""
-        advance = partial(self._module.get_function("advance"), (1,), (1,), (np.int32(self._graph_steps), self._progress))
-        self._submit(0)  # of a run without steps, since `_progress` is 0: a kernel may be loaded when it is first launched
+        advance = partial(
+            self._module.get_function("advance"), (1,), (1,), (np.int32(self._graph_steps), self._progress)
+        )
+        self._submit(
+            0
+        )  # of a run without steps, since `_progress` is 0: a kernel may be loaded when it is first launched
         advance()
         self._stream.begin_capture()
-        for step in range(self._graph_steps):
-            self._submit(step)
-        advance()
-        return self._stream.end_capture()
+        try:
+            for step in range(self._graph_steps):
+                self._submit(step)
+            advance()
+        finally:  # a stream that went on capturing would refuse all that comes after
+            graph = self._stream.end_capture()
+        return graph
 
     def _submit(self, step: int) -> None:
         """Launch the kernels of one step, or record them where the stream is capturing."""

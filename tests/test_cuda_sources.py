@@ -21,12 +21,18 @@ DEVICES = {  # capability -> multiprocessors and shared memory of T4, A100 and H
     HOPPER: Device(132, HOPPER, 227 << 10, True),
 }
 
-every_capability = pytest.mark.parametrize("capability", CAPABILITIES, ids=lambda number: "sm_%d%d" % number)
+
+def architecture_of(capability):
+    """What the compiler calls it."""
+    return f"sm_{capability[0]}{capability[1]}"
 
 
-def make_network(sizes, *, activation="relu", real="float32", pixel="uint8", optimizer=SGD(), l2=0.0, parts=0):
+every_capability = pytest.mark.parametrize("capability", CAPABILITIES, ids=architecture_of)
+
+
+def make_network(sizes, *, activation="relu", real="float32", pixel="uint8", optimizer=None, l2=0.0, parts=0):
     scale = 1 / 255 if np.dtype(pixel).kind in "iu" else 1.0
-    return Network(sizes, activation, np.dtype(real), np.dtype(pixel), scale, optimizer, l2, parts)
+    return Network(sizes, activation, np.dtype(real), np.dtype(pixel), scale, optimizer or SGD(), l2, parts)
 
 
 @cache
@@ -43,8 +49,8 @@ def compile_for(capability, name, flags):
     """Compile a source; returns the log, of the compiler and of ptxas, after the machine code has been made."""
     nvrtc = load_nvrtc()
     _, program = nvrtc.nvrtcCreateProgram(source(name).encode(), name.encode(), 0, [], [])
-    architecture = "--gpu-architecture=sm_%d%d" % capability
-    flags = [flag.encode() for flag in (*flags, architecture, "--ptxas-options=-v")]
+    own = (f"-arch={architecture_of(capability)}", "--device-as-default-execution-space")  # as CuPy compiles
+    flags = [flag.encode() for flag in (*flags, *own, "--ptxas-options=-v")]
     (status,) = nvrtc.nvrtcCompileProgram(program, len(flags), flags)
     _, size = nvrtc.nvrtcGetProgramLogSize(program)
     log = b" " * size
@@ -120,7 +126,9 @@ def test_an_error_names_file_and_line():
     division = divide(network, 8, DEVICES[HOPPER])
     flags = [flag for flag in options(network, **division.macros()) if not flag.startswith("-DBETA_1")]
     number = next(k for k, line in enumerate(lines_of("optimizers.cuh"), start=1) if "BETA_1" in line)
-    with pytest.raises(AssertionError, match=rf"optimizers\.cuh\({number}\): error: identifier \"BETA_1\" is undefined"):
+    with pytest.raises(
+        AssertionError, match=rf"optimizers\.cuh\({number}\): error: identifier \"BETA_1\" is undefined"
+    ):
         compile_for(HOPPER, "steps.cu", flags)
 
 

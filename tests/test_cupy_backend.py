@@ -5,10 +5,8 @@ happens when a GPU fails is in test_cupy_failures.py.
 """
 
 import ctypes
-import importlib
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +17,6 @@ from xpnn.backends import (
     Adam,
     BackendUnavailable,
     ConfigError,
-    GenericPlan,
     RunError,
     TrainingJob,
     get_backend,
@@ -27,6 +24,7 @@ from xpnn.backends import (
 )
 from xpnn.backends import cupy_install as install
 from xpnn.backends import cupy_start as start
+from xpnn.backends.cupy_graph_plan import GraphPlan
 
 SCALE = 1 / 255
 CUDA12, CUDA13 = {"cupy-cuda12x": "14.2.0"}, {"cupy-cuda13x": "14.2.0"}
@@ -296,7 +294,7 @@ def test_gather_leaves_floating_rows_unscaled(on_stand_in):
     np.testing.assert_array_equal(on_stand_in.to_numpy(x), [[0.5, 2.0]])
 
 
-# Training through the generic loop, against NumPy
+# Training, against NumPy
 
 
 def train(backend, make_layers, problem, optimizer, activation="relu"):
@@ -325,7 +323,7 @@ def test_training_equals_numpy(on_stand_in, make_layers, small_problem, optimize
     assert got[2].keys() == expected[2].keys()
     for name, slot in got[2].items():
         np.testing.assert_allclose(slot, expected[2][name], rtol=0, atol=1e-12)
-    assert isinstance(got[3], GenericPlan)
+    assert isinstance(got[3], GraphPlan)
 
 
 def test_state_can_be_taken_up_again(on_stand_in, make_layers, small_problem):

@@ -193,6 +193,7 @@ extern "C" __global__ __launch_bounds__(THREADS, 1) void train_full_batch(
         }
         for (int i = threadIdx.x; LATER && i < LATER; i += THREADS) shared.later_grads[i] = 0;
         if (threadIdx.x < ROWS) shared.losses[threadIdx.x] = 0, shared.hits[threadIdx.x] = 0;
+        __syncthreads();
         float first_grad[TILES_M][OUTPUTS / 8][4] = {};
         unsigned words[FETCHED];
         int first = blockIdx.x * ROWS;
