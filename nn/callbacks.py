@@ -20,7 +20,10 @@ class Callback:
         """Called after each chunk of steps, about a second of work at most."""
 
     def on_epoch_end(self, run: TrainingRun, result: EpochResult) -> None:
-        """Called after each epoch and its evaluation; `result` is already in `run.history`."""
+        """Called after each epoch and its evaluation; `result` is already in `run.history`.
+
+        Of full batches that were taken in one go, each is told when the last of them is done.
+        """
 
     def on_train_end(self, run: TrainingRun) -> None:
         """Called once after the last step, also when the training was stopped; not when it failed."""

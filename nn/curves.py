@@ -81,11 +81,10 @@ def _draw_lines(
         series.items(), (TRAIN_COLOUR, TEST_COLOUR), ("solid", (0, (4, 1.5))), strict=True
     ):
         heights = np.array([np.nan if v is None else v for v in values], dtype=np.float64)  # (epochs,)
-        known = heights[np.isfinite(heights)]
+        is_known = np.isfinite(heights)  # an epoch without an evaluation breaks no line
+        known, at = heights[is_known], np.array(epochs)[is_known]
         if len(known):
-            axes.plot(
-                epochs, heights, color=colour, linestyle=dashes, marker=marker, markersize=4, linewidth=1.8, label=name
-            )
+            axes.plot(at, known, color=colour, linestyle=dashes, marker=marker, markersize=4, linewidth=1.8, label=name)
             ends.append((float(known[-1]), f"{name} {unit.format(known[-1])}", colour))
     if len(epochs) == 1:
         axes.set_xlim(epochs[0] - 1, epochs[0] + 1)

@@ -37,6 +37,8 @@ class Recipe:
         warmup_steps: steps over which the learning rate first rises linearly.
         l2: strength of the penalty on squared weights.
         dtype: of weights and arithmetic.
+        evaluate_every: epochs from one evaluation on the test rows to the next.
+        precision: of matrix products, what the backend has: "full" or less.
         test_fraction: where given, all rows are shuffled and this share is held back, in place of the data's own split.
     """
 
@@ -53,6 +55,8 @@ class Recipe:
     warmup_steps: int = 0
     l2: float = 0.0
     dtype: str = "float32"
+    evaluate_every: int = 1
+    precision: str = "full"
     test_fraction: float | None = None
 
     def settings(self) -> dict[str, Any]:
@@ -103,6 +107,8 @@ class Recipe:
             schedule=self.schedule,
             warmup_steps=self.warmup_steps,
             l2=self.l2,
+            evaluate_every=self.evaluate_every,
+            precision=self.precision,
             seed=seed,
             callbacks=callbacks,
             resume=resume,

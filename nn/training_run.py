@@ -24,6 +24,7 @@ class TrainingRun:
         epochs: epochs of the whole training.
         rows_per_epoch: training rows.
         history: results of the finished epochs.
+        told: how many of them the callbacks know.
         epoch: number of the present epoch, from 1.
         position: rows of the present epoch that have been trained on.
         totals: sums over those rows.
@@ -38,6 +39,7 @@ class TrainingRun:
     epochs: int
     rows_per_epoch: int
     history: History = field(default_factory=History)
+    told: int = 0
     epoch: int = 1
     position: int = 0
     totals: Totals = field(default_factory=Totals)
@@ -81,3 +83,4 @@ class TrainingRun:
         self.epoch, self.position = checkpoint.epoch, checkpoint.position
         self.totals, self.seconds = checkpoint.totals, checkpoint.seconds
         self.history = checkpoint.history[:]
+        self.told = len(self.history)

@@ -191,7 +191,8 @@ def test_a_run_can_be_resumed_from_its_first_moment(record, recipe: Recipe, tmp_
     recipe.train(whole, data)
     with pytest.raises(KeyboardInterrupt):
         recipe.train(broken, data, callbacks=[record(folder), Fail()])
-    recipe.train(broken, data, resume=nn.Checkpoint.load(folder.checkpoint), callbacks=[RecordRun(folder, None)])
+    again = RecordRun(folder, folder.read_config(), resumed=True)
+    recipe.train(broken, data, resume=nn.Checkpoint.load(folder.checkpoint), callbacks=[again])
     for name, array in whole.parameters().items():
         np.testing.assert_array_equal(array, broken.parameters()[name])
     assert len(folder.metrics.read_text(encoding="utf-8").splitlines()) == 3

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from xpnn import nn
 from xpnn.backends import (
+    NO_ROWS,
     OPTIMIZERS,
     SGD,
     Adam,
@@ -64,7 +65,7 @@ class Recorder(Callback):
         self.calls.append(("chunk", run.epoch, run.position, len(run.history)))
 
     def on_epoch_end(self, run, result):
-        assert run.history[-1] is result
+        assert run.history[result.epoch - 1] is result
         self.calls.append(("epoch", result.epoch, run.position, len(run.history)))
 
     def on_train_end(self, run):
@@ -176,7 +177,7 @@ def orders_of(make_data, monkeypatch):
         def compile_and_watch(job):
             plan = compiled(job)
             run_plan = plan.run
-            plan.run = lambda order=None, totals=None: seen.append(order) or run_plan(order, totals)
+            plan.run = lambda order=None, totals=NO_ROWS: seen.append(order) or run_plan(order, totals)
             return plan
 
         net.backend.compile = compile_and_watch
@@ -210,6 +211,101 @@ def test_an_epoch_that_is_quick_becomes_one_chunk(orders_of, monkeypatch):
     monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: 0.0))
     seen = orders_of(batch_size=2, epochs=3, chunk_seconds=0.5)
     assert [len(order) for order in seen] == [2, 8, 13, 23, 23]
+
+
+# Several epochs at once
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A clock that stands still: chunks grow as fast as they may."""
+    monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: 0.0))
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """`watched(net)`: the numbers of full-batch epochs that its plan is asked for, as they come."""
+
+    def watch(net):
+        seen, compiled = [], net.backend.compile
+
+        def compile_and_watch(job):
+            plan = compiled(job)
+            run_epochs = plan.run_epochs
+            plan.run_epochs = lambda epochs: seen.append(epochs) or run_epochs(epochs)
+            return plan
+
+        monkeypatch.setattr(net.backend, "compile", compile_and_watch)
+        return seen
+
+    return watch
+
+
+@pytest.mark.usefixtures("quick")
+def test_full_batches_without_a_test_set_are_taken_in_growing_numbers(make_data, watched):
+    net, other = network(), network()
+    seen = watched(net)
+    history = nn.train(net, make_data().train, epochs=30, batch_size=None)
+    assert seen == [1, 4, 16, 9]
+    assert [result.epoch for result in history] == list(range(1, 31))
+    expected = nn.train(other, make_data(), epochs=30, batch_size=None)
+    assert [result.train_loss for result in history] == [result.train_loss for result in expected]
+    same_parameters(net, other)
+
+
+@pytest.mark.usefixtures("quick")
+def test_full_batches_stop_for_an_evaluation(make_data, watched):
+    net, other = network(), network()
+    seen = watched(net)
+    history = nn.train(net, make_data(), epochs=11, batch_size=None, evaluate_every=4)
+    assert seen == [1, 3, 4, 3]
+    assert [result.epoch for result in history if result.test_loss is not None] == [4, 8, 11]
+    expected = nn.train(other, make_data(), epochs=11, batch_size=None)
+    assert [history[k].test_accuracy for k in (3, 7, 10)] == [expected[k].test_accuracy for k in (3, 7, 10)]
+    assert [result.train_loss for result in history] == [result.train_loss for result in expected]
+
+
+def test_small_batches_are_evaluated_as_seldom(make_data):
+    history = nn.train(network(), make_data(), epochs=5, batch_size=8, evaluate_every=2)
+    assert [result.epoch for result in history if result.test_loss is not None] == [2, 4, 5]
+
+
+@pytest.mark.usefixtures("quick")
+def test_epochs_that_were_taken_together_are_told_when_the_last_is_done(make_data):
+    recorder = Recorder()
+    nn.train(network(), make_data().train, epochs=6, batch_size=None, callbacks=[recorder])
+    assert recorder.calls == [
+        ("begin", 1, 0, 0),
+        ("chunk", 1, 23, 0),
+        ("epoch", 1, 0, 1),
+        ("chunk", 5, 23, 4),
+        *[("epoch", epoch, 0, 5) for epoch in (2, 3, 4, 5)],
+        ("chunk", 6, 23, 5),
+        ("epoch", 6, 0, 6),
+        ("end", 7, 0, 6),
+    ]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("where", ["on_chunk_end", "on_epoch_end"])
+def test_a_run_goes_on_from_between_epochs_that_were_taken_together(make_data, where):
+    """Every checkpoint that a listener can take, resumed, ends in the same bits and the same history."""
+    checkpoints = []
+
+    class Keep(Callback):
+        pass
+
+    setattr(Keep, where, lambda self, run, *_: checkpoints.append(run.checkpoint()))  # noqa: ARG005
+    whole = network()
+    history = nn.train(whole, make_data().train, epochs=12, batch_size=None, callbacks=[Keep()])
+    assert len(checkpoints) == (3 if where == "on_chunk_end" else 12)
+    for checkpoint in checkpoints:
+        recorder, net = Recorder(), network()
+        resumed = nn.train(net, make_data().train, epochs=12, batch_size=None, resume=checkpoint, callbacks=[recorder])
+        assert [(r.epoch, r.train_loss) for r in resumed] == [(r.epoch, r.train_loss) for r in history]
+        told = [call[1] for call in recorder.calls if call[0] == "epoch"]
+        assert told == list(range(len(checkpoint.history) + 1, 13))
+        same_parameters(net, whole)
 
 
 @pytest.mark.parametrize(
@@ -595,6 +691,8 @@ def test_steps_that_are_too_large_end_the_run(make_data):
     [
         ({"epochs": 0}, "epochs must be a whole number >= 1, got 0"),
         ({"epochs": 1.5}, "epochs must be a whole number >= 1, got 1.5"),
+        ({"evaluate_every": 0}, "evaluate_every must be a whole number >= 1, got 0"),
+        ({"precision": "half"}, "precision of the backend numpy must be full, got 'half'"),
         ({"epochs": math.nan}, "epochs must be a whole number >= 1, got nan"),
         ({"batch_size": 0}, r"batch_size must be a whole number in \[1, 23\], .* got 0; None takes all rows"),
         ({"batch_size": 24}, r"batch_size must be a whole number in \[1, 23\], .* got 24"),

@@ -44,6 +44,10 @@ RESUMABLE = {"resume", "backend", "live", "as_json", "quiet", "verbose"}  # the 
 )
 @click.option("--lr", type=float, help="Learning rate; the recipe's by default.")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), help="The recipe's by default.")
+@click.option("--precision", type=click.Choice(["full", "bfloat16"]), help="Of products on a GPU; full by default.")
+@click.option(
+    "--evaluate-every", type=click.IntRange(min=1), metavar="EPOCHS", help="From one test evaluation to the next; 1."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of weights, split and order.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; runs/<recipe>-<time> by default.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with the run in this folder.")
@@ -162,18 +166,13 @@ def _run(start: Start, told: Sequence[Callback], *, progress: Progress, live: bo
     return signals, history
 
 
-def _changed(
-    recipe: Recipe, *, epochs: int | None, batch_size: int | None, lr: float | None, dtype: str | None
-) -> Recipe:
-    """Work the command line's options into the recipe."""
-    if epochs is not None:
-        recipe = dataclasses.replace(recipe, epochs=epochs)
+def _changed(recipe: Recipe, *, batch_size: int | None, lr: float | None, **others: Any) -> Recipe:
+    """Work the command line's options into the recipe; the others are fields of its own."""
+    recipe = dataclasses.replace(recipe, **{name: value for name, value in others.items() if value is not None})
     if batch_size is not None:
         recipe = dataclasses.replace(recipe, batch_size=batch_size or None)
     if lr is not None:
         recipe = dataclasses.replace(recipe, optimizer=dataclasses.replace(recipe.optimizer, learning_rate=lr))
-    if dtype is not None:
-        recipe = dataclasses.replace(recipe, dtype=dtype)
     return recipe
 
 
