@@ -73,6 +73,9 @@ def summary(content: Mapping[str, Any]) -> str:
         cells = "".join(f"{cell(contestants, each):>20}" for each in ours)
         lines.append(f"{name:16}{best:>32}{cells}")
     lines += spread_of_ratios(content, ours)
+    if content["options"]["kind"] == "gpu":
+        took = ", ".join(f"{title_of(name)} {seconds:.1f}" for name, seconds in content["load_seconds"].items())
+        lines.append(f"seconds of imports, CUDA context and a first kernel, all at once: {took}")
     lines += [f"{title_of(name)} did not take part: {reason}" for name, reason in content["missing"].items()]
     return "\n".join(lines)
 

@@ -112,11 +112,12 @@ def commit(folder: Path | None = None) -> str | None:
 def _header(options: Mapping[str, Any], threads: int) -> dict[str, Any]:
     """Return what stands at the head of the file."""
     peers = {name: found for name in PEER_PACKAGES if (found := version_of(name)) is not None}
+    devices = gpus()
     return {
         "format": FORMAT,
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "options": dict(options),
-        "hardware": {**hardware(), **({"gpus": found} if (found := gpus()) else {})},
+        "hardware": {**hardware(), **({"gpus": devices} if devices else {})},
         "threads": threads,
         "versions": {**versions(), **peers},
         "commit": commit(),

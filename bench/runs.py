@@ -123,7 +123,7 @@ def carry_out(
     on_step(open_workloads[0].name, "starting", 0.0)
     with started(run.contestants, threads=results.content["threads"]) as (workers, missing):
         if not workers:
-            raise RunError(f"no contestant can be had: {'; '.join(missing.values())}")
+            raise RunError(f"no contestant can be had: {'; '.join(dict.fromkeys(missing.values()))}")
         results.content["missing"] = missing
         results.content["thread_pools"] = {worker.name: worker.pools for worker in workers}
         results.content["load_seconds"] = {worker.name: worker.load_seconds for worker in workers}

@@ -8,8 +8,9 @@ import pytest
 from click.testing import CliRunner, Result
 from xpnn.backends import SGD, ConfigError
 from xpnn.bench import runs
+from xpnn.bench.contestants import gpu_contestant_names
 from xpnn.bench.runs import plan_run
-from xpnn.bench.workloads import WORKLOADS, Workload
+from xpnn.bench.workloads import GPU_EPOCHS, WORKLOADS, Workload
 from xpnn.nn.cli import app
 from xpnn.nn.cli.app import xpnn
 
@@ -52,6 +53,21 @@ def test_a_resumed_run_measures_only_what_is_missing(bench) -> None:
     assert list(after["workloads"]) == ["small", "full"]
     refused = bench("--workloads", "small", "--resume", "run.json", "--epochs", "8")
     assert [refused.exit_code, "options.epochs was 7, is 8" in refused.stderr] == [2, True]
+
+
+def test_a_run_on_a_gpu_takes_turns_of_many_epochs(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(GPU_EPOCHS, "small", 4)
+    result = bench("--gpu", "--workloads", "small", "--out", "run.json")
+    assert result.exit_code == 0, result.output
+    assert "small: 64-8-10, batch 100, SGD 0.1, mnist, 4 epochs\n  turn " in result.stdout
+    assert "seconds of imports, CUDA context and a first kernel, all at once: NumPy script " in result.stdout
+    content = json.loads(Path("run.json").read_text(encoding="utf-8"))
+    assert [content["options"]["kind"], content["options"]["epochs"]] == ["gpu", 5]
+    assert set(content["load_seconds"]) == {"script", "numpy"}
+    script, ours = (content["workloads"]["small"]["contestants"][name] for name in ("script", "numpy"))
+    assert len(script["seconds"]) == 5
+    assert ours["losses"] == pytest.approx(script["losses"], rel=1e-5)
+    assert ours["turn_accuracy"] == script["turn_accuracy"]
 
 
 def test_a_quick_run_says_that_it_is_quick(bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,6 +115,7 @@ def test_a_stopped_run_says_how_to_go_on(bench, monkeypatch: pytest.MonkeyPatch)
     ("options", "message"),
     [
         (["--quick", "--sweep"], "exclude each other"),
+        (["--quick", "--gpu"], "exclude each other"),
         (["--shapes", "3", "--workloads", "W1"], "exclude --workloads"),
         (["--out", "a.json", "--resume", "b.json"], "leave out --out"),
         (["--workloads", "W9"], "unknown workload 'W9'"),
@@ -114,7 +131,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(bench, options, message: str) -
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_wide_runs_leave_out_what_compiles_for_long() -> None:
+def test_each_kind_of_run_has_its_contestants_and_workloads() -> None:
     common = {"workloads": None, "contestants": None, "epochs": 7}
     assert "torch-compile" in plan_run(**common).contestants
     assert "torch-compile" not in plan_run(**common, quick=True).contestants
@@ -122,6 +139,10 @@ def test_wide_runs_leave_out_what_compiles_for_long() -> None:
     assert plan_run(**{**common, "contestants": ["torch-compile"]}, sweep=True).contestants == ("torch-compile",)
     assert [workload.name for workload in plan_run(**common, shapes=2, seed=3).workloads] == ["S3-0", "S3-1"]
     assert [workload.name for workload in plan_run(**common).workloads] == list(WORKLOADS)
+    on_gpu = plan_run(**{**common, "epochs": None}, gpu=True)
+    assert on_gpu.contestants == gpu_contestant_names()
+    assert {workload.name: workload.epochs for workload in on_gpu.workloads} == GPU_EPOCHS
+    assert [on_gpu.turns, plan_run(**{**common, "epochs": None}).turns] == [5, 7]
     with pytest.raises(ConfigError, match="unknown workload"):
         plan_run(**{**common, "workloads": ["w1"]})
 

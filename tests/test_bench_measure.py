@@ -4,6 +4,7 @@ import math
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -55,6 +56,38 @@ def test_the_losses_are_those_of_a_training(make_data, workers) -> None:
         losses.append(history[-1].train_loss)
     assert figures["numpy"]["losses"] == pytest.approx(losses, rel=1e-5)
     assert figures["numpy"]["test_accuracy"] == nn.evaluate(net, data.test).accuracy
+
+
+def test_a_turn_may_be_several_epochs(make_data, workers) -> None:
+    data = make_data()
+    for batch_size in (8, None):
+        workload = Workload("turns", SMALL.sizes, batch_size, SGD(0.1), epochs=3)
+        figures = measure(workload, data, workers, turns=2)
+        single = measure(replace(workload, epochs=1), data, workers, turns=8)
+        for name in ("script", "numpy"):
+            several, one = figures[name], single[name]
+            assert len(several["seconds"]) == 2
+            assert several["losses"] == pytest.approx(one["losses"][::3], rel=1e-6)  # of each turn's first epoch
+            assert several["test_accuracy"] == one["test_accuracy"]  # after nine epochs
+            assert "turn_accuracy" not in one
+        net = nn.MLP(SMALL.sizes, backend="numpy", seed=0)
+        generator = np.random.default_rng(0)
+        for _ in range(3):
+            order = np.arange(len(data.train)) if batch_size is None else generator.permutation(len(data.train))
+            split = nn.Split(data.train.images[order], data.train.labels[order])
+            shuffled = nn.Dataset("s", split, data.test, ("a", "b", "c"))
+            nn.train(net, shuffled, optimizer=SGD(0.1), epochs=1, batch_size=batch_size, shuffle=False)
+        assert figures["numpy"]["turn_accuracy"] == nn.evaluate(net, data.test).accuracy
+
+
+def test_a_backend_says_how_it_goes_about_the_work(make_data, workers) -> None:
+    figures = measure(SMALL, make_data(), workers, turns=1)
+    assert figures["numpy"]["plan"].startswith("generic")
+    assert "plan" not in figures["script"]
+
+
+def test_loading_is_timed_apart(workers) -> None:
+    assert all(worker.load_seconds > 0 for worker in workers)
 
 
 def test_predictions_are_timed_after_an_epoch_of_training(make_data, workers) -> None:

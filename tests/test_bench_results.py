@@ -129,6 +129,39 @@ def test_ratios_are_to_the_fastest_peer_that_did_the_same_work() -> None:
     assert cell(wrong, "torch") == "-"
 
 
+def test_a_peer_that_rounds_further_is_reported_apart() -> None:
+    contestants = {"torch-graph-1": figures(0.4), "jax-gpu-tf32": figures(0.2), "cupy": figures(0.1)}
+    assert fastest_peer(contestants) == "torch-graph-1"
+    assert cell(contestants, "cupy") == "100.0 (0.25)"
+    assert cell(contestants, "jax-gpu-tf32") == "200.0"
+
+
+def test_a_turn_of_several_epochs_has_the_accuracy_after_the_first(results: Results) -> None:
+    entry = results.content["workloads"]["W3"]
+    names = ("torch-graph-epoch-tf32", "cupy")
+    entry["contestants"] = {name: {**figures(0.1), "turn_accuracy": 0.5} for name in names}
+    entry["workload"] = {**entry["workload"], "epochs": 10}
+    lines = block("W3", entry).splitlines()
+    assert lines[1].split()[0] == "turn"
+    assert [line.split()[-3] for line in lines[2:]] == ["50.00%", "50.00%"]
+    assert len({len(line) for line in lines[1:]}) == 1  # the columns stand below each other
+
+
+def test_a_file_of_before_turns_had_epochs_is_read(results: Results) -> None:
+    entry = results.content["workloads"]["W3"]
+    del entry["workload"]["epochs"], results.content["load_seconds"]
+    assert block("W3", entry).splitlines()[1].split()[0] == "epoch"
+    assert summary(results.content)
+
+
+def test_the_gpus_stand_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results_file, "gpus", lambda: [{"name": "a GPU"}])
+    run = Results.new(tmp_path / "gpu.json", options=OPTIONS, threads=2)
+    assert run.content["hardware"]["gpus"] == [{"name": "a GPU"}]
+    monkeypatch.setattr(results_file, "gpus", list)
+    assert "gpus" not in Results.new(tmp_path / "none.json", options=OPTIONS, threads=2).content["hardware"]
+
+
 def test_a_block_has_accuracy_marks_and_what_is_reported_apart(results: Results) -> None:
     entry = results.content["workloads"]["W3"]
     entry["contestants"] = {
@@ -158,6 +191,8 @@ def test_the_readme_gets_the_newest_whole_table_between_its_marks(
     monkeypatch.setattr(readme, "WORKLOADS", {"W3": WORKLOADS["W3"]})
     older = {**results.content, "date": "2020-01-01T00:00:00+00:00"}
     (results.path.parent / "a.json").write_text(json.dumps(older), encoding="utf-8")
+    on_gpu = {**results.content, "date": "2998-01-01T00:00:00+00:00", "options": {**OPTIONS, "kind": "gpu"}}
+    (results.path.parent / "b.json").write_text(json.dumps(on_gpu), encoding="utf-8")
     broken_off = {**results.content, "date": "2999-01-01T00:00:00+00:00", "workloads": {}}
     (results.path.parent / "z.json").write_text(json.dumps(broken_off), encoding="utf-8")
     assert readme.newest(results.path.parent)[0] == results.path

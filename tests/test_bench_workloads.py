@@ -1,11 +1,13 @@
 """The data that workloads train on, and the workloads that are drawn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from xpnn.backends import SGD, ConfigError
 from xpnn.bench.data import DataSource, draw_normal, draw_pixels
 from xpnn.bench.grids import cut_short, random_workloads, sweep_workloads
-from xpnn.bench.workloads import WORKLOADS, Workload
+from xpnn.bench.workloads import GPU_EPOCHS, WORKLOADS, Workload
 
 
 @pytest.mark.parametrize("density", [0.05, 0.4, 1.0])
@@ -60,6 +62,13 @@ def test_the_fixed_workloads_are_described() -> None:
     assert WORKLOADS["W1"].to_json()["optimizer"] == {
         "name": "sgd", "learning_rate": 0.1, "momentum": 0.0, "nesterov": False,
     }  # fmt: skip
+
+
+def test_a_workload_on_a_gpu_says_how_many_epochs_make_a_turn() -> None:
+    assert GPU_EPOCHS == {"W1": 2500, "W2": 3500, "W3": 10, "W3a": 10, "W4": 10}
+    workload = replace(WORKLOADS["W1"], epochs=GPU_EPOCHS["W1"])
+    assert workload.summary == "784-10-10, full batch, SGD 0.1, mnist, 2500 epochs"
+    assert workload.to_json()["epochs"] == 2500
 
 
 def test_random_workloads_are_within_their_bounds_and_the_same_each_time() -> None:
