@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from .cupy_device import Device
 from .cupy_source import Network
-from .cupy_tiles import HIDDEN_TILE, SCALAR_TILES, TENSOR_TILES, Tile, choose_tile, count
+from .cupy_tiles import HIDDEN_TILE, SCALAR_TILES, TENSOR_TILES, Tile, choose_tile, count, deepened
 
 THREADS = 256  # of a block
 # Layers whose weights have so few numbers together are gone through by one kernel, a few rows to a block.
@@ -82,11 +82,12 @@ def divide(network: Network, batch_size: int, device: Device) -> Division:
     """Return the division that keeps the device's multiprocessors busy."""
     tiles: tuple[Tile, ...] = TENSOR_TILES if network.parts else SCALAR_TILES
     gradient_tile, shards = _gradient(network, batch_size, tiles, device)
+    first_tile = choose_tile(tiles, batch_size, network.sizes[1], device.multiprocessors)
     first = first_later(network.sizes)
     return Division(
         network,
         batch_size,
-        first_tile=choose_tile(tiles, batch_size, network.sizes[1], device.multiprocessors),
+        first_tile=deepened(first_tile, network.sizes[0], device.shared_bytes),
         gradient_tile=gradient_tile,
         first_later=first,
         later_rows=_later_rows(network, batch_size, first, device),

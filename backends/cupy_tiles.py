@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+SCALAR_DEPTH = 32  # of a scalar tile, in shared memory at a time
+MOST_DEPTH = 896  # of a tile of the tensor cores, which has 130 KB of shared memory then
 
 
 class Tile(Protocol):
     """A tile of a product, as a template of the CUDA sources has it."""
 
-    rows: int
-    columns: int
+    @property
+    def rows(self) -> int:
+        """Of the result."""
+
+    @property
+    def columns(self) -> int:
+        """Of the result."""
 
     @property
     def macro(self) -> str:
@@ -20,13 +28,11 @@ class Tile(Protocol):
         """Return the shared memory of a block, bytes; `itemsize` of a number, `parts` of those of the tensor cores."""
 
 
-class ScalarTile:
+class ScalarTile(NamedTuple):
     """`ScalarTile` of scalar_tile.cuh: 256 threads with 4 x 4 results each."""
 
-    depth = 32
-
-    def __init__(self, rows: int, columns: int) -> None:
-        self.rows, self.columns = rows, columns
+    rows: int
+    columns: int
 
     @property
     def macro(self) -> str:
@@ -36,14 +42,16 @@ class ScalarTile:
     def shared_bytes(self, itemsize: int, parts: int) -> int:  # noqa: ARG002
         """See `Tile.shared_bytes`."""
         groups = 256 * 16 // (self.rows * self.columns)
-        return itemsize * max(self.depth * (self.rows + self.columns + 8), groups * self.rows * self.columns)
+        return itemsize * max(SCALAR_DEPTH * (self.rows + self.columns + 8), groups * self.rows * self.columns)
 
 
-class TensorTile:
+class TensorTile(NamedTuple):
     """`TensorTile` of tensor_tile.cuh: 8 warps over rows, columns and depth."""
 
-    def __init__(self, rows: int, columns: int, depth: int, warps: tuple[int, int, int]) -> None:
-        self.rows, self.columns, self.depth, self.warps = rows, columns, depth, warps
+    rows: int
+    columns: int
+    depth: int
+    warps: tuple[int, int, int]
 
     @property
     def macro(self) -> str:
@@ -75,3 +83,15 @@ def choose_tile(tiles: Sequence[Tile], rows: int, columns: int, multiprocessors:
     """Return the first tile that keeps three quarters of the multiprocessors busy, else the last."""
     enough = (tile for tile in tiles if 4 * count(tile, rows, columns) >= 3 * multiprocessors)
     return next(enough, tiles[-1])
+
+
+def deepened(tile: Tile, depth: int, room: int) -> Tile:
+    """Return the smallest tile of the tensor cores with all of the depth in shared memory, if it fits into `room`.
+
+    Where there are few rows and columns, a block waits for memory: then it had better wait once.
+    """
+    smallest = TENSOR_TILES[-1]
+    if tile != smallest:
+        return tile
+    whole = smallest._replace(depth=min(-(-depth // smallest.depth) * smallest.depth, MOST_DEPTH))
+    return whole if whole.shared_bytes(4, 3) <= room else tile

@@ -23,7 +23,7 @@ PARITY_STEPS=${PARITY_STEPS:-100}
 PARITY_SEEDS=${PARITY_SEEDS:-1}
 ACCURACY_RECIPE=${ACCURACY_RECIPE:-mnist-98}   # whose time to its accuracy is taken
 ACCURACY_SEEDS=${ACCURACY_SEEDS:-0,1,2,3,4}
-TESTS=${TESTS:-tests/test_backend_contract.py tests/test_cupy*.py tests/test_bench_contestants.py}
+TESTS=${TESTS:-tests/test_backend_contract.py tests/test_cupy*.py tests/test_bench_*contestants.py tests/test_bench_gpu*.py}
 SANITIZERS=${SANITIZERS:-memcheck racecheck}
 SANITIZED_ROWS=${SANITIZED_ROWS:-5000}         # of an epoch under a sanitizer, which is slow; more than a batch
 PROFILED_KERNELS=${PROFILED_KERNELS:-24}       # of a workload under ncu
@@ -65,7 +65,7 @@ if [ -z "$dry_run" ]; then
   export PYTHONPATH=$site:$site/wheels${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 fi
 cli=("$PYTHON" -c 'from xpnn.nn.cli import main; main()')
-pytest=("$PYTHON" -m pytest -q -p no:cacheprovider -W default -o 'addopts=--import-mode=importlib')
+pytest=("$PYTHON" -m pytest -q -p no:cacheprovider -W default -o 'addopts=--import-mode=importlib' -k 'not emulated')
 one=("$PYTHON" -m xpnn.bench.one_training --contestant "$BACKEND")
 
 case $step in

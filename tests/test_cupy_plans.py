@@ -1,4 +1,7 @@
-"""The plans of CUDA kernels, built by g++ for the host, give the generic plan's numbers in each way through a step."""
+"""The plans of CUDA kernels give the generic plan's numbers in each way through a step.
+
+The kernels run on a GPU where there is one, and everywhere on the host, for which g++ builds them.
+"""
 
 import shutil
 
@@ -15,6 +18,7 @@ from xpnn.backends import (
     RMSprop,
     TrainingJob,
     get_backend,
+    why_unavailable,
 )
 from xpnn.backends import cupy_division as division
 from xpnn.backends import cupy_tiles as tiles
@@ -22,9 +26,6 @@ from xpnn.backends.cupy_backend import LoopPlan
 from xpnn.backends.cupy_full_batch_plan import FullBatchPlan
 from xpnn.backends.cupy_graph_plan import GraphPlan
 from xpnn.backends.cupy_source import ACTIVATION_NAMES, OPTIMIZER_NAMES
-
-if shutil.which("g++") is None:
-    pytest.skip("g++ is not installed", allow_module_level=True)
 
 RULES = {
     "sgd": SGD(0.1),
@@ -39,8 +40,19 @@ TOLERANCE = {"float64": 1e-10, "float32": 1e-4}
 FULL = 200  # rows that are enough for the persistent plan on the stand-in's three multiprocessors
 
 
-@pytest.fixture
-def backend(cupy):  # noqa: ARG001
+@pytest.fixture(params=["emulated", "device"])
+def backend(request, monkeypatch):
+    """The CuPy backend; a test that asks for `cupy`, the stand-in, is not for a device."""
+    if request.param == "device":
+        if "cupy" in request.fixturenames:
+            pytest.skip("what is tested is a matter of the stand-in")
+        if reason := why_unavailable("cupy"):
+            pytest.skip(reason)
+        monkeypatch.setattr("xpnn.backends.cupy_full_batch_plan.LEAST_TILES", 0)  # it has more multiprocessors
+    else:
+        if shutil.which("g++") is None:
+            pytest.skip("g++ is not installed")
+        request.getfixturevalue("cupy")
     return get_backend("cupy")
 
 
@@ -281,6 +293,7 @@ def test_full_batches_on_fewer_rows_and_in_pieces(make_pair):
     ],
     ids=str,
 )
+@pytest.mark.usefixtures("cupy")
 def test_what_is_no_work_for_the_persistent_plan(make_pair, other):
     job = {"hidden": (10,), "count": FULL, "batch_size": FULL, "dtype": "float32", **other}
     assert type(make_pair(**job)[0]) is GraphPlan

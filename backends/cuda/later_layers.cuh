@@ -21,7 +21,7 @@ __device__ __forceinline__ void rows_product(const REAL* x, int rows, int depth,
         const int result = first + thread / lanes, row = result / columns, j = result % columns;
         REAL sum = 0;
         if (result < results) {
-#pragma unroll 4
+#pragma unroll 8
             for (int i = thread % lanes; i < depth; i += lanes) sum += x[row * depth + i] * w(i, j);
         }
         if (lanes > 1) {

@@ -102,6 +102,7 @@ struct TensorTile {
     template <class A>
     static __device__ __forceinline__ void stage_a(const A& a, uint16* shared_a, int m0, int k0, int last) {
         constexpr int LINES = A_TRANSPOSED ? DEPTH : ROWS, LENGTH = A_TRANSPOSED ? ROWS : DEPTH;
+#pragma unroll 4
         for (int e = threadIdx.x; e < LINES * LENGTH / 4; e += WARP_THREADS) {
             const int line = e / (LENGTH / 4), at = e % (LENGTH / 4) * 4;
             const Pixels four = A_TRANSPOSED ? a.four(m0 + at, k0 + line, last) : a.four(m0 + line, k0 + at, last);
@@ -114,6 +115,7 @@ struct TensorTile {
     template <class B>
     static __device__ __forceinline__ void stage_b(const B& b, uint16* shared_b, int n0, int k0, int last) {
         // Eight columns and four pairs of the depth by a warp: neither reads nor writes get into each other's way.
+#pragma unroll 4
         for (int e = threadIdx.x; e < COLUMNS * DEPTH / 2; e += WARP_THREADS) {
             const int lane = e % 32, block = e / 32;
             const int n = block % (COLUMNS / 8) * 8 + lane % 8, k = (block / (COLUMNS / 8) * 4 + lane / 8) * 2;
