@@ -1,12 +1,12 @@
 """A stand-in for CuPy made of NumPy: enough of its names to run the CuPy backend without a GPU.
 
 It says nothing about speed or memory on a device. What it keeps of CuPy's rules: device and host arrays do not mix,
-reductions give 0-d arrays, `asnumpy` and `get` are the only ways to the host and are counted, indices wrap around, views
-share memory, new memory is not cleared, and an array above a limit is out of memory. CUDA kernels are built by g++ and
-really run (`host_kernels`); a stream that captures takes nothing but them.
+reductions give 0-d arrays, `asnumpy` and `get` are the only ways to the host and are counted, indices wrap around,
+views share memory, new memory is not cleared, and an array above a limit is out of memory. CUDA kernels are built by
+g++ and really run (`host_kernels`); a stream that captures takes nothing but them.
 """
 
-# ruff: noqa: A002, ARG001, ARG002 - the signatures are CuPy's
+# ruff: noqa: ARG001, ARG002 - the signatures are CuPy's
 
 import builtins
 import functools
@@ -117,7 +117,18 @@ def _inside(value):
     return tuple(map(_inside, value)) if isinstance(value, list | tuple) else value
 
 
-VIEWS = {"reshape", "ravel", "transpose", "expand_dims", "squeeze", "broadcast_to", "moveaxis", "swapaxes", "shape", "ndim"}
+VIEWS = {
+    "reshape",
+    "ravel",
+    "transpose",
+    "expand_dims",
+    "squeeze",
+    "broadcast_to",
+    "moveaxis",
+    "swapaxes",
+    "shape",
+    "ndim",
+}
 
 
 def _on_device(function):

@@ -37,9 +37,9 @@ class Device(contextlib.nullcontext):
         return runtime.memGetInfo()
 
     def synchronize(self):
-        from . import stream
+        from . import runtime
 
-        stream.refuse_while_any_captures("Device.synchronize")
+        runtime.deviceSynchronize()
 
     def use(self):
         return self
