@@ -64,6 +64,13 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "report", "--skip-covered", "--show-missing", "--fail-under=95")
 
 
+@nox.session
+def races(session: nox.Session) -> None:
+    """Take away each barrier of the CUDA kernels in turn, for minutes: ThreadSanitizer must find that it is missing."""
+    session.install(".[cli]", *group("test"))
+    session.run("pytest", "tests/test_races.py", "-m", "thorough or not thorough", *session.posargs)
+
+
 @nox.session(python="3.11")
 def lowest(session: nox.Session) -> None:
     """Run the tests with the lowest versions that pyproject.toml admits."""

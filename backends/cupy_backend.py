@@ -24,9 +24,9 @@ from .generic_plan import GenericPlan
 from .job_outline import Estimate, JobOutline, Probe
 from .plan import NO_ROWS, Layer, Plan, Rows, Totals, TrainingJob
 
-# Estimates, all three: no figure has been measured yet. Seconds to import CuPy, make a context and compile the first
-# kernels; of a step, whose some thirty launches a layer keep the host busy; and multiply-adds a second.
-START_SECONDS, STEP_SECONDS, MULTIPLY_ADDS = 3.0, 0.0005, 2e12
+# Estimates, all three: no figure has been measured yet. Seconds to import CuPy, make a context and compile the kernels;
+# of a step, whose three or more kernels of a graph wait for each other; and multiply-adds a second.
+START_SECONDS, STEP_SECONDS, MULTIPLY_ADDS = 4.0, 2e-5, 1e13
 
 FREE_OR_NUMBA = "close what else runs on the GPU, use a smaller network, or the backend numba"
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from .cupy_device import Device
 from .cupy_source import Network
-from .cupy_tiles import HIDDEN_TILE, SCALAR_TILES, TENSOR_TILES, Tile, choose_tile, count, deepened
+from .cupy_tiles import SCALAR_TILES, TENSOR_TILES, Tile, choose_tile, count, deepened
 
 THREADS = 256  # of a block
 # Layers whose weights have so few numbers together are gone through by one kernel, a few rows to a block.
@@ -27,6 +27,7 @@ class Division:
         batch_size: rows of a step.
         first_tile: of the first layer's outputs.
         gradient_tile: of its gradient.
+        hidden_tile: of the other layers' outputs, where they have kernels of their own, and of their gradients.
         first_later: the first of the layers that one kernel goes through with the loss; one beyond the last if none.
         later_rows: rows of a block of that kernel.
         shards: into which the batch is divided for the gradients, which are added up afterwards.
@@ -36,6 +37,7 @@ class Division:
     batch_size: int
     first_tile: Tile
     gradient_tile: Tile
+    hidden_tile: Tile
     first_later: int
     later_rows: int
     shards: int
@@ -53,7 +55,7 @@ class Division:
     @property
     def gradient_tiles(self) -> int:
         """Tiles of all layers' gradients, each with the bias as its last row."""
-        later = sum(count(HIDDEN_TILE, n + 1, m) for n, m in pairwise(self.network.sizes[1:]))
+        later = sum(count(self.hidden_tile, n + 1, m) for n, m in pairwise(self.network.sizes[1:]))
         return count(self.gradient_tile, self.network.sizes[0] + 1, self.network.sizes[1]) + later
 
     @property
@@ -71,6 +73,7 @@ class Division:
             "BATCH": self.batch_size,
             "FIRST_TILE": self.first_tile.macro,
             "GRADIENT_TILE": self.gradient_tile.macro,
+            "HIDDEN_TILE": self.hidden_tile.macro,
             "FIRST_LATER": self.first_later,
             "LATER_ROWS": self.later_rows,
             "SHARDS": self.shards,
@@ -84,11 +87,13 @@ def divide(network: Network, batch_size: int, device: Device) -> Division:
     gradient_tile, shards = _gradient(network, batch_size, tiles, device)
     first_tile = choose_tile(tiles, batch_size, network.sizes[1], device.multiprocessors)
     first = first_later(network.sizes)
+    widest = max(network.sizes[2:first], default=1)
     return Division(
         network,
         batch_size,
         first_tile=deepened(first_tile, network.sizes[0], device.shared_bytes),
         gradient_tile=gradient_tile,
+        hidden_tile=choose_tile(SCALAR_TILES, batch_size, widest, device.multiprocessors),
         first_later=first,
         later_rows=_later_rows(network, batch_size, first, device),
         shards=-(-batch_size // -(-batch_size // shards)),  # none of them empty

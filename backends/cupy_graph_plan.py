@@ -12,7 +12,6 @@ from .cupy_device import Device
 from .cupy_division import SHARED_BYTES, THREADS, Division, divide, first_later, later_bytes
 from .cupy_plan import CuPyPlan
 from .cupy_source import Network, options, source
-from .cupy_tiles import HIDDEN_TILE
 from .plan import TrainingJob
 
 STEPS_PER_GRAPH = 32  # each launch of a graph takes the host some microseconds
@@ -51,28 +50,29 @@ class GraphPlan(CuPyPlan):
         values, grads = (empty(batch_size * sum(sizes[1:]), dtype=dtype) for _ in range(2))
         losses, hits = empty(batch_size, dtype=dtype), empty(batch_size, dtype=np.uint8)
         shards = empty((division.shards, state.shape[1]) if division.shards > 1 else (1, 1), dtype=dtype)
-        first, gradient = division.first_tile, division.gradient_tile
 
-        grid = (-(-batch_size // first.rows), -(-sizes[1] // first.columns))
+        first = division.first_tile
+        grid = (_tiles(batch_size, first.rows), _tiles(sizes[1], first.columns))
         yield self._node("first_layer", grid, division.shared_bytes(first), progress, images, order, state, values)
-        hidden_rows, hidden_bytes = -(-batch_size // HIDDEN_TILE.rows), division.shared_bytes(HIDDEN_TILE)
+        hidden = division.hidden_tile
+        rows, hidden_bytes = _tiles(batch_size, hidden.rows), division.shared_bytes(hidden)
         for k in division.hidden:
-            grid = (hidden_rows, -(-sizes[k] // HIDDEN_TILE.columns))
+            grid = (rows, _tiles(sizes[k], hidden.columns))
             yield self._node("hidden_layer", grid, hidden_bytes, np.int32(k), progress, state, values)
-        grid = (-(-batch_size // division.later_rows), 1)
-        arguments = (progress, labels, order, state, values, grads, losses, hits)
-        yield self._node("later_layers", grid, division.later_bytes, *arguments)
+        yield self._node(
+            "later_layers", (_tiles(batch_size, division.later_rows), 1), division.later_bytes,
+            progress, labels, order, state, values, grads, losses, hits,
+        )  # fmt: skip
         for k in reversed(division.hidden):
-            grid = (hidden_rows, -(-sizes[k - 1] // HIDDEN_TILE.columns))
+            grid = (rows, _tiles(sizes[k - 1], hidden.columns))
             yield self._node("hidden_backward", grid, hidden_bytes, np.int32(k), progress, state, values, grads)
-        grid, shared_bytes = (
-            (division.gradient_tiles + 1, division.shards),
-            division.shared_bytes(gradient, HIDDEN_TILE),
-        )
-        arguments = (progress, images, order, rates, losses, hits, values, grads, state, shards, sums)
-        yield self._node("gradients", grid, shared_bytes, *arguments)
+        yield self._node(
+            "gradients", (division.gradient_tiles + 1, division.shards),
+            division.shared_bytes(division.gradient_tile, hidden),
+            progress, images, order, rates, losses, hits, values, grads, state, shards, sums,
+        )  # fmt: skip
         if division.shards > 1:
-            yield self._node("update", (-(-state.shape[1] // THREADS), 1), 0, progress, rates, shards, state)
+            yield self._node("update", (_tiles(state.shape[1], THREADS), 1), 0, progress, rates, shards, state)
 
     def _node(self, name: str, grid: tuple[int, int], shared_bytes: int, *arguments: Any) -> Node:
         """Return a kernel of the module with its launch."""
@@ -91,12 +91,10 @@ class GraphPlan(CuPyPlan):
 
     def _captured(self) -> Any:
         """Return the graph; all memory is there already, so that capturing asks for none."""
-        advance = partial(
-            self._module.get_function("advance"), (1,), (1,), (np.int32(self._graph_steps), self._progress)
-        )
-        self._submit(
-            0
-        )  # of a run without steps, since `_progress` is 0: a kernel may be loaded when it is first launched
+        steps = np.int32(self._graph_steps)
+        advance = partial(self._module.get_function("advance"), (1,), (1,), (steps, self._progress))
+        # A kernel may be loaded when it is first launched: once, in a run without steps, which `_progress` of 0 is.
+        self._submit(0)
         advance()
         self._stream.begin_capture()
         try:
@@ -111,6 +109,10 @@ class GraphPlan(CuPyPlan):
         """Launch the kernels of one step, or record them where the stream is capturing."""
         for kernel, grid, shared_bytes, arguments in self._nodes:
             kernel(grid, (THREADS,), (np.int32(step), *arguments), shared_mem=shared_bytes)
+
+
+def _tiles(count: int, size: int) -> int:
+    return -(-count // size)
 
 
 def is_for_graph(network: Network, device: Device) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.resources import files
 from itertools import accumulate, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,12 +15,14 @@ from .activations import ACTIVATIONS, LEAKY_SLOPE, identity, leaky_relu, relu, s
 from .optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 
 # What the kernels know; a network with anything else is trained by the generic plan.
-ACTIVATION_NAMES = {
+ACTIVATION_NAMES: dict[Callable[[Any, Any], Any], str] = {
     identity: "identity", relu: "relu", leaky_relu: "leaky_relu", tanh: "hyperbolic_tangent", sigmoid: "sigmoid",
 }  # fmt: skip
 OPTIMIZER_NAMES = {SGD: "SGD", RMSprop: "RMSPROP", Adam: "ADAM", AdamW: "ADAM"}
-PIXELS = {np.dtype(name): name for name in ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")}
-REALS = {np.dtype(name): name for name in ("float32", "float64")}
+PIXELS: dict[np.dtype[Any], str] = {
+    np.dtype(name): name for name in ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
+}
+REALS: dict[np.dtype[Any], str] = {np.dtype(name): name for name in ("float32", "float64")}
 
 EXACT_PARTS = 3  # bf16 numbers whose sum is a float32 number
 
@@ -43,8 +45,8 @@ class Network(NamedTuple):
 
     sizes: tuple[int, ...]
     activation: str
-    real: np.dtype[np.generic]
-    pixel: np.dtype[np.generic]
+    real: np.dtype[Any]
+    pixel: np.dtype[Any]
     scale: float
     optimizer: Optimizer
     l2: float

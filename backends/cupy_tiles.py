@@ -71,7 +71,6 @@ TENSOR_TILES = (
     TensorTile(32, 32, 64, (2, 2, 2)),
     TensorTile(16, 16, 128, (1, 1, 8)),
 )
-HIDDEN_TILE = ScalarTile(32, 32)  # of layers behind the first
 
 
 def count(tile: Tile, rows: int, columns: int) -> int:

@@ -183,7 +183,6 @@ extern "C" __global__ __launch_bounds__(THREADS, 1) void train_full_batch(
     SHARED_MEMORY(room);
     Shared& shared = *reinterpret_cast<Shared*>(room);
     for (int e = threadIdx.x; e < ROWS * STRIDE_X; e += THREADS) shared.x[e] = 0;  // behind the 1 it stays so
-    __syncthreads();
     for (int step = 0; step < steps; ++step) {
         const int batch = int(min(int64(BATCH), rows - step * stride));
         const int* batch_order = order + step * stride;

@@ -59,6 +59,5 @@ struct ScalarTile {
             for (int g = 1; g < GROUPS; ++g) total += sums[g * ROWS * COLUMNS + e];
             put(m0 + e / COLUMNS, n0 + e % COLUMNS, total);
         }
-        __syncthreads();  // the room may be used again
     }
 };

@@ -29,7 +29,7 @@ typedef TensorTile<GRADIENT_TILE, true> FirstGradientTile;
 typedef ScalarTile<FIRST_TILE> FirstTile;
 typedef ScalarTile<GRADIENT_TILE> FirstGradientTile;
 #endif
-typedef ScalarTile<32, 32> HiddenTile;
+typedef ScalarTile<HIDDEN_TILE> HiddenTile;
 
 // The rows of one step.
 struct Batch {
@@ -211,7 +211,6 @@ __device__ __forceinline__ void sum_rows(int rows, const REAL* losses, const uin
             __syncthreads();
         }
         if (threadIdx.x == 0) sums[which] = partial[0];
-        __syncthreads();
     }
 }
 

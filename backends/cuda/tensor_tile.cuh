@@ -96,7 +96,6 @@ struct TensorTile {
             for (int w = 1; w < WARPS_K; ++w) total += sums[w * ROWS * COLUMNS + e];
             put(m0 + e / COLUMNS, n0 + e % COLUMNS, total);
         }
-        __syncthreads();  // the room may be used again
     }
 
     template <class A>
