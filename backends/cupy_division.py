@@ -110,8 +110,8 @@ def first_later(sizes: tuple[int, ...]) -> int:
 
 
 def later_bytes(network: Network, first: int, rows: int) -> int:
-    """Return the shared memory of the layers from `first` on, bytes: outputs, gradients, a number for each thread."""
-    return (rows * 2 * sum(network.sizes[first - 1 :]) + THREADS) * network.real.itemsize
+    """Return the shared memory of the layers from `first` on, bytes: of each row, outputs and gradients."""
+    return rows * 2 * sum(network.sizes[first - 1 :]) * network.real.itemsize
 
 
 def _gradient(network: Network, batch_size: int, tiles: tuple[Tile, ...], device: Device) -> tuple[Tile, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,10 @@ class FullBatchPlan(CuPyPlan):
         super().__init__(job, network, cupy)
         blocks = min(device.multiprocessors, -(-self._batch_size // TILE_ROWS))
         self._grid, self._shared_bytes = (blocks,), shared_bytes(network)
-        macros = {"BATCH": self._batch_size, "ROW_OUTPUTS": sum(network.sizes[1:]), "SHARED_BYTES": self._shared_bytes}
         module = cupy.RawModule(
-            code=source("full_batch.cu"), options=options(network, **macros), enable_cooperative_groups=True
+            code=source("full_batch.cu"),
+            options=options(network, **macros(network, self._batch_size)),
+            enable_cooperative_groups=True,
         )
         self._kernel = module.get_function("train_full_batch")
         self._kernel.max_dynamic_shared_size_bytes = self._shared_bytes
@@ -66,16 +68,32 @@ def is_for_full_batch(job: TrainingJob, network: Network, device: Device) -> boo
     )
 
 
+def macros(network: Network, batch_size: int) -> dict[str, object]:
+    """Return what full_batch.cu asks for."""
+    return {
+        "BATCH": batch_size,
+        "ROW_OUTPUTS": sum(network.sizes[1:]),
+        "LATER_ROOM": _later_room(network),
+        "SHARED_BYTES": shared_bytes(network),
+    }
+
+
 def shared_bytes(network: Network) -> int:
     """Return the size of `Shared` in full_batch.cu, bytes."""
     features, units, *_ = network.sizes
     outputs, inputs, row_outputs = _outputs(units), _padded(features + 1, 16), sum(network.sizes[1:])
     warps_k = WARPS // (outputs // 8)
     later = max(network.weights_at[-1] - network.weights_at[1], 1)
+    later += _later_room(network)
     floats = outputs * (_padded(inputs, 32) + 8) + warps_k * TILE_ROWS * outputs + 2 * TILE_ROWS * row_outputs
-    floats += THREADS + later
+    floats += later
     halves = TILE_ROWS * (inputs + 8) + network.parts * outputs * (TILE_ROWS + 8)
     return _padded(_padded(4 * floats, 8) + 12 * TILE_ROWS, 16) + 2 * halves
+
+
+def _later_room(network: Network) -> int:
+    """Return the numbers of the later layers' weights, whose rows have an odd stride, and one more where it is none."""
+    return max(sum((n + 1) * (m | 1) for n, m in pairwise(network.sizes[1:])), 1)
 
 
 def _outputs(units: int) -> int:

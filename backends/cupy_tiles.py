@@ -67,7 +67,7 @@ class TensorTile(NamedTuple):
 # The larger a tile, the less is read; but there must be enough of them. Their times have not been measured yet.
 SCALAR_TILES = (ScalarTile(64, 64), ScalarTile(32, 32))
 TENSOR_TILES = (
-    TensorTile(64, 64, 32, (2, 4, 1)),
+    TensorTile(64, 64, 64, (2, 4, 1)),
     TensorTile(32, 32, 64, (2, 2, 2)),
     TensorTile(16, 16, 128, (1, 1, 8)),
 )

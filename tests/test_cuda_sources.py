@@ -8,7 +8,7 @@ import pytest
 from xpnn.backends import OPTIMIZERS, SGD, Adam, AdamW
 from xpnn.backends.cupy_device import Device
 from xpnn.backends.cupy_division import divide
-from xpnn.backends.cupy_full_batch_plan import shared_bytes
+from xpnn.backends.cupy_full_batch_plan import macros, shared_bytes
 from xpnn.backends.cupy_source import ACTIVATION_NAMES, EXACT_PARTS, OPTIMIZER_NAMES, Network, options, source
 
 nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="NVIDIA's compiler is not installed")
@@ -101,8 +101,7 @@ def test_full_batch(capability, sizes, activation):
     name = {"hyperbolic_tangent": "tanh"}.get(activation, activation)
     network = make_network(sizes, activation=name, optimizer=rule, parts=EXACT_PARTS)
     room = shared_bytes(network)
-    macros = {"BATCH": 60_000, "ROW_OUTPUTS": sum(sizes[1:]), "SHARED_BYTES": room}
-    log = compile_for(capability, "full_batch.cu", options(network, **macros))
+    log = compile_for(capability, "full_batch.cu", options(network, **macros(network, 60_000)))
     if room <= DEVICES[capability].shared_bytes and capability >= AMPERE:
         assert_clean(log, {"train_full_batch"})
 

@@ -35,13 +35,20 @@ struct Shared {
     float weight[OUTPUTS * STRIDE_WEIGHT];                 // first layer's, transposed
     float sums[WARPS_K * ROWS * OUTPUTS];                  // of the warps that share the depth
     float values[ROWS * ROW_OUTPUTS], grads[ROWS * ROW_OUTPUTS];  // as later_layers.cuh has them
-    float partial[THREADS];
+    float later_weight[LATER_ROOM];                        // the later layers', each row with an odd stride
     float later_grads[LATER ? LATER : 1];                  // of all tiles so far; each has a thread of its own
     float64 losses[ROWS];                                  // likewise, of the tiles' first rows, second rows, ...
     int hits[ROWS];
     __align__(16) uint16 x[ROWS * STRIDE_X];               // pixels as bf16
     __align__(16) uint16 grad[PARTS * OUTPUTS * STRIDE_GRAD];  // first layer's, transposed, in parts
 };
+
+// Where the weights of later layer l begin in `later_weight`.
+__device__ __forceinline__ int later_start(int l) {
+    int start = 0;
+    for (int k = 2; k < l; ++k) start += (SIZES[k - 1] + 1) * (SIZES[k] | 1);
+    return start;
+}
 
 // Four pixels of a row from `4 * word` on, with the 1 behind the last.
 __device__ __forceinline__ unsigned pixel_word(const uint8* row, int word) {
@@ -190,7 +197,12 @@ extern "C" __global__ __launch_bounds__(THREADS, 1) void train_full_batch(
             const int k = e / OUTPUTS, n = e % OUTPUTS;
             shared.weight[n * STRIDE_WEIGHT + k] = k < FEATURES && n < UNITS ? state[k * UNITS + n] : 0;
         }
-        for (int i = threadIdx.x; LATER && i < LATER; i += THREADS) shared.later_grads[i] = 0;
+        for (int i = threadIdx.x; LATER && i < LATER; i += THREADS) {
+            const Place place(i);
+            const int at = later_start(place.l) + place.m * (SIZES[place.l] | 1) + place.n;
+            shared.later_weight[at] = state[PARAMETERS - LATER + i];
+            shared.later_grads[i] = 0;
+        }
         if (threadIdx.x < ROWS) shared.losses[threadIdx.x] = 0, shared.hits[threadIdx.x] = 0;
         __syncthreads();
         float first_grad[TILES_M][OUTPUTS / 8][4] = {};
@@ -205,7 +217,9 @@ extern "C" __global__ __launch_bounds__(THREADS, 1) void train_full_batch(
             first_outputs(shared, state + FEATURES * UNITS);
             __syncthreads();
             through_later_layers<ROWS>(
-                shared.values, shared.grads, shared.partial, state, min(ROWS, batch - first), batch,
+                shared.values, shared.grads,
+                [&](int l) { return LayerWeights{shared.later_weight + later_start(l), SIZES[l] | 1, true}; },
+                min(ROWS, batch - first), batch,
                 [&](int row) { return int(labels[batch_order[first + row]]); },
                 [&](int row, REAL loss, bool is_hit) { shared.losses[row] += loss, shared.hits[row] += is_hit; });
             split_grad(shared);

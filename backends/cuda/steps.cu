@@ -166,13 +166,13 @@ extern "C" __global__ __launch_bounds__(THREADS) void later_layers(
     if (valid <= 0) return;
     REAL* here = reinterpret_cast<REAL*>(room);
     REAL* grads_here = here + at(LAYERS + 1, ROWS);
-    REAL* partial = grads_here + at(LAYERS + 1, ROWS);  // (THREADS,)
     const int inputs = SIZES[FIRST_LATER - 1];
     const REAL* x = layer_of(values, FIRST_LATER - 1) + int64(first) * inputs;
     for (int i = threadIdx.x; i < ROWS * inputs; i += THREADS) here[i] = i < valid * inputs ? x[i] : REAL(0);
     __syncthreads();
     through_later_layers<ROWS>(
-        here, grads_here, partial, state, valid, batch.rows,
+        here, grads_here, [&](int l) { return LayerWeights{state + WEIGHT_AT[l - 1], SIZES[l], false}; }, valid,
+        batch.rows,
         [&](int row) { return int(labels[order[batch.first + first + row]]); },
         [&](int row, REAL loss, bool is_hit) {
             losses[first + row] = loss;

@@ -98,32 +98,58 @@ struct TensorTile {
         }
     }
 
+    // Loads that are on their way at once, before the first of them is waited for.
+    static constexpr int AT_ONCE = 8;
+
     template <class A>
     static __device__ __forceinline__ void stage_a(const A& a, uint16* shared_a, int m0, int k0, int last) {
         constexpr int LINES = A_TRANSPOSED ? DEPTH : ROWS, LENGTH = A_TRANSPOSED ? ROWS : DEPTH;
-#pragma unroll 4
-        for (int e = threadIdx.x; e < LINES * LENGTH / 4; e += WARP_THREADS) {
-            const int line = e / (LENGTH / 4), at = e % (LENGTH / 4) * 4;
-            const Pixels four = A_TRANSPOSED ? a.four(m0 + at, k0 + line, last) : a.four(m0 + line, k0 + at, last);
-            unsigned* pair = reinterpret_cast<unsigned*>(shared_a + line * STRIDE_A + at);
-            pair[0] = bf16_pair(four.x[0], four.x[1]);
-            pair[1] = bf16_pair(four.x[2], four.x[3]);
+        constexpr int COUNT = LINES * LENGTH / 4;
+        for (int first = threadIdx.x; first < COUNT; first += AT_ONCE * WARP_THREADS) {
+            Pixels four[AT_ONCE];
+#pragma unroll
+            for (int i = 0; i < AT_ONCE; ++i) {
+                const int e = first + i * WARP_THREADS, line = e / (LENGTH / 4), at = e % (LENGTH / 4) * 4;
+                if (e < COUNT) four[i] = A_TRANSPOSED ? a.four(m0 + at, k0 + line, last) : a.four(m0 + line, k0 + at, last);
+            }
+#pragma unroll
+            for (int i = 0; i < AT_ONCE; ++i) {
+                const int e = first + i * WARP_THREADS, line = e / (LENGTH / 4), at = e % (LENGTH / 4) * 4;
+                if (e >= COUNT) break;
+                unsigned* pair = reinterpret_cast<unsigned*>(shared_a + line * STRIDE_A + at);
+                pair[0] = bf16_pair(four[i].x[0], four[i].x[1]);
+                pair[1] = bf16_pair(four[i].x[2], four[i].x[3]);
+            }
         }
     }
 
     template <class B>
     static __device__ __forceinline__ void stage_b(const B& b, uint16* shared_b, int n0, int k0, int last) {
-        // Eight columns and four pairs of the depth by a warp: neither reads nor writes get into each other's way.
-#pragma unroll 4
-        for (int e = threadIdx.x; e < COLUMNS * DEPTH / 2; e += WARP_THREADS) {
-            const int lane = e % 32, block = e / 32;
-            const int n = block % (COLUMNS / 8) * 8 + lane % 8, k = (block / (COLUMNS / 8) * 4 + lane / 8) * 2;
-            uint16 low[PARTS ? PARTS : 1], high[PARTS ? PARTS : 1];
-            split(k0 + k < last ? b(k0 + k, n0 + n) : 0.0f, low);
-            split(k0 + k + 1 < last ? b(k0 + k + 1, n0 + n) : 0.0f, high);
-            for (int part = 0; part < PARTS; ++part)
-                *reinterpret_cast<unsigned*>(shared_b + part * SIZE_B + n * STRIDE_B + k) =
-                    low[part] | unsigned(high[part]) << 16;
+        constexpr int COUNT = COLUMNS * DEPTH / 2;
+        for (int first = threadIdx.x; first < COUNT; first += AT_ONCE * WARP_THREADS) {
+            float low[AT_ONCE], high[AT_ONCE];
+#pragma unroll
+            for (int i = 0; i < AT_ONCE; ++i) {
+                const int e = first + i * WARP_THREADS, n = column_of(e), k = depth_of(e);
+                low[i] = e < COUNT && k0 + k < last ? b(k0 + k, n0 + n) : 0.0f;
+                high[i] = e < COUNT && k0 + k + 1 < last ? b(k0 + k + 1, n0 + n) : 0.0f;
+            }
+#pragma unroll
+            for (int i = 0; i < AT_ONCE; ++i) {
+                const int e = first + i * WARP_THREADS;
+                if (e >= COUNT) break;
+                uint16 low_parts[PARTS ? PARTS : 1], high_parts[PARTS ? PARTS : 1];
+                split(low[i], low_parts);
+                split(high[i], high_parts);
+                for (int part = 0; part < PARTS; ++part)
+                    *reinterpret_cast<unsigned*>(shared_b + part * SIZE_B + column_of(e) * STRIDE_B + depth_of(e)) =
+                        low_parts[part] | unsigned(high_parts[part]) << 16;
+            }
         }
     }
+
+    // Pair e of b: eight columns and four pairs of the depth by a warp, so that neither reads nor writes get into each
+    // other's way.
+    static __device__ __forceinline__ int column_of(int e) { return e / 32 % (COLUMNS / 8) * 8 + e % 8; }
+    static __device__ __forceinline__ int depth_of(int e) { return (e / 32 / (COLUMNS / 8) * 4 + e % 32 / 8) * 2; }
 };
