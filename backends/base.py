@@ -219,4 +219,5 @@ class Backend:
         """
         if job.precision not in self.precisions:
             known = " or ".join(self.precisions)
-            raise ConfigError(f"precision of the backend {self.name} must be {known}, got {job.precision!r}")
+            others = "; bfloat16 is of the backend cupy, on a GPU" if job.precision == "bfloat16" else ""
+            raise ConfigError(f"precision of the backend {self.name} must be {known}, got {job.precision!r}{others}")

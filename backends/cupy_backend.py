@@ -124,6 +124,8 @@ class CuPyBackend(Backend):
                 return FullBatchPlan(job, network, self._cupy, device)
             if is_for_graph(network, device):
                 return GraphPlan(job, network, self._cupy, device)
+        if job.precision != "full":
+            raise ConfigError(f"precision {job.precision} needs a network that the kernels know; use full")
         return LoopPlan(self, job, self._cupy)
 
 

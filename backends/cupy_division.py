@@ -7,9 +7,8 @@ from itertools import pairwise
 
 from .cupy_device import Device
 from .cupy_source import Network
-from .cupy_tiles import SCALAR_TILES, TENSOR_TILES, Tile, choose_tile, count, deepened
+from .cupy_tiles import SCALAR_TILES, TENSOR_TILES, THREADS, Tile, choose_tile, count, deepened
 
-THREADS = 256  # of a block
 # Layers whose weights have so few numbers together are gone through by one kernel, a few rows to a block.
 LATER_WEIGHTS = 1 << 16
 LATER_ROWS = (8, 4, 2, 1)
@@ -70,10 +69,14 @@ class Division:
     def macros(self) -> dict[str, object]:
         """Return what steps.cu asks for."""
         return {
+            "THREADS": THREADS,
             "BATCH": self.batch_size,
             "FIRST_TILE": self.first_tile.macro,
             "GRADIENT_TILE": self.gradient_tile.macro,
             "HIDDEN_TILE": self.hidden_tile.macro,
+            "FIRST_BYTES": self.shared_bytes(self.first_tile),
+            "GRADIENT_BYTES": self.shared_bytes(self.gradient_tile, self.hidden_tile),
+            "HIDDEN_BYTES": self.shared_bytes(self.hidden_tile),
             "FIRST_LATER": self.first_later,
             "LATER_ROWS": self.later_rows,
             "SHARDS": self.shards,
@@ -86,7 +89,7 @@ def divide(network: Network, batch_size: int, device: Device) -> Division:
     tiles: tuple[Tile, ...] = TENSOR_TILES if network.parts else SCALAR_TILES
     gradient_tile, shards = _gradient(network, batch_size, tiles, device)
     first_tile = choose_tile(tiles, batch_size, network.sizes[1], device.multiprocessors)
-    first = first_later(network.sizes)
+    first = first_later(network, device)
     widest = max(network.sizes[2:first], default=1)
     return Division(
         network,
@@ -100,11 +103,17 @@ def divide(network: Network, batch_size: int, device: Device) -> Division:
     )
 
 
-def first_later(sizes: tuple[int, ...]) -> int:
-    """Return the first of the layers 2, 3, ... from which on the weights are few; one beyond the last if none is."""
+def first_later(network: Network, device: Device) -> int:
+    """Return the first of the layers 2, 3, ... that one kernel goes through to the last; one beyond it if none.
+
+    From it on the weights are few, and the outputs of a row fit into a block's shared memory.
+    """
+    sizes = network.sizes
     first, weights = len(sizes), 0
-    while first > 2 and weights + sizes[first - 2] * sizes[first - 1] <= LATER_WEIGHTS:
+    while first > 2:
         weights += sizes[first - 2] * sizes[first - 1]
+        if weights > LATER_WEIGHTS or later_bytes(network, first - 1, 1) > device.shared_bytes:
+            break
         first -= 1
     return first
 
@@ -115,14 +124,18 @@ def later_bytes(network: Network, first: int, rows: int) -> int:
 
 
 def _gradient(network: Network, batch_size: int, tiles: tuple[Tile, ...], device: Device) -> tuple[Tile, int]:
-    """Return the tile of the first layer's gradient, and into how many shards the batch is divided."""
+    """Return the tile of the first layer's gradient, and into how many shards the batch is divided.
+
+    There are as many shards as give every multiprocessor two tiles at once, but no third.
+    """
     (features, units), busy = network.sizes[:2], device.multiprocessors
     room = SHARD_BYTES // (network.weights_at[-1] * network.real.itemsize)
     most = min(batch_size // SHARD_ROWS, room)
     if most <= 1:
         return choose_tile(tiles, features + 1, units, busy), 1
     tile = next((tile for tile in tiles if 2 * units > tile.columns), tiles[-1])
-    return tile, min(most, max(1, -(-2 * busy // count(tile, features + 1, units))))
+    later = sum(count(SCALAR_TILES[-1], n + 1, m) for n, m in pairwise(network.sizes[1:]))
+    return tile, min(most, max(1, 2 * busy // (count(tile, features + 1, units) + later + 1)))
 
 
 def _later_rows(network: Network, batch_size: int, first: int, device: Device) -> int:

@@ -13,7 +13,8 @@ from .cupy_source import Network, options, source
 from .plan import TrainingJob
 
 # As full_batch.cu has them.
-THREADS, TILE_ROWS, WARPS = 512, 32, 16
+THREADS, TILE_ROWS = 512, 32  # of a block
+WARPS = THREADS // 32
 MOST_OUTPUTS, MOST_SUMS = 32, 128
 # Fewer tiles than this to a block, and the barriers take longer than the work. Not measured yet.
 LEAST_TILES = 2
@@ -71,6 +72,8 @@ def is_for_full_batch(job: TrainingJob, network: Network, device: Device) -> boo
 def macros(network: Network, batch_size: int) -> dict[str, object]:
     """Return what full_batch.cu asks for."""
     return {
+        "THREADS": THREADS,
+        "TILE_ROWS": TILE_ROWS,
         "BATCH": batch_size,
         "ROW_OUTPUTS": sum(network.sizes[1:]),
         "LATER_ROOM": _later_room(network),

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .cupy_device import Device
-from .cupy_division import SHARED_BYTES, THREADS, Division, divide, first_later, later_bytes
+from .cupy_division import SHARED_BYTES, Division, divide, first_later, later_bytes
 from .cupy_plan import CuPyPlan
 from .cupy_source import Network, options, source
+from .cupy_tiles import THREADS
 from .plan import TrainingJob
 
 STEPS_PER_GRAPH = 32  # each launch of a graph takes the host some microseconds
@@ -117,4 +118,4 @@ def _tiles(count: int, size: int) -> int:
 
 def is_for_graph(network: Network, device: Device) -> bool:
     """Whether the kernels can train the network: a row of the later layers must fit into a block's shared memory."""
-    return later_bytes(network, first_later(network.sizes), 1) <= device.shared_bytes
+    return later_bytes(network, first_later(network, device), 1) <= device.shared_bytes

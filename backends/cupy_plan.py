@@ -112,9 +112,9 @@ class CuPyPlan(Plan):
         rates = np.ones((steps, 3))
         rates[:, 0] = self.job.learning_rates(self.step + 1, steps)
         if isinstance(optimizer, Adam):
-            numbers = range(self.step + 1, self.step + 1 + steps)
-            rates[:, 1] = [1 - optimizer.beta_1**number for number in numbers]
-            rates[:, 2] = [1 - optimizer.beta_2**number for number in numbers]
+            numbers = np.arange(self.step + 1, self.step + 1 + steps)
+            rates[:, 1] = 1 - optimizer.beta_1**numbers
+            rates[:, 2] = 1 - optimizer.beta_2**numbers
         return rates.astype(self._dtype)
 
     @abstractmethod

@@ -86,7 +86,9 @@ class Network(NamedTuple):
         yield "PARTS", self.parts
         yield "L2", repr(self.l2)
         yield OPTIMIZER_NAMES[type(self.optimizer)], 1
-        for name, value in {"weight_decay": 0.0, **self.optimizer.settings()}.items():
+        settings = {"weight_decay": 0.0, **self.optimizer.settings()}
+        del settings["learning_rate"]  # comes with each step: no kernel is compiled anew for another one
+        for name, value in settings.items():
             yield name.upper(), int(value) if isinstance(value, bool) else repr(value)
 
 

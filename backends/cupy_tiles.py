@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+THREADS = 256  # of a block
 SCALAR_DEPTH = 32  # of a scalar tile, in shared memory at a time
 MOST_DEPTH = 896  # of a tile of the tensor cores, which has 130 KB of shared memory then
 
@@ -41,7 +42,7 @@ class ScalarTile(NamedTuple):
 
     def shared_bytes(self, itemsize: int, parts: int) -> int:  # noqa: ARG002
         """See `Tile.shared_bytes`."""
-        groups = 256 * 16 // (self.rows * self.columns)
+        groups = THREADS * 16 // (self.rows * self.columns)
         return itemsize * max(SCALAR_DEPTH * (self.rows + self.columns + 8), groups * self.rows * self.columns)
 
 

@@ -75,7 +75,6 @@ def _draw_lines(
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
-    marker = "o" if len(epochs) <= MAX_MARKED_EPOCHS else ""
     ends = []
     for (name, values), colour, dashes in zip(
         series.items(), (TRAIN_COLOUR, TEST_COLOUR), ("solid", (0, (4, 1.5))), strict=True
@@ -84,7 +83,8 @@ def _draw_lines(
         is_known = np.isfinite(heights)  # an epoch without an evaluation breaks no line
         known, at = heights[is_known], np.array(epochs)[is_known]
         if len(known):
-            axes.plot(at, known, color=colour, linestyle=dashes, marker=marker, markersize=4, linewidth=1.8, label=name)
+            dots = "o" if len(known) <= MAX_MARKED_EPOCHS else ""  # the only value would be no line
+            axes.plot(at, known, color=colour, linestyle=dashes, marker=dots, markersize=4, linewidth=1.8, label=name)
             ends.append((float(known[-1]), f"{name} {unit.format(known[-1])}", colour))
     if len(epochs) == 1:
         axes.set_xlim(epochs[0] - 1, epochs[0] + 1)

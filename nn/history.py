@@ -15,8 +15,8 @@ class EpochResult:
         epoch: its number, from 1.
         train_loss: mean loss of the rows in the forward passes that trained on them, nats; without the L2 penalty.
         train_accuracy: share of those rows that were classified correctly, in [0, 1].
-        test_loss: mean loss on the test rows after the epoch, nats; None without test rows.
-        test_accuracy: share of the test rows that are classified correctly, in [0, 1]; None without test rows.
+        test_loss: mean loss on the test rows after the epoch, nats; None without an evaluation.
+        test_accuracy: share of the test rows that are classified correctly, in [0, 1]; None likewise.
         seconds: training alone, evaluation outside.
     """
 

@@ -54,8 +54,8 @@ def train(
         warmup_steps: steps over which the learning rate first rises linearly.
         l2: the objective is the mean loss plus `l2 / 2` times the sum of the squared weights, biases left out.
         shuffle: whether every epoch has a new order of rows; a full batch has none.
-        evaluate_every: epochs from one evaluation on the test rows to the next; the last epoch always has one. Full
-            batches between two are taken in one go, which on a GPU is much faster than one by one.
+        evaluate_every: epochs from one evaluation on the test rows to the next; epoch `epochs` always has one. Full
+            batches between two are taken in one go, which saves a GPU from waiting for the host.
         precision: of matrix products: "full", that of the network's dtype, or less where the backend has it, such as
             "bfloat16" on a GPU.
         seed: of the generator that draws the orders, or the generator.

@@ -117,6 +117,25 @@ def test_seed_decides_the_run() -> None:
     assert read_metrics("a") != read_metrics("c")
 
 
+def test_evaluations_are_as_far_apart_as_they_are_asked_for() -> None:
+    result = run("train", "--backend", "numpy", "--epochs", "5", "--evaluate-every", "2", "--out", "run")
+    assert result.exit_code == 0, result.output
+    assert [line["epoch"] for line in read_metrics("run") if line["test_accuracy"] is not None] == [2, 4, 5]
+    assert json.loads(Path("run/summary.json").read_text())["test_accuracy"] == read_metrics("run")[-1]["test_accuracy"]
+
+
+def test_a_run_of_less_precision_goes_on_in_full(trained: Path) -> None:
+    """As when a GPU is lost and another backend takes over."""
+    config = json.loads((trained / "config.json").read_text())
+    config["recipe"] |= {"precision": "bfloat16", "epochs": 5}
+    (trained / "config.json").write_text(json.dumps(config))
+    assert "precision of the backend numpy must be full" in run("train", "--resume", str(trained)).stderr
+    result = run("train", "--resume", str(trained), "--precision", "full")
+    assert result.exit_code == 0, result.output
+    assert len(read_metrics(trained)) == 5
+    assert json.loads((trained / "config.json").read_text())["recipe"]["precision"] == "full"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -127,6 +146,7 @@ def test_seed_decides_the_run() -> None:
         (["train", "--batch-size", "9999"], "batch_size must be a whole number in [1, 1438]"),
         (["train", "--lr", "-1"], "learning_rate of adam must be a finite number > 0"),
         (["train", "--epochs", "0"], "--epochs"),
+        (["train", "--precision", "bfloat16", "--backend", "numpy"], "bfloat16 is of the backend cupy, on a GPU"),
         (["train", "--resume", "nowhere"], "nowhere is no run folder"),
         (["train", "--resume", "nowhere", "--epochs", "9"], "leave out --epochs"),
         (["train", "gd-10", "--resume", "nowhere"], "leave out RECIPE"),

@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from xpnn.backends import OPTIMIZERS, SGD, Adam, AdamW
+from xpnn.backends import ACTIVATIONS, OPTIMIZERS, SGD, Adam, AdamW
 from xpnn.backends.cupy_device import Device
 from xpnn.backends.cupy_division import divide
 from xpnn.backends.cupy_full_batch_plan import macros, shared_bytes
@@ -49,7 +49,7 @@ def compile_for(capability, name, flags):
     """Compile a source; returns the log, of the compiler and of ptxas, after the machine code has been made."""
     nvrtc = load_nvrtc()
     _, program = nvrtc.nvrtcCreateProgram(source(name).encode(), name.encode(), 0, [], [])
-    own = (f"-arch={architecture_of(capability)}", "--device-as-default-execution-space")  # as CuPy compiles
+    own = (f"-arch={architecture_of(capability)}", "--device-as-default-execution-space", "-ftz=true")  # as CuPy does
     flags = [flag.encode() for flag in (*flags, *own, "--ptxas-options=-v")]
     (status,) = nvrtc.nvrtcCompileProgram(program, len(flags), flags)
     _, size = nvrtc.nvrtcGetProgramLogSize(program)
@@ -106,10 +106,19 @@ def test_full_batch(capability, sizes, activation):
         assert_clean(log, {"train_full_batch"})
 
 
-def test_the_sources_name_what_the_tables_have():
-    """A row of a table that no kernel knows is trained by the generic plan; these are known."""
+def test_every_optimizer_and_activation_of_the_tables_is_in_the_sources():
+    optimizers, activations = ("\n".join(lines_of(f"{name}.cuh")) for name in ("optimizers", "activations"))
     assert {kind.name for kind in OPTIMIZER_NAMES} == set(OPTIMIZERS)
-    assert set(ACTIVATION_NAMES.values()) == {"identity", "relu", "leaky_relu", "hyperbolic_tangent", "sigmoid"}
+    assert all(f"defined({name})" in optimizers for name in OPTIMIZER_NAMES.values())
+    assert set(ACTIVATION_NAMES) == {row.forward for row in ACTIVATIONS.values()}
+    assert all(f"REAL {name}(REAL x)" in activations for name in ACTIVATION_NAMES.values())
+
+
+def test_no_kernel_is_compiled_for_a_learning_rate():
+    """CuPy keeps compiled kernels by their options."""
+    one, other = (make_network((6, 4, 3), optimizer=Adam(rate)) for rate in (1e-3, 2e-3))
+    assert options(one) == options(other)
+    assert options(one) != options(make_network((6, 4, 3), optimizer=Adam(1e-3, beta_1=0.8)))
 
 
 @pytest.mark.parametrize("name", ["steps.cu", "full_batch.cu"])

@@ -154,7 +154,7 @@ def test_depths(make_pair, monkeypatch, hidden, classes, later_weights, dtype):
     monkeypatch.setattr(division, "LATER_WEIGHTS", later_weights)
     plan, reference = make_pair(hidden=hidden, classes=classes, activation="sigmoid", dtype=dtype)
     names = [node.kernel.name for node in plan._nodes]
-    separate = division.first_later(plan.network.sizes) - 2
+    separate = division.first_later(plan.network, plan._device) - 2
     assert names.count("hidden_layer") == names.count("hidden_backward") == separate
     assert separate == len(hidden) or later_weights
     assert_same_training(plan, reference)
@@ -200,10 +200,14 @@ def test_shards(make_pair, monkeypatch, shard_rows, shards, dtype):
     assert_same_training(plan, reference, steps=8)
 
 
+@pytest.mark.usefixtures("cupy")
 @pytest.mark.parametrize("rows", division.LATER_ROWS)
 def test_rows_of_a_block(make_pair, monkeypatch, rows):
     monkeypatch.setattr(division, "LATER_ROWS", (rows,))
-    assert_same_training(*make_pair(RULES["adam"], count=90, batch_size=45, hidden=(37, 9)), steps=10)
+    plan, reference = make_pair(RULES["adam"], count=90, batch_size=45, hidden=(37, 9))
+    later = next(node for node in plan._nodes if node.kernel.name == "later_layers")
+    assert later.grid == (-(-45 // rows), 1)
+    assert_same_training(plan, reference, steps=10)
 
 
 def test_a_device_without_bf16_does_without(make_pair, cupy, monkeypatch):
@@ -376,11 +380,35 @@ def test_weights_that_were_given_anew_are_taken_in(make_pair, make_layers, backe
     assert plan.step == 2
 
 
+# Numbers that are none
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        {"dtype": "float64"},
+        {"dtype": "float32"},
+        {"dtype": "float32", "precision": "bfloat16"},
+        {"dtype": "float32", "hidden": (10,), "count": FULL, "batch_size": FULL},
+    ],
+    ids=["scalar", "tensor", "bfloat16", "persistent"],
+)
+@pytest.mark.parametrize("where", ["weight", "bias"])
+def test_a_nan_is_not_lost(make_pair, backend, job, where):
+    """The NaN of a GPU has all bits but the sign set: rounding must not carry it over into a number."""
+    plan, _ = make_pair(**job)
+    array = backend.to_numpy(getattr(plan.job.layers[0], where))
+    bits = np.int64(2**63 - 1) if array.dtype == np.float64 else np.int32(2**31 - 1)
+    array.reshape(-1)[0] = np.array(bits).view(array.dtype)
+    setattr(plan.job.layers[0], where, backend.put(array))
+    assert np.isnan(plan.run().loss)
+
+
 # Precision
 
 
 def test_bfloat16_products_are_taken_only_where_they_are_asked_for(make_pair):
-    """Cut off to eight bits, a weight is off by 2^-9 at most: so are the results, and more than rounding of float32."""
+    """Rounded to eight bits, a weight is off by 2^-9 at most: so are the results, and more than rounding of float32."""
     losses = {}
     for precision in ("full", "bfloat16"):
         plan, reference = make_pair(count=60, batch_size=30, dtype="float32", precision=precision)

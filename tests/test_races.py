@@ -1,7 +1,7 @@
 """ThreadSanitizer finds no race between the CUDA threads of any plan, and finds each barrier that is taken away."""
 
 import re
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from importlib.resources import files
 
 import numpy as np
@@ -66,7 +66,7 @@ def report_of(cupy, make_layers, monkeypatch):  # noqa: ARG001
     if reason := host_kernels.why_no_compiler("thread"):
         pytest.skip(reason)
 
-    def report(name):
+    def report(name, *, may_break=False):
         job = JOBS[name]
         monkeypatch.setattr(division, "LATER_WEIGHTS", job.get("later_weights", 1 << 16))
         monkeypatch.setattr(division, "SHARD_ROWS", 20)
@@ -78,7 +78,8 @@ def report_of(cupy, make_layers, monkeypatch):  # noqa: ARG001
         plan = backend.compile(TrainingJob(layers, rule, rows, job["batch_size"], l2=0.01))
         assert type(plan) is (FullBatchPlan if name == "persistent" else GraphPlan)
         few = generator.permutation(count)[:50]  # of the persistent plan, one of three blocks has no rows
-        with host_kernels.recording() as launches, suppress(ValueError):  # a count of NaN
+        broken = suppress(ValueError) if may_break else nullcontext()  # a count of NaN
+        with host_kernels.recording() as launches, broken:
             try:
                 if name == "persistent":
                     plan.run(few)
@@ -113,7 +114,7 @@ def remove(monkeypatch):
 @pytest.mark.thorough
 def test_every_missing_barrier_is_found(report_of, remove, name, number):
     remove(name, number)
-    report = report_of(FILES[name])
+    report = report_of(FILES[name], may_break=True)
     assert "data race" in report or "threads wait" in report
 
 
@@ -121,4 +122,4 @@ def test_every_missing_barrier_is_found(report_of, remove, name, number):
 def test_a_missing_barrier_is_found_at_its_lines(report_of, remove, name):
     """The first barrier of a file; a race names lines of the sources."""
     remove(*next(barrier for barrier in BARRIERS if barrier[0] == name))
-    assert re.search(r"data race[\s\S]*\w+\.cuh?:\d+", report_of(FILES[name]))
+    assert re.search(r"data race[\s\S]*\w+\.cuh?:\d+", report_of(FILES[name], may_break=True))

@@ -10,6 +10,7 @@
 //   WEIGHTS_AT        for each layer and the end: where its weights begin in the parameters, with commas
 //   OUTPUTS_AT        for each l: sum of SIZES[1], ..., SIZES[l - 1], with commas; of l = 0 it is 0
 //   ACTIVATION        of the hidden layers: a function of activations.cuh
+//   THREADS           of a block
 //   PARTS             bf16 parts into which a number is split for the tensor cores; 0 for none
 // and by more where they are used. A layer's parameters are one matrix, (inputs + 1, outputs): its last row is the
 // bias, the weights of an input that is always 1.
@@ -37,6 +38,8 @@ extern __shared__ __align__(16) unsigned char shared_memory[];
 #endif
 
 __device__ __forceinline__ constexpr int padded(int count, int unit) { return (count + unit - 1) / unit * unit; }
+
+__device__ __forceinline__ constexpr int larger(int a, int b) { return a > b ? a : b; }
 
 // Four pixels that stand side by side in a row of images, from `first` on, as numbers; 0 beyond the row's end.
 struct Pixels {

@@ -6,8 +6,13 @@
 // sums to each other, each adds up a part of the parameters over all blocks, always in the same order, and takes the
 // optimizer's step on it. So there are two barriers of the grid in a step, and the weights go to shared memory once.
 //
-// ROW_OUTPUTS is the number of all layers' outputs of a row. A pixel is exact in bf16, and so are the PARTS into which weights and gradients are split: see tensor_tile.cuh. Images
+// A pixel is exact in bf16, and so are the PARTS into which weights and gradients are split: see tensor_tile.cuh. Images
 // have a 1 behind their last pixel, whose "weight gradient" is the bias's.
+//
+//   TILE_ROWS      rows of a tile
+//   ROW_OUTPUTS    outputs of all layers for one row
+//   LATER_ROOM     numbers of the later layers' weights, with their strides
+//   SHARED_BYTES   shared memory that the host gives
 #define FIRST_LATER 2
 #include "device.cuh"
 #include "ptx.cuh"
@@ -17,8 +22,8 @@
 #include "later_layers.cuh"
 #include "grid_barrier.cuh"
 
-constexpr int THREADS = 512, WARPS = THREADS / 32;
-constexpr int ROWS = 32;                                      // of a tile
+constexpr int WARPS = THREADS / 32;
+constexpr int ROWS = TILE_ROWS;                               // of a tile
 constexpr int INPUTS = padded(FEATURES + 1, 16);              // pixels, the 1, and zeros
 constexpr int OUTPUTS = UNITS <= 16 ? 16 : padded(UNITS, 32);  // units, and zeros
 constexpr int WORDS = FEATURES / 4 + 1;                       // of a row of pixels with its 1, four to a word
@@ -32,15 +37,16 @@ static_assert(OUTPUTS <= 32 && TILES_M * OUTPUTS <= 128, "the gradients must fit
 // Shared memory; strides keep the lanes of a warp out of each other's banks.
 constexpr int STRIDE_X = INPUTS + 8, STRIDE_WEIGHT = padded(INPUTS, 32) + 8, STRIDE_GRAD = ROWS + 8;
 struct Shared {
-    float weight[OUTPUTS * STRIDE_WEIGHT];                 // first layer's, transposed
-    float sums[WARPS_K * ROWS * OUTPUTS];                  // of the warps that share the depth
-    float values[ROWS * ROW_OUTPUTS], grads[ROWS * ROW_OUTPUTS];  // as later_layers.cuh has them
-    float later_weight[LATER_ROOM];                        // the later layers', each row with an odd stride
-    float later_grads[LATER ? LATER : 1];                  // of all tiles so far; each has a thread of its own
-    float64 losses[ROWS];                                  // likewise, of the tiles' first rows, second rows, ...
+    float weight[OUTPUTS * STRIDE_WEIGHT];  // first layer's, transposed: (OUTPUTS, STRIDE_WEIGHT)
+    float sums[WARPS_K * ROWS * OUTPUTS];   // of the warps that share the depth: (WARPS_K, ROWS, OUTPUTS)
+    float values[ROWS * ROW_OUTPUTS];       // as later_layers.cuh has them: of each layer, (ROWS, outputs)
+    float grads[ROWS * ROW_OUTPUTS];        // likewise
+    float later_weight[LATER_ROOM];         // of each later layer, (inputs + 1, outputs) with an odd stride
+    float later_grads[LATER ? LATER : 1];   // of all tiles so far; each has a thread of its own
+    float64 losses[ROWS];                   // likewise, of the tiles' first rows, second rows, ...
     int hits[ROWS];
-    __align__(16) uint16 x[ROWS * STRIDE_X];               // pixels as bf16
-    __align__(16) uint16 grad[PARTS * OUTPUTS * STRIDE_GRAD];  // first layer's, transposed, in parts
+    __align__(16) uint16 x[ROWS * STRIDE_X];                   // pixels as bf16: (ROWS, STRIDE_X)
+    __align__(16) uint16 grad[PARTS * OUTPUTS * STRIDE_GRAD];  // first layer's in parts: (PARTS, OUTPUTS, STRIDE_GRAD)
 };
 
 // Where the weights of later layer l begin in `later_weight`.
@@ -96,7 +102,8 @@ __device__ __forceinline__ void first_sums(Shared& shared) {
         for (int i = 0; i < ROWS / 16; ++i) load_a(x[i], shared.x, STRIDE_X, 16 * i, k);
         uint16 parts[4][PARTS];
         const float* w = shared.weight + (n + g) * STRIDE_WEIGHT + k + 2 * t;
-        for (int i = 0; i < 4; ++i) split(w[i % 2 + i / 2 * 8], parts[i]);
+        const float2 pairs[2] = {*reinterpret_cast<const float2*>(w), *reinterpret_cast<const float2*>(w + 8)};
+        for (int i = 0; i < 4; ++i) split(i % 2 ? pairs[i / 2].y : pairs[i / 2].x, parts[i]);
         for (int p = 0; p < PARTS; ++p) {
             const unsigned low = parts[0][p] | unsigned(parts[1][p]) << 16, high = parts[2][p] | unsigned(parts[3][p]) << 16;
             for (int i = 0; i < ROWS / 16; ++i) mma_bf16(sum[i], x[i], low, high);
@@ -184,7 +191,7 @@ __device__ __forceinline__ void add_later_grads(Shared& shared) {
 // most BATCH of them. partials (blocks, PARAMETERS) and block_sums (blocks, 2) are room; sums (steps, 2) becomes each
 // step's loss and correct rows; arrived must be 0.
 extern "C" __global__ __launch_bounds__(THREADS, 1) void train_full_batch(
-    const uint8* images, const int64* labels, const int* order, int64 rows, int64 stride, int steps, const float* rates,
+    const uint8* images, const int64* labels, const int* order, int64 rows, int64 stride, int steps, const Rates* rates,
     float* state, float* partials, float64* block_sums, float64* sums, unsigned* arrived) {
     static_assert(sizeof(Shared) == SHARED_BYTES, "the host reckons with another size");
     SHARED_MEMORY(room);
@@ -193,8 +200,13 @@ extern "C" __global__ __launch_bounds__(THREADS, 1) void train_full_batch(
     for (int step = 0; step < steps; ++step) {
         const int batch = int(min(int64(BATCH), rows - step * stride));
         const int* batch_order = order + step * stride;
+        int first = blockIdx.x * ROWS;
+        unsigned words[FETCHED];
+        fetch(words, images, batch_order + first, batch - first);  // arrives while the weights are fetched
+#pragma unroll 4
         for (int e = threadIdx.x; e < OUTPUTS * padded(FEATURES, 16); e += THREADS) {
-            const int k = e / OUTPUTS, n = e % OUTPUTS;
+            // Eight columns and four rows by a warp: whole sectors of memory are read, and few banks are written twice.
+            const int block = e / 32, n = block % (OUTPUTS / 8) * 8 + e % 8, k = block / (OUTPUTS / 8) * 4 + e % 32 / 8;
             shared.weight[n * STRIDE_WEIGHT + k] = k < FEATURES && n < UNITS ? state[k * UNITS + n] : 0;
         }
         for (int i = threadIdx.x; LATER && i < LATER; i += THREADS) {
@@ -206,9 +218,6 @@ extern "C" __global__ __launch_bounds__(THREADS, 1) void train_full_batch(
         if (threadIdx.x < ROWS) shared.losses[threadIdx.x] = 0, shared.hits[threadIdx.x] = 0;
         __syncthreads();
         float first_grad[TILES_M][OUTPUTS / 8][4] = {};
-        unsigned words[FETCHED];
-        int first = blockIdx.x * ROWS;
-        fetch(words, images, batch_order + first, batch - first);
         for (; first < batch; first += gridDim.x * ROWS) {
             stage(words, shared.x);
             __syncthreads();
@@ -249,17 +258,28 @@ extern "C" __global__ __launch_bounds__(THREADS, 1) void train_full_batch(
         }
         grid_barrier(arrived, 2 * step + 1);
 
-        for (int i = blockIdx.x * THREADS + threadIdx.x; i < PARAMETERS; i += gridDim.x * THREADS) {
+        // As many lanes share a parameter as there are, so that they wait for memory as seldom as can be.
+        const int all = gridDim.x * THREADS, thread = blockIdx.x * THREADS + threadIdx.x;
+        int lanes = 1;
+        while (lanes < 32 && 2 * lanes * PARAMETERS <= all) lanes *= 2;
+        for (int first = 0; first < PARAMETERS; first += all / lanes) {
+            const int i = first + thread / lanes;
             float grad = 0;
-#pragma unroll 8
-            for (int block = 0; block < gridDim.x; ++block) grad += partials[int64(block) * PARAMETERS + i];
+            if (i < PARAMETERS) {
+#pragma unroll 4
+                for (int block = thread % lanes; block < gridDim.x; block += lanes)
+                    grad += partials[int64(block) * PARAMETERS + i];
+            }
+            grad = sum_over(grad, lanes);
+            if (i >= PARAMETERS || thread % lanes) continue;
             const bool is_weight = i < WEIGHT_AT[1] ? i < FEATURES * UNITS : Place(i - WEIGHT_AT[1]).is_weight();
-            take_step(state, i, grad, is_weight, rates + 3 * step);
+            take_step(state, i, grad, is_weight, rates[step]);
         }
-        if (blockIdx.x == 0 && threadIdx.x < 2) {
+        if (blockIdx.x == gridDim.x - 1 && warp < 2) {  // the block with the fewest parameters
             float64 sum = 0;
-            for (int block = 0; block < gridDim.x; ++block) sum += block_sums[2 * block + threadIdx.x];
-            sums[2 * step + threadIdx.x] = sum;
+            for (int block = threadIdx.x % 32; block < gridDim.x; block += 32) sum += block_sums[2 * block + warp];
+            sum = sum_over(sum, 32);
+            if (threadIdx.x % 32 == 0) sums[2 * step + warp] = sum;
         }
         grid_barrier(arrived, 2 * step + 2);
     }

@@ -18,7 +18,8 @@ struct LayerWeights {
 };
 
 // The sum over the first `lanes` lanes of each group of them, a power of two, in each of them.
-__device__ __forceinline__ REAL sum_over(REAL x, int lanes) {
+template <class T>
+__device__ __forceinline__ T sum_over(T x, int lanes) {
     for (int lane = 1; lane < lanes; lane *= 2) x += __shfl_xor_sync(0xFFFFFFFFu, x, lane);
     return x;
 }

@@ -2,12 +2,16 @@
 // settings by their names there; L2 is the strength of the penalty.
 //
 // state (1 + slots, PARAMETERS): the parameters, then each of the optimizer's slots in the same order.
-// rates (3,): of this step, the learning rate and what Adam divides its two means by.
 #pragma once
 
-__device__ __forceinline__ void take_step(REAL* state, int64 i, REAL grad, bool is_weight, const REAL* rates) {
+// Of one step: the learning rate, and what Adam divides its two means by.
+struct Rates {
+    REAL learning_rate, mean_correction, square_correction;
+};
+
+__device__ __forceinline__ void take_step(REAL* state, int64 i, REAL grad, bool is_weight, const Rates& rates) {
     const int64 count = PARAMETERS;
-    const REAL p = state[i], rate = rates[0];
+    const REAL p = state[i], rate = rates.learning_rate;
     if (is_weight) grad += REAL(L2) * p;
 #if defined(SGD)
     if (MOMENTUM == 0) {
@@ -27,6 +31,6 @@ __device__ __forceinline__ void take_step(REAL* state, int64 i, REAL grad, bool 
     state[count + i] = mean;
     state[2 * count + i] = square;
     const REAL decayed = p * (1 - rate * REAL(WEIGHT_DECAY));  // 0 but for AdamW
-    state[i] = decayed - rate * (mean / rates[1]) / (sqrt(square / rates[2]) + REAL(EPSILON));
+    state[i] = decayed - rate * (mean / rates.mean_correction) / (sqrt(square / rates.square_correction) + REAL(EPSILON));
 #endif
 }

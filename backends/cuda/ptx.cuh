@@ -1,4 +1,5 @@
-// The instructions that CUDA C++ has no words for. Source: the PTX ISA, sections 9.7.14 (mma, ldmatrix) and 8 (memory).
+// The instructions that CUDA C++ has no words for: for tensor cores, and for waiting on other blocks. Source: the PTX ISA,
+// sections on mma, ldmatrix, ld.acquire and red.release.
 #ifndef XPNN_PTX_CUH
 #define XPNN_PTX_CUH
 
@@ -37,6 +38,7 @@ __device__ __forceinline__ void load_matrices_transposed(unsigned (&r)[4], const
                  : "memory");
 }
 
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 700  // older devices have no such instructions
 // Read a number so that what its writer did before it is seen.
 __device__ __forceinline__ unsigned load_acquire(const unsigned* at) {
     unsigned value;
@@ -51,5 +53,6 @@ __device__ __forceinline__ void add_release(unsigned* at, unsigned value) {
 
 // Let others go first.
 __device__ __forceinline__ void pause() { __nanosleep(20); }
+#endif
 
 #endif

@@ -30,6 +30,8 @@ typedef ScalarTile<FIRST_TILE> FirstTile;
 typedef ScalarTile<GRADIENT_TILE> FirstGradientTile;
 #endif
 typedef ScalarTile<HIDDEN_TILE> HiddenTile;
+static_assert(FirstTile::BYTES <= FIRST_BYTES && HiddenTile::BYTES <= HIDDEN_BYTES, "the host gives less");
+static_assert(FirstGradientTile::BYTES <= GRADIENT_BYTES && HiddenTile::BYTES <= GRADIENT_BYTES, "the host gives less");
 
 // The rows of one step.
 struct Batch {
@@ -52,7 +54,7 @@ struct PixelRows {
     const PIXEL* images;
     const int* order;
     int rows;
-    static constexpr bool DEPTH_IS_CONTIGUOUS = true;
+    static constexpr bool SECOND_IS_CONTIGUOUS = true;
 
     __device__ __forceinline__ const PIXEL* row(int m) const { return images + int64(order[m]) * FEATURES; }
     __device__ __forceinline__ REAL operator()(int m, int k) const {
@@ -66,7 +68,7 @@ struct PixelRows {
 // Their transpose with a row of ones below, (FEATURES + 1, rows).
 struct PixelColumns {
     PixelRows pixels;
-    static constexpr bool DEPTH_IS_CONTIGUOUS = false;
+    static constexpr bool SECOND_IS_CONTIGUOUS = false;
 
     __device__ __forceinline__ REAL operator()(int m, int k) const {
         return m < FEATURES ? pixels(k, m) : REAL(m == FEATURES);
@@ -83,7 +85,7 @@ struct PixelColumns {
 struct Matrix {
     const REAL* numbers;
     int rows, columns;
-    static constexpr bool DEPTH_IS_CONTIGUOUS = true;
+    static constexpr bool SECOND_IS_CONTIGUOUS = true;
 
     __device__ __forceinline__ REAL operator()(int i, int j) const {
         return i < rows && j < columns ? numbers[int64(i) * columns + j] : REAL(0);
@@ -91,12 +93,13 @@ struct Matrix {
 };
 struct Transposed {
     Matrix matrix;
+    static constexpr bool SECOND_IS_CONTIGUOUS = false;
 
     __device__ __forceinline__ REAL operator()(int i, int j) const { return matrix(j, i); }
 };
 struct TransposedWithOnes {
     Matrix matrix;
-    static constexpr bool DEPTH_IS_CONTIGUOUS = false;
+    static constexpr bool SECOND_IS_CONTIGUOUS = false;
 
     __device__ __forceinline__ REAL operator()(int i, int j) const {
         return i < matrix.columns ? matrix(j, i) : REAL(i == matrix.columns);
@@ -216,7 +219,7 @@ __device__ __forceinline__ void sum_rows(int rows, const REAL* losses, const uin
 
 // Block (i, shard): tile i of all layers' tiles in a row, of the rows of one shard; the block behind the last sums up.
 extern "C" __global__ __launch_bounds__(THREADS, sizeof(REAL) == 4 ? 2 : 1) void gradients(
-    int step, const int64* progress, const PIXEL* images, const int* order, const REAL* rates, const REAL* losses,
+    int step, const int64* progress, const PIXEL* images, const int* order, const Rates* rates, const REAL* losses,
     const uint8* hits, const REAL* values, const REAL* grads, REAL* state, REAL* shards, float64* sums) {
     const Batch batch(progress, step);
     if (batch.rows <= 0) return;
@@ -235,7 +238,7 @@ extern "C" __global__ __launch_bounds__(THREADS, sizeof(REAL) == 4 ? 2 : 1) void
         if (m > inputs || n >= outputs) return;
         if (PARTS && l == 1 && m < inputs) grad *= REAL(SCALE);
         const int64 i = WEIGHT_AT[l - 1] + int64(m) * outputs + n;
-        if (SHARDS == 1) take_step(state, i, grad, m < inputs, rates + 3 * batch.number);
+        if (SHARDS == 1) take_step(state, i, grad, m < inputs, rates[batch.number]);
         else shards[blockIdx.y * int64(PARAMETERS) + i] = grad;
     };
     const Matrix grad{layer_of(grads, l), batch.rows, SIZES[l]};
@@ -252,7 +255,7 @@ extern "C" __global__ __launch_bounds__(THREADS, sizeof(REAL) == 4 ? 2 : 1) void
 }
 
 extern "C" __global__ __launch_bounds__(THREADS) void update(
-    int step, const int64* progress, const REAL* rates, const REAL* shards, REAL* state) {
+    int step, const int64* progress, const Rates* rates, const REAL* shards, REAL* state) {
     const Batch batch(progress, step);
     const int64 i = int64(blockIdx.x) * THREADS + threadIdx.x;
     if (batch.rows <= 0 || i >= PARAMETERS) return;
@@ -261,7 +264,7 @@ extern "C" __global__ __launch_bounds__(THREADS) void update(
     for (int shard = 0; shard < SHARDS; ++shard) grad += shards[shard * int64(PARAMETERS) + i];
     int l = 1;
     while (i >= WEIGHT_AT[l]) ++l;
-    take_step(state, i, grad, i < WEIGHT_AT[l - 1] + int64(SIZES[l - 1]) * SIZES[l], rates + 3 * batch.number);
+    take_step(state, i, grad, i < WEIGHT_AT[l - 1] + int64(SIZES[l - 1]) * SIZES[l], rates[batch.number]);
 }
 
 extern "C" __global__ void advance(int steps, int64* progress) { progress[0] += steps; }

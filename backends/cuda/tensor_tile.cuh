@@ -1,13 +1,14 @@
 // A tile of a matrix product on the tensor cores, of bytes with float32 numbers.
 //
 // A byte is exact in bf16, whose significand has 8 bits. A float32 number is the sum of three bf16 numbers, 8 bits of
-// its significand each, so that with PARTS = 3 every product is exact and only sums are rounded, in float32: no less
-// precise than ordinary float32 arithmetic. With PARTS = 1 the numbers are cut off to bf16.
+// its significand each, so that with PARTS = 3 every product is exact and only sums are rounded, in float32 as the tensor
+// cores round it. With PARTS = 1 the numbers are rounded to bf16.
 #pragma once
 
 // Split a number: the first part has its 8 leading bits, the next one those of what is left, and so on.
 __device__ __forceinline__ void split(float x, uint16 (&parts)[PARTS ? PARTS : 1]) {
-    if (PARTS == 1) x = __uint_as_float(__float_as_uint(x) + 0x7FFF + (__float_as_uint(x) >> 16 & 1));  // to the nearest
+    // One part alone is rounded to the nearest; a NaN would be carried over into another number.
+    if (PARTS == 1 && x == x) x = __uint_as_float(__float_as_uint(x) + 0x7FFF + (__float_as_uint(x) >> 16 & 1));
     for (int p = 0; p < PARTS; ++p) {
         const unsigned bits = __float_as_uint(x) & 0xFFFF0000u;
         parts[p] = uint16(bits >> 16);
@@ -47,11 +48,14 @@ struct TensorTile {
     static constexpr int TILES_M = ROWS / 16 / WARPS_M, TILES_N = COLUMNS / 16 / WARPS_N;  // of a warp, (16, 16) each
     static constexpr int STRIDE_A = (A_TRANSPOSED ? ROWS : DEPTH) + 8, STRIDE_B = DEPTH + 8;  // + 8: no bank conflicts
     static constexpr int SIZE_A = (A_TRANSPOSED ? DEPTH : ROWS) * STRIDE_A, SIZE_B = COLUMNS * STRIDE_B;
+    static constexpr int BYTES = larger(2 * (SIZE_A + PARTS * SIZE_B), WARPS_K > 1 ? 4 * WARPS_K * ROWS * COLUMNS : 0);
     static_assert(ROWS == 16 * WARPS_M * TILES_M && COLUMNS == 16 * WARPS_N * TILES_N, "warps must divide the tile");
+    static_assert(WARP_THREADS == THREADS && DEPTH % (16 * WARPS_K) == 0, "warps must divide the depth and the block");
 
     // As ScalarTile::product; a.four(m, k) gives four pixels, along m where A_TRANSPOSED and else along k.
     template <class A, class B, class Put>
-    static __device__ __forceinline__ void product(const A& a, const B& b, const Put& put, int m0, int n0, int first, int last) {
+    static __device__ __forceinline__ void product(
+        const A& a, const B& b, const Put& put, int m0, int n0, int first, int last) {
         SHARED_MEMORY(room);
         uint16* shared_a = reinterpret_cast<uint16*>(room);  // (ROWS, STRIDE_A), or (DEPTH, STRIDE_A) transposed
         uint16* shared_b = shared_a + SIZE_A;                // (PARTS, COLUMNS, STRIDE_B)

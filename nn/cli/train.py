@@ -31,7 +31,15 @@ from .options import backend_option, batch_size, data_options, json_option, reci
 from .progress import Progress, progress_callback
 from .signals import StopOnSignal
 
-RESUMABLE = {"resume", "backend", "live", "as_json", "quiet", "verbose"}  # the options that go with --resume
+RESUMABLE = {
+    "resume",
+    "backend",
+    "precision",
+    "live",
+    "as_json",
+    "quiet",
+    "verbose",
+}  # the options that go with --resume
 
 
 @click.command(epilog="Example: xpnn train mnist-98 --backend numba --seed 1", help=f"Train RECIPE.\n\n{recipe_list()}")
@@ -46,7 +54,10 @@ RESUMABLE = {"resume", "backend", "live", "as_json", "quiet", "verbose"}  # the 
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), help="The recipe's by default.")
 @click.option("--precision", type=click.Choice(["full", "bfloat16"]), help="Of products on a GPU; full by default.")
 @click.option(
-    "--evaluate-every", type=click.IntRange(min=1), metavar="EPOCHS", help="From one test evaluation to the next; 1."
+    "--evaluate-every",
+    type=click.IntRange(min=1),
+    metavar="EPOCHS",
+    help="Epochs between evaluations on the test rows; 1.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of weights, split and order.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; runs/<recipe>-<time> by default.")
@@ -79,7 +90,7 @@ def train(  # noqa: D103 - the help is in the decorator
         logging.getLogger("xpnn").setLevel(logging.WARNING)
     if resume is not None:
         _refuse_other_options(ctx)
-        start = _resumed(RunFolder(resume), backend if "backend" in _given(ctx) else None)
+        start = _resumed(RunFolder(resume), backend if "backend" in _given(ctx) else None, changes["precision"])
     else:
         recipe = _changed(look_up("recipe", recipe_name or "quickstart", RECIPES), **changes)
         folder = RunFolder(out or Path("runs") / f"{recipe.name}-{_now()}")
@@ -125,9 +136,11 @@ def _new(folder: RunFolder, recipe: Recipe, choice: DataChoice, backend: str, se
     return Start(folder, RunConfig(recipe, choice, chosen.name, seed), data, chosen, None)
 
 
-def _resumed(folder: RunFolder, backend: str | None) -> Start:
-    """Prepare to go on with an earlier run, on its own backend or on another one."""
+def _resumed(folder: RunFolder, backend: str | None, precision: str | None) -> Start:
+    """Prepare to go on with an earlier run, on its own backend and with its own precision or others."""
     config = folder.read_config()
+    if precision is not None:
+        config = dataclasses.replace(config, recipe=dataclasses.replace(config.recipe, precision=precision))
     checkpoint = Checkpoint.load(folder.checkpoint)
     data = config.data.load(config.recipe, seed=config.seed)
     chosen = get_backend(backend or config.backend, job=config.recipe.outline(data))
@@ -182,7 +195,7 @@ def _given(ctx: click.Context) -> set[str]:
 
 
 def _refuse_other_options(ctx: click.Context) -> None:
-    """A resumed run takes its settings from its folder, but for the backend where one is given."""
+    """A resumed run takes its settings from its folder, but for backend and precision where they are given."""
     shown = {param.name: param.opts[0] if isinstance(param, click.Option) else "RECIPE" for param in ctx.command.params}
     if others := sorted(_given(ctx) - RESUMABLE):
         names = ", ".join(str(shown[name]) for name in others)

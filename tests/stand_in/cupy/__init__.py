@@ -141,11 +141,12 @@ def _on_device(function):
     return run
 
 
+_OF_TYPES = {"isdtype", "issubdtype", "can_cast", "promote_types", "result_type"}  # these give no arrays
 # array-api-compat copies every public name: types, constants and ufuncs are NumPy's own, functions take device arrays.
 for _name in set(numpy.__all__) - set(globals()):
     _value = getattr(numpy, _name)
     _function = callable(_value) and not isinstance(_value, type | numpy.ufunc)
-    globals()[_name] = _on_device(_value) if _function and _name != "isdtype" else _value
+    globals()[_name] = _on_device(_value) if _function and _name not in _OF_TYPES else _value
 
 
 def _copied(host, order="K"):
