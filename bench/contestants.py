@@ -96,7 +96,7 @@ def load_contestant(name: str, device: str = "cuda") -> Callable[[Task], Contest
     try:
         module = import_module(f".peers.{peer.module}", __package__)
     except ImportError as error:
-        raise MissingDependency(f'{name} needs {error.name}: pip install "xpnn[cli,bench]"') from error
+        raise MissingDependency(f'it needs {error.name}: pip install "xpnn[cli,bench]"') from error
     kind: type[Contestant] = getattr(module, peer.kind)
     kind.check_device(device)
     options = {**peer.options, "device": device} if name in GPU_PEERS else peer.options

@@ -17,6 +17,7 @@ from ..backends.cupy_start import start_cupy
 from ..backends.machine import usable_cores
 from .contestants import load_contestant
 from .data import DataSource
+from .program import Program
 from .tasks import draw_orders, task_of
 from .worker import Stage
 from .workloads import GPU_EPOCHS, WORKLOADS, Workload
@@ -47,16 +48,22 @@ def train(
     Returns:
         Seconds of all turns, of an epoch, of a step and of a turn's ends, the first loss, and what the plan says of
         itself.
+
+    What is done next, and the plan, are said on stderr.
     """
+    say(f"loading the data: {workload.summary}")
     data = source.load(workload)
     twice = replace(workload, epochs=2 * workload.epochs)
     figures: dict[str, Any] = {"workload": workload.summary, "contestant": contestant, "epochs": workload.epochs}
     medians: dict[int, float] = {}
     for each in (workload, twice):
+        say(f"starting {contestant} and compiling, for turns of {each.epochs} epochs")
         stage, generator = Stage(load_contestant(contestant)), np.random.default_rng(0)
         stage.load(data)
         task = task_of(each, data, threads=usable_cores())
         figures |= stage.prepare(task)
+        say(f"compiled in {figures['compile_seconds']:.2f} s: {stage.description() or contestant}")
+        say(f"a turn to warm up, and {turns} that are timed")
         first = stage.run_epochs(draw_orders(each, data, generator))
         with around():
             timed = [stage.run_epochs(draw_orders(each, data, generator))["seconds"] for _ in range(turns)]
@@ -72,6 +79,11 @@ def train(
     return {**figures, "seconds_per_epoch": epoch, "seconds_per_step": epoch / steps, "seconds_of_ends": ends}
 
 
+def say(what: str) -> None:
+    """Print a line on stderr; stdout has the figures."""
+    click.echo(what, err=True)
+
+
 @contextmanager
 def profiled() -> Iterator[None]:
     """Let a CUDA profiler that waits for the program record what is inside."""
@@ -83,7 +95,7 @@ def profiled() -> Iterator[None]:
         runtime.profilerStop()
 
 
-@click.command()
+@click.command(cls=Program)
 @click.argument("name", metavar="WORKLOAD")
 @click.option("--contestant", default="cupy", show_default=True, metavar="NAME", help="A backend or a peer.")
 @click.option("--data", metavar="SOURCE", help="Where MNIST is, as for `xpnn train`.")

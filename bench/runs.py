@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +21,9 @@ QUICK_WORKLOADS, QUICK_ROWS, QUICK_TURNS = ("W1", "W3", "W5", "predict"), 12_000
 TURNS, GPU_TURNS = 7, 5  # that are timed unless another number is asked for
 SLOW_TO_COMPILE = {"torch-compile"}  # seconds for every shape: left out of quick and wide runs unless it is named
 SWEEP_SECONDS, SHAPE_SECONDS = 10.0, 25.0  # after which a workload is given no further turns
+
+ROOTS = ("CUDA device", "NVIDIA driver")  # what a reason names that is behind others: such ones are told first
+WIDTH = 80  # of lines about who is missing
 
 Listener = Callable[[str, str, float], None]  # workload, what is done next, share of all that is done
 
@@ -123,7 +127,7 @@ def carry_out(
     on_step(open_workloads[0].name, "starting", 0.0)
     with started(run.contestants, threads=results.content["threads"]) as (workers, missing):
         if not workers:
-            raise RunError(f"no contestant can be had: {'; '.join(dict.fromkeys(missing.values()))}")
+            raise RunError(f"no contestant can be had\n{reasons(missing)}")
         results.content["missing"] = missing
         results.content["thread_pools"] = {worker.name: worker.pools for worker in workers}
         results.content["load_seconds"] = {worker.name: worker.load_seconds for worker in workers}
@@ -139,3 +143,30 @@ def carry_out(
             )
             results.add(workload.to_json(), figures, train_rows=len(data.train), test_rows=len(data.test))
             on_workload(workload.name)
+
+
+def reasons(missing: Mapping[str, str]) -> str:
+    """Return why contestants cannot be had, each reason once under the names that it concerns, wrapped.
+
+    Args:
+        missing: reason by contestant.
+    """
+    names: dict[str, list[str]] = {}  # by reason
+    for name, reason in missing.items():
+        names.setdefault(reason, []).append(name)
+
+    def rank(reason: str) -> int:
+        return next((place for place, root in enumerate(ROOTS) if root in reason), len(ROOTS))
+
+    lines: list[str] = []
+    for reason in sorted(names, key=rank):
+        for text, indent in ((", ".join(names[reason]) + ":", "  "), (reason, "    ")):
+            lines += textwrap.wrap(
+                text,
+                WIDTH,
+                initial_indent=indent,
+                subsequent_indent=indent,
+                break_on_hyphens=False,
+                break_long_words=False,
+            )
+    return "\n".join(lines)

@@ -1,14 +1,15 @@
 """`xpnn bench` from end to end, on the digits."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from xpnn.backends import SGD, ConfigError
-from xpnn.bench import runs
-from xpnn.bench.contestants import gpu_contestant_names
+from xpnn.backends import SGD, ConfigError, MissingDependency
+from xpnn.bench import contestants, runs
+from xpnn.bench.contestants import gpu_contestant_names, load_contestant
 from xpnn.bench.runs import plan_run
 from xpnn.bench.workloads import GPU_EPOCHS, WORKLOADS, Workload
 from xpnn.nn.cli import app
@@ -93,7 +94,53 @@ def test_no_contestant_is_a_failed_run(bench, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(runs, "all_contestants", lambda: {"script": None, "nobody": None})
     result = bench("--workloads", "small", "--contestants", "nobody")
     assert result.exit_code == 1
-    assert result.stderr.startswith("xpnn: no contestant can be had: unknown contestant 'nobody'")
+    first, names, reason, *_ = result.stderr.splitlines()
+    assert [first, names] == ["xpnn: no contestant can be had", "  nobody:"]
+    assert reason.startswith("    unknown contestant 'nobody'")
+
+
+def test_without_a_gpu_each_reason_is_told_once_the_device_first_under_who_it_concerns() -> None:
+    missing = {
+        "cupy-script": "backend cupy: no NVIDIA driver was found: install it",
+        "torch-graph-1": "it needs torch: pip install torch",
+        "torch-graph-16": "it needs torch: pip install torch",
+        "jax-gpu": f"it needs a CUDA device, and JAX has none: {'check nvidia-smi ' * 5}and try pip-install-jax",
+        "cupy": "backend cupy: no NVIDIA driver was found: install it",
+    }
+    assert runs.reasons(missing).splitlines() == [
+        "  jax-gpu:",
+        "    it needs a CUDA device, and JAX has none: check nvidia-smi check nvidia-smi",
+        "    check nvidia-smi check nvidia-smi check nvidia-smi and try pip-install-jax",
+        "  cupy-script, cupy:",
+        "    backend cupy: no NVIDIA driver was found: install it",
+        "  torch-graph-1, torch-graph-16:",
+        "    it needs torch: pip install torch",
+    ]
+
+
+def test_a_peer_without_its_package_says_the_same_under_every_name(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def none_started(names: tuple[str, ...], **_: object) -> Iterator[tuple[list[object], dict[str, str]]]:
+        missing: dict[str, str] = {}
+        for name in names:
+            with pytest.raises(MissingDependency) as raised:
+                load_contestant(name)
+            missing[name] = str(raised.value)
+        yield [], missing
+
+    monkeypatch.setattr(contestants, "import_module", without_torch)
+    monkeypatch.setattr(runs, "started", none_started)
+    result = bench("--gpu", "--contestants", "torch-graph-1,torch-max-autotune", "--workloads", "small")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "xpnn: no contestant can be had",
+        "  torch-graph-1, torch-max-autotune:",
+        '    it needs torch: pip install "xpnn[cli,bench]"',
+    ]
+
+
+def without_torch(name: str, package: str) -> None:  # noqa: ARG001
+    raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
 
 def test_a_stopped_run_says_how_to_go_on(bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def test_a_peer_that_is_not_installed_says_how_to_install_it(monkeypatch: pytest
         raise ModuleNotFoundError("No module named 'jax'", name="jax")
 
     monkeypatch.setattr("xpnn.bench.contestants.import_module", missing)
-    with pytest.raises(MissingDependency, match=r'jax needs jax: pip install "xpnn\[cli,bench\]"'):
+    with pytest.raises(MissingDependency, match=r'it needs jax: pip install "xpnn\[cli,bench\]"'):
         load_contestant("jax")
 
 

@@ -16,9 +16,10 @@ from types import SimpleNamespace
 import click
 import pytest
 from click.testing import CliRunner
-from xpnn.backends import ConfigError
-from xpnn.bench import gpus, one_training, time_to_accuracy
-from xpnn.bench.session_part import run_part
+from xpnn.backends import ConfigError, DataError, RunError, why_unavailable
+from xpnn.bench import gpus, one_training, session_backends, session_part, time_to_accuracy
+from xpnn.bench.session_part import last_line, run_part
+from xpnn.nn import EpochResult, History
 from xpnn.nn.cli.app import xpnn
 
 ROOT = Path(__file__).parent.parent
@@ -38,9 +39,9 @@ def session(*arguments: object, **variables: str) -> subprocess.CompletedProcess
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-def parts(step: str) -> dict[str, list[str]]:
+def parts(step: str, **variables: str) -> dict[str, list[str]]:
     """The commands of a step, by the parts' names."""
-    result = session("--dry-run", step, "results")
+    result = session("--dry-run", step, "results", **variables)
     assert result.returncode == 0, result.stderr
     return {name: shlex.split(command) for name, command in (line.split(":", 1) for line in result.stdout.splitlines())}
 
@@ -57,6 +58,30 @@ def test_the_steps_have_their_parts() -> None:
     assert parts("tests")["parity-gd-10"][-6:] == ["--backends", "numpy,cupy", "--steps", "100", "--seeds", "1"]
     ncu = parts("profile")["ncu-W1"]
     assert ncu[ncu.index("--clock-control") + 1] == "none"
+    memcheck = parts("tests")["memcheck-W1"]
+    assert int(memcheck[memcheck.index("--rows") + 1]) >= 2 * 32 * 132  # the persistent plan's on an H100 or H200
+    assert "--contestants" not in parts("bench")["bench"]
+    chosen = parts("bench", CONTESTANTS="jax-gpu cupy")["bench"]
+    assert chosen[chosen.index("--contestants") + 1] == "jax-gpu,cupy"
+
+
+@needs_bash
+def test_the_tests_on_a_device_are_the_plans_first_each_file_once() -> None:
+    files = [each for each in parts("tests")["pytest"] if each.startswith("tests/")]
+    assert files[0] == "tests/test_cupy_plans.py"
+    assert len(files) == len(set(files))
+    assert {f"tests/{path.name}" for path in (ROOT / "tests").glob("test_cupy*.py")} < set(files)
+    assert "tests/test_races.py" not in files
+
+
+@needs_bash
+def test_an_empty_list_means_none() -> None:
+    names = list(parts("tests", TESTS="", RECIPES="gd-10", SANITIZERS=""))
+    assert names == ["backends", "parity-gd-10"]
+    assert list(parts("tests", TESTS="tests/test_losses.py", RECIPES="", WORKLOADS="")) == ["backends", "pytest"]
+    for empty in ("WORKLOADS", "CONTESTANTS"):
+        assert list(parts("bench", **{empty: ""})) == ["time-to-accuracy"]
+    assert list(parts("profile", WORKLOADS="")) == []
 
 
 @needs_bash
@@ -85,7 +110,10 @@ def test_a_step_runs_on_a_clone_that_is_not_installed_and_goes_on_after_a_failur
     result = session(
         "bench", tmp_path, BACKEND="numpy", ACCURACY_RECIPE="quickstart", ACCURACY_SEEDS="3", WORKLOADS="W9"
     )
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 1, result.stderr
+    passed, told = result.stdout.splitlines()
+    assert re.fullmatch(r"time-to-accuracy: passed \([\d.]+ s\)", passed)
+    assert re.match(r"bench: failed: exit code 2 \([\d.]+ s\): xpnn: unknown workload 'W9'", told)
     trained, failed = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
     assert [trained["part"], trained["outcome"]] == ["time-to-accuracy", "passed"]
     assert trained["command"] in (tmp_path / "bench.log").read_text(encoding="utf-8")
@@ -94,6 +122,21 @@ def test_a_step_runs_on_a_clone_that_is_not_installed_and_goes_on_after_a_failur
     content = json.loads((tmp_path / "time-to-accuracy.json").read_text(encoding="utf-8"))
     assert content["versions"]["xpnn"] == re.search('version = "(.+)"', (ROOT / "pyproject.toml").read_text())[1]
     assert content["results"][0]["seed"] == 3
+
+
+@needs_bash
+def test_a_failure_does_not_stop_the_parts_after_it_and_is_not_forgotten(tmp_path: Path) -> None:
+    test = tmp_path / "test_sum.py"
+    test.write_text("def test_sum(): assert 1 + 1 == 2\n", encoding="utf-8")
+    lists = {"TESTS": str(test), "RECIPES": "", "WORKLOADS": ""}
+    result = session("tests", tmp_path / "none", BACKEND="nump", **lists)
+    assert result.returncode == 1, result.stderr
+    backends, tested = result.stdout.splitlines()
+    assert re.match(r"backends: failed: exit code 2 \([\d.]+ s\): xpnn: unknown backend 'nump'", backends)
+    assert tested.startswith("pytest: passed")
+    result = session("tests", tmp_path / "some", BACKEND="numpy", **lists)
+    assert result.returncode == 0, result.stdout
+    assert [line.split(" (")[0] for line in result.stdout.splitlines()] == ["backends: passed", "pytest: passed"]
 
 
 @needs_bash
@@ -138,11 +181,76 @@ def test_a_part_whose_program_is_missing_is_skipped(tmp_path: Path) -> None:
     assert row == {"part": "tool", "command": "no-such-tool -x", "outcome": "skipped: no-such-tool is not there"}
 
 
+def test_a_part_whose_package_is_missing_is_skipped_and_one_that_breaks_is_not(tmp_path: Path) -> None:
+    until, log = time.time() + 60, tmp_path / "log"
+    row = run_part("tests", [sys.executable, "-m", "no_such_package", "-q"], seconds=30, until=until, log=log)
+    assert row["outcome"] == "skipped: no_such_package is not there"
+    row = run_part("own", [sys.executable, "-m", "xpnn.no_such_module"], seconds=30, until=until, log=log)
+    assert [row["outcome"], "No module named" in row["tail"]] == ["failed: exit code 1", True]
+
+
+@pytest.mark.parametrize(
+    ("command", "exit_code", "told"),
+    [
+        ([sys.executable, "-c", "print('fine')"], 0, r"tool: passed \([\d.]+ s\)"),
+        ([sys.executable, "-c", "print('a\\nthe reason\\n'); exit(9)"], 1,
+         r"tool: failed: exit code 9 \([\d.]+ s\): the reason"),
+        ([sys.executable, "-c", "exit(3)"], 1, r"tool: failed: exit code 3 \([\d.]+ s\)"),
+        (["no-such-tool"], 0, "tool: skipped: no-such-tool is not there"),
+    ],
+)  # fmt: skip
+def test_a_part_tells_how_it_ended(tmp_path: Path, command: list[str], exit_code: int, told: str) -> None:
+    options = ["--out", str(tmp_path / "step.json"), "--name", "tool", "--seconds", "60", "--", *command]
+    result = CliRunner().invoke(session_part.main, options)
+    assert result.exit_code == exit_code
+    assert re.fullmatch(told, result.output.rstrip("\n"))
+
+
+def test_the_last_line_is_the_last_that_says_something() -> None:
+    assert [last_line("a\nb \r\n\n \n"), last_line("a\rb"), last_line("\n")] == ["b", "b", ""]
+
+
+def test_a_session_fails_at_its_beginning_if_its_backend_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = CliRunner().invoke(session_backends.main, ["numpy"])
+    assert [result.exit_code, "each after a training step" in result.stdout] == [0, True]
+    monkeypatch.setattr(session_backends, "why_unavailable", lambda name: f"backend {name}: no device")
+    result = CliRunner().invoke(session_backends.main, ["numpy"])
+    assert [result.exit_code, "each after a training step" in result.stdout] == [2, True]
+    assert result.stderr == "xpnn: backend numpy: no device\n"
+
+
+@pytest.mark.parametrize("program", [time_to_accuracy, one_training])
+@pytest.mark.parametrize(("error", "exit_code"), [(RunError, 1), (ConfigError, 2), (DataError, 2)])
+def test_an_error_is_one_line_and_an_exit_code(monkeypatch: pytest.MonkeyPatch, program, error, exit_code) -> None:
+    def look_up(*_: object) -> None:
+        raise error("what is wrong")
+
+    monkeypatch.setattr(program, "look_up", look_up)
+    result = CliRunner().invoke(program.main, ["W1"] if program is one_training else [])
+    assert [result.exit_code, result.stdout, result.stderr] == [exit_code, "", "xpnn: what is wrong\n"]
+
+
+def test_a_backend_that_cannot_be_had_is_one_line_and_exit_code_2() -> None:
+    if not (reason := why_unavailable("cupy")):
+        pytest.skip("CuPy works here")
+    pytest.importorskip("sklearn")
+    result = CliRunner().invoke(time_to_accuracy.main, ["--recipe", "quickstart", "--backend", "cupy"])
+    assert [result.exit_code, result.stderr] == [2, f"xpnn: {reason}\n"]
+    result = CliRunner().invoke(one_training.main, ["W3", "--drawn", "--rows", "300"])
+    assert [result.exit_code, result.stderr.splitlines()[-1]] == [2, f"xpnn: {reason}"]
+
+
+def test_the_target_is_reached_in_the_first_epoch_at_or_above_it() -> None:
+    accuracies = (0.5, None, 0.98, 0.97, 0.99)
+    history = History(EpochResult(k, 0.1, 0.9, 0.1, each, 2.0) for k, each in enumerate(accuracies, start=1))
+    assert [time_to_accuracy.first_epoch(history, target) for target in (0.5, 0.98, 0.985, 0.995)] == [1, 3, 5, None]
+
+
 def test_the_time_to_an_accuracy_is_that_of_the_second_training(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     out = tmp_path / "time.json"
     options = ["--recipe", "quickstart", "--backend", "numpy", "--seeds", "0,1", "--out", str(out)]
-    result = CliRunner().invoke(time_to_accuracy.main, options)
+    result = CliRunner().invoke(time_to_accuracy.main, [*options, "--target", "0.9"])
     assert result.exit_code == 0, result.output
     content = json.loads(out.read_text(encoding="utf-8"))
     assert [each["seed"] for each in content["results"]] == [0, 1]
@@ -151,9 +259,18 @@ def test_the_time_to_an_accuracy_is_that_of_the_second_training(tmp_path: Path) 
         first, second = each["first"], each["second"]
         assert first["test_accuracy"] == second["test_accuracy"] > 0.95
         assert first["epochs"] == second["epochs"] == 30
-        assert 0 < second["training_seconds"] < second["seconds"]
-    seconds = content["results"][1]["second"]["training_seconds"]
-    assert f"seed 1: {seconds:.3f} s of training" in result.output
+        assert 0 < second["target_seconds"] < second["training_seconds"] < second["seconds"]
+        assert 1 <= first["target_epoch"] == second["target_epoch"] < 30
+    assert content["target"] == 0.9
+    second = content["results"][1]["second"]
+    reached = f"reached in epoch {second['target_epoch']} after {second['target_seconds']:.3f} s of training"
+    assert f"seed 1: test 90.00% {reached}; " in result.output
+    assert f" after all 30 epochs, {second['training_seconds']:.3f} s of training" in result.output
+    result = CliRunner().invoke(time_to_accuracy.main, [*options, "--target", "1"])
+    content = json.loads(out.read_text(encoding="utf-8"))
+    second = content["results"][1]["second"]
+    assert [second["target_epoch"], second["target_seconds"], second["epochs"]] == [None, None, 30]
+    assert "seed 1: test 100.00% not reached; " in result.output
 
 
 def test_one_training_gives_the_seconds_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +284,17 @@ def test_one_training_gives_the_seconds_of_a_step(monkeypatch: pytest.MonkeyPatc
     options = ["W3", "--contestant", "numpy", "--drawn", "--rows", "300", "--epochs", "3", "--turns", "2"]
     result = CliRunner().invoke(one_training.main, options)
     assert result.exit_code == 0, result.output
-    figures = json.loads(result.output)
+    figures = json.loads(result.stdout)
+    told = result.stderr.splitlines()
+    assert told[:2] == [
+        "loading the data: 784-256-10, batch 128, SGD 0.1, pixels of density 0.19, 300 rows, 3 epochs",
+        "starting numpy and compiling, for turns of 3 epochs",
+    ]
+    assert re.fullmatch(rf"compiled in [\d.]+ s: {re.escape(figures['plan'])}", told[2])
+    assert told[3:5] == [
+        "a turn to warm up, and 2 that are timed",
+        "starting numpy and compiling, for turns of 6 epochs",
+    ]
     assert turns == [3, 3, 3, 6, 6, 6]
     assert figures["seconds_of_3_epochs"] == [6.5] * 3
     assert figures["seconds_of_6_epochs"] == [12.5] * 3
@@ -179,10 +306,11 @@ def test_one_training_gives_the_seconds_of_a_step(monkeypatch: pytest.MonkeyPatc
 
 def test_one_training_trains() -> None:
     options = ["W3", "--contestant", "script", "--drawn", "--rows", "300", "--epochs", "1", "--turns", "1"]
-    figures = json.loads(CliRunner().invoke(one_training.main, options).output)
+    figures = json.loads(CliRunner().invoke(one_training.main, options).stdout)
     assert figures["workload"] == "784-256-10, batch 128, SGD 0.1, pixels of density 0.19, 300 rows"
     assert figures["loss"] > 0.1
-    assert isinstance(CliRunner().invoke(one_training.main, ["W9"]).exception, ConfigError)
+    refused = CliRunner().invoke(one_training.main, ["W9"])
+    assert [refused.exit_code, refused.stderr.startswith("xpnn: unknown workload 'W9'")] == [2, True]
 
 
 def test_a_profiler_sees_the_timed_turns_and_a_sanitizer_each_array(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,9 +37,10 @@ class JaxGPU(Jax):
         try:
             jax.block_until_ready(jnp.zeros(()) + 1)
         except (RuntimeError, AssertionError) as error:  # the latter where JAX was built without CUDA
+            said = " ".join([type(error).__name__, *str(error).split()])[:200]
             raise MissingDependency(
-                f"it needs a CUDA device, and JAX {jax.__version__} has none ({type(error).__name__} "
-                f'{" ".join(str(error).split())[:200]}): check nvidia-smi, and pip install "jax[cuda13]"'
+                f"it needs a CUDA device, and JAX {jax.__version__} has none ({said}): "
+                'check nvidia-smi, and pip install "jax[cuda13]"'
             ) from error
 
     def compile(self) -> None:

@@ -48,9 +48,10 @@ class TorchGPU(TorchEager):
         try:
             torch.zeros((), device=device).item()
         except (RuntimeError, AssertionError) as error:  # the latter where PyTorch was built without CUDA
+            said = " ".join([type(error).__name__, *str(error).split()])[:200]
             raise MissingDependency(
-                f"it needs a CUDA device, and PyTorch {torch.__version__} has none ({type(error).__name__} "
-                f"{' '.join(str(error).split())[:200]}): check nvidia-smi, and take a PyTorch that was built for CUDA"
+                f"it needs a CUDA device, and PyTorch {torch.__version__} has none ({said}): "
+                "check nvidia-smi, and take a PyTorch that was built for CUDA"
             ) from error
 
     def place(self, data: Dataset) -> None:
