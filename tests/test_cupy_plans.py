@@ -17,12 +17,14 @@ from xpnn.backends import (
     GenericPlan,
     RMSprop,
     TrainingJob,
+    cupy_backend,
     get_backend,
     why_unavailable,
 )
 from xpnn.backends import cupy_division as division
 from xpnn.backends import cupy_tiles as tiles
 from xpnn.backends.cupy_backend import LoopPlan
+from xpnn.backends.cupy_device import current_device
 from xpnn.backends.cupy_full_batch_plan import FullBatchPlan
 from xpnn.backends.cupy_graph_plan import GraphPlan
 from xpnn.backends.cupy_source import ACTIVATION_NAMES, OPTIMIZER_NAMES
@@ -154,7 +156,7 @@ def test_depths(make_pair, monkeypatch, hidden, classes, later_weights, dtype):
     monkeypatch.setattr(division, "LATER_WEIGHTS", later_weights)
     plan, reference = make_pair(hidden=hidden, classes=classes, activation="sigmoid", dtype=dtype)
     names = [node.kernel.name for node in plan._nodes]
-    separate = division.first_later(plan.network, plan._device) - 2
+    separate = division.first_later(plan.network, current_device(plan._cupy)) - 2
     assert names.count("hidden_layer") == names.count("hidden_backward") == separate
     assert separate == len(hidden) or later_weights
     assert_same_training(plan, reference)
@@ -192,11 +194,15 @@ def test_scalar_tiles(make_pair, monkeypatch, tile, dtype):
 @pytest.mark.parametrize(("shard_rows", "shards"), [(300, 1), (60, 4), (40, 3)])
 def test_shards(make_pair, monkeypatch, shard_rows, shards, dtype):
     """Of 250 and of the last 50 rows: shards that are full, that are not, and that are empty."""
+    monkeypatch.setattr(cupy_backend, "current_device", lambda cupy: current_device(cupy)._replace(multiprocessors=8))
     monkeypatch.setattr(division, "SHARD_ROWS", shard_rows)
-    monkeypatch.setattr(division, "SHARD_BYTES", 1 << 28 if shards == 4 else shards * 8 * ((19 + 1) * 37 + 38 * 3))
+    parameters = (FEATURES + 1) * 37 + 38 * CLASSES
+    room = 1 << 28 if shards != 3 else 3 * parameters * np.dtype(dtype).itemsize
+    monkeypatch.setattr(division, "SHARD_BYTES", room)
     plan, reference = make_pair(RULES["adam"], count=300, batch_size=250, l2=0.01, dtype=dtype)
-    names = [node.kernel.name for node in plan._nodes]
-    assert ("update" in names) == (shards > 1)
+    nodes = {node.kernel.name: node for node in plan._nodes}
+    assert nodes["gradients"].grid[1] == shards
+    assert ("update" in nodes) == (shards > 1)
     assert_same_training(plan, reference, steps=8)
 
 

@@ -203,7 +203,7 @@ extern "C" __global__ __launch_bounds__(THREADS, 1) void train_full_batch(
         int first = blockIdx.x * ROWS;
         unsigned words[FETCHED];
         fetch(words, images, batch_order + first, batch - first);  // arrives while the weights are fetched
-#pragma unroll 4
+#pragma unroll 2  // more, and registers are spilled
         for (int e = threadIdx.x; e < OUTPUTS * padded(FEATURES, 16); e += THREADS) {
             // Eight columns and four rows by a warp: whole sectors of memory are read, and few banks are written twice.
             const int block = e / 32, n = block % (OUTPUTS / 8) * 8 + e % 8, k = block / (OUTPUTS / 8) * 4 + e % 32 / 8;

@@ -448,7 +448,9 @@ static void meet_in_warp(const char* what, Site site, void* brought, void (*work
                 );
             set_ready(&at->threads[t]);
         }
+        ORDERED(__tsan_acquire(meeting);)
         if (work) work(at->brought);
+        ORDERED(__tsan_release(meeting);)
     } else {
         give_way();
     }

@@ -74,9 +74,8 @@ struct Matrices {
     unsigned* r;
 };
 struct Shuffled {
-    const void* value;
-    void* result;
-    int from, size;
+    unsigned long long value, result;  // four or eight bytes of them
+    int from;
 };
 void multiply(void* const* lanes);
 void distribute(void* const* lanes);
@@ -132,9 +131,11 @@ inline void pause(host::Site at = host::Site::current()) { host::pause(at); }
 
 // Shuffles of all 32 lanes.
 template <class T> T host_shuffle(const char* what, host::Site at, T value, int from) {
+    host::Shuffled mine{0, 0, from};
     T result;
-    host::Shuffled mine{&value, &result, from, sizeof(T)};
+    __builtin_memcpy(&mine.value, &value, sizeof(T));
     host::meet(what, at, &mine, host::shuffle);
+    __builtin_memcpy(&result, &mine.result, sizeof(T));
     return result;
 }
 inline int host_lane() {

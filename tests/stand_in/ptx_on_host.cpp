@@ -1,8 +1,6 @@
 // What a warp does together, with the layouts of fragments of the PTX ISA (mma.m16n8k16, ldmatrix.x4).
 #include "cuda_on_host.h"
 
-#include <string.h>
-
 namespace host {
 
 namespace {
@@ -59,8 +57,8 @@ void distribute_transposed(void* const* lanes) { distribute_rows<true>(lanes); }
 
 void shuffle(void* const* lanes) {
     for (int lane = 0; lane < 32; lane++) {
-        const Shuffled& mine = *(const Shuffled*)lanes[lane];
-        memcpy(mine.result, ((const Shuffled*)lanes[mine.from])->value, mine.size);
+        Shuffled& mine = *(Shuffled*)lanes[lane];
+        mine.result = ((const Shuffled*)lanes[mine.from])->value;
     }
 }
 
