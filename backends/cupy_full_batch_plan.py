@@ -36,8 +36,8 @@ class FullBatchPlan(CuPyPlan):
         self._kernel.max_dynamic_shared_size_bytes = self._shared_bytes
         with self._stream:
             self._partials = cupy.empty((blocks, network.weights_at[-1]), dtype=np.float32)
-            self._block_sums = cupy.empty((blocks, 2), dtype=np.float64)
-            self._arrived = cupy.zeros(1, dtype=np.uint32)
+            self._block_sums = cupy.empty((blocks, 2), dtype=np.float64)  # loss and correct rows
+            self._arrived = cupy.zeros(1, dtype=np.uint32)  # blocks at the barriers
         self.description = (
             f"compiled: one launch for all full batches, {blocks} blocks; first layer by {network.arithmetic}"
         )

@@ -48,8 +48,9 @@ class GraphPlan(CuPyPlan):
         sizes, batch_size = self.network.sizes, self._batch_size
         images, labels, state, progress = job.rows.images, job.rows.labels, self.parameters.state, self._progress
         order, rates, sums = self._order, self._rates, self._sums
-        values, grads = (empty(batch_size * sum(sizes[1:]), dtype=dtype) for _ in range(2))
-        losses, hits = empty(batch_size, dtype=dtype), empty(batch_size, dtype=np.uint8)
+        outputs = batch_size * sum(sizes[1:])  # (batch, units) of each layer, one after the other
+        values, grads = (empty(outputs, dtype=dtype) for _ in range(2))
+        losses, hits = empty(batch_size, dtype=dtype), empty(batch_size, dtype=np.uint8)  # (batch,), (batch,)
         shards = empty((division.shards, state.shape[1]) if division.shards > 1 else (1, 1), dtype=dtype)
 
         first = division.first_tile
