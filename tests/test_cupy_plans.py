@@ -3,10 +3,12 @@
 The kernels run on a GPU where there is one, and everywhere on the host, for which g++ builds them.
 """
 
+import dataclasses
 import shutil
 
 import numpy as np
 import pytest
+from xpnn import nn
 from xpnn.backends import (
     ACTIVATIONS,
     OPTIMIZERS,
@@ -28,6 +30,8 @@ from xpnn.backends.cupy_device import current_device
 from xpnn.backends.cupy_full_batch_plan import FullBatchPlan
 from xpnn.backends.cupy_graph_plan import GraphPlan
 from xpnn.backends.cupy_source import ACTIVATION_NAMES, OPTIMIZER_NAMES
+from xpnn.nn import parity
+from xpnn.nn.recipes import RECIPES
 
 RULES = {
     "sgd": SGD(0.1),
@@ -442,3 +446,24 @@ def test_other_backends_have_full_precision_only(make_layers, small_problem, nam
     job = TrainingJob(make_layers(backend), SGD(), backend.place(*small_problem, 1 / 255), 8, precision="bfloat16")
     with pytest.raises(ConfigError, match=f"precision of the backend {name} must be full, got 'bfloat16'"):
         backend.compile(job)
+
+
+# Parity, as `xpnn parity` has it
+
+
+@pytest.mark.parametrize("dtype", parity.TOLERANCES)
+def test_a_hundred_steps_on_the_digits(backend, dtype):
+    recipe = dataclasses.replace(RECIPES["quickstart"], dtype=dtype)
+    data = nn.load_dataset("digits")
+    (result,) = parity.compare_steps(recipe, data, [get_backend("numpy"), backend], steps=100)
+    assert result.passed, result
+
+
+@pytest.mark.parametrize(("name", "plan"), [("mnist-98", GraphPlan), ("gd-10", FullBatchPlan)])
+def test_a_hundred_steps_on_mnist(backend, mnist, name, plan):
+    data = parity.subset(mnist, 1000)
+    net, compiled = parity._prepare(RECIPES[name], data, backend, 0)
+    assert type(compiled) is plan
+    assert net.layers[0].weight.shape[0] == 784
+    (result,) = parity.compare_steps(RECIPES[name], data, [get_backend("numpy"), backend], steps=100)
+    assert result.passed, result
