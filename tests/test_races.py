@@ -1,4 +1,7 @@
-"""ThreadSanitizer finds no race between the CUDA threads of any plan, and finds each barrier that is taken away."""
+"""ThreadSanitizer finds no race between the CUDA threads of any plan, and finds each barrier that is taken away.
+
+AddressSanitizer finds no access outside of arrays and shared memory.
+"""
 
 import re
 from contextlib import nullcontext, suppress
@@ -65,7 +68,7 @@ def report_of(cupy, make_layers, monkeypatch):
     if reason := host_kernels.why_no_compiler("thread"):
         pytest.skip(reason)
 
-    def report(name, *, may_break=False):
+    def report(name, sanitizer="thread", *, may_break=False):
         job = JOBS[name]
         monkeypatch.setattr(division, "LATER_WEIGHTS", job.get("later_weights", 1 << 16))
         monkeypatch.setattr(division, "SHARD_ROWS", 20)
@@ -90,7 +93,7 @@ def report_of(cupy, make_layers, monkeypatch):
             except host_kernels.KernelFault as fault:  # without a barrier it may not even run
                 return str(fault)
         assert launches
-        return host_kernels.sanitize(launches).report
+        return host_kernels.sanitize(launches, sanitizer).report
 
     return report
 
@@ -98,6 +101,11 @@ def report_of(cupy, make_layers, monkeypatch):
 @pytest.mark.parametrize("job", JOBS)
 def test_no_race(report_of, job):
     assert report_of(job) == ""
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_no_access_outside_of_memory(report_of, job):
+    assert report_of(job, "address") == ""
 
 
 @pytest.fixture
