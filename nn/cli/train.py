@@ -57,7 +57,7 @@ RESUMABLE = {
     "--evaluate-every",
     type=click.IntRange(min=1),
     metavar="EPOCHS",
-    help="Epochs between evaluations on the test rows; 1.",
+    help="Epochs per evaluation on the test rows; 1 by default.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of weights, split and order.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; runs/<recipe>-<time> by default.")
