@@ -32,7 +32,7 @@ def start_cupy() -> Any:
         cupy = import_module("cupy")
     except Exception as error:
         if not packages and isinstance(error, ModuleNotFoundError) and error.name == "cupy":
-            needs = "" if driver else f", and no NVIDIA driver was found (it is at {DRIVERS})"
+            needs = "" if driver else f", and no NVIDIA driver was found ({DRIVERS}); on a machine with an NVIDIA GPU"
             raise _unavailable(f"cupy is not installed{needs}: {install_line(packages, driver)}") from error
         mend = reinstall_line(packages, driver)
         raise _unavailable(f"cupy cannot be imported ({one_line(error.__cause__ or error)}): {mend}") from error
@@ -64,7 +64,7 @@ def _unavailable(reason: str) -> BackendUnavailable:
 def _no_device(packages: dict[str, str], driver: tuple[int, int] | None, said: str) -> str:
     """Why no device was counted, as far as the driver tells."""
     if driver is None:
-        return f"no NVIDIA driver was found ({said}): install it from {DRIVERS}; a container needs --gpus all"
+        return f"no NVIDIA driver answers ({said}): install it from {DRIVERS}; a container needs --gpus all"
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     is_set = "" if visible is None else f', which is "{visible}"'
     return install_problem(packages, driver) or (

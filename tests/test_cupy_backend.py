@@ -165,7 +165,8 @@ def test_starts_on_the_stand_in(on_stand_in):
     [
         (
             None,
-            "cupy is not installed, and no NVIDIA driver was found (it is at https://www.nvidia.com/drivers): "
+            "cupy is not installed, and no NVIDIA driver was found (https://www.nvidia.com/drivers); "
+            "on a machine with an NVIDIA GPU: "
             'pip install "xpnn[cuda13]"',
         ),
         ((12, 4), 'cupy is not installed: pip install "xpnn[cuda12]"'),
@@ -218,7 +219,7 @@ def test_broken_installation(monkeypatch, failure, cause, said):
     [
         (
             None,
-            "no NVIDIA driver was found (no such luck): install it from https://www.nvidia.com/drivers; a container",
+            "no NVIDIA driver answers (no such luck): install it from https://www.nvidia.com/drivers; a container",
         ),
         ((12, 9), "cupy-cuda13x needs a driver for CUDA 13.0 or newer, this one offers 12.9: pip "),
         ((11, 4), "the NVIDIA driver offers CUDA 11.4, 12.0 or newer is needed"),
