@@ -54,8 +54,7 @@ class Division:
     @property
     def gradient_tiles(self) -> int:
         """Tiles of all layers' gradients, each with the bias as its last row."""
-        later = sum(count(self.hidden_tile, n + 1, m) for n, m in pairwise(self.network.sizes[1:]))
-        return count(self.gradient_tile, self.network.sizes[0] + 1, self.network.sizes[1]) + later
+        return gradient_tiles(self.network, self.gradient_tile, self.hidden_tile)
 
     @property
     def later_bytes(self) -> int:
@@ -87,16 +86,17 @@ class Division:
 def divide(network: Network, batch_size: int, device: Device) -> Division:
     """Return the division that keeps the device's multiprocessors busy."""
     tiles: tuple[Tile, ...] = TENSOR_TILES if network.parts else SCALAR_TILES
-    gradient_tile, shards = _gradient(network, batch_size, tiles, device)
     first_tile = choose_tile(tiles, batch_size, network.sizes[1], device.multiprocessors)
     first = first_later(network, device)
     widest = max(network.sizes[2:first], default=1)
+    hidden_tile = choose_tile(SCALAR_TILES, batch_size, widest, device.multiprocessors)
+    gradient_tile, shards = _gradient(network, batch_size, tiles, hidden_tile, device)
     return Division(
         network,
         batch_size,
         first_tile=deepened(first_tile, network.sizes[0], device.shared_bytes),
         gradient_tile=gradient_tile,
-        hidden_tile=choose_tile(SCALAR_TILES, batch_size, widest, device.multiprocessors),
+        hidden_tile=hidden_tile,
         first_later=first,
         later_rows=_later_rows(network, batch_size, first, device),
         shards=-(-batch_size // -(-batch_size // shards)),  # none of them empty
@@ -123,7 +123,15 @@ def later_bytes(network: Network, first: int, rows: int) -> int:
     return rows * 2 * sum(network.sizes[first - 1 :]) * network.real.itemsize
 
 
-def _gradient(network: Network, batch_size: int, tiles: tuple[Tile, ...], device: Device) -> tuple[Tile, int]:
+def gradient_tiles(network: Network, tile: Tile, hidden_tile: Tile) -> int:
+    """Return the tiles of all layers' gradients, each with the bias as its last row: `tile` of the first layer."""
+    features, units, *_ = network.sizes
+    return count(tile, features + 1, units) + sum(count(hidden_tile, n + 1, m) for n, m in pairwise(network.sizes[1:]))
+
+
+def _gradient(
+    network: Network, batch_size: int, tiles: tuple[Tile, ...], hidden_tile: Tile, device: Device
+) -> tuple[Tile, int]:
     """Return the tile of the first layer's gradient, and into how many shards the batch is divided.
 
     There are as many shards as give every multiprocessor two tiles at once, but no third.
@@ -134,8 +142,7 @@ def _gradient(network: Network, batch_size: int, tiles: tuple[Tile, ...], device
     if most <= 1:
         return choose_tile(tiles, features + 1, units, busy), 1
     tile = next((tile for tile in tiles if 2 * units > tile.columns), tiles[-1])
-    later = sum(count(SCALAR_TILES[-1], n + 1, m) for n, m in pairwise(network.sizes[1:]))
-    return tile, min(most, max(1, 2 * busy // (count(tile, features + 1, units) + later + 1)))
+    return tile, min(most, max(1, 2 * busy // (gradient_tiles(network, tile, hidden_tile) + 1)))
 
 
 def _later_rows(network: Network, batch_size: int, first: int, device: Device) -> int:

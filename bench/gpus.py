@@ -1,12 +1,19 @@
-"""Which GPUs a figure was measured on, as the driver's own tool tells it; no CUDA context is made."""
+"""Which GPUs a figure was measured on, as the driver's own tool tells it; and the error where there is none."""
 
 from __future__ import annotations
 
 import subprocess
 
+from ..backends import MissingDependency
 from ..backends.cupy_install import driver_cuda
 
 FIELDS = ("name", "memory.total", "compute_cap", "driver_version", "clocks.max.sm", "power.limit")
+
+
+def no_device(library: str, error: Exception, mend: str) -> MissingDependency:
+    """Return the error of a peer whose library, named with its version, finds no device."""
+    said = " ".join([type(error).__name__, *str(error).split()])[:200]
+    return MissingDependency(f"it needs a CUDA device, and {library} has none ({said}): check nvidia-smi, and {mend}")
 
 
 def gpus() -> list[dict[str, str]]:

@@ -6,16 +6,16 @@ from typing import Any
 
 import click
 
-from ..backends import RunError, XpnnError
+from ..backends import XpnnError
+from ..nn.cli.ending import end_after
 
 
 class Program(click.Command):
-    """A command; an error of xpnn's own becomes one line on stderr and exit code 1 or 2, as in `nn/cli/app.py`."""
+    """A command that ends after an error of xpnn's own as `xpnn` does."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""
         try:
             return super().invoke(ctx)
         except XpnnError as error:
-            click.echo(f"xpnn: {error}", err=True)
-            ctx.exit(1 if isinstance(error, RunError) else 2)
+            end_after(ctx, error)

@@ -27,6 +27,7 @@ from xpnn.backends import (
 FEATURES, CLASSES = 6, 3
 
 
+STAND_IN = Path(__file__).parent / "stand_in"
 EMULATED = "cupy, emulated"  # on the stand-in for CuPy, whose kernels g++ compiles
 
 
@@ -41,7 +42,7 @@ def stand_in_for_cupy() -> Iterator[Any]:
     real = {name: sys.modules.pop(name) for name in modules()}
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.syspath_prepend(Path(__file__).parent / "stand_in")
+            patch.syspath_prepend(STAND_IN)
             patch.setattr(cupy_start, "installed_cupy", lambda: {"cupy-cuda13x": "14.2.0"})
             patch.setattr(cupy_start, "driver_cuda", lambda: (13, 0))
             yield importlib.import_module("cupy")
@@ -56,6 +57,31 @@ def cupy() -> Iterator[Any]:
     """The stand-in for CuPy."""
     with stand_in_for_cupy() as module:
         yield module
+
+
+@pytest.fixture
+def host(cupy: Any) -> Any:  # noqa: ARG001
+    """The engine below the stand-in, which builds kernels and runs them under a sanitizer."""
+    return sys.modules["host_kernels"]
+
+
+@pytest.fixture
+def module(cupy: Any) -> Any:
+    """Small kernels, each of which shows one thing."""
+    return cupy.RawModule(code=(STAND_IN / "examples.cu").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def adds(module: Any) -> Callable[[Any, float], None]:
+    """`adds(array, number)` launches a kernel that adds a number to an array's elements."""
+    kernel = module.get_function("add_number")
+    return lambda array, number: kernel((1,), (array.size,), (array, np.float64(number)))
+
+
+@pytest.fixture
+def stream(cupy: Any) -> Any:
+    """A stream that can capture."""
+    return cupy.cuda.Stream(non_blocking=True)
 
 
 @pytest.fixture(params=[*registered_backends(), EMULATED])

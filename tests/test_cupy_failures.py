@@ -16,6 +16,8 @@ from xpnn.backends import (
     Adam,
     BackendUnavailable,
     ConfigError,
+    DeviceError,
+    DeviceLost,
     GenericPlan,
     RunError,
     TrainingJob,
@@ -33,7 +35,6 @@ from xpnn.backends.cupy_errors import (
     rows_that_fit,
 )
 from xpnn.backends.cupy_install import device_problem
-from xpnn.backends.errors import DeviceError, DeviceLost
 from xpnn.nn.cli.app import xpnn
 
 SCALE = 1 / 255

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...backends import MissingDependency
 from ..contestant import Orders, Task
+from ..gpus import no_device
 from .jax_peer import Jax
 
 # Read when JAX first looks for devices. It would take three quarters of the memory, which others have to use as well.
@@ -37,11 +37,7 @@ class JaxGPU(Jax):
         try:
             jax.block_until_ready(jnp.zeros(()) + 1)
         except (RuntimeError, AssertionError) as error:  # the latter where JAX was built without CUDA
-            said = " ".join([type(error).__name__, *str(error).split()])[:200]
-            raise MissingDependency(
-                f"it needs a CUDA device, and JAX {jax.__version__} has none ({said}): "
-                'check nvidia-smi, and pip install "jax[cuda13]"'
-            ) from error
+            raise no_device(f"JAX {jax.__version__}", error, 'pip install "jax[cuda13]"') from error
 
     def compile(self) -> None:
         """See `Contestant.compile`; ahead of time, for the turn's number of epochs."""

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...backends import MissingDependency
 from ...nn import Dataset
 from ..contestant import Array, Orders, Task
+from ..gpus import no_device
 from .torch_peer import TorchEager
 
 WARM_UPS = 3  # steps before anything is captured: libraries make handles and choose kernels in them
@@ -48,11 +48,7 @@ class TorchGPU(TorchEager):
         try:
             torch.zeros((), device=device).item()
         except (RuntimeError, AssertionError) as error:  # the latter where PyTorch was built without CUDA
-            said = " ".join([type(error).__name__, *str(error).split()])[:200]
-            raise MissingDependency(
-                f"it needs a CUDA device, and PyTorch {torch.__version__} has none ({said}): "
-                "check nvidia-smi, and take a PyTorch that was built for CUDA"
-            ) from error
+            raise no_device(f"PyTorch {torch.__version__}", error, "take a PyTorch that was built for CUDA") from error
 
     def place(self, data: Dataset) -> None:
         """See `Contestant.place`."""

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from ...backends import RunError, XpnnError
+from ...backends import XpnnError
+from .ending import end_after
 
 LOGGER = logging.getLogger("xpnn")
 
@@ -65,8 +66,7 @@ class Commands(click.Group):
         except XpnnError as error:
             if ctx.params["debug"]:
                 raise
-            click.echo(f"xpnn: {error}", err=True)
-            ctx.exit(1 if isinstance(error, RunError) else 2)
+            end_after(ctx, error)
         except KeyboardInterrupt:
             click.echo("xpnn: interrupted", err=True)
             ctx.exit(130)

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from ...backends import Backend, ConfigError, MissingDependency, get_backend, look_up
-from ...backends.errors import DeviceError
+from ...backends import Backend, ConfigError, DeviceError, MissingDependency, get_backend, look_up
 from ...backends.machine import hardware, versions
 from ..callbacks import Callback
 from ..checkpoint import Checkpoint
@@ -31,15 +30,8 @@ from .options import backend_option, batch_size, data_options, json_option, reci
 from .progress import Progress, progress_callback
 from .signals import StopOnSignal
 
-RESUMABLE = {
-    "resume",
-    "backend",
-    "precision",
-    "live",
-    "as_json",
-    "quiet",
-    "verbose",
-}  # the options that go with --resume
+# The options that go with --resume.
+RESUMABLE = {"resume", "backend", "precision", "live", "as_json", "quiet", "verbose"}
 
 
 @click.command(epilog="Example: xpnn train mnist-98 --backend numba --seed 1", help=f"Train RECIPE.\n\n{recipe_list()}")
