@@ -208,16 +208,16 @@ class Backend:
         Raises:
             ConfigError: the backend has no products of `job.precision`.
         """
-        self.check_precision(job)
+        self.check_precision(job.precision)
         return GenericPlan(self, job)
 
-    def check_precision(self, job: TrainingJob) -> None:
-        """Refuse a precision that the backend does not have.
+    def check_precision(self, precision: str) -> None:
+        """Refuse a precision of matrix products that the backend does not have; every `compile` begins with it.
 
         Raises:
             ConfigError: it is not one of `precisions`.
         """
-        if job.precision not in self.precisions:
+        if precision not in self.precisions:
             known = " or ".join(self.precisions)
-            others = "; bfloat16 is of the backend cupy, on a GPU" if job.precision == "bfloat16" else ""
-            raise ConfigError(f"precision of the backend {self.name} must be {known}, got {job.precision!r}{others}")
+            others = "; bfloat16 is of the backend cupy, on a GPU" if precision == "bfloat16" else ""
+            raise ConfigError(f"precision of the backend {self.name} must be {known}, got {precision!r}{others}")

@@ -108,7 +108,7 @@ class CuPyBackend(Backend):
         Raises:
             ConfigError: `job.precision` cannot be had for this job or on this device.
         """
-        self.check_precision(job)
+        self.check_precision(job.precision)
         # Of each row of a batch, a plan keeps the layers' outputs and their gradients.
         row_bytes = 2 * sum(layer.bias.nbytes for layer in job.layers)
         fits = rows_that_fit(row_bytes, job.batch_size, "a batch_size of {:,} would fit")

@@ -171,7 +171,7 @@ class NumbaBackend(Backend):
 
     def compile(self, job: TrainingJob) -> Plan:
         """See `Backend.compile`."""
-        self.check_precision(job)
+        self.check_precision(job.precision)
         if not self._plan.supports(job):
             generic = super().compile(job)
             generic.description += f", since {self._why_generic(job)}"

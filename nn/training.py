@@ -78,6 +78,7 @@ def train(
         check_rows(net, test_rows)
     batch_size = len(train_rows) if batch_size is None else batch_size
     _check_arguments(epochs, batch_size, l2, evaluate_every, len(train_rows))
+    net.backend.check_precision(precision)  # before the rows are brought to a device
     optimizer = Adam() if optimizer is None else optimizer
     learning_rate = learning_rate_at(
         optimizer.learning_rate,

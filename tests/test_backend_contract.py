@@ -93,6 +93,12 @@ def test_a_backend_has_a_compiled_plan_where_it_promises_one(backend, make_layer
     assert isinstance(plan, GenericPlan) is not backend.has_compiled_plan
 
 
+def test_a_precision_that_a_backend_does_not_have_is_refused(backend, make_layers, small_problem):
+    job = TrainingJob(make_layers(backend), SGD(), backend.place(*small_problem, SCALE), 8, precision="half")
+    with pytest.raises(ConfigError, match=f"precision of the backend {backend.name} must be full.*, got 'half'"):
+        backend.compile(job)
+
+
 # Arrays come and go
 
 
