@@ -71,6 +71,13 @@ def races(session: nox.Session) -> None:
     session.run("pytest", "tests/test_races.py", "-m", "thorough or not thorough", *session.posargs)
 
 
+@nox.session
+def trust(session: nox.Session) -> None:
+    """Do the experiments of tests/trust in full, for about half an hour, and write docs/reliability.md's figures."""
+    session.install(".[cli]", *group("test"))
+    session.run("pytest", "tests/trust", "--trust", "--trust-page=docs/reliability.md", *session.posargs)
+
+
 @nox.session(python="3.11")
 def lowest(session: nox.Session) -> None:
     """Run the tests with the lowest versions that pyproject.toml admits."""

@@ -27,6 +27,12 @@ from xpnn.backends import (
 FEATURES, CLASSES = 6, 3
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of `nox -s trust`."""
+    parser.addoption("--trust", action="store_true", help="do all of the experiments in tests/trust, not a slice")
+    parser.addoption("--trust-page", metavar="FILE", help="write what the experiments showed into this page")
+
+
 STAND_IN = Path(__file__).parent / "stand_in"
 EMULATED = "cupy, emulated"  # on the stand-in for CuPy, whose kernels g++ compiles
 

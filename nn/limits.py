@@ -1,0 +1,14 @@
+"""How much is read of what comes from outside; more is refused before room is made for it."""
+
+from __future__ import annotations
+
+KIB, MIB, GIB = 2**10, 2**20, 2**30
+
+CONFIG_BYTES = 1 * MIB  # of a run's config.json
+HEADER_BYTES = 4 * MIB  # of a model's or checkpoint's header
+TENSOR_FILE_BYTES = 16 * GIB  # of a whole model or checkpoint
+DATA_BYTES = 4 * GIB  # of the numbers in one data file, and of the text of a .csv
+DATA_FILES = 64  # in one .npz
+CSV_COLUMNS = 100_000
+COMPRESSION = 100  # what a compressed file may grow by; MNIST's grow by 5
+ALWAYS_UNPACKED = 16 * MIB  # however much it grows: rows of zeros are no attack
