@@ -8,6 +8,7 @@ Array API standard: https://data-apis.org/array-api/latest/
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -95,6 +96,11 @@ class Backend:
             images, labels = xp.take(rows.images, index, axis=0), xp.take(rows.labels, index, axis=0)
         x = xp.astype(images, dtype, copy=False)  # (batch, features)
         return (x * rows.scale if xp.isdtype(images.dtype, "integral") else x), labels
+
+    def all_finite(self, arrays: Iterable[Array]) -> bool:
+        """Return whether no array, any shape, holds an infinity or a NaN, after one read from the device."""
+        xp = self.xp
+        return bool(self.to_numpy(xp.all(xp.stack([xp.all(xp.isfinite(array)) for array in arrays]))))
 
     # Operations
 

@@ -21,12 +21,24 @@ class ConfigError(XpnnError, ValueError):
     """An argument or an option has a value that it cannot have."""
 
 
+class RunFolderInUse(ConfigError):  # noqa: N818
+    """Another process is at work in the run folder."""
+
+
 class ModelFileError(XpnnError, ValueError):
     """A saved model or checkpoint cannot be read."""
 
 
 class RunError(XpnnError, RuntimeError):
-    """A training run failed: its loss is no longer a number, or its folder cannot be written."""
+    """A run failed; the sub-classes say of what."""
+
+
+class StorageError(RunError):
+    """A file cannot be written: the disk is full, or the folder forbids it. What stood there before is untouched."""
+
+
+class DivergenceError(RunError):
+    """The numbers of a training are no longer finite; the message names epoch, step and tensor."""
 
 
 class DeviceError(RunError):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..backends import DataError, ModelFileError, Totals
-from .history import EpochResult, History
+from ..backends import ConfigError, DataError, ModelFileError, Totals
+from ..backends.finite import first_not_finite
+from .history import History
 from .tensor_files import Arrays, read_tensors, write_tensors
 
 KIND = "checkpoint"
@@ -30,6 +32,7 @@ class Checkpoint:
         totals: sums over those rows.
         seconds: training time of the present epoch so far.
         history: results of the finished epochs.
+        training: which training it is of: network, optimizer, schedule, batches and a check sum of the rows.
     """
 
     parameters: Arrays
@@ -41,25 +44,42 @@ class Checkpoint:
     totals: Totals
     seconds: float
     history: History
+    training: Mapping[str, Any]
 
-    def check_fits(self, *, rows: int, batch_size: int, epochs: int) -> None:
+    def check_fits(self, training: Mapping[str, Any], *, epochs: int) -> None:
         """Refuse to be resumed by another training than the one that it was taken of.
 
         Args:
-            rows: training rows.
-            batch_size: rows of one step.
-            epochs: epochs of the whole training.
+            training: which training is to go on; see `TrainingSettings.identity`.
+            epochs: epochs of the whole of it.
 
         Raises:
+            ConfigError: the training has other settings or other rows.
             DataError: the position cannot be one of that training.
         """
+        for name in sorted(training.keys() | self.training.keys()):
+            was, now = self.training.get(name), training.get(name)
+            if was != now:
+                raise ConfigError(
+                    f"the checkpoint is of a training with {name} {was!r:.120}, this one has {now!r:.120}: "
+                    "resume it with its own network, data and settings, or load its model and train that anew"
+                )
+        rows, batch_size = training["number of rows"], training["batch_size"]
         at_a_batch = 0 <= self.position <= rows and (self.position % batch_size == 0 or self.position == rows)
         if not (at_a_batch and self.position == self.totals.rows and 1 <= self.epoch <= epochs + 1):
             raise DataError(
                 f"the checkpoint is at row {self.position} of epoch {self.epoch}, but this training has {rows} rows "
-                f"in batches of {batch_size} and {epochs} epochs: "
-                "resume it with its own data and batch size, and no fewer epochs"
+                f"in batches of {batch_size} and {epochs} epochs: resume it with no fewer epochs"
             )
+
+    def check_sizes(self, sizes: Sequence[int]) -> None:
+        """Refuse another network, before one of these sizes is made.
+
+        Raises:
+            ConfigError: the checkpoint's has other sizes.
+        """
+        if self.training.get("sizes") != list(sizes):
+            raise ConfigError(f"the checkpoint is of a network {self.training.get('sizes')}, not {list(sizes)}")
 
     def restore_generator(self, generator: np.random.Generator) -> None:
         """Put the generator of the orders where it was before the present epoch's order.
@@ -82,6 +102,7 @@ class Checkpoint:
         """
         arrays = {f"parameters/{name}": array for name, array in self.parameters.items()}
         arrays |= {f"optimizer/{name}": array for name, array in self.optimizer_state.items()}
+        arrays |= {f"history/{name}": column for name, column in self.history.columns().items()}
         description = {
             "kind": KIND,
             "step": self.step,
@@ -90,7 +111,7 @@ class Checkpoint:
             "position": self.position,
             "totals": list(self.totals),
             "seconds": self.seconds,
-            "history": [asdict(result) for result in self.history],
+            "training": self.training,
         }
         write_tensors(Path(path), arrays, description)
 
@@ -104,16 +125,22 @@ class Checkpoint:
         arrays, description = read_tensors(Path(path), KIND)
         try:
             loss_sum, correct, rows = description["totals"]
+            parts = {prefix: _with_prefix(arrays, f"{prefix}/") for prefix in ("parameters", "optimizer", "history")}
+            if unknown := arrays.keys() - {f"{prefix}/{name}" for prefix, part in parts.items() for name in part}:
+                raise ValueError(f"it has an array {min(unknown)!r:.80}, which belongs to no checkpoint")
+            if place := first_not_finite(parts["parameters"] | parts["optimizer"]):
+                raise ValueError(place)
             return cls(
-                parameters=_with_prefix(arrays, "parameters/"),
-                optimizer_state=_with_prefix(arrays, "optimizer/"),
+                parameters=parts["parameters"],
+                optimizer_state=parts["optimizer"],
                 step=int(description["step"]),
                 generator_state=dict(description["generator_state"]),
                 epoch=int(description["epoch"]),
                 position=int(description["position"]),
                 totals=Totals(float(loss_sum), int(correct), int(rows)),
                 seconds=float(description["seconds"]),
-                history=History(EpochResult(**result) for result in description["history"]),
+                history=History.from_columns(parts["history"]),
+                training=dict(description["training"]),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelFileError(f"{path} is damaged or was written by another version: {error}") from error

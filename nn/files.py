@@ -1,4 +1,4 @@
-"""Writing a file so that it is there whole or not at all."""
+"""Writing a file so that it is there whole or not at all, and reading one of a bounded size."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from ..backends import RunError
+from ..backends import ModelFileError, StorageError
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes | bytearray) -> None:
     """Write a temporary file beside `path`, force it to disk, and rename it over `path`.
 
+    What stood at `path` is there until the new content is complete and on the disk.
+
     Raises:
-        RunError: the disk is full or the folder cannot be written; what stood at `path` before is untouched.
+        StorageError: the disk is full or the folder cannot be written; what stood at `path` before is untouched.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -25,10 +27,60 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror or error}") from error
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         with suppress(OSError):  # gone already, or its folder is no folder
             temporary.unlink()
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a text file, whole or not at all as long as the process lives.
+
+    Raises:
+        StorageError: the disk is full or the file cannot be written; it is as long as before.
+    """
+    try:
+        with path.open("ab", buffering=0) as file:
+            size, content = file.tell(), line.encode() + b"\n"
+            try:
+                if file.write(content) < len(content):  # the disk took a part; the rest has the reason
+                    file.write(content)
+            except OSError:
+                file.truncate(size)
+                raise
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what `write_atomically` left in a folder when its process was killed; no other may be writing there."""
+    for temporary in folder.glob(".*.tmp"):
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def read_whole(path: Path, *, limit: int) -> bytes:
+    """Return a file's content.
+
+    Args:
+        path: the file.
+        limit: bytes that it may have.
+
+    Raises:
+        ModelFileError: it is missing, no regular file, too large, or cannot be read.
+    """
+    if not path.is_file():  # a pipe or a device may never end
+        raise ModelFileError(f"there is no file {path}; `xpnn train` writes one into its run folder")
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > limit:
+                raise ModelFileError(
+                    f"{path} has {size:,} bytes, more than the limit of {limit:,}: is it the right file?"
+                )
+            return file.read(size)
+    except (OSError, MemoryError) as error:
+        raise ModelFileError(f"{path} cannot be read: {error}") from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import overload
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,9 @@ class EpochResult:
     seconds: float
 
 
+FIGURES = tuple(field.name for field in fields(EpochResult))
+
+
 class History(Sequence[EpochResult]):
     """The results of a run's epochs, in order."""
 
@@ -46,6 +53,33 @@ class History(Sequence[EpochResult]):
 
     def __repr__(self) -> str:
         return f"History({len(self)} epochs{f', last {self[-1]}' if self else ''})"
+
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """Return each figure of all epochs, (epochs,): the epochs int64, the others float64, with NaN for none."""
+        figures = {name: [getattr(result, name) for result in self] for name in FIGURES}
+        columns = {name: np.array(values, dtype=np.float64) for name, values in figures.items()}  # None becomes NaN
+        return columns | {"epoch": np.array(figures["epoch"], dtype=np.int64)}
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, npt.NDArray[Any]]) -> History:
+        """Return the history that `columns` was called on.
+
+        Raises:
+            KeyError, ValueError: a column is missing, of another length or type, or its epochs are not 1, 2, ...
+        """
+        epochs = columns["epoch"]
+        if epochs.dtype != np.int64 or not np.array_equal(epochs, np.arange(1, epochs.size + 1)):
+            raise ValueError("the epochs of its history must be 1, 2, ...")
+        values: dict[str, list[Any]] = {}
+        for name in FIGURES:
+            if columns[name].shape != epochs.shape:
+                raise ValueError(f"{name} of its history must be one number an epoch, got shape {columns[name].shape}")
+            values[name] = columns[name].tolist()
+            if name.startswith("test_"):
+                values[name] = [None if math.isnan(number) else number for number in values[name]]
+            elif not np.isfinite(columns[name]).all():
+                raise ValueError(f"{name} of its history must be finite")
+        return cls(EpochResult(**dict(zip(FIGURES, row, strict=True))) for row in zip(*values.values(), strict=True))
 
     def append(self, result: EpochResult) -> None:
         """Add the result of the next epoch."""

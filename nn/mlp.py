@@ -151,6 +151,10 @@ class MLP:
         classes: npt.NDArray[np.int64] = np.argmax(self.logits(images), axis=1).astype(np.int64)
         return classes
 
+    def are_finite(self) -> bool:
+        """Return whether no weight or bias is an infinity or a NaN."""
+        return self.backend.all_finite([array for layer in self.layers for array in (layer.weight, layer.bias)])
+
     def parameters(self) -> dict[str, npt.NDArray[Any]]:
         """Return host copies: `layers.<k>.weight` (in_features, out_features) and `layers.<k>.bias` (out_features,)."""
         copies = {}

@@ -96,6 +96,7 @@ class Recipe:
         seed: int = 0,
         callbacks: Sequence[Callback] = (),
         resume: Checkpoint | None = None,
+        detect_anomaly: bool = False,
     ) -> History:
         """Train `net` on `data` as the recipe says; see `nn.train` for the arguments and errors."""
         return train(
@@ -112,6 +113,7 @@ class Recipe:
             seed=seed,
             callbacks=callbacks,
             resume=resume,
+            detect_anomaly=detect_anomaly,
         )
 
     def outline(self, data: Dataset) -> JobOutline:

@@ -6,6 +6,7 @@ checkpoint.safetensors  where the training stands, to resume from
 model.safetensors       the network
 curves.png              loss and accuracy
 summary.json            the result
+.lock                   held by the process that is at work here
 """
 
 from __future__ import annotations
@@ -14,62 +15,29 @@ import json
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
-from ..backends import OPTIMIZERS, ConfigError, ModelFileError, RunError, look_up
+from ..backends import ConfigError, ModelFileError, RunFolderInUse, StorageError
 from .callbacks import Callback
 from .checkpoint import Checkpoint
-from .files import write_atomically
+from .files import append_line, read_whole, remove_temporaries, write_atomically
 from .history import EpochResult, History
-from .recipes import DataChoice, Recipe
+from .limits import CONFIG_BYTES
+from .run_config import RunConfig
+from .strict_json import parse_object
 from .training_run import TrainingRun
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 CHECKPOINT_SECONDS = 10.0  # shortest time between two checkpoints while training
 
 
-@dataclass(frozen=True)
-class RunConfig:
-    """All that decides a run.
-
-    Attributes:
-        recipe: the network and its training, options of the command line worked in.
-        data: where the rows come from.
-        backend: the name of the backend.
-        seed: of weights, split and order.
-    """
-
-    recipe: Recipe
-    data: DataChoice
-    backend: str
-    seed: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as `config.json` holds it."""
-        return {
-            "recipe": self.recipe.settings(),
-            "data": asdict(self.data),
-            "backend": self.backend,
-            "seed": self.seed,
-        }
-
-    @classmethod
-    def from_json(cls, config: Mapping[str, Any]) -> RunConfig:
-        """Read what `to_json` wrote.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is not of that form.
-        """
-        settings = dict(config["recipe"])
-        optimizer = dict(settings.pop("optimizer"))
-        kind = look_up("optimizer", optimizer.pop("name"), OPTIMIZERS)
-        recipe = Recipe(**settings | {"sizes": tuple(settings["sizes"])}, optimizer=kind(**optimizer))
-        return cls(recipe, DataChoice(**config["data"]), str(config["backend"]), int(config["seed"]))
-
-
 class RunFolder:
-    """Paths and files of one run."""
+    """Paths and files of one run; as a context manager, it gives back its claim on the folder in the end."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -79,6 +47,38 @@ class RunFolder:
         self.model = path / "model.safetensors"
         self.curves = path / "curves.png"
         self.summary = path / "summary.json"
+        self._lock: BaseFileLock | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def claim(self) -> None:
+        """Keep other processes out of the folder, and remove what a killed one left half written.
+
+        Raises:
+            RunFolderInUse: another process is at work in it.
+            StorageError: it cannot be written.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.path / ".lock", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RunFolderInUse(
+                f"another process is at work in {self.path}: wait until it has ended, or choose another --out"
+            ) from None
+        except OSError as error:
+            raise StorageError(f"cannot write into the run folder {self.path}: {error.strerror or error}") from error
+        self._lock = lock
+        remove_temporaries(self.path)
 
     def refuse_existing(self) -> None:
         """Make sure that a new run overwrites nothing.
@@ -86,26 +86,30 @@ class RunFolder:
         Raises:
             ConfigError: the folder exists and is not empty.
         """
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if self.path.exists() and (not self.path.is_dir() or self.files()):
             raise ConfigError(
                 f"{self.path} exists and is not empty; choose another --out, or go on with --resume {self.path}"
             )
 
     def create(self, config: RunConfig) -> None:
-        """Make the folder and write its configuration.
+        """Make and claim the folder and write its configuration.
 
         Raises:
-            ConfigError: the folder exists and is not empty.
-            RunError: it cannot be made.
+            ConfigError: the folder exists and is not empty, or another process is at work in it.
+            StorageError: it cannot be made.
         """
         self.refuse_existing()
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if not self.path.exists():
-                self.path.mkdir()  # fails if another run has made it this moment
+            self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"cannot make the run folder {self.path}: {error.strerror}") from error
+            raise StorageError(f"cannot make the run folder {self.path}: {error.strerror}") from error
+        self.claim()
+        self.refuse_existing()  # another run may have come first
         write_json(self.config, config.to_json())
+
+    def files(self) -> list[str]:
+        """Return the names of the files in it but for hidden ones, sorted."""
+        return sorted(file.name for file in self.path.iterdir() if not file.name.startswith("."))
 
     def read_config(self) -> RunConfig:
         """Return the configuration of an earlier run.
@@ -113,11 +117,12 @@ class RunFolder:
         Raises:
             ModelFileError: there is none, or it is damaged.
         """
+        if not self.config.exists():
+            raise ModelFileError(f"{self.path} is no run folder: it has no config.json")
+        text = read_whole(self.config, limit=CONFIG_BYTES)
         try:
-            return RunConfig.from_json(json.loads(self.config.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            raise ModelFileError(f"{self.path} is no run folder: it has no config.json") from None
-        except (OSError, KeyError, TypeError, ValueError) as error:
+            return RunConfig.from_json(parse_object(text))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelFileError(f"{self.config} is damaged or was written by another version: {error}") from error
 
     def write_metrics(self, history: History) -> None:
@@ -156,11 +161,7 @@ class RecordRun(Callback):
 
     def on_epoch_end(self, run: TrainingRun, result: EpochResult) -> None:  # noqa: ARG002
         """Append the epoch's line."""
-        try:
-            with self._folder.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(result), allow_nan=False) + "\n")
-        except OSError as error:
-            raise RunError(f"cannot write {self._folder.metrics}: {error.strerror}") from error
+        append_line(self._folder.metrics, json.dumps(asdict(result), allow_nan=False))
 
     def on_train_end(self, run: TrainingRun) -> None:
         """Save where the training stands, finished or stopped."""

@@ -1,11 +1,13 @@
-"""Named arrays and a description in one safetensors file.
+"""Named arrays and a description in one safetensors file, under a digest of every byte.
 
-Format: https://huggingface.co/docs/safetensors. The description is JSON under the key `xpnn` of the file's metadata.
-Nothing in such a file is ever executed.
+Format: https://huggingface.co/docs/safetensors. The file's metadata holds the description, JSON under the key `xpnn`,
+and under `sha256` the SHA-256 of the whole file as it is with zeros in the digest's place. Nothing in such a file is
+ever executed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,46 +16,96 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..backends import ModelFileError
-from .files import write_atomically
+from ..backends import ModelFileError, StorageError
+from .files import read_whole, write_atomically
+from .limits import HEADER_BYTES, TENSOR_FILE_BYTES
+from .strict_json import parse_object
 
 Arrays = dict[str, npt.NDArray[Any]]
+
+BLANK = "0" * 64  # what stands in the digest's place while the digest is taken
+LENGTH_BYTES = 8  # of the header's length, which the file begins with
 
 
 def write_tensors(path: Path, arrays: Mapping[str, npt.NDArray[Any]], description: Mapping[str, Any]) -> None:
     """Write the arrays and their description, whole or not at all.
 
     Raises:
-        RunError: the file cannot be written; what stood there before is untouched.
+        StorageError: the file cannot be written, or could not be read again; what stood there before is untouched.
     """
     from safetensors.numpy import save
 
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # save() assumes it, unchecked
     text = json.dumps(description, default=np.ndarray.tolist)  # some generators keep arrays in their state
-    write_atomically(path, save(contiguous, {"xpnn": text}))
+    content = sealed(save(contiguous, {"xpnn": text, "sha256": BLANK}))
+    header = int.from_bytes(content[:LENGTH_BYTES], "little")
+    for size, limit, what in ((header, HEADER_BYTES, "header"), (len(content), TENSOR_FILE_BYTES, "content")):
+        if size > limit:
+            raise StorageError(f"cannot write {path}: its {what} would have {size:,} bytes, more than {limit:,}")
+    write_atomically(path, content)
+
+
+def sealed(content: bytes) -> bytearray:
+    """Return a file's content with its digest in the place of the zeros."""
+    filled = bytearray(content)
+    place = filled.index(_entry(BLANK))
+    filled[place : place + ENTRY_BYTES] = _entry(hashlib.sha256(content).hexdigest())
+    return filled
 
 
 def read_tensors(path: Path, kind: str) -> tuple[Arrays, dict[str, Any]]:
-    """Return the arrays of a file and its description.
+    """Return the arrays of a file and its description, after a look at every byte.
 
     Args:
         path: the file.
         kind: what the description's `kind` must be.
 
     Raises:
-        ModelFileError: the file is missing, no safetensors, not written by xpnn, or of another kind.
+        ModelFileError: the file is missing, too large, damaged, not written by xpnn, or of another kind.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
 
-    if not path.is_file():
-        raise ModelFileError(f"there is no file {path}; `xpnn train` writes one into its run folder")
+    content = read_whole(path, limit=TENSOR_FILE_BYTES)
     try:
-        with safe_open(path, framework="numpy") as file:
-            text = (file.metadata() or {}).get("xpnn")
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        description = json.loads(text) if text is not None else None
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise ModelFileError(f"{path} is no readable safetensors file: {error}") from error
-    if not isinstance(description, dict) or description.get("kind") != kind:
-        raise ModelFileError(f"{path} is no {kind} that xpnn wrote")
+        metadata = _metadata(content)
+        _check_digest(content, metadata)
+        description = parse_object(metadata["xpnn"])
+        if description.get("kind") != kind:
+            raise ValueError(f"it is of the kind {description.get('kind')!r:.40}")
+        arrays = load(content)
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, MemoryError, OverflowError) as error:
+        raise ModelFileError(f"{path} is damaged, or is no {kind} that xpnn wrote: {error}") from error
     return arrays, description
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """Return the metadata in the header; the library that reads the arrays would take the last of two equal keys."""
+    end = LENGTH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
+    if not LENGTH_BYTES < end <= min(len(content), LENGTH_BYTES + HEADER_BYTES):
+        raise ValueError("it does not begin with the length of a header of safetensors")
+    metadata = parse_object(content[LENGTH_BYTES:end]).get("__metadata__")
+    if not isinstance(metadata, dict) or not all(isinstance(metadata.get(key), str) for key in ("xpnn", "sha256")):
+        raise ValueError("its metadata must have the texts xpnn and sha256")
+    return metadata
+
+
+def _check_digest(content: bytes, metadata: Mapping[str, str]) -> None:
+    """Hold every byte of the file against the digest in it."""
+    entry = _entry(metadata["sha256"])
+    place = content.find(entry)
+    if len(entry) != ENTRY_BYTES or place < 0:
+        raise ValueError("the sha256 in its metadata must have 64 digits")
+    digest, view = hashlib.sha256(), memoryview(content)
+    for part in (view[:place], _entry(BLANK), view[place + ENTRY_BYTES :]):
+        digest.update(part)
+    if digest.hexdigest() != metadata["sha256"]:
+        raise ValueError("it was damaged or changed after it was written, as its SHA-256 shows; take another copy")
+
+
+def _entry(digest: str) -> bytes:
+    """Return the digest as it stands in the header; no text in it can look so, as quotes in texts are escaped."""
+    return f'"sha256":"{digest}"'.encode()
+
+
+ENTRY_BYTES = len(_entry(BLANK))

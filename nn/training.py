@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import math
+import os
 import time
 from collections.abc import Sequence
-from numbers import Integral
 
 import numpy as np
 import numpy.typing as npt
 
-from ..backends import Adam, ConfigError, Optimizer, Rows, RunError, Totals, TrainingJob
+from ..backends import Adam, ConfigError, DataError, DivergenceError, Optimizer, Rows, Totals, TrainingJob
+from ..backends.checked_plan import CheckedPlan, NotFinite
 from .callbacks import Callback
 from .checkpoint import Checkpoint
 from .datasets.dataset import Dataset, Split
+from .divergence import Watch, diverged, is_finite
 from .evaluation import check_rows
 from .generators import make_generator
 from .history import EpochResult, History
 from .mlp import MLP
-from .schedules import Schedule, learning_rate_at
+from .schedules import Schedule
 from .training_run import TrainingRun
+from .training_settings import TrainingSettings
 
 CHUNK_SECONDS = 0.5  # aim of one `plan.run`, so that signals, progress and checkpoints come through
 SHUFFLE_STREAM = 1  # keeps the order of rows independent of weights that were drawn from the same seed
@@ -40,7 +42,8 @@ def train(
     precision: str = "full",
     seed: int | np.random.Generator = 0,
     callbacks: Sequence[Callback] = (),
-    resume: Checkpoint | None = None,
+    resume: Checkpoint | str | os.PathLike[str] | None = None,
+    detect_anomaly: bool = False,
 ) -> History:
     """Train a network by gradient descent on the softmax cross-entropy of its logits.
 
@@ -60,35 +63,42 @@ def train(
             "bfloat16" on a GPU.
         seed: of the generator that draws the orders, or the generator.
         callbacks: listeners.
-        resume: where an earlier run of the same training stopped; the run goes on from there, bit for bit.
+        resume: where an earlier run of the same training stopped, or the file or run folder that says so; the run
+            goes on from there, bit for bit.
+        detect_anomaly: whether to look at the result of every operation, and stop at the first that is not finite;
+            slow. Without it, the run is looked at after each chunk, and the step that went wrong is searched for then.
 
     Returns:
         One result an epoch, those of the resumed run included.
 
     Raises:
-        ConfigError: an argument has a value that it cannot have.
+        ConfigError: an argument has a value that it cannot have, or the checkpoint is of another training.
         DataError: the data do not fit the network.
-        RunError: the loss is no longer a number.
+        ModelFileError: the checkpoint cannot be read.
+        DivergenceError: the loss, a weight or the optimizer's state is no longer a finite number; the network then has
+            the weights before the step that went wrong.
     """
-    train_rows, test_rows = (data.train, data.test) if isinstance(data, Dataset) else (data, None)
-    if isinstance(data, Dataset):
-        net.check_fits(data)
-    check_rows(net, train_rows)
-    if test_rows is not None:
-        check_rows(net, test_rows)
-    batch_size = len(train_rows) if batch_size is None else batch_size
-    _check_arguments(epochs, batch_size, l2, evaluate_every, len(train_rows))
-    net.backend.check_precision(precision)  # before the rows are brought to a device
-    optimizer = Adam() if optimizer is None else optimizer
-    learning_rate = learning_rate_at(
-        optimizer.learning_rate,
-        schedule,
-        total_steps=epochs * -(-len(train_rows) // batch_size),
+    train_rows, test_rows = _checked_rows(net, data)
+    settings = TrainingSettings(
+        optimizer=Adam() if optimizer is None else optimizer,
+        epochs=epochs,
+        batch_size=len(train_rows) if batch_size is None else batch_size,
+        schedule=schedule,
         warmup_steps=warmup_steps,
+        l2=l2,
+        shuffle=shuffle,
+        evaluate_every=evaluate_every,
+        rows=len(train_rows),
     )
+    learning_rate = settings.learning_rate()
+    if not all(isinstance(callback, Callback) for callback in callbacks):
+        raise ConfigError(f"callbacks must be a sequence of nn.Callback, got {callbacks!r:.80}")
+    net.backend.check_precision(precision)
     generator = make_generator(seed, stream=SHUFFLE_STREAM)
     if resume is not None:
-        resume.check_fits(rows=len(train_rows), batch_size=batch_size, epochs=epochs)
+        resume = resume if isinstance(resume, Checkpoint) else Checkpoint.load(resume)
+        scale = data.scale if isinstance(data, Dataset) else net.input_scale
+        resume.check_fits(settings.identity(net, train_rows, scale), epochs=epochs)
         resume.restore_generator(generator)
         net.load_parameters(resume.parameters)
     if isinstance(data, Dataset):
@@ -98,47 +108,85 @@ def train(
     placed = backend.place(train_rows.images, train_rows.labels, net.input_scale)
     placed_test = None if test_rows is None else backend.place(test_rows.images, test_rows.labels, net.input_scale)
     job = TrainingJob(
-        net.layers, optimizer, placed, batch_size, l2=l2, learning_rate=learning_rate, precision=precision
-    )
-    run = TrainingRun(net, backend.compile(job), generator, epochs, len(train_rows))
+        net.layers, settings.optimizer, placed, settings.batch_size,
+        l2=l2, learning_rate=learning_rate, precision=precision,
+    )  # fmt: skip
+    plan = CheckedPlan(backend, job) if detect_anomaly else backend.compile(job)
+    run = TrainingRun(net, train_rows, settings, plan, generator)
     if resume is not None:
         run.restore(resume)
+    _loop(run, placed_test, callbacks)
+    return run.history
 
-    chunk = batch_size  # rows of the next chunk; grows to about CHUNK_SECONDS
+
+def _checked_rows(net: MLP, data: Dataset | Split) -> tuple[Split, Split | None]:
+    """Return the rows to train on and those to test on, all of which fit the network."""
+    if not isinstance(net, MLP):
+        raise ConfigError(f"the network must be an nn.MLP, got {type(net).__name__}: make one, or nn.load one")
+    if not isinstance(data, Dataset | Split):
+        raise DataError(
+            f"data must be an nn.Dataset or an nn.Split, got {type(data).__name__}: "
+            "make one of arrays with nn.from_arrays(images, labels)"
+        )
+    if not net.are_finite():
+        raise ConfigError("the network's weights must be finite numbers: make a new one, or load the last good one")
+    if isinstance(data, Split):
+        check_rows(net, data)
+        return data, None
+    net.check_fits(data)
+    for rows in (data.train, data.test):
+        check_rows(net, rows)
+    labels = data.train.labels
+    if labels.min() == labels.max():  # a Split may be a part of the rows
+        raise DataError(f"the training rows must have two classes or more, got only {labels[0]}: add others")
+    return data.train, data.test
+
+
+def _loop(run: TrainingRun, test_rows: Rows | None, callbacks: Sequence[Callback]) -> None:
+    """Take the steps, epoch by epoch and chunk by chunk, and tell the callbacks."""
+    settings, watch = run.settings, Watch(run)
+    chunk = settings.batch_size  # rows of the next chunk; grows to about CHUNK_SECONDS
     for callback in callbacks:
         callback.on_train_begin(run)
-    while run.epoch <= epochs and not run.stopped:
+    while run.epoch <= settings.epochs and not run.stopped:
         run.mark_epoch_start()
-        order = _draw_order(run.generator, len(train_rows), batch_size, shuffle=shuffle)
-        while run.position < len(train_rows) and not run.stopped:
+        order = run.draw_order()
+        while run.position < settings.rows and not run.stopped:
             started, before = time.perf_counter(), run.position
-            with np.errstate(all="ignore"):  # the loss is checked instead
-                if order is None:
-                    wait = _epochs_to_evaluation(run, evaluate_every) if placed_test is not None else epochs
-                    sums = run.plan.run_epochs(min(chunk // batch_size, wait, epochs + 1 - run.epoch))
-                else:
-                    sums = [run.plan.run(order[run.position : run.position + chunk], run.totals)]
+            sums = _take(run, order, chunk, has_test_rows=test_rows is not None)
             elapsed = time.perf_counter() - started
             _note(run, sums, elapsed)
-            chunk = _next_chunk(len(sums) * run.position - before, elapsed, batch_size)
+            watch.check(sums)
+            chunk = _next_chunk(len(sums) * run.position - before, elapsed, settings.batch_size)
             for callback in callbacks:
                 callback.on_chunk_end(run)
-        if run.position == len(train_rows):
-            is_due = run.epoch == epochs or run.epoch % evaluate_every == 0
-            _finish_epoch(run, placed_test if is_due else None, callbacks)
+        if run.position == settings.rows:
+            is_due = run.epoch == settings.epochs or run.epoch % settings.evaluate_every == 0
+            _finish_epoch(run, test_rows if is_due else None, callbacks)
     for callback in callbacks:
         callback.on_train_end(run)
-    return run.history
+
+
+def _take(run: TrainingRun, order: npt.NDArray[np.int64] | None, rows: int, *, has_test_rows: bool) -> list[Totals]:
+    """Take the steps of a chunk: of the next `rows` in `order`, or, without an order, of the epochs that they make."""
+    settings = run.settings
+    try:
+        with np.errstate(all="ignore"):  # what comes out is looked at instead
+            if order is not None:
+                return [run.plan.run(order[run.position : run.position + rows], run.totals)]
+            to_evaluation = settings.evaluate_every - (run.epoch - 1) % settings.evaluate_every
+            to_end = settings.epochs + 1 - run.epoch
+            return run.plan.run_epochs(min(rows // settings.rows, to_end, to_evaluation if has_test_rows else to_end))
+    except NotFinite as error:
+        raise diverged(run, error.step, error.found) from error
 
 
 def _note(run: TrainingRun, sums: Sequence[Totals], elapsed: float) -> None:
     """Keep the sums of a chunk: of several epochs that were taken in one go, all but the last one are over."""
     for totals in sums[:-1]:
-        _check_loss("training", totals, run.epoch)
         run.history.append(_result(run.epoch, totals, None, elapsed / len(sums)))
         run.epoch += 1
     run.totals = sums[-1]
-    _check_loss("training", run.totals, run.epoch)
     run.position = run.totals.rows
     run.seconds += elapsed / len(sums)
 
@@ -149,7 +197,11 @@ def _finish_epoch(run: TrainingRun, test_rows: Rows | None, callbacks: Sequence[
     if test_rows is not None:
         with np.errstate(all="ignore"):
             test = run.net.backend.evaluate(run.net.layers, test_rows)
-        _check_loss("test", test, run.epoch)
+        if not is_finite([test]):
+            raise DivergenceError(
+                f"the test loss of epoch {run.epoch} is {test.loss}, though the weights are finite: lower the learning "
+                "rate, or see whether features of the test rows are far larger than those of the training rows"
+            )
     run.history.append(_result(run.epoch, run.totals, test, run.seconds))
     run.epoch, run.position, run.totals, run.seconds = run.epoch + 1, 0, Totals(), 0.0
     run.mark_epoch_start()
@@ -170,48 +222,7 @@ def _result(epoch: int, train: Totals, test: Totals | None, seconds: float) -> E
     )
 
 
-def _epochs_to_evaluation(run: TrainingRun, evaluate_every: int) -> int:
-    """Return how many epochs there are up to the next evaluation, that one included."""
-    return evaluate_every - (run.epoch - 1) % evaluate_every
-
-
-def _draw_order(
-    generator: np.random.Generator, count: int, batch_size: int, *, shuffle: bool
-) -> npt.NDArray[np.int64] | None:
-    """Return the epoch's order of rows, (count,), or None for a full batch, whose order is no matter."""
-    if batch_size >= count:
-        return None
-    return generator.permutation(count) if shuffle else np.arange(count)
-
-
 def _next_chunk(taken: int, elapsed: float, batch_size: int) -> int:
     """Return the rows of the next chunk: whole batches for about CHUNK_SECONDS, at most 4 times those just taken."""
     rows = taken * min(4.0, CHUNK_SECONDS / max(elapsed, 1e-9))
     return max(1, int(rows) // batch_size) * batch_size
-
-
-def _check_loss(kind: str, totals: Totals, epoch: int) -> None:
-    """Stop a training whose weights have run away, before they are saved over good ones."""
-    if not math.isfinite(totals.loss_sum):
-        raise RunError(
-            f"the {kind} loss of epoch {epoch} is {totals.loss}: the steps are too large; lower the learning rate"
-        )
-
-
-def _check_arguments(epochs: int, batch_size: int, l2: float, evaluate_every: int, count: int) -> None:
-    """Refuse numbers that no training can have."""
-    for name, number in (("epochs", epochs), ("evaluate_every", evaluate_every)):
-        if not (_is_whole(number) and number >= 1):
-            raise ConfigError(f"{name} must be a whole number >= 1, got {number}")
-    if not (_is_whole(batch_size) and 1 <= batch_size <= count):
-        raise ConfigError(
-            f"batch_size must be a whole number in [1, {count}], the number of training rows, got {batch_size}; "
-            "None takes all rows"
-        )
-    if not (math.isfinite(l2) and l2 >= 0):
-        raise ConfigError(f"l2 must be a finite number >= 0, got {l2}")
-
-
-def _is_whole(number: object) -> bool:
-    """Return whether it is an integer, Python's or NumPy's."""
-    return isinstance(number, Integral)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..backends import Plan, Totals
 from .checkpoint import Checkpoint
+from .datasets.dataset import Split
 from .history import History
 from .mlp import MLP
+from .training_settings import TrainingSettings
 
 
 @dataclass
@@ -19,10 +23,10 @@ class TrainingRun:
 
     Attributes:
         net: the network; its weights are those of the last step.
+        rows: the training rows.
+        settings: what decides the steps.
         plan: takes the steps.
         generator: draws the order of the rows.
-        epochs: epochs of the whole training.
-        rows_per_epoch: training rows.
         history: results of the finished epochs.
         told: how many of them the callbacks know.
         epoch: number of the present epoch, from 1.
@@ -34,10 +38,10 @@ class TrainingRun:
     """
 
     net: MLP
+    rows: Split
+    settings: TrainingSettings
     plan: Plan
     generator: np.random.Generator
-    epochs: int
-    rows_per_epoch: int
     history: History = field(default_factory=History)
     told: int = 0
     epoch: int = 1
@@ -50,9 +54,31 @@ class TrainingRun:
     def __post_init__(self) -> None:
         self.mark_epoch_start()
 
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole training."""
+        return self.settings.epochs
+
+    @property
+    def rows_per_epoch(self) -> int:
+        """Number of training rows."""
+        return len(self.rows)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Which training it is; see `TrainingSettings.identity`."""
+        return self.settings.identity(self.net, self.rows, self.net.input_scale)
+
     def mark_epoch_start(self) -> None:
         """Remember the generator's state, from which the next order is drawn."""
         self.epoch_start_state = dict(self.generator.bit_generator.state)
+
+    def draw_order(self) -> npt.NDArray[np.int64] | None:
+        """Return the next epoch's order of rows, (rows,), or None for a full batch, whose order is no matter."""
+        if self.settings.batch_size >= self.rows_per_epoch:
+            return None
+        count = self.rows_per_epoch
+        return self.generator.permutation(count) if self.settings.shuffle else np.arange(count)
 
     def stop(self) -> None:
         """End the training after the present chunk."""
@@ -70,10 +96,11 @@ class TrainingRun:
             totals=self.totals,
             seconds=self.seconds,
             history=self.history[:],
+            training=self.identity,
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Put a new run where the checkpoint's run was; the network already has its weights.
+        """Put a new run where the checkpoint's run was; network and generator already have its weights and state.
 
         Raises:
             ModelFileError: the optimizer's state is of another network or optimizer.

@@ -63,6 +63,7 @@ def test_train_leaves_a_whole_run_folder_and_says_where() -> None:
     assert str(folder) in result.stdout
     assert {path.name for path in folder.iterdir()} == {
         "config.json", "metrics.jsonl", "summary.json", "model.safetensors", "checkpoint.safetensors", "curves.png",
+        ".lock",
     }  # fmt: skip
     epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [epoch["epoch"] for epoch in epochs] == [1, 2, 3]
@@ -205,7 +206,8 @@ def test_csv_with_named_label_column_trains(stratify: bool) -> None:
     assert (choice["label_column"], choice["stratify"]) == ("digit", stratify)
     net = nn.load("run/model.safetensors", backend="numpy")
     assert (net.sizes[0], net.sizes[-1], net.class_names) == (4, 3, ("3", "5", "8"))
-    confusion = json.loads(run("evaluate", "run", "--json").stdout)["confusion_matrix"]  # a row for each true class
+    result = json.loads(run("evaluate", "run", "--data", "digits.csv", "--json").stdout)
+    confusion = result["confusion_matrix"]  # a row for each true class
     assert np.sum(confusion) == 35
     assert (np.sum(confusion, axis=1).tolist() == [20, 10, 5]) is stratify  # a fifth of each class
 

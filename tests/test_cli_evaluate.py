@@ -76,11 +76,22 @@ def test_a_run_s_own_file_is_divided_as_for_its_training() -> None:
     write_csv("rows.csv")
     options = ["--label-column", "kind", "--test-fraction", "0.3", "--stratify", "--seed", "5"]
     summary = train("--data", "rows.csv", *options)
-    for source in ([], ["--data", "rows.csv"]):
-        result = figures("evaluate", "run", *source)
-        assert result["rows"] == 91  # 3 of 10 rows of each class, each rounded
-        assert result["accuracy"] == summary["test_accuracy"]
-        assert result["loss"] == pytest.approx(summary["test_loss"], rel=1e-6)
+    result = figures("evaluate", "run", "--data", "rows.csv")
+    assert result["rows"] == 91  # 3 of 10 rows of each class, each rounded
+    assert result["accuracy"] == summary["test_accuracy"]
+    assert result["loss"] == pytest.approx(summary["test_loss"], rel=1e-6)
+
+
+@pytest.mark.parametrize("command", [["evaluate", "run"], ["train", "--resume", "run"]])
+def test_a_path_in_a_run_folder_is_not_followed(command: list[str]) -> None:
+    write_csv("my rows.csv")
+    result = run("train", "--data", "my rows.csv", "--label-column", "kind", "--epochs", "1", "--out", "run")
+    option = f"--data '{Path('my rows.csv').resolve()}'"
+    assert f"next: xpnn evaluate run {option} --out run/evaluation" in result.stdout
+    refused = run(*command)
+    assert refused.exit_code == 2
+    assert f"name it yourself, with {option}\n" in refused.stderr
+    assert run(*command, "--data", "my rows.csv").exit_code == 0
 
 
 def test_a_recipe_that_splits_all_rows_anew_does_so_for_the_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +111,7 @@ def test_a_recipe_that_splits_all_rows_anew_does_so_for_the_evaluation(monkeypat
         (["--seed", "0"], {}, 0),
         (["--test-fraction", "0.5"], {"test_fraction": 0.5}, 5),
         (["--no-stratify"], {"stratify": False}, 5),
-        (["--label-column", "p0", "--data", "other.csv"], {"label_column": "p0", "source": "other.csv"}, 5),
+        (["--label-column", "p0"], {"label_column": "p0"}, 5),
     ],
 )
 def test_options_of_evaluate_go_before_the_run_s(
@@ -115,7 +126,7 @@ def test_options_of_evaluate_go_before_the_run_s(
         return load(DataChoice(str(Path("rows.csv")), "kind"), recipe, seed=seed)
 
     monkeypatch.setattr(DataChoice, "load", watch)
-    figures("evaluate", "run", *options)
+    figures("evaluate", "run", "--data", "rows.csv", *options)
     own = {"source": str(Path("rows.csv").resolve()), "label_column": "kind", "stratify": True}
     assert loaded == [(DataChoice(**own | choice), seed)]
 
@@ -210,7 +221,7 @@ def test_a_parent_folder_has_the_recipe_s_own_data_set_for_every_command(monkeyp
     monkeypatch.setenv("XPNN_DATA", "nowhere")
     train("gd-10", "--data", "sets")
     assert RunFolder(Path("run")).read_config().data.source == str(Path("sets").resolve())
-    assert figures("evaluate", "run")["rows"] == figures("evaluate", "run", "--data", "sets")["rows"] == 10
+    assert figures("evaluate", "run", "--data", "sets")["rows"] == 10
     assert figures("evaluate", "run", "--data", "sets/mnist")["rows"] == 10
     backends = ["--backends", "numpy,array-api-strict"]
     result = run("parity", "gd-10", "--data", "sets", *backends, "--steps", "2", "--seeds", "0")

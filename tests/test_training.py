@@ -15,6 +15,7 @@ from xpnn.backends import (
     AdamW,
     ConfigError,
     DataError,
+    DivergenceError,
     ModelFileError,
     RMSprop,
     RunError,
@@ -152,7 +153,9 @@ def test_the_seed_may_be_a_generator(make_data):
 def test_the_order_does_not_repeat_the_draws_of_the_weights(make_data):
     """The same seed for network and training must not give orders that depend on the weights' numbers."""
     orders = []
-    plan = SimpleNamespace(run=lambda rows, totals: orders.append(rows) or totals._replace(rows=23, loss_sum=1.0))
+    plan = SimpleNamespace(
+        run=lambda rows, totals: orders.append(rows) or totals._replace(rows=23, loss_sum=1.0), state=dict, step=0
+    )
     net = network()
     net.backend.compile = lambda job: plan  # noqa: ARG005
     nn.train(net, make_data().train, epochs=1, batch_size=8, seed=3)
@@ -635,31 +638,75 @@ def checkpoint(make_data, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "rows"),
+    ("options", "message"),
     [
-        ({"batch_size": None}, 23),  # position 16 is no boundary of a full batch
-        ({"batch_size": 5}, 23),
-        ({"batch_size": 8}, 12),
+        ({"batch_size": None}, "batch_size 8, this one has 23"),
+        ({"batch_size": 5}, "batch_size 8, this one has 5"),
+        ({"optimizer": SGD()}, "optimizer 'Adam.*', this one has 'SGD.*'"),
+        (
+            {"optimizer": Adam(1e-4)},
+            r"optimizer 'Adam.learning_rate=0.001,.*', this one has 'Adam.learning_rate=0.0001",
+        ),
+        ({"schedule": "cosine"}, "schedule 'constant', this one has 'cosine'"),
+        ({"schedule": float}, "schedule 'constant', this one has 'a function'"),
+        ({"warmup_steps": 2}, "warmup_steps 0, this one has 2"),
+        ({"l2": 0.1}, "l2 0.0, this one has 0.1"),
+        ({"shuffle": False}, "shuffle True, this one has False"),
     ],
 )
-def test_a_checkpoint_of_another_training_is_refused(make_data, checkpoint, options, rows):
-    with pytest.raises(DataError, match=f"at row 16 of epoch 2, but this training has {rows} rows in batches of"):
-        nn.train(network(), make_data(rows), epochs=3, resume=checkpoint, **options)
+def test_a_checkpoint_of_another_training_is_refused(make_data, checkpoint, options, message):
+    net = network()
+    with pytest.raises(ConfigError, match=f"the checkpoint is of a training with {message}.*: resume it with its own"):
+        nn.train(net, make_data(), **{"epochs": 3, "batch_size": 8, "resume": checkpoint} | options)
+    same_parameters(net, network())
+
+
+def changed_pixel(data):
+    images = data.train.images.copy()
+    images[-1, -1] ^= 1
+    return replace(data, train=nn.Split(images, data.train.labels))
+
+
+def changed_label(data):
+    return replace(data, train=nn.Split(data.train.images, np.roll(data.train.labels, 1)))
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (changed_pixel, "check sum of the rows"),
+        (changed_label, "check sum of the rows"),
+        (lambda data: replace(data, train=nn.Split(*(array[:20] for array in vars(data.train).values()))), "check sum"),
+        (lambda data: replace(data, scale=0.5), "input_scale"),
+    ],
+)
+def test_a_checkpoint_is_not_resumed_with_other_rows(make_data, checkpoint, change, name):
+    with pytest.raises(ConfigError, match=f"the checkpoint is of a training with {name}"):
+        nn.train(network(), change(make_data()), epochs=3, batch_size=8, resume=checkpoint)
+
+
+def test_a_checkpoint_may_be_named_by_its_file(make_data, checkpoint, tmp_path):
+    checkpoint.save(tmp_path / "c.safetensors")
+    net, whole = network(seed=9), network()
+    nn.train(whole, make_data(), optimizer=Adam(), epochs=3, batch_size=8)
+    nn.train(net, make_data(), optimizer=Adam(), epochs=3, batch_size=8, resume=tmp_path / "c.safetensors")
+    same_parameters(net, whole)
 
 
 @pytest.mark.parametrize("change", [{"position": -8}, {"position": 8}, {"epoch": 0}, {"epoch": 5}])
 def test_a_checkpoint_that_contradicts_itself_is_refused(make_data, checkpoint, change):
-    with pytest.raises(DataError, match="resume it with its own data and batch size"):
+    with pytest.raises(DataError, match="resume it with no fewer epochs"):
         nn.train(network(), make_data(), epochs=3, batch_size=8, resume=replace(checkpoint, **change))
 
 
-def test_a_checkpoint_of_another_network_or_optimizer_is_refused(make_data, checkpoint):
-    with pytest.raises(ConfigError, match=r"layers.0.weight must have shape \(6, 5\), got \(6, 4\)"):
-        nn.train(nn.MLP([6, 5, 3], backend="numpy"), make_data(), epochs=3, batch_size=8, resume=checkpoint)
-    with pytest.raises(ModelFileError, match="the optimizer state is of another network or optimizer"):
-        nn.train(network(), make_data(), optimizer=SGD(), epochs=3, batch_size=8, resume=checkpoint)
-    with pytest.raises(ModelFileError, match=r"must be float32 .* got float64"):
+def test_a_checkpoint_of_another_network_is_refused(make_data, checkpoint):
+    wider = nn.MLP([6, 5, 3], backend="numpy", dtype="float64")
+    with pytest.raises(ConfigError, match=r"sizes \[6, 4, 3\], this one has \[6, 5, 3\]"):
+        nn.train(wider, make_data(), epochs=3, batch_size=8, resume=checkpoint)
+    with pytest.raises(ConfigError, match="dtype 'float64', this one has 'float32'"):
         nn.train(network(dtype="float32"), make_data(), epochs=3, batch_size=8, resume=checkpoint)
+    with pytest.raises(ModelFileError, match="the optimizer state is of another network or optimizer"):
+        nn.train(network(), make_data(), epochs=3, batch_size=8, resume=replace(checkpoint, optimizer_state={}))
 
 
 def test_a_checkpoint_of_another_kind_of_generator_is_refused(make_data, checkpoint):
@@ -673,17 +720,16 @@ def test_a_checkpoint_of_another_kind_of_generator_is_refused(make_data, checkpo
 
 def test_a_loss_that_is_no_number_ends_the_run(backend, make_data):
     recorder, net = Recorder(), network(backend)
+    with pytest.raises(DivergenceError, match=r"diverged in epoch 1, step 2 of 3: .*; lower the learning rate, which"):
+        nn.train(net, make_data(), optimizer=SGD(1e300), epochs=2, batch_size=8, callbacks=[recorder])
+    assert [call[0] for call in recorder.calls] == ["begin", "chunk"]
+
+
+def test_a_network_that_is_no_longer_a_number_is_not_trained(backend, make_data):
+    net = network(backend)
     net.load_parameters({name: array * np.nan for name, array in net.parameters().items()})
-    with pytest.raises(
-        RunError, match="the training loss of epoch 1 is nan: the steps are too large; lower the learning rate"
-    ):
-        nn.train(net, make_data(), epochs=2, batch_size=8, callbacks=[recorder])
-    assert [call[0] for call in recorder.calls] == ["begin"]
-
-
-def test_steps_that_are_too_large_end_the_run(make_data):
-    with np.errstate(all="ignore"), pytest.raises(RunError, match="the steps are too large"):
-        nn.train(network(), make_data(), optimizer=SGD(1e200), epochs=5, batch_size=8)
+    with pytest.raises(ConfigError, match="the network's weights must be finite numbers"):
+        nn.train(net, make_data(), epochs=2, batch_size=8)
 
 
 @pytest.mark.parametrize(
@@ -694,7 +740,18 @@ def test_steps_that_are_too_large_end_the_run(make_data):
         ({"evaluate_every": 0}, "evaluate_every must be a whole number >= 1, got 0"),
         ({"precision": "half"}, "precision of the backend numpy must be full, got 'half'"),
         ({"epochs": math.nan}, "epochs must be a whole number >= 1, got nan"),
-        ({"batch_size": 0}, r"batch_size must be a whole number in \[1, 23\], .* got 0; None takes all rows"),
+        (
+            {"batch_size": 0},
+            r"batch_size must be a whole number in \[1, 23\], .* got 0; None .on the command line: full. takes all",
+        ),
+        ({"batch_size": True}, r"batch_size must be a whole number in \[1, 23\], .* got True"),
+        ({"epochs": "5"}, "epochs must be a whole number >= 1, got '5'"),
+        ({"optimizer": "adam"}, r"optimizer must be one such as nn.Adam\(1e-3\), got 'adam'"),
+        ({"optimizer": Adam}, r"optimizer must be one such as nn.Adam\(1e-3\), got <class"),
+        ({"schedule": 0.1}, "schedule must be a name or a function of the progress, got 0.1"),
+        ({"warmup_steps": -1}, "warmup_steps must be a whole number >= 0, got -1"),
+        ({"l2": "0.1"}, "l2 must be a finite number >= 0, got '0.1'"),
+        ({"callbacks": [print]}, "callbacks must be a sequence of nn.Callback, got .<built-in"),
         ({"batch_size": 24}, r"batch_size must be a whole number in \[1, 23\], .* got 24"),
         ({"batch_size": 2.5}, r"batch_size must be a whole number in \[1, 23\], .* got 2.5"),
         ({"l2": -0.1}, "l2 must be a finite number >= 0, got -0.1"),
@@ -709,6 +766,29 @@ def test_impossible_arguments_are_refused_before_a_step_is_taken(make_data, opti
     with pytest.raises(ConfigError, match=message):
         nn.train(net, make_data(), **({"epochs": 2, "batch_size": 8} | options))
     same_parameters(net, network())
+
+
+def test_what_is_no_network_and_no_data_set_is_refused(make_data):
+    with pytest.raises(ConfigError, match=r"the network must be an nn.MLP, got list: make one"):
+        nn.train([6, 4, 3], make_data())
+    images, labels = make_data().train.images, make_data().train.labels
+    with pytest.raises(DataError, match=r"got tuple: make one of arrays with nn.from_arrays\(images, labels\)"):
+        nn.train(network(), (images, labels))
+
+
+def test_a_data_set_of_one_class_is_refused(make_data):
+    data = make_data()
+    one = replace(data, train=nn.Split(data.train.images, np.ones_like(data.train.labels)))
+    with pytest.raises(DataError, match="must have two classes or more, got only 1"):
+        nn.train(network(), one, batch_size=8)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_rows_that_are_not_finite_are_named(make_data, number):
+    data = make_data(dtype="float64")
+    data.test.images[4, 2] = number
+    with pytest.raises(DataError, match=rf"must be finite numbers, got {number} at row 4, column 2: fill"):
+        nn.train(network(), data, batch_size=8)
 
 
 def test_data_that_do_not_fit_are_refused(make_data):
@@ -831,7 +911,7 @@ def test_a_loss_that_is_no_number_stops_before_anyone_can_save_it(make_data, mon
             seen.append(run.totals.loss_sum)
 
     net = nn.MLP([6, 4, 3], backend="numpy")
-    with pytest.raises(RunError, match="the training loss of epoch 1 is"):
+    with pytest.raises(RunError, match="the training diverged in epoch 1"):
         nn.train(net, make_data(), optimizer=nn.SGD(1e38), batch_size=8, callbacks=[Watch()])
     assert all(math.isfinite(loss) for loss in seen)
 

@@ -11,6 +11,7 @@ import click
 
 from ...backends import XpnnError
 from .ending import end_after
+from .signals import Interrupted
 
 LOGGER = logging.getLogger("xpnn")
 
@@ -70,6 +71,17 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("xpnn: interrupted", err=True)
             ctx.exit(130)
+        except Interrupted as interrupted:
+            click.echo("xpnn: interrupted before the first step", err=True)
+            ctx.exit(128 + interrupted.number)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:  # no cause of the user's: a defect, or the machine's memory
+            if ctx.params["debug"]:
+                raise
+            what = "the memory is full" if isinstance(error, MemoryError) else f"unexpected {type(error).__name__}"
+            click.echo(f"xpnn: {what}: {error}; `xpnn --debug ...` shows where", err=True)
+            ctx.exit(1)
 
 
 def _short_help(point: EntryPoint) -> str:

@@ -70,9 +70,7 @@ def _load(model: Path, seed: int | None, *, source: str | None, **split: Any) ->
     """Load the rows as the run did, but for what is given; without a run, by the defaults."""
     if model.is_dir():
         config = RunFolder(model).read_config()
-        chosen = replace(config.data, **split)
-        if source is not None:
-            chosen = replace(chosen, source=source)
+        chosen = replace(config.data_from(source), **split)
         return chosen.load(config.recipe, seed=config.seed if seed is None else seed)
     if source is None:
         raise ConfigError(

@@ -10,8 +10,22 @@ from ..callbacks import Callback
 from ..training_run import TrainingRun
 
 
+class Interrupted(BaseException):
+    """A signal came before the training began.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 class StopOnSignal(Callback):
     """Ends the training after the present chunk on the first SIGINT or SIGTERM; the second one ends the process.
+
+    Before the training has begun there is nothing to save, and the first one ends the process.
 
     Attributes:
         received: number of the signal, or 0.
@@ -33,16 +47,15 @@ class StopOnSignal(Callback):
         self._restore()
 
     def on_train_begin(self, run: TrainingRun) -> None:
-        """Remember the run; a signal that came before it stops it at once."""
+        """Remember the run, whose stop it is from now on."""
         self._run = run
-        if self.received:
-            run.stop()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self.received = number
         self._restore()
-        if self._run is not None:
-            self._run.stop()
+        if self._run is None:
+            raise Interrupted(number)
+        self._run.stop()
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 from typing import Any, NamedTuple
 
 import click
@@ -24,14 +25,15 @@ from ..history import History
 from ..live import LiveCurves
 from ..model_file import save
 from ..recipes import RECIPES, DataChoice, Recipe
-from ..run_folder import RecordRun, RunConfig, RunFolder, summarize, write_json
+from ..run_config import RunConfig, data_option
+from ..run_folder import RecordRun, RunFolder, summarize, write_json
 from ..training_run import TrainingRun
 from .options import backend_option, batch_size, data_options, json_option, recipe_argument, recipe_list
 from .progress import Progress, progress_callback
 from .signals import StopOnSignal
 
 # The options that go with --resume.
-RESUMABLE = {"resume", "backend", "precision", "live", "as_json", "quiet", "verbose"}
+RESUMABLE = {"resume", "backend", "precision", "data", "detect_anomaly", "live", "as_json", "quiet", "verbose"}
 
 
 @click.command(epilog="Example: xpnn train mnist-98 --backend numba --seed 1", help=f"Train RECIPE.\n\n{recipe_list()}")
@@ -54,6 +56,9 @@ RESUMABLE = {"resume", "backend", "precision", "live", "as_json", "quiet", "verb
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of weights, split and order.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder; runs/<recipe>-<time> by default.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with the run in this folder.")
+@click.option(
+    "--detect-anomaly", is_flag=True, help="Look at each operation's result; name the first not finite. Slow."
+)
 @click.option("--live", is_flag=True, help="Redraw curves.png while training, in a window if there is a display.")
 @json_option
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
@@ -71,6 +76,7 @@ def train(  # noqa: D103 - the help is in the decorator
     seed: int,
     out: Path | None,
     resume: Path | None,
+    detect_anomaly: bool,
     live: bool,
     as_json: bool,
     quiet: bool,
@@ -80,28 +86,36 @@ def train(  # noqa: D103 - the help is in the decorator
     talk = not (quiet or as_json)
     if not talk:
         logging.getLogger("xpnn").setLevel(logging.WARNING)
+    recipe = None
     if resume is not None:
         _refuse_other_options(ctx)
-        start = _resumed(RunFolder(resume), backend if "backend" in _given(ctx) else None, changes["precision"])
+        folder = RunFolder(resume)
     else:
         recipe = _changed(look_up("recipe", recipe_name or "quickstart", RECIPES), **changes)
         folder = RunFolder(out or Path("runs") / f"{recipe.name}-{_now()}")
-        start = _new(folder, recipe, DataChoice(data, label_column, test_fraction, stratify), backend, seed)
-    if talk:
-        _announce(start, verbose=verbose)
-    told = [SayPlan()] if talk and verbose else []
-    signals, history = _run(start, told, progress=progress_callback(quiet=not talk), live=live)
-    with suppress(MissingDependency):  # the run is done; its picture is not worth failing for
-        save_curves(history, start.folder.curves, title=start.config.recipe.name)
-    if signals.received:
-        click.echo(f"stopped and saved; go on with: xpnn train --resume {start.folder.path}", err=True)
-        sys.exit(128 + signals.received)
-    summary = summarize(start.config, history, versions=versions(), hardware=hardware())
-    write_json(start.folder.summary, summary)
-    if as_json:
-        click.echo(json.dumps({**summary, "out": str(start.folder.path)}))
-    elif talk:
-        _report(start, history)
+    with folder, StopOnSignal() as signals:
+        if recipe is None:
+            start = _resumed(folder, backend if "backend" in _given(ctx) else None, changes["precision"], data)
+        else:
+            start = _new(folder, recipe, DataChoice(data, label_column, test_fraction, stratify), backend, seed)
+        if talk:
+            _announce(start, verbose=verbose)
+        listeners: list[Callback] = [SayPlan()] if talk and verbose else []
+        if live:
+            listeners.append(LiveCurves(folder.curves, title=start.config.recipe.name))
+        progress = progress_callback(quiet=not talk)
+        history = _run(start, [*listeners, signals], progress=progress, detect_anomaly=detect_anomaly)
+        if signals.received:  # without a picture: it would take longer than the system may wait
+            click.echo(f"stopped and saved; go on with: {_going_on(start)}", err=True)
+            sys.exit(128 + signals.received)
+        with suppress(MissingDependency):  # the run is done; its picture is not worth failing for
+            save_curves(history, folder.curves, title=start.config.recipe.name)
+        summary = summarize(start.config, history, versions=versions(), hardware=hardware())
+        write_json(folder.summary, summary)
+        if as_json:
+            click.echo(json.dumps({**summary, "out": str(folder.path)}))
+        elif talk:
+            _report(start, history)
 
 
 def _now() -> str:
@@ -110,13 +124,14 @@ def _now() -> str:
 
 
 class Start(NamedTuple):
-    """What a run begins with; `checkpoint` is None for a new one."""
+    """What a run begins with; `checkpoint` is None for a new one, and for one that was killed before it had any."""
 
     folder: RunFolder
     config: RunConfig
     data: Dataset
     backend: Backend
     checkpoint: Checkpoint | None
+    resumed: bool
 
 
 def _new(folder: RunFolder, recipe: Recipe, choice: DataChoice, backend: str, seed: int) -> Start:
@@ -125,18 +140,24 @@ def _new(folder: RunFolder, recipe: Recipe, choice: DataChoice, backend: str, se
     choice = choice.absolute()
     data = choice.load(recipe, seed=seed)
     chosen = get_backend(backend, job=recipe.outline(data))
-    return Start(folder, RunConfig(recipe, choice, chosen.name, seed), data, chosen, None)
+    return Start(folder, RunConfig(recipe, choice, chosen.name, seed), data, chosen, None, resumed=False)
 
 
-def _resumed(folder: RunFolder, backend: str | None, precision: str | None) -> Start:
+def _resumed(folder: RunFolder, backend: str | None, precision: str | None, source: str | None) -> Start:
     """Prepare to go on with an earlier run, on its own backend and with its own precision or others."""
+    folder.read_config()  # what is no run folder is left alone
+    folder.claim()
     config = folder.read_config()
     if precision is not None:
         config = dataclasses.replace(config, recipe=dataclasses.replace(config.recipe, precision=precision))
-    checkpoint = Checkpoint.load(folder.checkpoint)
-    data = config.data.load(config.recipe, seed=config.seed)
+    checkpoint = Checkpoint.load(folder.checkpoint) if folder.checkpoint.exists() else None
+    choice = config.data_from(source)
+    data = choice.load(config.recipe, seed=config.seed)
+    if checkpoint is not None:
+        checkpoint.check_sizes(config.recipe.sizes_for(data))
     chosen = get_backend(backend or config.backend, job=config.recipe.outline(data))
-    return Start(folder, dataclasses.replace(config, backend=chosen.name), data, chosen, checkpoint)
+    config = dataclasses.replace(config, data=choice, backend=chosen.name)
+    return Start(folder, config, data, chosen, checkpoint, resumed=True)
 
 
 class SayPlan(Callback):
@@ -147,28 +168,33 @@ class SayPlan(Callback):
         click.echo(f"plan {run.plan.description}")
 
 
-def _run(start: Start, told: Sequence[Callback], *, progress: Progress, live: bool) -> tuple[StopOnSignal, History]:
+def _run(start: Start, listeners: Sequence[Callback], *, progress: Progress, detect_anomaly: bool) -> History:
     """Train, and save the network, whether the training ended or was stopped."""
     recipe, seed = start.config.recipe, start.config.seed
-    listeners: list[Callback] = [*told, progress]
-    listeners.append(RecordRun(start.folder, start.config, resumed=start.checkpoint is not None))
-    if live:
-        listeners.append(LiveCurves(start.folder.curves, title=recipe.name))
+    record = RecordRun(start.folder, start.config, resumed=start.resumed)
     try:
-        with StopOnSignal() as signals, progress:
+        with progress:
             net = recipe.network(start.data, backend=start.backend, seed=seed)
-            callbacks = [*listeners, signals]
-            history = recipe.train(net, start.data, seed=seed, callbacks=callbacks, resume=start.checkpoint)
+            history = recipe.train(
+                net, start.data, seed=seed, callbacks=[record, progress, *listeners],
+                resume=start.checkpoint, detect_anomaly=detect_anomaly,
+            )  # fmt: skip
             save(net, start.folder.model)
     except DeviceError as error:  # nothing more is asked of the device: the last checkpoint stays as it is
         if not start.folder.checkpoint.is_file():
             raise
-        on = f"xpnn train --resume {start.folder.path}"
         raise type(error)(
-            f"{error}; the last checkpoint is in {start.folder.path}: go on with {on}, "
-            f"or on another backend with {on} --backend NAME"
+            f"{error}; the last checkpoint is in {start.folder.path}: go on with {_going_on(start)}, "
+            f"or on another backend with {_going_on(start)} --backend NAME"
         ) from error
-    return signals, history
+    return history
+
+
+def _going_on(start: Start) -> str:
+    """Return the command that goes on with a run."""
+    return " ".join(
+        filter(None, ("xpnn train --resume", quote(str(start.folder.path)), data_option(start.config.data)))
+    )
 
 
 def _changed(recipe: Recipe, *, batch_size: int | None, lr: float | None, **others: Any) -> Recipe:
@@ -208,5 +234,6 @@ def _report(start: Start, history: History) -> None:
     last, seconds, path = history[-1], sum(result.seconds for result in history), start.folder.path
     test = "" if last.test_accuracy is None else f", {last.test_accuracy:.2%} of the {len(start.data.test):,} test rows"
     click.echo(f"{last.train_accuracy:.2%} of the training rows right{test}, after {seconds:.2f} s of training")
-    click.echo(f"saved in {path}: {', '.join(sorted(file.name for file in path.iterdir()))}")
-    click.echo(f"next: xpnn evaluate {path} --out {path / 'evaluation'}")
+    click.echo(f"saved in {path}: {', '.join(start.folder.files())}")
+    data = data_option(start.config.data)
+    click.echo(f"next: xpnn evaluate {quote(str(path))}{data and ' ' + data} --out {quote(str(path / 'evaluation'))}")

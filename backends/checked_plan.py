@@ -1,0 +1,131 @@
+"""The generic plan with a look at every array that it makes: it stops at the first that is not finite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+
+from .activations import Array
+from .base import Backend
+from .errors import DivergenceError
+from .finite import first_not_finite
+from .generic_plan import GenericPlan, Gradients
+from .optimizers import Optimizer, State
+from .plan import Layer, Rows, TrainingJob
+
+
+class NotFinite(DivergenceError):  # noqa: N818
+    """An operation made an infinity or a NaN.
+
+    Attributes:
+        step: number of the step, from 1.
+        found: which array holds it, and where.
+    """
+
+    def __init__(self, step: int, found: str) -> None:
+        super().__init__(f"step {step}: {found}")
+        self.step, self.found = step, found
+
+
+class CheckedPlan(GenericPlan):
+    """A loop over the backend's operations that looks at the result of each.
+
+    Slower than any other plan, and the same arithmetic as the generic one.
+    """
+
+    def __init__(self, backend: Backend, job: TrainingJob) -> None:
+        self._checked = CheckedOperations(backend, job.layers)
+        super().__init__(self._checked, job)
+        self.description = f"checked: a loop over the operations of {backend.name}, with a look at each result"
+
+    def _gradients(self, order: Array | None, batch: slice) -> tuple[Gradients, Array, Array]:
+        """See `GenericPlan._gradients`."""
+        self._checked.step = self.step + 1
+        return super()._gradients(order, batch)
+
+
+class CheckedOperations(Backend):
+    """A backend's operations, each of whose results must be finite.
+
+    Attributes:
+        step: number of the step that they are done for.
+    """
+
+    name = "checked"
+
+    def __init__(self, backend: Backend, layers: list[Layer]) -> None:
+        super().__init__(backend.xp)
+        self._backend, self._layers, self.step = backend, layers, 1
+
+    def put(self, array: npt.NDArray[Any]) -> Array:
+        """See `Backend.put`."""
+        return self._backend.put(array)
+
+    def to_numpy(self, array: Array) -> npt.NDArray[Any]:
+        """See `Backend.to_numpy`."""
+        return self._backend.to_numpy(array)
+
+    def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
+        """See `Backend.gather`."""
+        x, labels = self._backend.gather(rows, index, dtype)
+        self._look({"the images": x})
+        return x, labels
+
+    def linear(self, x: Array, weight: Array, bias: Array, *, activation: str) -> Array:
+        """See `Backend.linear`."""
+        y = self._backend.linear(x, weight, bias, activation=activation)
+        k = self._number(weight, "weight")
+        self._look({"the logits" if k == len(self._layers) - 1 else f"the output of layers.{k}": y})
+        return y
+
+    def linear_backward(
+        self, grad_y: Array, y: Array, x: Array, weight: Array, *, activation: str, need_grad_x: bool = True
+    ) -> tuple[Array | None, Array, Array]:
+        """See `Backend.linear_backward`."""
+        grad_x, grad_weight, grad_bias = self._backend.linear_backward(
+            grad_y, y, x, weight, activation=activation, need_grad_x=need_grad_x
+        )
+        k = self._number(weight, "weight")
+        self._look({f"the gradient of layers.{k}.weight": grad_weight, f"the gradient of layers.{k}.bias": grad_bias})
+        if grad_x is not None:
+            self._look({f"the gradient of the output of layers.{k - 1}": grad_x})
+        return grad_x, grad_weight, grad_bias
+
+    def loss(self, outputs: Array, labels: Array, *, loss: str, batch_size: int) -> tuple[Array, Array, Array]:
+        """See `Backend.loss`."""
+        loss_sum, correct, grad = self._backend.loss(outputs, labels, loss=loss, batch_size=batch_size)
+        self._look({"the loss": loss_sum, "the gradient of the logits": grad})
+        return loss_sum, correct, grad
+
+    def update(
+        self,
+        optimizer: Optimizer,
+        parameter: Array,
+        grad: Array,
+        state: State,
+        *,
+        step: int,
+        learning_rate: float,
+        l2: float = 0.0,
+    ) -> tuple[Array, State]:
+        """See `Backend.update`."""
+        kind = "weight" if parameter.ndim == 2 else "bias"
+        name = f"layers.{self._number(parameter, kind)}.{kind}"
+        parameter, state = self._backend.update(
+            optimizer, parameter, grad, state, step=step, learning_rate=learning_rate, l2=l2
+        )
+        self._look(
+            {f"the {slot} of {name}": array for slot, array in state.items()} | {f"the updated {name}": parameter}
+        )
+        return parameter, state
+
+    def _number(self, array: Array, kind: str) -> int:
+        """Return the number of the layer whose weight or bias this is."""
+        return next(k for k, layer in enumerate(self._layers) if getattr(layer, kind) is array)
+
+    def _look(self, arrays: dict[str, Array]) -> None:
+        """Stop at the first array that is not finite."""
+        if not self._backend.all_finite(arrays.values()):
+            on_host = {name: self.to_numpy(array) for name, array in arrays.items()}
+            raise NotFinite(self.step, first_not_finite(on_host) or "nothing")

@@ -1,0 +1,19 @@
+"""Finding a number that is not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+def first_not_finite(arrays: Mapping[str, npt.NDArray[Any]]) -> str | None:
+    """Say which of some named arrays, any shapes, has the first infinity or NaN, and where; None if none has one."""
+    for name, array in arrays.items():
+        finite = np.isfinite(array)
+        if not finite.all():
+            place = [int(at) for at in np.unravel_index(int(finite.argmin()), array.shape)]
+            return f"{name} has {array[tuple(place)]}" + (f" at {place}" if place else "")
+    return None

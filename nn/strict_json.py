@@ -1,0 +1,36 @@
+"""JSON from outside, read without goodwill: what is ambiguous or no JSON is an error."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def parse_object(text: str | bytes) -> dict[str, Any]:
+    """Return the JSON object that `text` is.
+
+    Raises:
+        ValueError: it is no JSON object in UTF-8, an object in it has a key twice, a number is NaN or infinite, or it
+            is nested too deeply.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"it must be a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its pairs; of two values for one key, programs would take one or the other."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in made if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r:.80} stands twice")
+    return made
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
