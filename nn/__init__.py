@@ -16,6 +16,7 @@ from .evaluation import Evaluation, confusion_matrix, evaluate
 from .history import EpochResult, History
 from .mlp import MLP
 from .model_file import load, save
+from .save_checkpoints import SaveCheckpoints
 from .schedules import SCHEDULES
 from .training import train
 from .training_run import TrainingRun
@@ -34,6 +35,7 @@ __all__ = [
     "History",
     "Optimizer",
     "RMSprop",
+    "SaveCheckpoints",
     "Split",
     "TrainingRun",
     "XpnnError",

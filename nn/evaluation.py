@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends import DataError, log_softmax
+from ..backends.finite import refuse_not_finite
 from .datasets.dataset import Split
 from .mlp import MLP
 
@@ -78,17 +79,3 @@ def check_rows(net: MLP, rows: Split) -> None:
     refuse_not_finite(images)
     if wrong := np.flatnonzero((labels < 0) | (labels >= net.num_classes))[:1].tolist():
         raise DataError(f"labels must be in [0, {net.num_classes}), got {labels[wrong[0]]} at row {wrong[0]}")
-
-
-def refuse_not_finite(images: npt.NDArray[Any]) -> None:
-    """Refuse images, (samples, features) of any type, of which a number is infinite or NaN.
-
-    Raises:
-        DataError: one is; the message names its row and column.
-    """
-    if images.dtype.kind == "f" and not (finite := np.isfinite(images)).all():
-        row, column = divmod(int(finite.argmin()), images.shape[1])
-        raise DataError(
-            f"images must be finite numbers, got {images[row, column]} at row {row}, column {column}: "
-            "fill the cell or drop its row"
-        )

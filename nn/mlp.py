@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..backends import ACTIVATIONS, Backend, ConfigError, DataError, Layer, get_backend, log_softmax, look_up
+from ..backends.finite import refuse_not_finite
+from ..backends.machine import memory_bytes
 from .datasets.dataset import Dataset
 from .generators import make_generator
 from .initializers import INITIALIZERS
@@ -56,14 +59,20 @@ class MLP:
             ConfigError: an argument has a value that it cannot have.
             BackendUnavailable: the backend cannot be had on this machine.
         """
-        if len(sizes) < 2 or any(int(size) != size or size < 1 for size in sizes):
+        if not isinstance(sizes, Sequence | np.ndarray) or len(sizes) < 2 or not all(map(_is_size, sizes)):
             raise ConfigError(
-                f"sizes must be two or more whole numbers >= 1 (features, hidden units, classes), got {list(sizes)}"
+                f"sizes must be two or more whole numbers >= 1 (features, hidden units, classes), got {sizes!r:.80}"
             )
         look_up("activation", activation, ACTIVATIONS)
         draw = look_up("initializer", initializer, INITIALIZERS)
         numpy_dtype = look_up("dtype", dtype, DTYPES)
         self.sizes = tuple(int(size) for size in sizes)
+        needed = self.num_parameters * numpy_dtype.itemsize
+        if needed > (memory := memory_bytes()):
+            raise ConfigError(
+                f"a network of sizes {list(self.sizes)} takes {needed / 2**30:,.1f} GiB, and this machine has "
+                f"{memory / 2**30:,.1f}: take fewer hidden units"
+            )
         self.activation, self.initializer, self.dtype = activation, initializer, dtype
         self.backend = get_backend(backend)
         self.input_scale = 1 / 255
@@ -138,7 +147,7 @@ class MLP:
             (samples, classes) of the network's dtype.
 
         Raises:
-            DataError: the images have another shape, or are no numbers.
+            DataError: the images have another shape, or are no finite numbers.
         """
         return self.backend.logits(self.layers, self._rows(images), self.input_scale)
 
@@ -193,4 +202,10 @@ class MLP:
         if rows.ndim != 2 or rows.shape[1] != self.features:
             hint = "; for one row pass images[None, :]" if rows.ndim == 1 else ""
             raise DataError(f"images must have shape (samples, {self.features}), got {np.shape(images)}{hint}")
+        refuse_not_finite(rows)
         return rows
+
+
+def _is_size(size: object) -> bool:
+    """Return whether it can be a number of features, units or classes."""
+    return isinstance(size, Integral) and not isinstance(size, bool) and size >= 1

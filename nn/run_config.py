@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -88,12 +89,19 @@ def _made(kind: type[Kind], values: dict[str, Any]) -> Kind:
     Raises:
         TypeError, ValueError: a field is missing, unknown or of another type, or the class refuses its value.
     """
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     for name, value in values.items():
         if name in hints and not _fits(value, hints[name]):
             raise TypeError(f"{name} cannot be {value!r:.80}")
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     return kind(**values)
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """Return the types of a class's fields; Python evaluates our annotations for it, once."""
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}
 
 
 def _fits(value: Any, hint: Any) -> bool:

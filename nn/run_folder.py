@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,12 +20,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..backends import ConfigError, ModelFileError, RunFolderInUse, StorageError
-from .callbacks import Callback
-from .checkpoint import Checkpoint
 from .files import append_line, read_whole, remove_temporaries, write_atomically
 from .history import EpochResult, History
 from .limits import CONFIG_BYTES
 from .run_config import RunConfig
+from .save_checkpoints import SaveCheckpoints
 from .strict_json import parse_object
 from .training_run import TrainingRun
 
@@ -80,6 +78,15 @@ class RunFolder:
         self._lock = lock
         remove_temporaries(self.path)
 
+    def refuse_links(self) -> None:
+        """Make sure that what is read and written here lies here: a run never makes a link.
+
+        Raises:
+            ModelFileError: the folder holds one.
+        """
+        if self.path.is_dir() and (links := sorted(file for file in self.path.iterdir() if file.is_symlink())):
+            raise ModelFileError(f"{links[0]} is a link, which no run folder holds: copy what it leads to in its place")
+
     def refuse_existing(self) -> None:
         """Make sure that a new run overwrites nothing.
 
@@ -117,12 +124,17 @@ class RunFolder:
         Raises:
             ModelFileError: there is none, or it is damaged.
         """
+        self.refuse_links()
         if not self.config.exists():
             raise ModelFileError(f"{self.path} is no run folder: it has no config.json")
         text = read_whole(self.config, limit=CONFIG_BYTES)
         try:
             return RunConfig.from_json(parse_object(text))
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except KeyError as error:
+            raise ModelFileError(
+                f"{self.config} is damaged or was written by another version: it lacks {error}"
+            ) from None
+        except (TypeError, ValueError, OverflowError) as error:
             raise ModelFileError(f"{self.config} is damaged or was written by another version: {error}") from error
 
     def write_metrics(self, history: History) -> None:
@@ -131,7 +143,7 @@ class RunFolder:
         write_atomically(self.metrics, "".join(line + "\n" for line in lines).encode())
 
 
-class RecordRun(Callback):
+class RecordRun(SaveCheckpoints):
     """Makes the run folder; writes a line an epoch to `metrics.jsonl`, a checkpoint every ten seconds and at the end.
 
     Args:
@@ -141,8 +153,8 @@ class RecordRun(Callback):
     """
 
     def __init__(self, folder: RunFolder, config: RunConfig, *, resumed: bool = False) -> None:
+        super().__init__(folder.checkpoint, every_seconds=CHECKPOINT_SECONDS)
         self._folder, self._config, self._resumed = folder, config, resumed
-        self._last_checkpoint = time.monotonic()
 
     def on_train_begin(self, run: TrainingRun) -> None:
         """Make the folder, and `metrics.jsonl` as of where the run begins: lines past its checkpoint are dropped."""
@@ -152,24 +164,11 @@ class RecordRun(Callback):
         elif self._folder.read_config() != self._config:
             write_json(self._folder.config, self._config.to_json())
         self._folder.write_metrics(run.history)
-        self._save(checkpoint)
-
-    def on_chunk_end(self, run: TrainingRun) -> None:
-        """Save a checkpoint if the last one is old enough."""
-        if time.monotonic() - self._last_checkpoint >= CHECKPOINT_SECONDS:
-            self._save(run.checkpoint())
+        self.save(checkpoint)
 
     def on_epoch_end(self, run: TrainingRun, result: EpochResult) -> None:  # noqa: ARG002
         """Append the epoch's line."""
         append_line(self._folder.metrics, json.dumps(asdict(result), allow_nan=False))
-
-    def on_train_end(self, run: TrainingRun) -> None:
-        """Save where the training stands, finished or stopped."""
-        self._save(run.checkpoint())
-
-    def _save(self, checkpoint: Checkpoint) -> None:
-        checkpoint.save(self._folder.checkpoint)
-        self._last_checkpoint = time.monotonic()
 
 
 def summarize(

@@ -14,6 +14,7 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
             is nested too deeply.
     """
     try:
+        text = text.decode() if isinstance(text, bytes) else text  # json would take UTF-16 too
         value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error

@@ -1,8 +1,8 @@
 """Named arrays and a description in one safetensors file, under a digest of every byte.
 
-Format: https://huggingface.co/docs/safetensors. The file's metadata holds the description, JSON under the key `xpnn`,
-and under `sha256` the SHA-256 of the whole file as it is with zeros in the digest's place. Nothing in such a file is
-ever executed.
+Format: https://huggingface.co/docs/safetensors. The file's metadata holds the description, JSON under the key `xpnn`.
+Its first entry is the SHA-256 of the whole file, as it is with zeros in the digest's place. (It is no metadata of its
+own, as the order of two of them would differ from file to file.) Nothing in such a file is ever executed.
 """
 
 from __future__ import annotations
@@ -36,13 +36,17 @@ def write_tensors(path: Path, arrays: Mapping[str, npt.NDArray[Any]], descriptio
     from safetensors.numpy import save
 
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # save() assumes it, unchecked
-    text = json.dumps(description, default=np.ndarray.tolist)  # some generators keep arrays in their state
-    content = sealed(save(contiguous, {"xpnn": text, "sha256": BLANK}))
+    content = sealed(save(contiguous, {"xpnn": description_text(description)}))
     header = int.from_bytes(content[:LENGTH_BYTES], "little")
     for size, limit, what in ((header, HEADER_BYTES, "header"), (len(content), TENSOR_FILE_BYTES, "content")):
         if size > limit:
             raise StorageError(f"cannot write {path}: its {what} would have {size:,} bytes, more than {limit:,}")
     write_atomically(path, content)
+
+
+def description_text(description: Mapping[str, Any]) -> str:
+    """Return a description as the metadata hold it, with room for the digest."""
+    return json.dumps({"sha256": BLANK, **description}, default=np.ndarray.tolist)  # some generators keep arrays
 
 
 def sealed(content: bytes) -> bytearray:
@@ -68,9 +72,8 @@ def read_tensors(path: Path, kind: str) -> tuple[Arrays, dict[str, Any]]:
 
     content = read_whole(path, limit=TENSOR_FILE_BYTES)
     try:
-        metadata = _metadata(content)
-        _check_digest(content, metadata)
-        description = parse_object(metadata["xpnn"])
+        description = _description(content)
+        _check_digest(content, description.pop("sha256"))
         if description.get("kind") != kind:
             raise ValueError(f"it is of the kind {description.get('kind')!r:.40}")
         arrays = load(content)
@@ -79,33 +82,30 @@ def read_tensors(path: Path, kind: str) -> tuple[Arrays, dict[str, Any]]:
     return arrays, description
 
 
-def _metadata(content: bytes) -> dict[str, str]:
-    """Return the metadata in the header; the library that reads the arrays would take the last of two equal keys."""
+def _description(content: bytes) -> dict[str, Any]:
+    """Return the description in the header; the library that reads the arrays would take the last of two equal keys."""
     end = LENGTH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
     if not LENGTH_BYTES < end <= min(len(content), LENGTH_BYTES + HEADER_BYTES):
         raise ValueError("it does not begin with the length of a header of safetensors")
-    metadata = parse_object(content[LENGTH_BYTES:end]).get("__metadata__")
-    if not isinstance(metadata, dict) or not all(isinstance(metadata.get(key), str) for key in ("xpnn", "sha256")):
-        raise ValueError("its metadata must have the texts xpnn and sha256")
-    return metadata
+    return parse_object(parse_object(content[LENGTH_BYTES:end])["__metadata__"]["xpnn"])
 
 
-def _check_digest(content: bytes, metadata: Mapping[str, str]) -> None:
+def _check_digest(content: bytes, expected: str) -> None:
     """Hold every byte of the file against the digest in it."""
-    entry = _entry(metadata["sha256"])
+    entry = _entry(expected)
     place = content.find(entry)
     if len(entry) != ENTRY_BYTES or place < 0:
-        raise ValueError("the sha256 in its metadata must have 64 digits")
+        raise ValueError("its description must begin with a sha256 of 64 digits")
     digest, view = hashlib.sha256(), memoryview(content)
     for part in (view[:place], _entry(BLANK), view[place + ENTRY_BYTES :]):
         digest.update(part)
-    if digest.hexdigest() != metadata["sha256"]:
+    if digest.hexdigest() != expected:
         raise ValueError("it was damaged or changed after it was written, as its SHA-256 shows; take another copy")
 
 
 def _entry(digest: str) -> bytes:
-    """Return the digest as it stands in the header; no text in it can look so, as quotes in texts are escaped."""
-    return f'"sha256":"{digest}"'.encode()
+    """Return the digest as the header has it; a text in it cannot look so, as quotes in texts are escaped once more."""
+    return f'"xpnn":"{{\\"sha256\\": \\"{digest}\\"'.encode()
 
 
 ENTRY_BYTES = len(_entry(BLANK))

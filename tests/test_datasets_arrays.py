@@ -237,3 +237,132 @@ def test_ragged_images_are_refused():
 def test_half_a_test_part_is_refused(missing):
     with pytest.raises(ConfigError, match=f"belong together, got no {missing}"):
         make(**{missing: None})
+
+
+class Broken:
+    """Cannot be hashed, compared, written or made an array, and says so in kinds of its own."""
+
+    def __init__(self, *methods):
+        for method in methods:
+            assert method in ("hash", "eq", "str", "array")
+        self.methods = methods
+
+    def _fail(self, method):
+        if method in self.methods:
+            raise LookupError(method)
+
+    def __hash__(self):
+        self._fail("hash")
+        return 1
+
+    def __eq__(self, other):
+        self._fail("eq")
+        return self is other
+
+    def __str__(self):
+        self._fail("str")
+        return "broken"
+
+    def __array__(self, dtype=None, copy=None):
+        self._fail("array")
+        return np.zeros((4, 3), int)
+
+
+def objects(*values):
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
+ENDLESS = [1]
+ENDLESS[0] = ENDLESS
+BAD_TEXT = np.array([65, 0x110000, 66, 67], "<u4").view("<U1")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": Broken("array")}, r"images cannot become a NumPy array \(array\): pass equal rows"),
+        ({"images": [[10**400, 1.5]] * 4}, r"images (cannot become a NumPy array|must be real numbers)"),
+        ({"images": [[10**400, 1]] * 4}, r"images must be real numbers, got object"),
+        ({"images": ENDLESS}, r"images"),
+        ({"images": (row for row in range(4))}, r"must be \(samples, features\).*got shape \(\)"),
+        ({"images": np.zeros((4, 3), "datetime64[s]")}, r"real numbers, got datetime64"),
+        ({"images": np.zeros((4, 3), "timedelta64[s]")}, r"real numbers, got timedelta64"),
+        ({"images": np.zeros(4, [("a", "f4"), ("b", "f4")])}, r"got shape \(4,\)"),
+        ({"images": np.zeros((4, 3), [("a", "f4")])}, r"real numbers, got \[\('a'"),
+        ({"images": np.array(5)}, r"got shape \(\)"),
+        ({"images": None}, r"got shape \(\)"),
+        ({"images": {"a": 1}}, r"got shape \(\)"),
+        (
+            {"images": np.ma.masked_equal(np.arange(12).reshape(4, 3), 7)},
+            r"images must have all their values, got 1 that",
+        ),
+        (
+            {"labels": np.ma.masked_equal(LABELS, 1)},
+            r"labels must have all their values, got 2 that are masked",
+        ),
+        ({"labels": 5}, r"one dimension \(samples,\), got shape \(\)"),
+        ({"labels": None}, r"one dimension \(samples,\), got shape \(\)"),
+        ({"labels": ENDLESS}, r"labels"),
+        ({"labels": Broken("array")}, r"labels cannot become a NumPy array \(array\): pass one label a row"),
+        ({"labels": np.zeros(4, "timedelta64[s]")}, r"whole numbers or strings, got timedelta64"),
+        ({"labels": np.zeros(4, [("a", "f4")])}, r"whole numbers or strings, got \[\('a'"),
+        ({"labels": objects(Broken("hash"), 1, 2, 3)}, r"hashable and present, got broken at row 0"),
+        ({"labels": objects(1, Broken("eq"), 2, 3)}, r"hashable and present, got broken at row 1"),
+        ({"labels": objects(1, Broken("eq", "str"), 2, 3)}, r"hashable and present, got a Broken at row 1"),
+        ({"labels": objects(1, Broken("str"), 2, 3)}, r"labels must have a name, got a Broken without \(str\)"),
+        ({"labels": objects(1, 10**5000, 2, 3)}, r"labels must have a name, got a int without \("),
+        (
+            {"labels": np.array([b"a", b"\xff", b"b", b"\xfe"])},
+            r"labels must be in UTF-8, got b'\\xff' at row 1: decode",
+        ),
+        ({"labels": BAD_TEXT}, r"labels must be text in each character, got a number at row 1"),
+        (
+            {"labels": BAD_TEXT.astype(BAD_TEXT.dtype.newbyteorder(">"))},
+            r"text in each character, got a number at row 1",
+        ),
+        ({"labels": ["a", "b\x1b[2J", "a", "c"]}, r"class names must be plain text in one line, got 'b\\x1b\[2J'"),
+        ({"labels": ["a", "b\nc", "a", "c"]}, r"class names must be plain text in one line, got 'b\\nc'"),
+        ({"labels": ["a", "\ud800", "a", "c"]}, r"class names must be plain text in one line, got '\\ud800'"),
+        ({"class_names": ["a", "\x07"]}, r"class names must be plain text in one line, got '\\x07'"),
+    ],
+)
+def test_what_is_no_data_is_named_whatever_it_is(change, message):
+    with pytest.raises(DataError, match=message):
+        from_arrays(**{"images": np.arange(12).reshape(4, 3), "labels": LABELS} | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"class_names": 5}, r"class_names must be a sequence of names, got int: pass a list"),
+        ({"class_names": {"a", "b"}}, r"class_names must be in order, got a set: pass a list"),
+        ({"class_names": {0: "a", 1: "b"}}, r"class_names must be in order, got a dict: pass a list"),
+        ({"test_fraction": "0.2"}, r"test_fraction must be a number in \(0, 1\), got '0\.2'"),
+        ({"test_fraction": None}, r"test_fraction must be a number in \(0, 1\), got None"),
+        ({"test_fraction": [0.2]}, r"test_fraction must be a number in \(0, 1\), got \[0\.2\]"),
+        ({"test_fraction": NAN}, r"test_fraction must be in \(0, 1\), got nan"),
+        ({"seed": "0"}, r"seed must be a whole number >= 0"),
+        ({"seed": 0.5}, r"seed must be a whole number >= 0"),
+        ({"seed": None}, r"seed must be a whole number >= 0"),
+        ({"seed": -1}, r"seed must be a whole number >= 0"),
+    ],
+)
+def test_options_that_are_none_are_named(change, message):
+    with pytest.raises(ConfigError, match=message):
+        make(**{"test_images": None, "test_labels": None} | change)
+
+
+def test_what_has_no_masked_value_is_taken():
+    images, labels = np.ma.masked_equal(np.arange(12).reshape(4, 3), 99), np.ma.array(LABELS)
+    data = from_arrays(images, labels, test_images=Broken(), test_labels=LABELS)  # any library's array
+    np.testing.assert_array_equal(data.train.images, np.arange(12).reshape(4, 3))
+    assert data.train.labels.tolist() == LABELS
+    assert data.test.images.tolist() == [[0] * 3] * 4
+
+
+def test_labels_of_many_bytes_are_characters():
+    data = make(labels=np.array(["日本", "a", "日本", "𝄞"], ">U2"))
+    assert data.class_names == ("a", "日本", "𝄞")
+    assert data.train.labels.tolist() == [1, 0, 1, 2]

@@ -1,14 +1,18 @@
 """The IDX reader: good files of every type, and every way to be malformed."""
 
+import errno
 import gzip
 import math
 import struct
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 from xpnn.backends.errors import DataError
-from xpnn.nn.datasets import idx, read_idx
+from xpnn.nn import limits
+from xpnn.nn.datasets import read_idx
+from xpnn.nn.datasets.idx_folder import find_parts
 
 CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
 
@@ -114,30 +118,72 @@ def test_absurd_dimensions_are_refused_before_any_allocation(tmp_path, shape, su
     data = struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape) + bytes(100)
     path = write(tmp_path / f"a{suffix}", gzip.compress(data) if suffix else data)
     tracemalloc.start()
-    with pytest.raises(DataError, match=r"promises .*more than the limit of 4294967296 bytes"):
-        read_idx(path)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 2**20
+    try:
+        with pytest.raises(DataError, match=r"promises .*more than the limit of 4294967296 bytes"):
+            read_idx(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
-@pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_a_promise_that_the_file_cannot_hold_is_refused_before_any_allocation(tmp_path, suffix):
+@pytest.mark.parametrize(
+    ("suffix", "message"),
+    [
+        ("", "expected 1073741824 bytes after the header, got at most 112"),
+        (".gz", "would grow from [0-9]+ to 1073741824 bytes, more than 100-fold: unpack it yourself with gunzip"),
+    ],
+)
+def test_a_promise_that_the_file_cannot_hold_is_refused_before_any_allocation(tmp_path, suffix, message):
     data = struct.pack(">BBBB2I", 0, 0, 8, 2, 2**15, 2**15) + bytes(100)  # a gigabyte, below the limit
     path = write(tmp_path / f"a{suffix}", gzip.compress(data) if suffix else data)
     tracemalloc.start()
-    with pytest.raises(DataError, match="expected 1073741824 bytes after the header, got at most"):
+    try:
+        with pytest.raises(DataError, match=message):
+            read_idx(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_packed_promise_beyond_the_data_is_refused_by_its_numbers(tmp_path):
+    path = write(tmp_path / "a.gz", gzip.compress(idx_bytes(np.zeros(2**24, np.uint8))[:-5]))
+    with pytest.raises(DataError, match="expected 16777216 bytes after the header, got 16777211"):
         read_idx(path)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 2**20
+
+
+def test_what_is_always_unpacked_and_what_grows_too_much(tmp_path, monkeypatch):
+    """In 60 bytes lie 1000."""
+    path = write(tmp_path / "a.gz", gzip.compress(idx_bytes(np.zeros(1000, np.uint8)), 9))
+    size = path.stat().st_size
+    monkeypatch.setattr(limits, "ALWAYS_UNPACKED", 1000)
+    monkeypatch.setattr(limits, "COMPRESSION", 1)
+    assert read_idx(path).shape == (1000,)
+    monkeypatch.setattr(limits, "ALWAYS_UNPACKED", 999)
+    with pytest.raises(DataError, match=f"would grow from {size} to 1000 bytes, more than 1-fold"):
+        read_idx(path)
+    monkeypatch.setattr(limits, "COMPRESSION", 1000 // size + 1)
+    assert read_idx(path).shape == (1000,)
+
+
+def test_a_blank_set_of_pictures_is_no_bomb(tmp_path):
+    """MNIST's test part without a stroke shrinks to a thousandth."""
+    data = gzip.compress(idx_bytes(np.zeros((10_000, 28, 28), np.uint8)), 9)
+    assert len(data) < 10_000
+    assert not read_idx(write(tmp_path / "blank.gz", data)).any()
+
+
+def test_several_gzip_members_are_one_file_and_zeros_may_follow(tmp_path):
+    data = idx_bytes(np.arange(6, dtype=np.int16))
+    members = b"".join(gzip.compress(data[start : start + 5]) for start in range(0, len(data), 5))
+    for content in (members, gzip.compress(b"") * 3 + members, members + bytes(512)):  # tapes pad with zeros
+        assert read_idx(write(tmp_path / "a.gz", content)).tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_the_limit_itself_is_allowed(tmp_path, monkeypatch):
     path = write(tmp_path / "a", idx_bytes(np.arange(8, dtype=np.int16).reshape(8, 1)))
-    monkeypatch.setattr(idx, "MAX_BYTES", 16)
+    monkeypatch.setattr(limits, "DATA_BYTES", 16)
     assert read_idx(path).ravel().tolist() == list(range(8))
-    monkeypatch.setattr(idx, "MAX_BYTES", 15)
+    monkeypatch.setattr(limits, "DATA_BYTES", 15)
     with pytest.raises(DataError, match="limit of 15 bytes"):
         read_idx(path)
 
@@ -154,11 +200,12 @@ def test_a_gzip_bomb_is_refused_in_little_memory(tmp_path):
     bomb = gzip.compress(idx_bytes(np.arange(6, dtype=np.uint8)) + bytes(2**26), 9)  # 64 MiB behind 6 bytes
     path = write(tmp_path / "bomb.gz", bomb)
     tracemalloc.start()
-    with pytest.raises(DataError, match="got more"):
-        read_idx(path)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 2**20
+    try:
+        with pytest.raises(DataError, match="got more"):
+            read_idx(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_plain_file_named_gz_is_refused(tmp_path):
@@ -196,3 +243,22 @@ def test_random_damage_never_raises_anything_else(tmp_path):
             except DataError:
                 continue
             assert math.prod(result.shape) * result.itemsize == 60
+
+
+def test_a_folder_that_may_not_be_searched_is_refused(tmp_path, monkeypatch):
+    def refuse(_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(DataError, match=rf"{tmp_path} cannot be read \(Permission denied\): check the path and its"):
+        find_parts(tmp_path)
+
+
+def test_the_memory_for_numbers_of_many_bytes_is_taken_once(tmp_path):
+    path = write(tmp_path / "a", idx_bytes(np.arange(2**20, dtype=np.float64)))  # 8 MiB
+    tracemalloc.start()
+    try:
+        assert read_idx(path)[-1] == 2**20 - 1
+        assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    finally:
+        tracemalloc.stop()

@@ -74,8 +74,8 @@ def test_npz_integers_beyond_a_byte_become_float32(tmp_path):
 
 @pytest.mark.parametrize("arrays", [{}, {"images": IMAGES}, {"train_images": IMAGES, "train_labels": LABELS}])
 def test_npz_without_the_arrays_says_what_it_has(tmp_path, arrays):
-    found = ", ".join(arrays) or "nothing"
-    with pytest.raises(DataError, match=rf"must hold train_images.* or images, labels or X, y, got {found}: rename"):
+    found = ", ".join(arrays) or "no arrays"
+    with pytest.raises(DataError, match=rf"must hold train_images.* or images, labels or X, y, got '{found}': rename"):
         load_npz(save(tmp_path, **arrays))
 
 
@@ -85,7 +85,7 @@ def test_npz_with_objects_is_never_unpickled(tmp_path):
             return (pytest.fail, ("unpickled",))
 
     path = save(tmp_path, images=IMAGES, labels=np.array([Trap()] * 10, object))
-    with pytest.raises(DataError, match=r"is not a readable \.npz .*allow_pickle"):
+    with pytest.raises(DataError, match=r"labels holds Python objects, which are never unpickled"):
         load_npz(path)
 
 
@@ -145,7 +145,7 @@ def test_npz_that_promises_more_memory_than_there_is(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("images.npy", header)
         archive.writestr("labels.npy", header)
-    with pytest.raises(DataError, match=r"not a readable \.npz"):
+    with pytest.raises(DataError, match=r"images: the header promises \(2147483648, 2147483648\) .* got 0 bytes"):
         load_npz(path)
 
 
@@ -277,8 +277,8 @@ def test_csv_labels_are_numbers_where_all_of_them_are(tmp_path, labels, names):
         ("a,label,b\n1,2,3\n0,1,red\n", r"features must be numbers, got 'red' at row 1, column 'b'"),
         ("label,a,b\n1,2,3\n0,2\n", r"expected 3 cells in each row, got 2 at row 1: mend that line"),
         ("label,a,b\n1,2,3,4\n0,2,3\n", r"expected 3 cells in each row, got 4 at row 0"),
-        ("label,a\n1,2\n0,nan\n", r"mine\.csv: images must be finite in float32, got nan at row 1, column 0"),
-        ("label,a\n1,2\n0,1e50\n", r"images must be finite in float32, got inf at row 1, column 0"),
+        ("label,a\n1,2\n0,nan\n", r"mine\.csv: features must be finite in float32, got nan at row 1, column 'a'"),
+        ("label,a\n1,2\n0,1e50\n", r"features must be finite in float32, got inf at row 1, column 'a'"),
         ("label,a\n1,2\n,3\n1,2\n", r"labels must not be empty, got  at row 1"),
         ("label,a\n1,2\n0.5,3\n1,2\n", r"whole numbers or strings, got 0.5 at row 1"),
         (f"label,a\nx,2\n{'y' * 65},3\n", rf"at most 64 characters, got '{'y' * 20}'\.\.\. at row 1: is 'label'"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from xpnn.backends import ConfigError, DataError, MissingDependency
-from xpnn.nn import grey_image
+from xpnn.nn import limits
 from xpnn.nn.digit_images import load_digit, scale_to
 
 pytest.importorskip("PIL", reason="Pillow is not installed")
@@ -288,9 +288,9 @@ class TestMnist:
 
 class TestRefusals:
     def test_missing(self, tmp_path):
-        with pytest.raises(DataError, match=r"there is no image file .*digit\.png"):
+        with pytest.raises(DataError, match=r"digit\.png cannot be read \(No such file or directory\)"):
             load(tmp_path / "digit.png")
-        with pytest.raises(DataError, match="there is no image file"):
+        with pytest.raises(DataError, match=r"cannot be read \(it is a folder\)"):
             load(tmp_path)
 
     def test_empty_file(self, tmp_path):
@@ -300,7 +300,7 @@ class TestRefusals:
 
     def test_no_image(self, tmp_path):
         (tmp_path / "digit.png").write_text("seven", encoding="utf-8")
-        with pytest.raises(DataError, match="is not an image that Pillow knows"):
+        with pytest.raises(DataError, match="is no image in a known format; give one of PNG, JPEG, GIF"):
             load(tmp_path / "digit.png")
 
     def test_broken_image(self, tmp_path):
@@ -310,9 +310,40 @@ class TestRefusals:
         with pytest.raises(DataError, match="is a broken image"):
             load(path)
 
+    def test_a_format_that_runs_programs_is_not_read(self, tmp_path, monkeypatch):
+        """Pillow hands EPS, under whatever name, to Ghostscript."""
+        saved(seven(mode="RGB"), tmp_path, "digit.eps")
+        path = (tmp_path / "digit.eps").rename(tmp_path / "digit.png")
+        monkeypatch.setattr("subprocess.check_call", lambda *_, **__: pytest.fail("a program was started"))
+        with pytest.raises(DataError, match="is no image in a known format; give one of PNG"):
+            load(path)
+
+    @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF", "WEBP"])
+    def test_every_truncation(self, kind, tmp_path):
+        """Some formats end in bytes that say nothing; without them the digit is the same."""
+        content = saved(seven((60, 90), width=5, offset=(-80, -30)), tmp_path, "whole", format=kind).read_bytes()
+        whole, refused = load(tmp_path / "whole"), 0
+        for length in range(0, len(content), 1 + len(content) // 60):
+            (tmp_path / "cut").write_bytes(content[:length])
+            try:
+                frame = load(tmp_path / "cut")
+            except DataError:
+                refused += 1
+            else:
+                np.testing.assert_array_equal(frame, whole)
+        assert refused > 40
+
+    def test_too_many_bytes(self, tmp_path, monkeypatch):
+        path = saved(seven(), tmp_path)
+        monkeypatch.setattr(limits, "PICTURE_BYTES", path.stat().st_size)
+        assert load(path).max() == 255
+        monkeypatch.setattr(limits, "PICTURE_BYTES", path.stat().st_size - 1)
+        with pytest.raises(DataError, match=r"has \d+ bytes, more than the limit of \d+; scale the image down"):
+            load(path)
+
     def test_no_pixels(self, tmp_path, monkeypatch):
         path = saved(seven(), tmp_path)
-        monkeypatch.setattr(Image, "open", lambda _: Image.new("L", (0, 5)))
+        monkeypatch.setattr(Image, "open", lambda _, formats: Image.new("L", (0, 5)))  # noqa: ARG005
         with pytest.raises(DataError, match=r"has no pixels \(0x5\)"):
             load(path)
 
@@ -354,7 +385,7 @@ class TestRefusals:
 
     def test_too_many_pixels(self, tmp_path, monkeypatch):
         path = saved(seven(), tmp_path)  # 60,000 pixels
-        monkeypatch.setattr(grey_image, "MAX_PIXELS", 59_999)
+        monkeypatch.setattr(limits, "PICTURE_PIXELS", 59_999)
         with pytest.raises(DataError, match=r"has more than 59999 pixels; scale the image down"):
             load(path)
 

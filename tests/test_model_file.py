@@ -12,7 +12,7 @@ from safetensors.numpy import save as save_arrays
 from xpnn import nn
 from xpnn.backends import ACTIVATIONS, BackendUnavailable, ModelFileError, RunError
 from xpnn.nn.files import _sync_folder, write_atomically
-from xpnn.nn.tensor_files import BLANK, read_tensors, sealed, write_tensors
+from xpnn.nn.tensor_files import description_text, read_tensors, sealed, write_tensors
 
 
 @pytest.fixture
@@ -42,8 +42,9 @@ def rewrite(path, *, arrays=None, text=None, **changes):
     kept = {
         name: array for name, array in (load_arrays(path.read_bytes()) | (arrays or {})).items() if array is not None
     }
-    text = json.dumps(description) if text is None else text
-    path.write_bytes(sealed(save_arrays(kept, {"xpnn": text, "sha256": BLANK})))
+    description.pop("sha256", None)
+    content = save_arrays(kept, {"xpnn": description_text(description) if text is None else text})
+    path.write_bytes(content if text is not None else sealed(content))
 
 
 # The round trip
@@ -86,7 +87,9 @@ def test_the_file_is_plain_safetensors(path, net):
     arrays = load_arrays(path.read_bytes())
     assert sorted(arrays) == ["layers.0.bias", "layers.0.weight", "layers.1.bias", "layers.1.weight"]
     np.testing.assert_array_equal(arrays["layers.0.weight"], net.parameters()["layers.0.weight"])
-    assert json.loads(header_of(path)["__metadata__"]["xpnn"]) == {
+    description = json.loads(header_of(path)["__metadata__"]["xpnn"])
+    assert len(description.pop("sha256")) == 64
+    assert description == {
         "kind": "model",
         "sizes": [6, 4, 3],
         "activation": "tanh",

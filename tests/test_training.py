@@ -787,7 +787,7 @@ def test_a_data_set_of_one_class_is_refused(make_data):
 def test_rows_that_are_not_finite_are_named(make_data, number):
     data = make_data(dtype="float64")
     data.test.images[4, 2] = number
-    with pytest.raises(DataError, match=rf"must be finite numbers, got {number} at row 4, column 2: fill"):
+    with pytest.raises(DataError, match=rf"must be finite in float64, got {number} at row 4, column 2: fill"):
         nn.train(network(), data, batch_size=8)
 
 

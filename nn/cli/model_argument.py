@@ -13,4 +13,8 @@ model_argument = click.argument("model", type=click.Path(path_type=Path), metava
 
 def model_path(path: Path) -> Path:
     """Return the model's file: the path itself, or the one in a run folder."""
-    return RunFolder(path).model if path.is_dir() else path
+    if not path.is_dir():
+        return path
+    folder = RunFolder(path)
+    folder.refuse_links()
+    return folder.model

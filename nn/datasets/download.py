@@ -2,80 +2,105 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from ...backends.errors import DataError, MissingDependency
+from ...backends.errors import DataError, MissingDependency, StorageError
+from ..files import write_atomically
 
 LOGGER = logging.getLogger("xpnn")
 
-TIMEOUT_SECONDS = 30.0  # for the connection and for each wait on the next bytes
-CHUNK_BYTES = 2**16
+LEFTOVER_SECONDS = 3600.0  # a temporary file stands for a moment; one this old is a killed process's
 
 
 def cache_folder() -> Path:
     """Return the operating system's cache folder for xpnn.
 
     Raises:
-        MissingDependency: pooch is not installed.
+        MissingDependency: platformdirs is not installed.
     """
-    return Path(_pooch().os_cache("xpnn"))
+    try:
+        import platformdirs
+    except ImportError as error:
+        raise MissingDependency(
+            'downloads need platformdirs, which is not installed: pip install "xpnn[cli]"'
+        ) from error
+    return Path(platformdirs.user_cache_dir("xpnn"))
 
 
 def fetch(sha256: Mapping[str, str], *, mirrors: Sequence[str], folder: Path) -> list[Path]:
     """Make sure that verified files lie in a folder, and download those that do not.
 
-    Each file is written under a temporary name beside its place, checked, and renamed, so other processes see
-    either nothing or the whole file.
+    Each file is received and checked in memory, then written under a temporary name beside its place and renamed, so
+    whoever looks sees nothing, what was there before, or the whole file. A process that is killed in that last moment
+    leaves the temporary file, which nothing reads and a call an hour later removes.
 
     Args:
         sha256: the SHA-256 of each file by its name.
-        mirrors: addresses that end in `/`, tried in order for each file.
+        mirrors: addresses that end in `/`, tried in order for each file; https, or http on this very machine.
         folder: where the files are kept.
 
     Returns:
         The files in the order of `sha256`.
 
     Raises:
-        MissingDependency: pooch is not installed.
-        DataError: no mirror gave a file with the right sum.
+        DataError: no mirror gave a file with the right sum, or it could not be written; what stood in its place is
+            still there.
     """
-    pooch = _pooch()
-    from requests.exceptions import ConnectionError as NoConnection  # comes with pooch
-
-    pooch.get_logger().setLevel("WARNING")  # it would write to stderr by itself, --quiet or not
-    over_http = pooch.HTTPDownloader(timeout=TIMEOUT_SECONDS, chunk_size=CHUNK_BYTES)
-
-    def download(url: str, output_file: str, manager: Any) -> None:
-        LOGGER.info("downloading %s", url)
-        over_http(url, output_file, manager)
-
-    paths = []
-    for name, digest in sha256.items():
-        failures: list[str] = []
-        for mirror in mirrors:
-            try:
-                found = pooch.retrieve(
-                    mirror + name, known_hash=f"sha256:{digest}", fname=name, path=folder, downloader=download
-                )
-            except NoConnection:  # its own text runs over several lines of library names
-                failures.append(f"{mirror}: no connection")
-            except (OSError, ValueError) as error:  # bad status, timeout, full disk; wrong sum
-                failures.append(f"{mirror}: {error}")
-            else:
-                paths.append(Path(found))
-                break
-        else:
-            reasons = "; ".join(failures).replace("\n", " ")
-            raise DataError(f"{name} could not be downloaded ({reasons})")
-    return paths
+    _remove_leftovers(folder)
+    return [_fetch_file(folder / name, digest, mirrors) for name, digest in sha256.items()]
 
 
-def _pooch() -> Any:
+def _fetch_file(path: Path, digest: str, mirrors: Sequence[str]) -> Path:
+    flaw = _flaw(path, digest)
+    if flaw is None:
+        return path
+    from .mirror import download  # here, because the modules for https take as long to import as all of xpnn.nn
+
     try:
-        import pooch
-    except ImportError as error:
-        raise MissingDependency('downloads need pooch, which is not installed: pip install "xpnn[cli]"') from error
-    return pooch
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{path.name} cannot be kept: cannot make {path.parent}: {error.strerror}") from error
+    reasons = [f"{path} {flaw}"] if os.path.lexists(path) else []
+    for mirror in mirrors:
+        LOGGER.info("downloading %s%s%s", mirror, path.name, f" ({reasons[-1]})" if reasons else "")
+        try:
+            content = download(mirror + path.name, digest)
+        except DataError as error:
+            reasons.append(f"{mirror}: {error}")
+        else:
+            _keep(path, content, digest)
+            return path
+    raise DataError(f"{path.name} could not be downloaded ({'; '.join(reasons)})")
+
+
+def _keep(path: Path, content: bytes, digest: str) -> None:
+    try:
+        write_atomically(path, content)
+    except StorageError as error:
+        if _flaw(path, digest) is not None:  # else another process has written it: Windows replaces no open file
+            raise DataError(f"{path.name} cannot be kept: {error}") from error
+
+
+def _flaw(path: Path, digest: str) -> str | None:
+    """Say what is wrong with a file in the cache, None if nothing is."""
+    try:
+        if not path.is_file():
+            return "is no file"
+        with path.open("rb") as file:
+            got = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None if got == digest else "is damaged"
+
+
+def _remove_leftovers(folder: Path) -> None:
+    with suppress(OSError):
+        for temporary in folder.glob(".*.tmp"):  # as `write_atomically` names them
+            if time.time() - temporary.stat().st_mtime > LEFTOVER_SECONDS:
+                temporary.unlink()
