@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..backends import ConfigError
 from .datasets import Dataset, load_dataset, resplit
 from .datasets.idx_folder import find_parts
 from .datasets.load import NAMED
@@ -64,6 +66,24 @@ class DataChoice:
         if recipe.test_fraction is None:
             return data
         return resplit(data, test_fraction=test_fraction, seed=seed, stratify=self.stratify)
+
+    def refuse_idle(self, options: Collection[str], recipe: Recipe) -> None:
+        """Refuse options that would change nothing with these rows.
+
+        Args:
+            options: names of attributes that the user has set.
+            recipe: may split all rows anew, whatever the source.
+
+        Raises:
+            ConfigError: one of them would have no effect.
+        """
+        source = recipe.dataset if self.source is None else self.source
+        if "label_column" in options and not source.lower().endswith(".csv"):
+            raise ConfigError(f"--label-column is for a .csv, got {source}: leave it out")
+        is_divided = recipe.test_fraction is None and (source in NAMED or Path(source).expanduser().is_dir())
+        if is_divided and (idle := sorted({"test_fraction", "stratify"} & set(options))):
+            option = idle[0].replace("_", "-")
+            raise ConfigError(f"--{option} is for rows that are still to be split, but {source} has its own test rows")
 
     def absolute(self) -> DataChoice:
         """Return the same choice with its path made absolute, so that it holds from any folder."""

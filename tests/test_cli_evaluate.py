@@ -348,3 +348,21 @@ def test_json_keeps_the_log_off_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _with(**changes: object) -> Recipe:
     return dataclasses.replace(RECIPES["quickstart"], **changes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--label-column", "kind"], "--label-column is for a .csv, got digits: leave it out"),
+        (["--test-fraction", "0.5"], "--test-fraction is for rows that are still to be split, but digits has its own"),
+        (["--stratify"], "--stratify is for rows that are still to be split, but digits has its own test rows"),
+        (["--data", "digits", "--stratify"], "--stratify is for rows"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(arguments: list[str], message: str) -> None:
+    result = run("train", *arguments, "--out", "run")
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not Path("run").exists()
+    train("--data", "digits")
+    assert message in run("evaluate", "run", *arguments).stderr

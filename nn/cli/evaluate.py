@@ -71,6 +71,7 @@ def _load(model: Path, seed: int | None, *, source: str | None, **split: Any) ->
     if model.is_dir():
         config = RunFolder(model).read_config()
         chosen = replace(config.data_from(source), **split)
+        chosen.refuse_idle(split, config.recipe)
         return chosen.load(config.recipe, seed=config.seed if seed is None else seed)
     if source is None:
         raise ConfigError(

@@ -97,7 +97,9 @@ def train(  # noqa: D103 - the help is in the decorator
         if recipe is None:
             start = _resumed(folder, backend if "backend" in _given(ctx) else None, changes["precision"], data)
         else:
-            start = _new(folder, recipe, DataChoice(data, label_column, test_fraction, stratify), backend, seed)
+            choice = DataChoice(data, label_column, test_fraction, stratify)
+            choice.refuse_idle(_given(ctx), recipe)
+            start = _new(folder, recipe, choice, backend, seed)
         if talk:
             _announce(start, verbose=verbose)
         listeners: list[Callback] = [SayPlan()] if talk and verbose else []

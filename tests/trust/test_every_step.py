@@ -35,7 +35,6 @@ def everything(checkpoint):
     ids=["sgd", "nesterov", "rmsprop", "adam", "adamw"],
 )  # fmt: skip
 def test_resumed_at_every_step(backend, make_data, tmp_path, monkeypatch, amount, show, optimizer):
-    monkeypatch.setattr(training, "CHUNK_SECONDS", 0.0)  # a chunk is a step
 
     def train(callbacks=(), **resume):
         net = nn.MLP([6, 5, 3], backend=backend, seed=3)
@@ -44,9 +43,13 @@ def test_resumed_at_every_step(backend, make_data, tmp_path, monkeypatch, amount
             warmup_steps=3, l2=1e-3, seed=4, callbacks=callbacks, **resume,
         )  # fmt: skip
 
-    whole = Keep()
+    large_chunks, whole = Keep(), Keep()
+    train([large_chunks])
+    monkeypatch.setattr(training, "CHUNK_SECONDS", 0.0)  # from now on, a chunk is a step
     train([whole])
     assert [checkpoint.step for checkpoint in whole.checkpoints] == list(range(1, STEPS + 1))
+    assert len(large_chunks.checkpoints) < STEPS
+    assert everything(large_chunks.end) == everything(whole.end)
     same = 0
     for checkpoint in whole.checkpoints[:: amount(1, slice=12)]:
         checkpoint.save(tmp_path / "here.safetensors")
