@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends import ConfigError, DataError, ModelFileError, Totals
+from ..backends import ConfigError, DataError, DivergenceError, ModelFileError, Totals
 from ..backends.finite import first_not_finite
 from .history import History
 from .tensor_files import Arrays, read_tensors, write_tensors
@@ -98,8 +98,11 @@ class Checkpoint:
         """Write it as one safetensors file.
 
         Raises:
-            RunError: the file cannot be written; what stood there before is untouched.
+            StorageError: the file cannot be written; what stood there before is untouched.
+            DivergenceError: a number in it is not finite; likewise.
         """
+        if place := first_not_finite(self.parameters | self.optimizer_state):
+            raise DivergenceError(f"{path} is not written, because {place}: the last good checkpoint is kept")
         arrays = {f"parameters/{name}": array for name, array in self.parameters.items()}
         arrays |= {f"optimizer/{name}": array for name, array in self.optimizer_state.items()}
         arrays |= {f"history/{name}": column for name, column in self.history.columns().items()}

@@ -40,7 +40,7 @@ def load_digit(
     background, cropped to the ink, scaled into the content box and centred by its mass; dark ink is inverted.
 
     Args:
-        path: an image file in any size and format that Pillow opens; transparent parts count as white paper.
+        path: a file of one of the `grey_image.FORMATS`, in any size; transparent parts count as white paper.
         image_shape: (rows, columns) of the pictures that the network was trained on.
         content_shape: (rows, columns) of the box that the ink is scaled into; by default 20/28 of each side from
             16 pixels on, as in MNIST, and the whole of a smaller one, as in the 8x8 digits.
@@ -50,7 +50,7 @@ def load_digit(
         The pixels, (rows * columns,), in [0, largest].
 
     Raises:
-        DataError: the file is missing, empty, no image, larger than `grey_image.MAX_PIXELS`, or shows no ink.
+        DataError: the file cannot be read, is empty, no image, too large, or shows no ink.
         ConfigError: a shape or `largest` cannot be.
         MissingDependency: Pillow is not installed.
     """

@@ -67,6 +67,8 @@ def check_rows(net: MLP, rows: Split) -> None:
     Raises:
         DataError: there are no rows, or shapes or labels do not fit.
     """
+    if not isinstance(rows, Split):
+        raise DataError(f"rows must be an nn.Split of images and labels, got {type(rows).__name__}: make one")
     images, labels = rows.images, rows.labels
     if images.ndim != 2 or images.shape[1] != net.features:
         raise DataError(f"images must have shape (samples, {net.features}), got {images.shape}")

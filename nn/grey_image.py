@@ -10,13 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.errors import DataError, MissingDependency
+from . import limits
+from .data_file import opened
 
 if TYPE_CHECKING:
     from PIL import Image
 
 Pixels = npt.NDArray[np.float32]
 
-MAX_PIXELS = 64_000_000  # a larger picture is refused before it is decoded; phones make up to 50 million
+# Pillow knows forty more; for one of them, EPS, it starts Ghostscript, which runs the program that the file is.
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF", "WEBP")
 WORKING_SIDE = 1024  # a longer picture is first shrunk to this: finer detail is lost in 28 pixels anyway
 
 
@@ -24,42 +27,45 @@ def read_grey(path: Path) -> Pixels:
     """Read an image file as grey levels.
 
     Args:
-        path: an image file in any size and format that Pillow opens; transparent parts count as white paper.
+        path: a file of one of the `FORMATS`, in any size; transparent parts count as white paper.
 
     Returns:
         The levels, (height, width), in [0, 255]; a picture longer than `WORKING_SIDE` is shrunk to it.
 
     Raises:
-        DataError: the file is missing, empty, no image, broken, or larger than `MAX_PIXELS`.
+        DataError: the file cannot be read, is empty, no image, broken, or larger than `limits` have it.
         MissingDependency: Pillow is not installed.
     """
     try:
         from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError as error:
         raise MissingDependency('reading images needs Pillow: pip install "xpnn[cli]"') from error
-    too_large = f"{path} has more than {MAX_PIXELS} pixels; scale the image down or crop it to the digit"
-    if not path.is_file():
-        raise DataError(f"there is no image file {path}; check the path")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path} is empty (0 bytes); give an image file, for instance a PNG")
-    with warnings.catch_warnings():
+    too_large = f"{path} has more than {limits.PICTURE_PIXELS} pixels; scale the image down or crop it to the digit"
+    with opened(path) as (file, size), warnings.catch_warnings():
+        if size == 0:
+            raise DataError(f"{path} is empty (0 bytes); give an image file, for instance a PNG")
+        if size > limits.PICTURE_BYTES:
+            raise DataError(
+                f"{path} has {size} bytes, more than the limit of {limits.PICTURE_BYTES}; scale the image down"
+            )
         warnings.simplefilter("ignore")  # what Pillow says of odd metadata
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with Image.open(path) as picture:
+            with Image.open(file, formats=FORMATS) as picture:
                 if 0 in picture.size:
                     raise DataError(f"{path} has no pixels ({picture.width}x{picture.height}); save it again")
-                if picture.width * picture.height > MAX_PIXELS:
+                if picture.width * picture.height > limits.PICTURE_PIXELS:
                     raise DataError(too_large)
-                return _shrink(_to_grey(ImageOps.exif_transpose(picture)), WORKING_SIDE)
+                ImageOps.exif_transpose(picture, in_place=True)  # else it makes a copy, turned or not
+                return _shrink(_to_grey(picture), WORKING_SIDE)
         except DataError:
             raise
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             raise DataError(too_large) from error
         except UnidentifiedImageError as error:
-            raise DataError(f"{path} is not an image that Pillow knows; give a PNG, JPEG, GIF, BMP or TIFF") from error
+            raise DataError(f"{path} is no image in a known format; give one of {', '.join(FORMATS)}") from error
         except Exception as error:  # decoders raise whatever they trip over in a broken file
-            raise DataError(f"{path} is a broken image ({error}); save it again") from error
+            raise DataError(f"{path} is a broken image ({error!s:.200}); save it again") from error
 
 
 def resize(levels: Pixels, shape: tuple[int, int]) -> Pixels:

@@ -8,9 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ..backends import Backend, ConfigError, ModelFileError
+from ..backends import Backend, ConfigError, DivergenceError, ModelFileError
+from ..backends.finite import first_not_finite
 from .mlp import MLP
 from .tensor_files import read_tensors, write_tensors
 
@@ -21,8 +20,12 @@ def save(net: MLP, path: str | os.PathLike[str]) -> None:
     """Write the network as safetensors: weights by name, all else in the file's description.
 
     Raises:
-        RunError: the file cannot be written; what stood there before is untouched.
+        StorageError: the file cannot be written; what stood there before is untouched.
+        DivergenceError: a weight is not a finite number; likewise.
     """
+    parameters = net.parameters()
+    if place := first_not_finite(parameters):
+        raise DivergenceError(f"{path} is not written, because {place}: save the last good network")
     description = {
         "kind": KIND,
         "sizes": net.sizes,
@@ -33,7 +36,7 @@ def save(net: MLP, path: str | os.PathLike[str]) -> None:
         "class_names": net.class_names,
         "image_shape": net.image_shape,
     }
-    write_tensors(Path(path), net.parameters(), description)
+    write_tensors(Path(path), parameters, description)
 
 
 def load(path: str | os.PathLike[str], *, backend: str | Backend = "auto") -> MLP:
@@ -69,9 +72,8 @@ def _check(arrays: dict[str, Any], description: dict[str, Any]) -> None:
     for k, (in_features, out_features) in enumerate(pairwise(sizes)):
         if arrays[f"layers.{k}.weight"].shape != (in_features, out_features):
             raise ValueError(f"layers.{k}.weight must have shape {(in_features, out_features)}")
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} must hold finite numbers only")
+    if place := first_not_finite(arrays):
+        raise ValueError(f"{place}, which is not finite")
     scale, names, shape = (description[key] for key in ("input_scale", "class_names", "image_shape"))
     if not (math.isfinite(float(scale)) and float(scale) > 0):
         raise ValueError(f"input_scale must be a finite number > 0, got {scale}")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 from xpnn import nn
-from xpnn.backends import ModelFileError, RunError, Totals
+from xpnn.backends import DivergenceError, ModelFileError, RunError, Totals
 from xpnn.nn.tensor_files import description_text, sealed
 
 
@@ -70,6 +70,16 @@ def test_the_path_may_be_a_string(checkpoint, tmp_path):
 def test_an_optimizer_without_state_has_no_arrays(checkpoint, tmp_path):
     replace(checkpoint, optimizer_state={}).save(tmp_path / "c")
     assert nn.Checkpoint.load(tmp_path / "c").optimizer_state == {}
+
+
+@pytest.mark.parametrize("part", ["parameters", "optimizer_state"])
+def test_numbers_that_are_not_finite_are_not_saved_over_good_ones(checkpoint, tmp_path, part):
+    checkpoint.save(tmp_path / "c")
+    name, array = next(iter(getattr(checkpoint, part).items()))
+    bad = replace(checkpoint, **{part: getattr(checkpoint, part) | {name: np.full_like(array, np.inf)}})
+    with pytest.raises(DivergenceError, match=rf"c is not written, because {name} has inf at \[0, 0\]: the last good"):
+        bad.save(tmp_path / "c")
+    assert nn.Checkpoint.load(tmp_path / "c").step == 17
 
 
 def test_a_taken_checkpoint_does_not_change_as_the_run_goes_on(make_data):

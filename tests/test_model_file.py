@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 from xpnn import nn
-from xpnn.backends import ACTIVATIONS, BackendUnavailable, ModelFileError, RunError
+from xpnn.backends import ACTIVATIONS, BackendUnavailable, DivergenceError, ModelFileError, RunError
 from xpnn.nn.files import _sync_folder, write_atomically
 from xpnn.nn.tensor_files import description_text, read_tensors, sealed, write_tensors
 
@@ -253,6 +253,14 @@ def test_a_backend_that_cannot_be_had_is_not_the_files_fault(path, monkeypatch):
 
 
 # Whole or not at all
+
+
+def test_weights_that_are_not_finite_are_not_saved_over_good_ones(path, net):
+    before = path.read_bytes()
+    net.layers[1].bias[2] = np.nan
+    with pytest.raises(DivergenceError, match=r"is not written, because layers.1.bias has nan at \[2\]: save the last"):
+        nn.save(net, path)
+    assert path.read_bytes() == before
 
 
 def test_a_file_is_replaced(path):

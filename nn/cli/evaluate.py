@@ -12,7 +12,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from ...backends import ConfigError, DataError, RunError, log_softmax
+from ...backends import ConfigError, DataError, RunError, StorageError, log_softmax
 from ..datasets import Dataset, Split, load_dataset
 from ..evaluation import check_rows, confusion_matrix, evaluate_logits
 from ..evaluation_pictures import save_confusion_matrix, save_worst_mistakes
@@ -130,7 +130,7 @@ def _draw(net: MLP, rows: Split, logits: npt.NDArray[Any], result: dict[str, Any
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"cannot make the folder {out}: {error.strerror}") from error
+        raise StorageError(f"cannot make the folder {out}: {error.strerror}") from error
     write_json(out / "evaluation.json", result)
     save_confusion_matrix(np.array(result["confusion_matrix"]), net.names, out / "confusion_matrix.png")
     probabilities = np.exp(log_softmax(np, logits))  # (samples, classes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
 from .dataset import Dataset, Split
-from .labels import check_labels, encode_labels
+from .labels import as_array, check_labels, encode_labels
 from .split import split_rows
 
 MIN_SQUARE = 16  # fewer features are no picture, even where their number is a square
@@ -50,7 +51,8 @@ def from_arrays(
 
     Raises:
         DataError: dimensions, lengths, types, values or labels are not what they must be.
-        ConfigError: only one of `test_images` and `test_labels` came, or the options of the split are impossible.
+        ConfigError: only one of `test_images` and `test_labels` came, `class_names` is no sequence, or the options of
+            the split are impossible.
     """
     if (test_images is None) != (test_labels is None):
         missing = "test_labels" if test_labels is None else "test_images"
@@ -82,17 +84,20 @@ def from_arrays(
 
     splits = [Split(part, number) for part, number in zip(pixels, numbers, strict=True)]
     if len(splits) == 1:
+        _check_fraction(test_fraction)
         train, test = split_rows(pixels[0], numbers[0], test_fraction=test_fraction, seed=seed, stratify=stratify)
     else:
         train, test = splits
     return Dataset(name, train, test, names, _scale(train.images), _image_shape(checked[0], train.images))
 
 
+def _check_fraction(test_fraction: object) -> None:
+    if not isinstance(test_fraction, Real):
+        raise ConfigError(f"test_fraction must be a number in (0, 1), got {test_fraction!r:.80}: 0.2 is a fifth")
+
+
 def _check_images(given: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
-    try:
-        values = np.asarray(given)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{what} cannot become a NumPy array ({error}): pass equal rows of numbers") from error
+    values = as_array(given, what=what, mend="pass equal rows of numbers")
     if values.ndim not in (2, 3):
         raise DataError(
             f"{what} must be (samples, features) or (samples, rows, columns), got shape {values.shape}: "

@@ -6,6 +6,7 @@ import gzip
 import math
 import os
 import struct
+import sys
 import zlib
 from io import BufferedIOBase
 from pathlib import Path
@@ -15,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import DataError
+from .. import limits
+from ..data_file import fill, opened, unpackable
 
-MAX_BYTES = 4 * 2**30  # no file is read beyond this, whatever its header promises
 MAX_DIMENSIONS = 8
-MAX_DEFLATE_RATIO = 1032  # deflate's own bound: two bits can stand for 258 bytes at most
 
 DTYPES: dict[int, np.dtype[Any]] = {
     0x08: np.dtype(">u1"),
@@ -33,65 +34,65 @@ DTYPES: dict[int, np.dtype[Any]] = {
 def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     """Read one IDX file, plain or, where its name ends in `.gz`, compressed.
 
-    Decompression stops within one buffer (128 KiB) of what the header promises, so a small file cannot fill the memory.
+    No room is made for more than the file can hold. A compressed file may grow by a factor of `limits.COMPRESSION`,
+    a small one to `limits.ALWAYS_UNPACKED` bytes; decompression stops within one buffer (128 KiB) of what the header
+    promises. Several gzip members count as one, as gzip has it, and zeros may follow them; nothing else may.
 
     Args:
-        path: the file; at most 4 GiB of numbers are read.
+        path: the file; at most `limits.DATA_BYTES` of numbers are read.
 
     Returns:
         An array of the dimensions and type in the header, in the machine's byte order.
 
     Raises:
-        DataError: the file cannot be read, or is not exactly one IDX array.
+        DataError: the file cannot be read, is not exactly one IDX array, or would grow too much.
     """
     path = Path(path)
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            if path.suffix != ".gz":
-                return _read(file, path, size)
-            if file.read(2) != b"\x1f\x8b":
-                raise DataError(
-                    f"{path} is not gzip: expected its first bytes to be 1f 8b; "
-                    "take .gz off its name if it is already unpacked, else download it again"
-                )
-            file.seek(0)
+    with opened(path) as (file, size):
+        if path.suffix != ".gz":
+            return _read(file, path, size, packed=False)
+        if file.read(2) != b"\x1f\x8b":
+            raise DataError(
+                f"{path} is not gzip: expected its first bytes to be 1f 8b; "
+                "take .gz off its name if it is already unpacked, else download it again"
+            )
+        file.seek(0)
+        try:
             with gzip.GzipFile(fileobj=file, mode="rb") as stream:
-                return _read(stream, path, size * MAX_DEFLATE_RATIO)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path} is a damaged gzip file ({error}): download it again") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error}): check the path and its rights") from error
+                return _read(stream, path, size, packed=True)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise DataError(f"{path} is a damaged gzip file ({error}): download it again") from error
 
 
-def _read(file: BufferedIOBase, path: Path, available: int) -> npt.NDArray[Any]:
-    """Read header and numbers; `available` is the most bytes that the file can hold."""
+def _read(file: BufferedIOBase, path: Path, size: int, *, packed: bool) -> npt.NDArray[Any]:
+    """Read header and numbers; `size` is that of the file on the disk."""
     dtype, shape = _read_header(file, path)
     # A zero dimension must not hide a huge one from the limit: NumPy refuses such a shape too.
     promised = math.prod(max(length, 1) for length in shape) * dtype.itemsize
-    if promised > MAX_BYTES:
+    if promised > limits.DATA_BYTES:
         raise DataError(
             f"{path}: the header promises {shape} numbers of {dtype.itemsize} bytes, more than the limit of "
-            f"{MAX_BYTES} bytes: the header is damaged, or the file must be cut into smaller ones"
+            f"{limits.DATA_BYTES} bytes: the header is damaged, or the file must be cut into smaller ones"
         )
     expected = math.prod(shape) * dtype.itemsize
-    if expected > available:
-        raise DataError(_truncated(path, expected, f"at most {available}"))
+    if packed and expected > unpackable(size):
+        raise DataError(
+            f"{path} would grow from {size} to {expected} bytes, more than {limits.COMPRESSION}-fold: "
+            "unpack it yourself with gunzip if you trust it"
+        )
+    if not packed and expected > size:
+        raise DataError(_truncated(path, expected, f"at most {size}"))
 
-    values = np.empty(shape, dtype)  # the header's dimensions
-    view = values.reshape(-1).view(np.uint8).data  # (expected,)
-    got = 0
-    while got < expected:
-        count = file.readinto(view[got:])
-        if not count:
-            raise DataError(_truncated(path, expected, str(got)))
-        got += count
+    values = np.empty(shape, dtype.newbyteorder("="))  # the header's dimensions
+    got = fill(values.reshape(-1), file)
+    if got < expected:
+        raise DataError(_truncated(path, expected, str(got)))
     if file.read(1):
         raise DataError(
             f"{path}: expected the file to end after the {expected} bytes that its header promises, got more: "
             "the header is damaged, or something was appended; download it again"
         )
-    return values.astype(dtype.newbyteorder("="), copy=False)
+    return values.byteswap(inplace=True) if sys.byteorder == "little" else values
 
 
 def _read_header(file: BufferedIOBase, path: Path) -> tuple[np.dtype[Any], tuple[int, ...]]:

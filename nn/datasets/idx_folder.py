@@ -21,9 +21,12 @@ def find_parts(folder: Path) -> list[Path] | None:
         Training images, training labels, test images and test labels, or None where the folder has none of them.
 
     Raises:
-        DataError: the folder has some of the four, but not all.
+        DataError: the folder has some of the four, but not all, or may not be read.
     """
-    found = {part: next(filter(Path.is_file, _candidates(folder, part)), None) for part in PARTS}
+    try:
+        found = {part: next(filter(Path.is_file, _candidates(folder, part)), None) for part in PARTS}
+    except OSError as error:  # a folder that may not be searched, a name that is too long
+        raise DataError(f"{folder} cannot be read ({error.strerror}): check the path and its rights") from error
     paths = [path for path in found.values() if path is not None]
     if not paths:
         return None

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...backends.errors import DataError
+from ...backends.errors import ConfigError, DataError
+
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # what a terminal obeys, and what no file can hold
 
 
 def check_labels(labels: npt.ArrayLike, *, rows: int, what: str = "labels") -> npt.NDArray[Any]:
@@ -26,10 +31,7 @@ def check_labels(labels: npt.ArrayLike, *, rows: int, what: str = "labels") -> n
     Raises:
         DataError: wrong dimensions or length, a missing label, or one that is no class.
     """
-    try:
-        values = np.asarray(labels)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{what} cannot become a NumPy array ({error}): pass one label a row") from error
+    values = as_array(labels, what=what, mend="pass one label a row")
     if values.ndim != 1:
         mend = f"pass {what}.ravel()"
         if values.ndim == 2 and values.shape[1] > 1:
@@ -44,8 +46,9 @@ def check_labels(labels: npt.ArrayLike, *, rows: int, what: str = "labels") -> n
         _refuse_first(values != numbers, values, what, "must fit into 64 bits: number the classes from 0")
         return numbers
     if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8", "replace")  # (samples,)
+        values = _decoded(values, what)  # (samples,)
     if values.dtype.kind == "U":
+        _refuse_first(_no_text(values), np.full(rows, "a number"), what, "must be text in each character")
         _refuse_first(values == "", values, what, "must not be empty: fill or drop the row")
     elif values.dtype.kind == "O":
         _refuse_first(
@@ -53,6 +56,27 @@ def check_labels(labels: npt.ArrayLike, *, rows: int, what: str = "labels") -> n
         )
     elif values.dtype.kind != "b":
         raise DataError(f"{what} must be whole numbers or strings, got {values.dtype}: convert with {what}.astype(str)")
+    return values
+
+
+def as_array(given: npt.ArrayLike, *, what: str, mend: str) -> npt.NDArray[Any]:
+    """Return anything that NumPy takes as an array, without its mask.
+
+    Args:
+        given: an array or what can become one.
+        what: how messages call it.
+        mend: what messages advise.
+
+    Raises:
+        DataError: it cannot become an array, or some of its values are masked.
+    """
+    try:
+        masked = int(np.sum(given.mask)) if isinstance(given, np.ma.MaskedArray) else 0
+        values = np.asarray(given)
+    except Exception as error:  # an object of another library raises what it likes
+        raise DataError(f"{what} cannot become a NumPy array ({error!s:.200}): {mend}") from error
+    if masked:
+        raise DataError(f"{what} must have all their values, got {masked} that are masked: fill them or drop the rows")
     return values
 
 
@@ -70,27 +94,60 @@ def encode_labels(
         Each part as int64 in [0, num_classes), and one name a class.
 
     Raises:
-        DataError: the parts differ in kind, a label is out of range, or two classes share a name.
+        DataError: the parts differ in kind, a label is out of range, or a class has no name in plain text of its own.
+        ConfigError: `class_names` is no sequence.
     """
     if len({part.dtype.kind for part in parts}) > 1:
         kinds = ", ".join(f"{what} {part.dtype}" for what, part in zip(whats, parts, strict=True))
         raise DataError(f"all labels must be of one kind, got {kinds}: convert them with astype(str)")
     if class_names is not None:
-        names = tuple(str(name) for name in class_names)
+        if isinstance(class_names, Set | Mapping):
+            raise ConfigError(f"class_names must be in order, got a {type(class_names).__name__}: pass a list")
+        try:
+            names = tuple(_text(name) for name in class_names)
+        except TypeError as error:
+            raise ConfigError(
+                f"class_names must be a sequence of names, got {type(class_names).__name__}: pass a list"
+            ) from error
         encoded = [_in_range(part, len(names), what) for part, what in zip(parts, whats, strict=True)]
     elif parts[0].dtype.kind == "O":
         distinct = _sorted_objects(set(chain.from_iterable(parts)))
-        names = tuple(str(value) for value in distinct)
+        names = tuple(_text(value) for value in distinct)
         number = {value: index for index, value in enumerate(distinct)}
         encoded = [np.array([number[value] for value in part], dtype=np.int64) for part in parts]
     else:
         values = np.unique(np.concatenate(parts))  # (num_classes,)
         names = tuple(str(value) for value in values)
         encoded = [np.searchsorted(values, part).astype(np.int64) for part in parts]
-    if len(set(names)) < len(names):
-        shared = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"class names must differ, got {shared!r} twice: rename one of the classes")
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise DataError(f"class names must differ, got {name!r:.80} twice: rename one of the classes")
+        if UNPRINTABLE.search(name):
+            raise DataError(f"class names must be plain text in one line, got {name!a:.80}: rename the class")
     return encoded, names
+
+
+def _text(label: object) -> str:
+    try:
+        return str(label)
+    except Exception as error:  # an object or a huge number that cannot be written
+        raise DataError(f"labels must have a name, got a {type(label).__name__} without ({error!s:.200})") from error
+
+
+def _decoded(values: npt.NDArray[np.bytes_], what: str) -> npt.NDArray[np.str_]:
+    """Decode labels in UTF-8; where some are not, they would fall together."""
+    try:
+        return np.char.decode(values, "utf-8")  # (samples,)
+    except UnicodeDecodeError as error:
+        row = int((values == error.object).argmax())
+        raise DataError(f"{what} must be in UTF-8, got {values[row]!s:.80} at row {row}: decode them") from error
+
+
+def _no_text(values: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
+    """Tell the rows that a file filled with what is no character: Python cannot make a string of them, (samples,)."""
+    codes = np.ascontiguousarray(values).view(np.dtype(np.uint32).newbyteorder(values.dtype.byteorder))
+    wrong: npt.NDArray[np.bool_] = np.any(codes.reshape(len(values), -1) > sys.maxunicode, axis=1)
+    return wrong
 
 
 def _whole_numbers(values: npt.NDArray[Any], what: str) -> npt.NDArray[np.int64]:
@@ -115,19 +172,26 @@ def _refuse_first(wrong: npt.NDArray[np.bool_], values: npt.NDArray[Any], what: 
         row = int(wrong.argmax())
         rule, _, mend = rule.partition(": ")
         mend = mend or "correct or drop the row"
-        raise DataError(f"{what} {rule}, got {values[row]!s:.80} at row {row}: {mend}")
+        raise DataError(f"{what} {rule}, got {_shown(values[row])} at row {row}: {mend}")
+
+
+def _shown(value: object) -> str:
+    try:
+        return f"{value!s:.80}"
+    except Exception:  # an object or a huge number that cannot be written
+        return f"a {type(value).__name__}"
 
 
 def _is_label(value: object) -> bool:
     try:
         hash(value)
-    except TypeError:
+        return value is not None and bool(value == value)  # NaN differs from itself, pandas' NA has no answer
+    except Exception:  # objects raise what they like
         return False
-    return value is not None and value == value  # only NaN differs from itself
 
 
 def _sorted_objects(values: set[Any]) -> list[Any]:
     try:
         return sorted(values)
-    except TypeError:  # kinds that do not compare, such as 1 and "a"
-        return sorted(values, key=lambda value: (type(value).__name__, str(value)))
+    except Exception:  # kinds that do not compare, such as 1 and "a"
+        return sorted(values, key=lambda value: (type(value).__name__, _shown(value)))

@@ -1,0 +1,162 @@
+"""The .npz format: a zip archive of .npy files, whose promises are checked before room is made for them."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BufferedIOBase, BytesIO
+from pathlib import Path
+from typing import Any, cast
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
+
+import numpy as np
+import numpy.typing as npt
+
+from ...backends.errors import DataError
+from .. import limits
+from ..data_file import fill, opened, unpackable
+
+HEADER_BYTES = 2**14  # that a member's header can have: NumPy reads at most 10,000 characters of one
+KINDS = "biufcSU"  # of NumPy's types; bytes of any other, such as pointers, are no values
+ENCRYPTED = 0x1  # in the flags of a zip's member
+
+
+def read_npz(path: Path, choices: Sequence[tuple[str, ...]]) -> list[npt.NDArray[Any]]:
+    """Read the arrays of an `.npz` that go by one of several rows of names; pickled objects are never loaded.
+
+    Before any array is read, the archive must be within `limits`, and each array's header must promise exactly the
+    bytes that the archive has of it.
+
+    Args:
+        path: the file.
+        choices: rows of names; the first row that the archive has in full is taken.
+
+    Returns:
+        The arrays in the order of their names.
+
+    Raises:
+        DataError: the file cannot be read, lacks the arrays, is malformed, or would grow too much.
+    """
+    with opened(path) as (file, size):
+        try:
+            with ZipFile(_OpenedBriefly(file, path)) as archive, warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what Python and NumPy say of odd headers, which are refused or right
+                members = _checked_members(archive.infolist(), path, size)
+                names = next((row for row in choices if set(row) <= members.keys()), ())
+                if not names:
+                    accepted = " or ".join(", ".join(row) for row in choices)
+                    found = ", ".join(members) or "no arrays"
+                    raise DataError(f"{path} must hold {accepted}, got {found!r:.200}: rename the arrays")
+                headers = [_read_header(archive, members[name], f"{path}: {name}") for name in names]
+                return [_read_array(archive, header) for header in headers]
+        except DataError:
+            raise
+        except Exception as error:  # a damaged archive shows itself in many kinds: zip, zlib, struct, token, memory
+            reason = " ".join(str(error).split())  # in one line
+            raise DataError(
+                f"{path} is not a readable .npz ({reason:.200}): write it with numpy.savez, no objects"
+            ) from error
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What a member says of its array, after it was checked.
+
+    Attributes:
+        what: how messages call it.
+        member: its place in the archive.
+        begin: bytes of the header, behind which the numbers begin.
+        dtype: of the numbers, in the byte order of the file.
+        shape: of the array.
+        fortran_order: whether the first index runs fastest in the file.
+    """
+
+    what: str
+    member: ZipInfo
+    begin: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    fortran_order: bool
+
+
+class _OpenedBriefly:
+    """A file of which nobody reads much at once: `ZipFile` would read a table of contents of any size in one piece."""
+
+    def __init__(self, file: BufferedIOBase, path: Path) -> None:
+        self._file, self._path = file, path
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        if size > limits.ARCHIVE_TABLE_BYTES:
+            raise DataError(
+                f"{self._path}: the archive's table of contents must be at most {limits.ARCHIVE_TABLE_BYTES} bytes, "
+                f"got {size}: write it with numpy.savez"
+            )
+        return self._file.read(limits.ARCHIVE_TABLE_BYTES if size < 0 else size)
+
+
+def _checked_members(infos: Sequence[ZipInfo], path: Path, size: int) -> dict[str, ZipInfo]:
+    """Return the members by the names of their arrays."""
+    if len(infos) > limits.DATA_FILES:
+        raise DataError(f"{path} must hold at most {limits.DATA_FILES} arrays, got {len(infos)}: leave some out")
+    members: dict[str, ZipInfo] = {}
+    for info in infos:
+        name = info.filename.removesuffix(".npy")
+        if name in members:
+            raise DataError(f"{path} must hold each array once, got {name!r:.80} twice: write it with numpy.savez")
+        if info.flag_bits & ENCRYPTED or info.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+            raise DataError(
+                f"{path}: {name!r:.80} is encrypted or compressed by another method than numpy's: "
+                "write it with numpy.savez or numpy.savez_compressed"
+            )
+        members[name] = info
+    promised = sum(info.file_size for info in infos)
+    if promised > limits.DATA_BYTES:
+        raise DataError(
+            f"{path} promises {promised} bytes of arrays, more than the limit of {limits.DATA_BYTES}: "
+            "leave arrays out, or rows"
+        )
+    if promised > unpackable(size):
+        raise DataError(
+            f"{path} would grow from {size} to {promised} bytes, more than {limits.COMPRESSION}-fold: "
+            "if you trust it, load it with numpy and write it with numpy.savez, which does not compress"
+        )
+    return members
+
+
+def _read_header(archive: ZipFile, member: ZipInfo, what: str) -> _Header:
+    with archive.open(member) as file:
+        start = BytesIO(file.read(HEADER_BYTES))
+    version = np.lib.format.read_magic(start)
+    if version == (1, 0):
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(start)
+    elif version == (2, 0):
+        shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(start)
+    else:  # 3.0 is for the names of fields
+        raise DataError(f"{what} must be in version 1 or 2 of the .npy format, got {version}: save a plain array")
+    if dtype.hasobject:
+        raise DataError(f"{what} holds Python objects, which are never unpickled: save numbers or strings")
+    if dtype.kind not in KINDS or dtype.itemsize == 0:
+        raise DataError(f"{what} must hold numbers or strings, got {dtype!s:.80}: convert it with astype")
+    promised, held = math.prod(shape) * dtype.itemsize, member.file_size - start.tell()
+    if promised != held or min(shape, default=0) < 0:
+        raise DataError(
+            f"{what}: the header promises {shape!s:.80} values of {dtype.itemsize} bytes, got {held} bytes: "
+            "it is damaged; write it with numpy.savez"
+        )
+    return _Header(what, member, start.tell(), dtype, shape, fortran_order)
+
+
+def _read_array(archive: ZipFile, header: _Header) -> npt.NDArray[Any]:
+    values = np.empty(math.prod(header.shape), header.dtype)  # (values,), as they lie in the file
+    with archive.open(header.member) as file:
+        file.read(header.begin)
+        got = fill(values, cast("BufferedIOBase", file))
+        file.read(1)  # at its end zipfile holds what it read against the checksum
+    if got < values.nbytes:
+        raise DataError(f"{header.what}: expected {values.nbytes} bytes after the header, got {got}: it is cut off")
+    if header.dtype.kind == "b" and values.view(np.uint8).max(initial=0) > 1:
+        raise DataError(f"{header.what} must hold booleans, got a byte above 1: it is damaged, or another type")
+    return values.reshape(header.shape, order="F" if header.fortran_order else "C")
