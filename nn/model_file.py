@@ -78,6 +78,8 @@ def _check(arrays: dict[str, Any], description: dict[str, Any]) -> None:
     if not (math.isfinite(float(scale)) and float(scale) > 0):
         raise ValueError(f"input_scale must be a finite number > 0, got {scale}")
     if names is not None and (len(names) != sizes[-1] or len({str(name) for name in names}) != sizes[-1]):
-        raise ValueError(f"there must be {sizes[-1]} different class names, got {names}")
+        raise ValueError(f"there must be {sizes[-1]} different class names, got {names!r:.200}")
+    if names is not None and not all(str(name).isprintable() for name in names):
+        raise ValueError("class names must be printable")
     if shape is not None and (len(shape) != 2 or min(shape) < 1 or shape[0] * shape[1] != sizes[0]):
         raise ValueError(f"image_shape must be two whole numbers whose product is {sizes[0]}, got {shape}")

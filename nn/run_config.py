@@ -91,7 +91,9 @@ def _made(kind: type[Kind], values: dict[str, Any]) -> Kind:
     """
     hints = _hints(kind)
     for name, value in values.items():
-        if name in hints and not _fits(value, hints[name]):
+        if name not in hints:
+            raise TypeError(f"{kind.__name__} has no {name!r:.80}")
+        if not _fits(value, hints[name]):
             raise TypeError(f"{name} cannot be {value!r:.80}")
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     return kind(**values)
@@ -112,6 +114,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, list) and all(_fits(each, get_args(hint)[0]) for each in value)
     if hint is float:
         return type(value) in (int, float) and math.isfinite(value)
-    if hint in (int, bool, str, NoneType):
+    if hint is str:
+        return type(value) is str and value.isprintable()  # nothing that a terminal would obey
+    if hint in (int, bool, NoneType):
         return type(value) is hint
     return isinstance(value, hint)

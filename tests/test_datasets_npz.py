@@ -205,6 +205,14 @@ def test_a_header_that_lies_or_is_none_is_refused_before_there_is_room_for_it(pa
     refused(archive(path, ("a.npy", content), ("b.npy", GOOD), compression=compression), message)
 
 
+def test_a_member_that_unpacks_to_less_than_the_table_of_contents_says_is_refused(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a.npy", header(shape="(9,)"))
+        file.writestr("b.npy", GOOD)
+        file.getinfo("a.npy").file_size += 5  # the checksum is that of what is there
+    refused(path, r"a: expected 9 bytes after the header, got 4: it is cut off")
+
+
 def test_every_truncation_is_refused(path):
     np.savez_compressed(path, a=np.arange(5), b=np.arange(3))
     content = path.read_bytes()

@@ -29,130 +29,6 @@ def loss_of(backend):
     return run
 
 
-def extreme_rows(dtype):
-    """Rows of five logits and their labels: all magnitudes, and no label is 4."""
-    generator, limits = np.random.default_rng(7), np.finfo(dtype)
-    scales = [*10.0 ** np.arange(-3, 5), 20, 50, 1e30, float(limits.max) / 16]
-    numbers = [generator.normal(size=(4, CLASSES)) * scale for scale in scales]
-    tiny = float(limits.smallest_subnormal)
-    numbers.append(
-        [
-            [20, 0, -3, -50, 1],  # confident: log1p(e^-20 + ...), of which 1 + e^-20 leaves nothing in float32
-            [20.3, -0.29, -3.3, -50.7, 1.1],
-            [-60.3, 0.29, -75.9, -50.7, -45.1],
-            [-0.1, 85.7, 0.7, -0.3, 1.9],
-            [0, 0, 0, 0, 0],
-            [7.3] * CLASSES,
-            [1e30] * CLASSES,
-            [-1e30] * CLASSES,
-            [3, 3, -5, 3, 2],  # of several largest only one leaves the sum
-            [1e30, 1e30, 0, -1e30, 1e4],
-            [1e30, -1e30, 1e-30, 0, 1],
-            [1e4, -1e4, 0, 1e4, 9990],
-            [tiny, -tiny, 3 * tiny, 0, 1000 * tiny],
-            [tiny, 20, 0, -tiny, 0],
-            [float(limits.max) / 4, -float(limits.max) / 4, 0, 1, 1e30],
-        ]
-    )
-    logits = np.concatenate(numbers).astype(dtype)  # (rows, 5)
-    labels = generator.integers(0, CLASSES - 1, len(logits))  # (rows,)
-    confident = np.argmax(logits[:, :-1], axis=1)
-    return logits, np.where(np.arange(len(logits)) % 3 > 0, confident, labels)
-
-
-def exact(row, label):
-    """The loss of a row of logits, and its gradient (classes,): `p - one_hot`, where `-log p = log1p(rest)`."""
-    with mp.workprec(140):
-        z = [mp.mpf(float(each)) for each in row]
-        e = [mp.exp(each - z[label]) for each in z]
-        rest = mp.fsum(each for k, each in enumerate(e) if k != label)
-        grad = [(-rest if k == label else each) / (1 + rest) for k, each in enumerate(e)]
-        return float(mp.log1p(rest)), np.array([float(each) for each in grad])
-
-
-def assert_exact(dtype, logits, labels, losses, grads):
-    """Assert that the losses (rows,) and the gradients (rows, classes) of single rows are mpmath's."""
-    least = float(np.finfo(dtype).tiny)  # the smallest normal number
-    for k, (row, label, loss, grad) in enumerate(zip(logits, labels, losses, grads, strict=True)):
-        expected_loss, expected_grad = exact(row, label)
-        assert loss == pytest.approx(expected_loss, rel=DIGITS[dtype], abs=least), (k, row, label)
-        np.testing.assert_allclose(grad, expected_grad, rtol=0, atol=DIGITS[dtype], err_msg=f"row {k}: {row}, {label}")
-        # The label's own, as a rule the largest of them, does not cancel to 0 where the others are small.
-        assert grad[label] == pytest.approx(expected_grad[label], rel=DIGITS[dtype], abs=least), (k, row, label)
-
-
-@both_types
-def test_loss_and_gradient_against_mpmath(loss_of, dtype):
-    logits, labels = extreme_rows(dtype)
-    assert set(labels.tolist()) == {0, 1, 2, 3}
-    results = [loss_of(logits[k : k + 1], labels[k : k + 1], dtype=dtype) for k in range(len(logits))]
-    losses, correct, grads = zip(*results, strict=True)
-    assert_exact(dtype, logits, labels, losses, [grad[0] for grad in grads])
-    assert list(correct) == (logits.argmax(axis=1) == labels).tolist()
-    loss_sum, _, _ = loss_of(logits, labels, dtype=dtype)
-    assert loss_sum == pytest.approx(math.fsum(losses), rel=DIGITS[dtype])
-
-
-def test_a_loss_beyond_float32_is_a_number_all_the_same(loss_of):
-    loss_sum, _, grad = loss_of([[3e38, -3e38], [3e38, -3e38]], [1, 0], dtype="float32")
-    assert loss_sum == pytest.approx(6e38, rel=1e-6)
-    assert grad.tolist() == [[0.5, -0.5], [0, 0]]
-
-
-@both_types
-@pytest.mark.parametrize("classes", [1, 2, 10, 40])
-def test_rows_of_any_length_against_mpmath(loss_of, dtype, classes):
-    generator = np.random.default_rng(8)
-    logits = (generator.normal(size=(20, classes)) * 10.0 ** generator.uniform(-3, 4, (20, 1))).astype(dtype)
-    labels = np.where(np.arange(20) % 2, logits.argmax(axis=1), generator.integers(0, classes, 20))
-    results = [loss_of(logits[k : k + 1], labels[k : k + 1], dtype=dtype) for k in range(20)]
-    losses, _, grads = zip(*results, strict=True)
-    assert_exact(dtype, logits, labels, losses, [grad[0] for grad in grads])
-
-
-@both_types
-def test_evaluation_against_mpmath(backend, dtype):
-    """Each row alone is an input of ones and zeros, which takes its logits out of the weight."""
-    logits, labels = extreme_rows(dtype)
-    layers = [Layer(backend.put(logits), backend.put(np.zeros(CLASSES, dtype)), "identity")]
-    for k, (row, label) in enumerate(zip(logits, labels, strict=True)):
-        one = backend.place(np.eye(len(logits), dtype=dtype)[k : k + 1], labels[k : k + 1], 1.0)
-        totals, (loss, _) = backend.evaluate(layers, one), exact(row, label)
-        assert totals.loss_sum == pytest.approx(loss, rel=DIGITS[dtype], abs=float(np.finfo(dtype).tiny)), (k, row)
-        assert totals.correct == (row.argmax() == label)
-
-
-@pytest.mark.parametrize(("images", "copies"), [("uint8", 1), ("float64", 1), ("uint8", 5)])
-@pytest.mark.parametrize("hidden", ["no hidden layer", "a hidden layer"])
-@both_types
-def test_plans_against_mpmath(backend, dtype, hidden, images, copies):
-    """A step of learning rate 1 on one row: the last bias becomes the gradient. A hidden layer passes the row on.
-
-    Of all copies only the first is trained on, but so many rows go another way.
-    """
-    logits, labels = (np.concatenate([each] * copies) for each in extreme_rows(dtype))
-    count = len(logits) // copies
-    weights = [np.eye(len(logits), dtype=dtype)] * (hidden == "a hidden layer") + [logits]
-    biases = [np.zeros(weight.shape[1], dtype) for weight in weights]
-    arrays = list(zip(weights, biases, strict=True))
-    layers = [Layer(*map(backend.put, each), "relu") for each in arrays]
-    layers[-1].activation = "identity"
-    rows = backend.place(np.eye(len(logits), dtype=images), labels, 1.0)
-    plan = backend.compile(TrainingJob(layers, SGD(1.0), rows, len(logits)))
-    print("PLAN", plan.description, len(logits), dtype, images, hidden)
-    losses, grads = [], []
-    with np.errstate(over="ignore", invalid="ignore"):  # the hidden layer's weights have gradients of 1e30 and more
-        for k in range(count):
-            for layer, (weight, bias) in zip(layers, arrays, strict=True):
-                layer.weight, layer.bias = backend.put(weight), backend.put(bias)
-            totals = plan.run(np.array([k]))
-            losses.append(totals.loss_sum)
-            grads.append(-backend.to_numpy(layers[-1].bias))
-            if np.ptp(logits[k]) > np.finfo(dtype).tiny or np.ptp(logits[k]) == 0:  # on a GPU a smaller number may be 0
-                assert totals.correct == (logits[k].argmax() == labels[k])
-    assert_exact(dtype, logits[:count], labels[:count], losses, grads)
-
-
 def test_log_softmax_by_hand():
     """exp(0), exp(ln 2), exp(ln 3) are 1, 2, 3 and sum to 6."""
     result = log_softmax(np, np.array([[0.0, LN2, LN3], [0.0, 0.0, 0.0]]))
@@ -163,16 +39,6 @@ def test_log_softmax_is_finite_far_out():
     result = log_softmax(np, np.array([[1e4, -1e4, 0.0], [3e38, -3e38, 1e30]], "float32"))
     assert result.dtype == np.float32
     assert result.tolist() == [[0.0, -2e4, -1e4], [0.0, np.finfo("float32").min, np.float32(-3e38)]]
-
-
-@both_types
-def test_log_softmax_against_mpmath(dtype):
-    logits, _ = extreme_rows(dtype)
-    for row, result in zip(logits, log_softmax(np, logits), strict=True):
-        for label in range(CLASSES):
-            loss, _ = exact(row, label)
-            loss = min(loss, float(np.finfo(dtype).max))
-            assert -result[label] == pytest.approx(loss, rel=DIGITS[dtype], abs=float(np.finfo(dtype).tiny))
 
 
 def test_softmax_cross_entropy_by_hand(loss_of):
@@ -263,3 +129,141 @@ def test_a_new_row_of_the_table_trains_on_every_backend(backend, make_layers, sm
     assert totals.loss_sum == pytest.approx((error**2).sum() / 2, rel=1e-12)
     weight[:, 0] -= 0.1 * x.T @ error / len(x)
     np.testing.assert_allclose(backend.to_numpy(layers[0].weight), weight, rtol=1e-12)
+
+
+# Against mpmath
+
+
+def extreme_rows(dtype):
+    """Rows of five logits and their labels: all magnitudes, and no label is 4."""
+    generator, limits = np.random.default_rng(7), np.finfo(dtype)
+    scales = [*10.0 ** np.arange(-3, 5), 20, 50, 1e30, float(limits.max) / 16]
+    numbers = [generator.normal(size=(4, CLASSES)) * scale for scale in scales]
+    tiny = float(limits.smallest_subnormal)
+    numbers.append(
+        [
+            [20, 0, -3, -50, 1],  # confident: log1p(e^-20 + ...), of which 1 + e^-20 leaves nothing in float32
+            [20.3, -0.29, -3.3, -50.7, 1.1],
+            [-60.3, 0.29, -75.9, -50.7, -45.1],
+            [-0.1, 85.7, 0.7, -0.3, 1.9],
+            [0, 0, 0, 0, 0],
+            [7.3] * CLASSES,
+            [1e30] * CLASSES,
+            [-1e30] * CLASSES,
+            [3, 3, -5, 3, 2],  # of several largest only one leaves the sum
+            [1e30, 1e30, 0, -1e30, 1e4],
+            [1e30, -1e30, 1e-30, 0, 1],
+            [1e4, -1e4, 0, 1e4, 9990],
+            [tiny, -tiny, 3 * tiny, 0, 1000 * tiny],
+            [tiny, 20, 0, -tiny, 0],
+            [float(limits.max) / 4, -float(limits.max) / 4, 0, 1, 1e30],
+        ]
+    )
+    logits = np.concatenate(numbers).astype(dtype)  # (rows, 5)
+    labels = generator.integers(0, CLASSES - 1, len(logits))  # (rows,)
+    confident = np.argmax(logits[:, :-1], axis=1)
+    return logits, np.where(np.arange(len(logits)) % 3 > 0, confident, labels)
+
+
+def exact(row, label):
+    """The loss of a row of logits, and its gradient (classes,): `p - one_hot`, where `-log p = log1p(rest)`."""
+    with mp.workprec(140):
+        z = [mp.mpf(float(each)) for each in row]
+        e = [mp.exp(each - z[label]) for each in z]
+        rest = mp.fsum(each for k, each in enumerate(e) if k != label)
+        grad = [(-rest if k == label else each) / (1 + rest) for k, each in enumerate(e)]
+        return float(mp.log1p(rest)), np.array([float(each) for each in grad])
+
+
+def assert_exact(dtype, logits, labels, losses, grads):
+    """Assert that the losses (rows,) and the gradients (rows, classes) of single rows are mpmath's."""
+    least = logits.shape[1] * float(np.finfo(dtype).tiny)  # terms of the sum that are no normal numbers may be 0
+    for k, (row, label, loss, grad) in enumerate(zip(logits, labels, losses, grads, strict=True)):
+        expected_loss, expected_grad = exact(row, label)
+        assert loss == pytest.approx(expected_loss, rel=DIGITS[dtype], abs=least), (k, row, label)
+        np.testing.assert_allclose(grad, expected_grad, rtol=0, atol=DIGITS[dtype], err_msg=f"row {k}: {row}, {label}")
+        # The label's own, as a rule the largest of them, does not cancel to 0 where the others are small.
+        assert grad[label] == pytest.approx(expected_grad[label], rel=DIGITS[dtype], abs=least), (k, row, label)
+
+
+@both_types
+def test_log_softmax_against_mpmath(dtype):
+    logits, _ = extreme_rows(dtype)
+    for row, result in zip(logits, log_softmax(np, logits), strict=True):
+        for label in range(CLASSES):
+            loss, _ = exact(row, label)
+            loss = min(loss, float(np.finfo(dtype).max))
+            assert -result[label] == pytest.approx(loss, rel=DIGITS[dtype], abs=float(np.finfo(dtype).tiny))
+
+
+@both_types
+def test_loss_and_gradient_against_mpmath(loss_of, dtype):
+    logits, labels = extreme_rows(dtype)
+    assert set(labels.tolist()) == {0, 1, 2, 3}
+    results = [loss_of(logits[k : k + 1], labels[k : k + 1], dtype=dtype) for k in range(len(logits))]
+    losses, correct, grads = zip(*results, strict=True)
+    assert_exact(dtype, logits, labels, losses, [grad[0] for grad in grads])
+    assert list(correct) == (logits.argmax(axis=1) == labels).tolist()
+    loss_sum, _, _ = loss_of(logits, labels, dtype=dtype)
+    assert loss_sum == pytest.approx(math.fsum(losses), rel=DIGITS[dtype])
+
+
+def test_a_loss_beyond_float32_is_a_number_all_the_same(loss_of):
+    loss_sum, _, grad = loss_of([[3e38, -3e38], [3e38, -3e38]], [1, 0], dtype="float32")
+    assert loss_sum == pytest.approx(6e38, rel=1e-6)
+    assert grad.tolist() == [[0.5, -0.5], [0, 0]]
+
+
+@both_types
+@pytest.mark.parametrize("classes", [1, 2, 10, 40])
+def test_rows_of_any_length_against_mpmath(loss_of, dtype, classes):
+    generator = np.random.default_rng(8)
+    logits = (generator.normal(size=(20, classes)) * 10.0 ** generator.uniform(-3, 4, (20, 1))).astype(dtype)
+    labels = np.where(np.arange(20) % 2, logits.argmax(axis=1), generator.integers(0, classes, 20))
+    results = [loss_of(logits[k : k + 1], labels[k : k + 1], dtype=dtype) for k in range(20)]
+    losses, _, grads = zip(*results, strict=True)
+    assert_exact(dtype, logits, labels, losses, [grad[0] for grad in grads])
+
+
+@both_types
+def test_evaluation_against_mpmath(backend, dtype):
+    """Each row alone is an input of ones and zeros, which takes its logits out of the weight."""
+    logits, labels = extreme_rows(dtype)
+    layers = [Layer(backend.put(logits), backend.put(np.zeros(CLASSES, dtype)), "identity")]
+    for k, (row, label) in enumerate(zip(logits, labels, strict=True)):
+        one = backend.place(np.eye(len(logits), dtype=dtype)[k : k + 1], labels[k : k + 1], 1.0)
+        totals, (loss, _) = backend.evaluate(layers, one), exact(row, label)
+        assert totals.loss_sum == pytest.approx(loss, rel=DIGITS[dtype], abs=float(np.finfo(dtype).tiny)), (k, row)
+        assert totals.correct == (row.argmax() == label)
+
+
+@pytest.mark.parametrize(
+    ("images", "has_hidden", "copies"),
+    [("uint8", False, 1), ("uint8", True, 1), ("float64", False, 1), ("float64", True, 1), ("uint8", False, 5)],
+)
+@both_types
+def test_plans_against_mpmath(backend, dtype, images, has_hidden, copies):
+    """A step of learning rate 1 on one row: the last bias becomes minus the gradient. A hidden layer hands the row on.
+
+    Of all copies only the first is trained on, but so many rows go another way.
+    """
+    logits, labels = (np.concatenate([each] * copies) for each in extreme_rows(dtype))
+    count = len(logits) // copies
+    weights = [np.eye(len(logits), dtype=dtype)] * has_hidden + [logits]
+    biases = [np.zeros(weight.shape[1], dtype) for weight in weights]
+    arrays = list(zip(weights, biases, strict=True))
+    layers = [Layer(*map(backend.put, each), "relu") for each in arrays]
+    layers[-1].activation = "identity"
+    rows = backend.place(np.eye(len(logits), dtype=images), labels, 1.0)
+    plan = backend.compile(TrainingJob(layers, SGD(1.0), rows, len(logits)))
+    losses, grads = [], []
+    with np.errstate(over="ignore", invalid="ignore"):  # the hidden layer's weights have gradients of 1e30 and more
+        for k in range(count):
+            for layer, (weight, bias) in zip(layers, arrays, strict=True):
+                layer.weight, layer.bias = backend.put(weight), backend.put(bias)
+            totals = plan.run(np.array([k]))
+            losses.append(totals.loss_sum)
+            grads.append(-backend.to_numpy(layers[-1].bias))
+            if np.ptp(logits[k]) > np.finfo(dtype).tiny or np.ptp(logits[k]) == 0:  # on a GPU a smaller number may be 0
+                assert totals.correct == (logits[k].argmax() == labels[k])
+    assert_exact(dtype, logits[:count], labels[:count], losses, grads)

@@ -217,6 +217,7 @@ def test_a_safetensors_file_of_another_program(path, metadata):
         {"class_names": [1, "1", "b"]},
         {"class_names": ["a", "b"]},
         {"class_names": 3},
+        {"class_names": ["a", "\x1b[2J", "c"]},
         {"class_names": ...},
         {"image_shape": [2]},
         {"image_shape": [2, 3, 1]},

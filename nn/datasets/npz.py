@@ -153,8 +153,7 @@ def _read_array(archive: ZipFile, header: _Header) -> npt.NDArray[Any]:
     values = np.empty(math.prod(header.shape), header.dtype)  # (values,), as they lie in the file
     with archive.open(header.member) as file:
         file.read(header.begin)
-        got = fill(values, cast("BufferedIOBase", file))
-        file.read(1)  # at its end zipfile holds what it read against the checksum
+        got = fill(values, cast("BufferedIOBase", file))  # all of which zipfile holds against its checksum
     if got < values.nbytes:
         raise DataError(f"{header.what}: expected {values.nbytes} bytes after the header, got {got}: it is cut off")
     if header.dtype.kind == "b" and values.view(np.uint8).max(initial=0) > 1:

@@ -5,9 +5,16 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 from xpnn.backends.machine import hardware, versions
 
+from .watch import MIB, Watch
+
 BEGIN, END = "<!-- trust:begin -->", "<!-- trust:end -->"
+MOST_MEMORY = 256 * MIB  # that a file of a few hundred bytes, or a bomb, may take
+SLICE = 150  # files of each kind in an ordinary test run
+SLOWEST = 1000  # milliseconds for one file, held only where all of them are loaded
+
 FIGURES: dict[tuple[int, str], str] = {}  # number and name of an experiment -> what it showed
 
 
@@ -25,6 +32,35 @@ def show() -> Callable[[int, str, str], None]:
         FIGURES[number, experiment] = seen
 
     return keep
+
+
+@pytest.fixture
+def damage(pytestconfig, amount, tmp_path):
+    """`damage(1000, files, load, check)`: load so many files, each drawn as its name and content."""
+
+    def run(full, files, load, check):
+        watch = Watch()
+
+        @settings(
+            max_examples=amount(full, slice=SLICE),
+            deadline=SLOWEST if pytestconfig.getoption("--trust") else None,
+            database=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(files)
+        def each(file):
+            name, content = file
+            (tmp_path / name).write_bytes(content)
+            watch.load(load, tmp_path / name, check)
+
+        each()
+        assert watch.files >= amount(full, slice=SLICE)
+        assert 0 < watch.refused < watch.files  # most damage is seen, and some is none
+        assert watch.memory < MOST_MEMORY
+        return watch
+
+    return run
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

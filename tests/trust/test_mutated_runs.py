@@ -1,0 +1,113 @@
+"""Damaged checkpoints, models and configurations: each is refused by name, or is a valid one."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from safetensors.numpy import save
+from xpnn import nn
+from xpnn.nn.recipes import RECIPES, DataChoice
+from xpnn.nn.run_config import RunConfig
+from xpnn.nn.run_folder import RunFolder
+from xpnn.nn.tensor_files import BLANK, description_text, read_tensors, sealed
+
+from .mutations import mutated
+
+JSON_TOKENS = [
+    b"null", b"true", b"NaN", b"Infinity", b"-1", b"1e400", b"1e308", b"9" * 30, b'"', b"{", b"}", b"[", b"]", b":",
+    b",", b"[" * 200, b"\\u0000", b'"sha256"', b'"xpnn"', b'"kind"',
+]  # fmt: skip
+TENSOR_TOKENS = [*JSON_TOKENS, b'"F64"', b'"F32"', b'"BF16"', b'"I64"', b'"data_offsets"', b'"shape"', b'"dtype"']
+
+
+class Keep(nn.Callback):
+    def on_chunk_end(self, run):
+        self.checkpoint = run.checkpoint()
+
+
+@pytest.fixture
+def run(make_data, tmp_path):
+    """A folder with a small run's checkpoint and model."""
+    keep, net = Keep(), nn.MLP([6, 4, 3], backend="numpy")
+    nn.train(net, make_data(), epochs=2, batch_size=8, callbacks=[keep])
+    keep.checkpoint.save(tmp_path / "checkpoint.safetensors")
+    nn.save(net, tmp_path / "model.safetensors")
+    return tmp_path
+
+
+def resealed(content):
+    """Give a damaged file the digest of what it is now, so that it gets past the check; as it is where it has none."""
+    before, mark, rest = content.partition(b'"{\\"sha256\\": \\"')
+    blank = before + mark + BLANK.encode() + rest[len(BLANK) :]
+    try:
+        return bytes(sealed(blank))
+    except ValueError:
+        return content
+
+
+def damaged(path, kind):
+    """A strategy of damaged files: as they are, under a new digest, and with a damaged description under a new one."""
+    arrays, description = read_tensors(path, kind)
+    content = path.read_bytes()
+    text = json.dumps(description).encode()
+
+    def with_text(text):
+        return resealed(save(arrays, {"xpnn": '{"sha256": "' + BLANK + '", ' + text.decode("latin-1")[1:]}))
+
+    return st.one_of(
+        mutated(content, TENSOR_TOKENS),
+        mutated(content, TENSOR_TOKENS).map(resealed),
+        mutated(text, JSON_TOKENS).map(with_text),
+    ).map(lambda content: (path.name, content))
+
+
+def test_the_digest_alone_would_refuse_nearly_all(run):
+    """So that two thirds of the files get past it: here one does."""
+    path = run / "model.safetensors"
+    arrays, description = read_tensors(path, "model")
+    changed = save(arrays, {"xpnn": description_text(description | {"activation": "tanh"})})
+    path.write_bytes(resealed(changed))
+    assert nn.load(path, backend="numpy").activation == "tanh"
+
+
+def check_checkpoint(checkpoint):
+    for arrays in (checkpoint.parameters, checkpoint.optimizer_state):
+        assert all(np.isfinite(array).all() for array in arrays.values())
+    assert [result.epoch for result in checkpoint.history] == list(range(1, len(checkpoint.history) + 1))
+    assert isinstance(checkpoint.step, int)
+
+
+def check_model(net):
+    assert net.are_finite()
+    assert net.predict_proba(np.zeros((1, net.features), dtype=np.uint8)).shape == (1, net.num_classes)
+
+
+def test_checkpoints(run, damage, show):
+    watch = damage(12_000, damaged(run / "checkpoint.safetensors", "checkpoint"), nn.Checkpoint.load, check_checkpoint)
+    show(5, "mutations of checkpoints", str(watch))
+
+
+def test_resumed_trainings(run, damage, make_data, show):
+    """What can be loaded is resumed, and refused by name or trained."""
+
+    def resume(path):
+        net = nn.MLP([6, 4, 3], backend="numpy")
+        nn.train(net, make_data(), epochs=2, batch_size=8, resume=path)
+        return net
+
+    watch = damage(3_000, damaged(run / "checkpoint.safetensors", "checkpoint"), resume, check_model)
+    show(5, "mutations of checkpoints, resumed", str(watch))
+
+
+def test_models(run, damage, show):
+    load = lambda path: nn.load(path, backend="numpy")  # noqa: E731
+    watch = damage(9_000, damaged(run / "model.safetensors", "model"), load, check_model)
+    show(5, "mutations of models", str(watch))
+
+
+def test_configurations(damage, show):
+    config = RunConfig(RECIPES["mnist-98"], DataChoice("rows.csv", "kind", 0.3), "numpy", 0)
+    files = mutated(json.dumps(config.to_json()).encode(), JSON_TOKENS).map(lambda content: ("config.json", content))
+    watch = damage(6_000, files, lambda path: RunFolder(path.parent).read_config(), lambda read: read.to_json())
+    show(5, "mutations of config.json", str(watch))
