@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-
 import numpy as np
 
 from ..backends import ConfigError
+from .argument_checks import is_whole
 
 
 def make_generator(seed: int | np.random.Generator, *, stream: int | None = None) -> np.random.Generator:
@@ -21,10 +20,6 @@ def make_generator(seed: int | np.random.Generator, *, stream: int | None = None
     """
     if isinstance(seed, np.random.Generator):
         return seed
-    if not _is_whole(seed) or seed < 0:
+    if not is_whole(seed, least=0):
         raise ConfigError(f"seed must be a whole number >= 0 or a numpy.random.Generator, got {seed!r}")
     return np.random.default_rng(np.random.SeedSequence(int(seed), spawn_key=() if stream is None else (stream,)))
-
-
-def _is_whole(number: object) -> bool:
-    return isinstance(number, Integral)

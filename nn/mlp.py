@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from ..backends import ACTIVATIONS, Backend, ConfigError, DataError, Layer, get_backend, log_softmax, look_up
 from ..backends.finite import refuse_not_finite
 from ..backends.machine import memory_bytes
+from .argument_checks import are_whole
 from .datasets.dataset import Dataset
 from .generators import make_generator
 from .initializers import INITIALIZERS
@@ -59,7 +59,7 @@ class MLP:
             ConfigError: an argument has a value that it cannot have.
             BackendUnavailable: the backend cannot be had on this machine.
         """
-        if not isinstance(sizes, Sequence | np.ndarray) or len(sizes) < 2 or not all(map(_is_size, sizes)):
+        if not are_whole(sizes, least=1) or len(sizes) < 2:
             raise ConfigError(
                 f"sizes must be two or more whole numbers >= 1 (features, hidden units, classes), got {sizes!r:.80}"
             )
@@ -204,8 +204,3 @@ class MLP:
             raise DataError(f"images must have shape (samples, {self.features}), got {np.shape(images)}{hint}")
         refuse_not_finite(rows)
         return rows
-
-
-def _is_size(size: object) -> bool:
-    """Return whether it can be a number of features, units or classes."""
-    return isinstance(size, Integral) and not isinstance(size, bool) and size >= 1

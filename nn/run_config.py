@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from types import NoneType, UnionType
@@ -83,7 +83,7 @@ def data_option(choice: DataChoice) -> str:
     return f"--data {shlex.quote(str(choice.source))}" if is_path else ""
 
 
-def _made(kind: type[Kind], values: dict[str, Any]) -> Kind:
+def _made(kind: Callable[..., Kind], values: dict[str, Any]) -> Kind:
     """Make a dataclass of values out of JSON, each of its field's type.
 
     Raises:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
 from ..backends import ConfigError, Optimizer
+from .argument_checks import is_finite_number, is_whole
 from .datasets.dataset import Split
 from .mlp import MLP
 from .schedules import Schedule, learning_rate_at
@@ -51,16 +50,16 @@ class TrainingSettings:
             raise ConfigError(f"optimizer must be one such as nn.Adam(1e-3), got {self.optimizer!r:.80}")
         for name, least in (("epochs", 1), ("evaluate_every", 1), ("warmup_steps", 0)):
             number = getattr(self, name)
-            if not (_is_whole(number) and number >= least):
+            if not is_whole(number, least=least):
                 raise ConfigError(f"{name} must be a whole number >= {least}, got {number!r:.80}")
-        if not (_is_whole(self.batch_size) and 1 <= self.batch_size <= self.rows):
+        if not is_whole(self.batch_size, least=1) or self.batch_size > self.rows:
             raise ConfigError(
                 f"batch_size must be a whole number in [1, {self.rows}], the number of training rows, "
                 f"got {self.batch_size!r:.80}; None (on the command line: full) takes all rows"
             )
         if not (isinstance(self.schedule, str) or callable(self.schedule)):
             raise ConfigError(f"schedule must be a name or a function of the progress, got {self.schedule!r:.80}")
-        if not (isinstance(self.l2, Real) and math.isfinite(self.l2) and self.l2 >= 0):
+        if not is_finite_number(self.l2, least=0):
             raise ConfigError(f"l2 must be a finite number >= 0, got {self.l2!r:.80}")
 
     @property
@@ -107,10 +106,5 @@ class TrainingSettings:
 
 def check_sum(rows: Split) -> int:
     """Return a number that changes with any pixel or label: CRC-32, which is quick and no protection from intent."""
-    images = zlib.crc32(np.ascontiguousarray(rows.images).reshape(-1).view(np.uint8))
-    return zlib.crc32(np.ascontiguousarray(rows.labels, dtype=np.int64).view(np.uint8), images)
-
-
-def _is_whole(number: object) -> bool:
-    """Return whether it is an integer, Python's or NumPy's, and no truth value."""
-    return isinstance(number, Integral) and not isinstance(number, bool)
+    images, labels = np.ascontiguousarray(rows.images), np.ascontiguousarray(rows.labels, dtype=np.int64)
+    return zlib.crc32(labels.data.cast("B"), zlib.crc32(images.data.cast("B")))
