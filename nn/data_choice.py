@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..backends import ConfigError
+from .data_file import existing_path
 from .datasets import Dataset, load_dataset, resplit
 from .datasets.idx_folder import find_parts
 from .datasets.load import NAMED
@@ -50,7 +51,7 @@ class DataChoice:
         source, data_dir = self.source, None
         if source is None:
             source = recipe.dataset
-        elif source not in NAMED and _is_parent(Path(source).expanduser(), recipe.dataset):
+        elif source not in NAMED and _is_parent(existing_path(source), recipe.dataset):
             source, data_dir = recipe.dataset, source
         test_fraction = self.test_fraction
         if test_fraction is None:
@@ -80,18 +81,20 @@ class DataChoice:
         source = recipe.dataset if self.source is None else self.source
         if "label_column" in options and not source.lower().endswith(".csv"):
             raise ConfigError(f"--label-column is for a .csv, got {source}: leave it out")
-        is_divided = recipe.test_fraction is None and (source in NAMED or Path(source).expanduser().is_dir())
+        path = existing_path(source)
+        is_divided = recipe.test_fraction is None and (source in NAMED or (path is not None and path.is_dir()))
         if is_divided and (idle := sorted({"test_fraction", "stratify"} & set(options))):
             option = idle[0].replace("_", "-")
             raise ConfigError(f"--{option} is for rows that are still to be split, but {source} has its own test rows")
 
     def absolute(self) -> DataChoice:
         """Return the same choice with its path made absolute, so that it holds from any folder."""
-        if self.source is None or self.source in NAMED or not Path(self.source).expanduser().exists():
+        if self.source is None or self.source in NAMED or (path := existing_path(self.source)) is None:
             return self
-        return replace(self, source=os.fspath(Path(self.source).expanduser().resolve()))
+        return replace(self, source=os.fspath(path.resolve()))
 
 
-def _is_parent(folder: Path, dataset: str) -> bool:
+def _is_parent(folder: Path | None, dataset: str) -> bool:
     """Whether `folder` has no IDX files itself, and so must have those of `dataset` in a folder of that name."""
-    return dataset in {source.name for source in SOURCES} and folder.is_dir() and find_parts(folder) is None
+    is_source = dataset in {source.name for source in SOURCES}
+    return is_source and folder is not None and folder.is_dir() and find_parts(folder) is None

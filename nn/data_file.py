@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedIOBase, BufferedReader
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.errors import DataError
+from ..backends.errors import ConfigError, DataError
 from . import limits
 
 PIECE = 2**18  # bytes that are read at a time: readers of compressed files make a copy of each piece
@@ -44,6 +44,21 @@ def opened(path: Path) -> Iterator[tuple[BufferedReader, int]]:
         raise _unreadable(path, error) from error
     except MemoryError as error:
         raise DataError(f"{path} is too much for this machine's memory ({error}): cut it into smaller ones") from error
+
+
+def existing_path(source: str | os.PathLike[str]) -> Path | None:
+    """Return the file or folder that is meant, None if there is none.
+
+    Raises:
+        ConfigError: `source` is no path at all.
+    """
+    if not isinstance(source, str | os.PathLike):
+        raise ConfigError(f"a data set must be a name or a path, got {source!r:.80}; for arrays: nn.from_arrays")
+    with suppress(OSError, RuntimeError, ValueError):  # a name that is too long, no such user, a zero byte
+        path = Path(source).expanduser()
+        if source != "" and path.exists():
+            return path
+    return None
 
 
 def unpackable(size: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-KIB, MIB, GIB = 2**10, 2**20, 2**30
+MIB, GIB = 2**20, 2**30
 
 CONFIG_BYTES = 1 * MIB  # of a run's config.json
 HEADER_BYTES = 4 * MIB  # of a model's or checkpoint's header

@@ -88,7 +88,7 @@ def test_a_path_to_nothing_is_refused_as_a_path(source, tmp_path, monkeypatch):
 
 def test_a_path_object_is_never_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="mnist is neither a file nor a folder"):
+    with pytest.raises(DataError, match="'mnist' is neither a file nor a folder"):
         load_dataset((tmp_path / "mnist").relative_to(tmp_path))
 
 
@@ -111,3 +111,25 @@ def test_an_import_loads_no_optional_package():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "message"),
+    [
+        ("a" * 300 + ".csv", DataError, "is neither a file nor a folder"),
+        ("~nosuchuser/rows.csv", DataError, "is neither a file nor a folder"),
+        ("rows\0.csv", DataError, "is neither a file nor a folder"),
+        (5, ConfigError, r"a data set must be a name or a path, got 5; for arrays: nn.from_arrays"),
+        (np.zeros((2, 2)), ConfigError, "a data set must be a name or a path"),
+        (None, ConfigError, "a data set must be a name or a path"),
+    ],
+)
+def test_what_cannot_be_a_path(source, error, message):
+    with pytest.raises(error, match=message):
+        load_dataset(source)
+
+
+@pytest.mark.parametrize("folder", ["a" * 300, "~nosuchuser", "zero\0byte"])
+def test_what_cannot_be_a_folder(folder):
+    with pytest.raises(DataError, match="must name a folder"):
+        load_dataset("mnist", data_dir=folder)

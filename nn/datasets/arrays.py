@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
+from ...backends.finite import refuse_not_finite
 from .dataset import Dataset, Split
 from .labels import as_array, check_labels, encode_labels
 from .split import split_rows
@@ -84,16 +84,10 @@ def from_arrays(
 
     splits = [Split(part, number) for part, number in zip(pixels, numbers, strict=True)]
     if len(splits) == 1:
-        _check_fraction(test_fraction)
         train, test = split_rows(pixels[0], numbers[0], test_fraction=test_fraction, seed=seed, stratify=stratify)
     else:
         train, test = splits
     return Dataset(name, train, test, names, _scale(train.images), _image_shape(checked[0], train.images))
-
-
-def _check_fraction(test_fraction: object) -> None:
-    if not isinstance(test_fraction, Real):
-        raise ConfigError(f"test_fraction must be a number in (0, 1), got {test_fraction!r:.80}: 0.2 is a fifth")
 
 
 def _check_images(given: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
@@ -127,20 +121,9 @@ def _common_dtype(parts: list[npt.NDArray[Any]], whats: list[str]) -> list[npt.N
     for part, what in zip(parts, whats, strict=True):
         with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is named below
             rows = np.ascontiguousarray(part.reshape(len(part), -1), dtype=dtype)  # (samples, features)
-        if dtype.kind == "f":
-            _refuse_non_finite(rows, what)
+        refuse_not_finite(rows, what)
         flat.append(rows)
     return flat
-
-
-def _refuse_non_finite(rows: npt.NDArray[Any], what: str) -> None:
-    finite = np.isfinite(rows)  # (samples, features)
-    if not finite.all():
-        row, column = divmod(int(finite.argmin()), rows.shape[1])
-        raise DataError(
-            f"{what} must be finite in {rows.dtype}, got {rows[row, column]} at row {row}, column {column}: "
-            "fill the cell or drop its row"
-        )
 
 
 def _scale(train_images: npt.NDArray[Any]) -> float:

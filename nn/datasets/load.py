@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ...backends.errors import ConfigError, DataError
+from ..data_file import existing_path
 from .dataset import Dataset
 from .digits import load_digits
 from .mnist import FASHION_MNIST, MNIST, load_folder, load_source
@@ -53,9 +54,9 @@ def load_dataset(
     """
     if isinstance(source, str) and source in NAMED:
         return NAMED[source](data_dir)
-    path = Path(source).expanduser()
-    if source == "" or not path.exists():
-        _raise_not_found(source, path)
+    path = existing_path(source)
+    if path is None:
+        _raise_not_found(source)
     if path.is_dir():
         return load_folder(path)
     suffix = path.suffix.lower()
@@ -66,11 +67,12 @@ def load_dataset(
     raise ConfigError(f"a data file must be .npz or .csv, got {path}: convert it, or name the folder of IDX files")
 
 
-def _raise_not_found(source: str | os.PathLike[str], path: Path) -> NoReturn:
+def _raise_not_found(source: str | os.PathLike[str]) -> NoReturn:
     """Tell a mistyped name from a mistyped path."""
+    path = Path(source)
     if path.suffix or path.name != source:
-        raise DataError(f"{path} is neither a file nor a folder: check the path")
-    nearest = difflib.get_close_matches(source.lower().replace("_", "-"), NAMED, n=1, cutoff=0.0)[0]
+        raise DataError(f"{str(path)!r:.300} is neither a file nor a folder: check the path")
+    nearest = difflib.get_close_matches(str(source).lower().replace("_", "-"), NAMED, n=1, cutoff=0.0)[0]
     raise ConfigError(
         f"unknown data set {source!r}: the names are {', '.join(NAMED)} (nearest: {nearest!r}); "
         "or give a path to a folder of IDX files, an .npz or a .csv"

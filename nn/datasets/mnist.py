@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...backends.errors import DataError
+from ..data_file import existing_path
 from .dataset import Dataset
 from .download import cache_folder, fetch
 from .idx import read_idx
@@ -152,9 +153,9 @@ def find_local(source: Source, data_dir: str | os.PathLike[str] | None = None) -
         origin, place = ENVIRONMENT, os.environ.get(ENVIRONMENT)
         if not place:
             return None
-    folder = Path(place).expanduser()
-    if not os.fspath(place) or not folder.is_dir():
-        raise DataError(f"{origin} must name a folder, got {os.fspath(place)!r}: check the path")
+    folder = existing_path(place)
+    if folder is None or not folder.is_dir():
+        raise DataError(f"{origin} must name a folder, got {os.fspath(place)!r:.300}: check the path")
     for candidate in (folder / source.name, folder):
         parts = find_parts(candidate)
         if parts is not None and (_recognize(parts) or source).name == source.name:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
+from ..argument_checks import is_finite_number
 from ..generators import make_generator
 from .dataset import Dataset, Split
 
@@ -37,8 +38,10 @@ def split_rows(
         ConfigError: the fraction is not in (0, 1), or the seed is none.
         DataError: a side would be empty, or a class to be stratified has a single row.
     """
-    if not 0.0 < test_fraction < 1.0:
-        raise ConfigError(f"test_fraction must be in (0, 1), got {test_fraction}: 0.2 holds back a fifth of the rows")
+    if not (is_finite_number(test_fraction, least=0) and 0 < test_fraction < 1):
+        raise ConfigError(
+            f"test_fraction must be in (0, 1), got {test_fraction!r:.80}: 0.2 holds back a fifth of the rows"
+        )
     if len(images) != len(labels):
         raise DataError(f"images and labels must have as many rows, got {len(images)} and {len(labels)}")
     order = make_generator(seed).permutation(len(labels))  # (samples,)

@@ -13,7 +13,7 @@ from .watch import MIB, Watch
 BEGIN, END = "<!-- trust:begin -->", "<!-- trust:end -->"
 MOST_MEMORY = 256 * MIB  # that a file of a few hundred bytes, or a bomb, may take
 SLICE = 150  # files of each kind in an ordinary test run
-SLOWEST = 1000  # milliseconds for one file, held only where all of them are loaded
+SLOWEST = 1.0  # seconds of the processor for one file, held only where all of them are loaded
 
 FIGURES: dict[tuple[int, str], str] = {}  # number and name of an experiment -> what it showed
 
@@ -43,7 +43,7 @@ def damage(pytestconfig, amount, tmp_path):
 
         @settings(
             max_examples=amount(full, slice=SLICE),
-            deadline=SLOWEST if pytestconfig.getoption("--trust") else None,
+            deadline=None,
             database=None,
             derandomize=True,
             suppress_health_check=list(HealthCheck),
@@ -58,6 +58,7 @@ def damage(pytestconfig, amount, tmp_path):
         assert watch.files >= amount(full, slice=SLICE)
         assert 0 < watch.refused < watch.files  # most damage is seen, and some is none
         assert watch.memory < MOST_MEMORY
+        assert watch.seconds < SLOWEST or not pytestconfig.getoption("--trust")
         return watch
 
     return run
