@@ -100,7 +100,7 @@ class Backend:
     def all_finite(self, arrays: Iterable[Array]) -> bool:
         """Return whether no array, any shape, holds an infinity or a NaN, after one read from the device."""
         xp = self.xp
-        return bool(self.to_numpy(xp.all(xp.stack([xp.all(xp.isfinite(array)) for array in arrays]))))
+        return bool(self.to_numpy(xp.stack([xp.all(xp.isfinite(array)) for array in arrays])).all())
 
     # Operations
 

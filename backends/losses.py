@@ -15,25 +15,49 @@ from .activations import Array
 Loss = Callable[..., tuple[Array, Array, Array]]
 
 
-def log_softmax(xp: Any, logits: Array) -> Array:
-    """Logarithm of the class probabilities, finite however large the logits are.
+def _shifted(xp: Any, logits: Array) -> tuple[Array, Array, Array]:
+    """Take the largest logit `m` of each row from the others, and out of the sum of the exponentials.
 
-    With `m = max(logits)`, `log softmax(z) = (z - m) - log sum exp(z - m)`: the largest exponent is 0, so nothing
-    overflows (Goodfellow, Bengio and Courville 2016, section 4.1).
+    The largest's own term is 1: in `1 + rest` a rest of less than a rounding would be lost. All is float64, since a
+    difference of float32 numbers, rounded, would cost its exponential a digit or two.
+
+    Returns:
+        `z - m` and `exp(z - m)`, (rows, classes), and the sum of the latter over all but one largest, (rows, 1).
+    """
+    z = xp.asarray(logits, dtype=xp.float64)  # (rows, classes)
+    shifted = z - xp.max(z, axis=1, keepdims=True)  # (rows, classes), at most 0: no exponential overflows
+    e = xp.exp(shifted)  # (rows, classes)
+    is_largest = xp.argmax(z, axis=1)[:, None] == xp.arange(z.shape[1])[None, :]  # (rows, classes), one in each row
+    rest = xp.sum(xp.where(is_largest, xp.zeros_like(e), e), axis=1, keepdims=True)  # (rows, 1)
+    return shifted, e, rest
+
+
+def log_softmax(xp: Any, logits: Array) -> Array:
+    """Logarithm of the class probabilities, right to a few roundings however large the logits are.
+
+    With `m = max(z)` and `rest` the sum of `exp(z - m)` over all but one largest, `log softmax(z) = (z - m) -
+    log1p(rest)`: nothing overflows, and no two numbers that are almost equal are subtracted, so that a probability of
+    almost 1 keeps its digits (Blanchard, Higham and Higham 2021, section 4).
 
     Args:
         xp: the array namespace.
-        logits: (batch, classes).
+        logits: (batch, classes), finite.
 
     Returns:
-        (batch, classes), every entry at most 0.
+        (batch, classes) of the logits' type, every entry at most 0; what lies below the type's range becomes its least.
     """
-    shifted = logits - xp.max(logits, axis=1, keepdims=True)  # (batch, classes)
-    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))  # (batch, classes)
+    shifted, _, rest = _shifted(xp, logits)
+    result = shifted - xp.log1p(rest)  # (batch, classes)
+    least = xp.full_like(result, xp.finfo(logits.dtype).min)
+    return xp.asarray(xp.where(result < least, least, result), dtype=logits.dtype)  # this way round a NaN stays one
 
 
 def softmax_cross_entropy(xp: Any, logits: Array, labels: Array, *, batch_size: int) -> tuple[Array, Array, Array]:
     """Cross-entropy of the softmax of `logits`, with `d loss / d logits = (softmax(logits) - one_hot) / batch_size`.
+
+    A row's loss is right to a few roundings for all finite logits, down to the smallest normal float64; so is the
+    gradient in its type, also that of a label whose probability is almost 1. Only a loss beyond float64's range, of
+    logits of more than 8e307, is infinite.
 
     Args:
         xp: the array namespace.
@@ -43,15 +67,16 @@ def softmax_cross_entropy(xp: Any, logits: Array, labels: Array, *, batch_size: 
 
     Returns:
         Sum of the rows' losses (0-d, float64, nats), number of correct rows (0-d, integer), and the gradient
-        (rows, classes). Source: Bishop 2006, section 4.3.4.
+        (rows, classes). Source: Bishop 2006, section 4.3.4; for the way that it is computed, see `log_softmax`.
     """
     classes = xp.arange(logits.shape[1], dtype=labels.dtype)  # (classes,)
     one_hot = labels[:, None] == classes[None, :]  # (rows, classes)
-    log_probabilities = log_softmax(xp, logits)  # (rows, classes)
-    loss_sum = -xp.sum(xp.where(one_hot, log_probabilities, xp.zeros_like(logits)), dtype=xp.float64)
+    shifted, e, rest = _shifted(xp, logits)  # (rows, classes), (rows, classes), (rows, 1)
+    loss_sum = xp.sum(xp.where(one_hot, xp.log1p(rest) - shifted, xp.zeros_like(shifted)))
     correct = xp.sum(xp.astype(xp.argmax(logits, axis=1) == labels, labels.dtype))
-    grad_logits = (xp.exp(log_probabilities) - xp.astype(one_hot, logits.dtype)) / batch_size  # (rows, classes)
-    return loss_sum, correct, grad_logits
+    # A probability is e / (1 + rest), and less 1 it is (e - 1 - rest) / (1 + rest), where e - 1 is 0 for the largest.
+    grad_logits = xp.where(one_hot, (e - 1) - rest, e) / ((1 + rest) * batch_size)  # (rows, classes)
+    return loss_sum, correct, xp.astype(grad_logits, logits.dtype)
 
 
 LOSSES: dict[str, Loss] = {"softmax_cross_entropy": softmax_cross_entropy}

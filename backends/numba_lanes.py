@@ -246,7 +246,12 @@ def largest(a: Any) -> Any:
 
 @compiled_as(largest, lambda a: a.dtype)
 def _largest(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    return call_intrinsic(builder, "vector.reduce.fmax", args[0].type.element, list(args))
+    lanes, count = args[0], sig.args[0].count
+    while count > 1:  # a power of two; LLVM's own reduction goes from lane to lane, which takes twice as long
+        count //= 2
+        halves = [shuffled(builder, lanes, [*range(start, start + count)]) for start in (0, count)]
+        lanes = call_intrinsic(builder, "maxnum", halves[0].type, halves)
+    return builder.extract_element(lanes, INT32(0))
 
 
 def total(a: Any) -> Any:
@@ -258,6 +263,17 @@ def total(a: Any) -> Any:
 def _total(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     zero = ir.Constant(args[0].type.element, 0.0)
     return call_intrinsic(builder, "vector.reduce.fadd", args[0].type.element, [zero, args[0]], fastmath=("reassoc",))
+
+
+def count_equal(a: Any, b: Any) -> Any:
+    """Return in how many lanes `a` and `b` are equal."""
+    return int(np.sum(a == b))
+
+
+@compiled_as(count_equal, lambda a, b: types.intp)
+def _count_equal(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    equal = builder.bitcast(builder.fcmp_ordered("==", *args), ir.IntType(sig.args[0].count))
+    return builder.zext(builder.ctpop(equal), ir.IntType(64))
 
 
 def first_equal(a: Any, b: Any) -> Any:

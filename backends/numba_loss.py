@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .numba_compile import inner_kernel
-from .numba_functions import exponential
+from .numba_functions import exponential_of_difference
 from .numba_lane_types import Width
-from .numba_lanes import count_of, first_equal, item, largest, like, load, positions, store, total, where_less
+from .numba_lanes import (
+    count_equal,
+    count_of,
+    first_equal,
+    item,
+    largest,
+    like,
+    load,
+    positions,
+    store,
+    total,
+    where_less,
+)
 from .numba_layers import Matrix, place_of
+
+SMALL = 1 / 16  # from here on the logarithm of 1 + x is right, too, and takes less time than log1p
 
 
 @inner_kernel
@@ -28,7 +44,8 @@ def softmax_cross_entropy_row(
 ) -> tuple[float, bool]:
     """Write a row's gradient `(softmax(logits) - one_hot) / batch_size`; return its loss, nats, and if it is right.
 
-    Source: Bishop 2006, 4.3.4.
+    Both are right to a few roundings for all finite logits, but that terms of the sum that are no normal numbers count
+    as 0. Source: Bishop 2006, 4.3.4; for the way that it is computed, see `losses.log_softmax`.
 
     Args:
         logits: (rows, classes with padding).
@@ -40,7 +57,7 @@ def softmax_cross_entropy_row(
         lanes: one register.
     """
     zero = like(load(logits.buffer, logits.at, lanes), 0)
-    least, one, share = like(zero, -np.inf), like(zero, 1), like(zero, 1 / batch_size)
+    least, one = like(zero, -np.inf), like(zero, 1)
     end, hot = like(zero, classes), like(zero, label if label < classes else -1)  # no column is -1
     panels = -(-classes // count_of(zero))
     best = item(logits.buffer, place_of(logits, row, 0))
@@ -48,25 +65,32 @@ def softmax_cross_entropy_row(
         column = positions(zero) + like(zero, panel * count_of(zero))
         z = load(logits.buffer, place_of(logits, row, panel * count_of(zero)), lanes)
         best = max(best, largest(where_less(column, end, z, least)))
-    sums = zero
+    top, sums, ties = like(zero, best), zero, 0  # e^(z - best) of the smaller ones, and how many are the largest
     for panel in range(panels):
         column = positions(zero) + like(zero, panel * count_of(zero))
         z = load(logits.buffer, place_of(logits, row, panel * count_of(zero)), lanes)
-        e = where_less(column, end, exponential(z - like(zero, best)), zero)  # in [0, 1]: the shift changes no ratio
-        sums = sums + e
+        z = where_less(column, end, z, top)  # the padding is as large; it is taken off below
+        e = exponential_of_difference(z, top)
+        sums = sums + where_less(z, top, e, e - one)  # of a largest e - 1 is 0; a NaN stays one
+        ties += count_equal(z, top)
         store(grad.buffer, place_of(grad, row, panel * count_of(zero)), e)
-    e_sum = total(sums)
-    scale = one / like(zero, e_sum)
+    # All but one largest, whose e is 1: beside it a small rest would be lost. Whole numbers are not reordered.
+    others = total(sums) + like(best, ties - 1 - (panels * count_of(zero) - classes))
+    rest = like(zero, others)
+    scale = one / ((one + rest) * like(zero, batch_size))
     for panel in range(panels):
         column = positions(zero) + like(zero, panel * count_of(zero))
-        one_hot = where_less(column, hot, zero, where_less(hot, column, zero, one))
         at = place_of(grad, row, panel * count_of(zero))
-        store(grad.buffer, at, (load(grad.buffer, at, lanes) * scale - one_hot) * share)
+        e = load(grad.buffer, at, lanes)
+        e = where_less(column, hot, e, where_less(hot, column, e, (e - one) - rest))  # p - 1 would cancel
+        store(grad.buffer, at, where_less(column, end, e * scale, zero))
     if label < 0 or label >= classes:
         return 0.0, False
     z = item(logits.buffer, place_of(logits, row, label))
-    loss = float(np.log(e_sum) - (z - best))  # -log p
-    if e_sum != e_sum or panels > 1:
+    rest_sum = np.float64(others)
+    log_sum = math.log1p(rest_sum) if rest_sum < SMALL else math.log(1 + rest_sum)
+    loss = (np.float64(best) - np.float64(z)) + log_sum  # -log p
+    if others != others or panels > 1:
         return loss, is_best(logits, row, label, classes)
     first = load(logits.buffer, place_of(logits, row, 0), lanes)
-    return loss, first_equal(first, like(zero, best)) == label
+    return loss, first_equal(first, top) == label

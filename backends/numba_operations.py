@@ -6,6 +6,7 @@ float would turn the arithmetic of a float32 network into float64.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -120,9 +121,7 @@ def softmax_cross_entropy(logits: Any, labels: Any, batch_size: int, grad_logits
         Sum of the rows' losses in float64, nats, and the number of correct rows.
     """
     rows, classes = logits.shape
-    zero, one = logits.dtype.type(0), logits.dtype.type(1)
-    share = logits.dtype.type(1 / batch_size)
-    loss_sum, correct = 0.0, 0
+    zero, loss_sum, correct = logits.dtype.type(0), 0.0, 0
     for r in range(rows):
         label, best, largest = labels[r], 0, logits[r, 0]
         for c in range(1, classes):
@@ -130,17 +129,20 @@ def softmax_cross_entropy(logits: Any, labels: Any, batch_size: int, grad_logits
             # The first of the largest, and a NaN is larger than any number: the rule of argmax.
             if z > largest or (z != z and largest == largest):
                 best, largest = c, z
-        total = zero
+        top, rest = np.float64(largest), 0.0
         for c in range(classes):
-            e = np.exp(logits[r, c] - largest)  # in [0, 1]: the shift leaves the softmax as it is
+            e = math.exp(np.float64(logits[r, c]) - top)  # in [0, 1]: the shift leaves the softmax as it is
             grad_logits[r, c] = e
-            total += e
-        inverse = one / total
+            rest += e if c != best else 0.0  # the largest's own term is 1, beside which a small rest would be lost
+        total = (1 + rest) * batch_size
+        share = logits.dtype.type(1 / total)
+        e = grad_logits[r, label] if 0 <= label < classes else zero
         for c in range(classes):
-            p = grad_logits[r, c] * inverse
-            if c == label:
-                loss_sum += float(np.log(total) - (logits[r, c] - largest))  # -log p
-                p -= one
-            grad_logits[r, c] = p * share
+            grad_logits[r, c] *= share
+        if 0 <= label < classes:
+            shifted = np.float64(logits[r, label]) - top
+            loss_sum += math.log1p(rest) - shifted  # -log p
+            # p - 1; of a largest label e is 1, and the compiler might take the rest from 1 before it takes that from e.
+            grad_logits[r, label] = (-rest if shifted == 0 else e - 1 - rest) / total
         correct += 1 if best == label else 0
     return loss_sum, correct

@@ -64,14 +64,15 @@ class NumPyBackend(Backend):
         """See `Backend.loss`; cross-entropy takes the label's entry of each row instead of a one-hot product."""
         if LOSSES[loss] is not softmax_cross_entropy:
             return super().loss(outputs, labels, loss=loss, batch_size=batch_size)
-        label_of = np.arange(len(labels)), labels  # the entry of each row's label
-        correct = np.count_nonzero(outputs.argmax(axis=1) == labels)
-        grad = outputs - outputs.max(axis=1, keepdims=True)  # (rows, classes), the shifted logits so far
-        shifted = grad[label_of]  # (rows,)
+        rows, best = np.arange(len(labels)), outputs.argmax(axis=1)  # (rows,), (rows,)
+        grad = np.subtract(outputs, outputs[rows, best][:, None], dtype=np.float64)  # (rows, classes), shifted so far
+        shifted = grad[rows, labels]  # (rows,)
         np.exp(grad, out=grad)
-        totals = grad.sum(axis=1, keepdims=True)  # (rows, 1)
-        loss_sum = (np.log(totals[:, 0]) - shifted).sum(dtype=np.float64)
-        grad /= totals  # the probabilities
-        grad[label_of] -= 1
-        grad /= batch_size
-        return loss_sum, np.int64(correct), grad
+        of_label = grad[rows, labels]  # (rows,)
+        grad[rows, best] = 0  # the largest's own term is 1, beside which a small rest would be lost
+        rest = grad.sum(axis=1)  # (rows,)
+        loss_sum = (np.log1p(rest) - shifted).sum()
+        grad[rows, best] = 1
+        grad[rows, labels] = (of_label - 1) - rest
+        grad /= ((1 + rest) * batch_size)[:, None]
+        return loss_sum, np.int64(np.count_nonzero(best == labels)), grad.astype(outputs.dtype, copy=False)

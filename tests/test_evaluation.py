@@ -64,6 +64,16 @@ def test_figures_of_logits_are_those_of_the_network(net):
     assert result.accuracy == expected.accuracy == 0.75
 
 
+def test_the_loss_of_a_sure_answer_is_not_rounded_away(backend):
+    """p = 1 / (1 + e^-20): in float32 it is 1."""
+    net = nn.MLP([2, 2], backend=backend, dtype="float32")
+    net.load_parameters({"layers.0.weight": np.eye(2), "layers.0.bias": np.zeros(2)})
+    rows, loss = split(np.array([[20.0, 0.0]], "float32"), [0]), math.log1p(math.exp(-20))
+    assert nn.evaluate(net, rows).loss == pytest.approx(loss, rel=1e-6)
+    assert evaluate_logits(net.logits(rows.images), rows.labels).loss == pytest.approx(loss, rel=1e-12)
+    np.testing.assert_allclose(net.predict_proba(rows.images), [[1.0, math.exp(-20)]], rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "uint64"])
 def test_labels_may_be_any_integers(net, dtype):
     result = nn.evaluate(net, split([[0.0, LN3], [LN3, 0.0]], np.array([1, 1], dtype)))

@@ -139,6 +139,9 @@ def extreme_rows(dtype):
     generator, limits = np.random.default_rng(7), np.finfo(dtype)
     scales = [*10.0 ** np.arange(-3, 5), 20, 50, 1e30, float(limits.max) / 16]
     numbers = [generator.normal(size=(4, CLASSES)) * scale for scale in scales]
+    sure = 3 * generator.normal(size=(24, CLASSES))  # of one class, to any degree
+    sure[:, 1] += np.linspace(10, 75, 24)
+    numbers.append(sure)
     tiny = float(limits.smallest_subnormal)
     numbers.append(
         [
@@ -212,6 +215,20 @@ def test_a_loss_beyond_float32_is_a_number_all_the_same(loss_of):
     loss_sum, _, grad = loss_of([[3e38, -3e38], [3e38, -3e38]], [1, 0], dtype="float32")
     assert loss_sum == pytest.approx(6e38, rel=1e-6)
     assert grad.tolist() == [[0.5, -0.5], [0, 0]]
+
+
+@pytest.mark.parametrize("copies", [1, 100])
+@pytest.mark.parametrize(("label", "loss", "grad"), [(0, 0.0, [0.0, 0.0]), (1, 6e38, [1.0, -1.0])])
+def test_a_loss_beyond_float32_in_a_plan(backend, label, loss, grad, copies):
+    """The graphs of CUDA kernels keep a row's loss in the network's type: there it is infinite, which stops a run."""
+    weight, labels = np.array([[3e38, -3e38]] * 2 * copies, "float32"), np.array([0, 1] * copies)
+    layer = Layer(backend.put(weight), backend.put(np.zeros(2, "float32")), "identity")
+    rows = backend.place(np.eye(2 * copies, dtype="uint8"), labels, 1.0)
+    plan = backend.compile(TrainingJob([layer], SGD(1.0), rows, 2 * copies))
+    with np.errstate(over="ignore", invalid="ignore"):  # of Numba's kernels as plain Python
+        loss_sum = plan.run(np.array([label])).loss_sum
+    assert loss_sum == pytest.approx(loss, rel=1e-6) or (backend.name == "cupy" and loss_sum == math.inf)
+    assert backend.to_numpy(layer.bias).tolist() == [-grad[0], -grad[1]]
 
 
 @both_types

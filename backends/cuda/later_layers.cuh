@@ -44,9 +44,19 @@ __device__ __forceinline__ void rows_product(
     __syncthreads();
 }
 
+// e^(a - b) for a up to b. The difference d is rounded, at -80 by up to 4e-6 in float32, and e^d is wrong by as large a
+// part of it. What was rounded off is found by the operations of TwoSum (Knuth 1998, section 4.2.2, theorem B), and
+// e^(d + rest) is e^d (1 + rest) to a rounding.
+__device__ __forceinline__ REAL exp_of_difference(REAL a, REAL b) {
+    const REAL d = a - b, was_b = a - d, rest = (a - (d + was_b)) - (b - was_b), e = exp(d);
+    return e > 0 ? e + e * rest : e;  // far below it is 0, whatever the rest; and a NaN stays one
+}
+
 // Softmax, its cross-entropy with the labels, and the gradient of the mean loss: logits and grad (rows, classes), a warp
 // for each row. put(row, loss, is_correct) is called by one thread for each row below `valid`; the gradient of the others
-// is 0. Source: Bishop 2006, section 4.3.4; the shift by the maximum as in backends/losses.py.
+// is 0. Right to a few roundings for all finite logits, but that terms of the sum that are no normal numbers may count as
+// 0, and a loss too large for a REAL is infinite. Source: Bishop 2006, section 4.3.4; for the way that it is computed, see
+// log_softmax in backends/losses.py.
 template <class Label, class Put>
 __device__ __forceinline__ void softmax_cross_entropy(
     const REAL* logits, REAL* grad, int rows, int valid, int batch_size, const Label& label, const Put& put) {
@@ -60,15 +70,20 @@ __device__ __forceinline__ void softmax_cross_entropy(
             const int candidate = __shfl_xor_sync(0xFFFFFFFFu, best, other);
             if (z[candidate] > z[best] || (z[candidate] == z[best] && candidate < best)) best = candidate;
         }
-        REAL sum = 0;
-        for (int j = lane; j < classes; j += 32) sum += exp(z[j] - z[best]);
-        const REAL log_sum = log(sum_over(sum, 32));
+        REAL rest = 0;  // sum of e^(z - max) of all but the best, whose own is 1: beside it a small rest would be lost
+        for (int j = lane; j < classes; j += 32) {
+            const REAL e = exp_of_difference(z[j], z[best]);
+            grad[row * classes + j] = e;
+            rest += j == best ? REAL(0) : e;
+        }
+        rest = sum_over(rest, 32);
+        const REAL total = (1 + rest) * REAL(batch_size);
         const int wanted = row < valid ? label(row) : -1;
         for (int j = lane; j < classes; j += 32) {
-            const REAL probability = exp(z[j] - z[best] - log_sum);
-            grad[row * classes + j] = row < valid ? (probability - REAL(j == wanted)) / REAL(batch_size) : REAL(0);
+            const REAL e = grad[row * classes + j];
+            grad[row * classes + j] = row < valid ? (j == wanted ? (e - 1) - rest : e) / total : REAL(0);
         }
-        if (lane == 0 && row < valid) put(row, -(z[wanted] - z[best] - log_sum), best == wanted);
+        if (lane == 0 && row < valid) put(row, (z[best] - z[wanted]) + log1p(rest), best == wanted);
     }
     __syncthreads();
 }
