@@ -237,3 +237,13 @@ def test_images_are_looked_at(make_layers, make_problem):
     with np.errstate(all="ignore"), pytest.raises(NotFinite) as error:
         plan.run()
     assert (error.value.step, error.value.found) == (2, "the images has inf at [1, 2]")
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_one_number_among_many_is_seen(backend, generic, number, dtype):
+    for each in (backend, generic):
+        arrays = [np.ones((3, 2), dtype=dtype), np.ones(4, dtype=dtype)]
+        assert each.all_finite([each.put(array) for array in arrays])
+        arrays[1][-1] = number
+        assert not each.all_finite([each.put(array) for array in arrays])
