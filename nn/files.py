@@ -25,7 +25,7 @@ def write_atomically(path: Path, content: bytes | bytearray) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
@@ -43,8 +43,8 @@ def append_line(path: Path, line: str) -> None:
         with path.open("ab", buffering=0) as file:
             size, content = file.tell(), line.encode() + b"\n"
             try:
-                if file.write(content) < len(content):  # the disk took a part; the rest has the reason
-                    file.write(content)
+                while content:  # a disk that is nearly full takes a part
+                    content = content[file.write(content) :]
             except OSError:
                 file.truncate(size)
                 raise
@@ -83,8 +83,8 @@ def read_whole(path: Path, *, limit: int) -> bytes:
         raise ModelFileError(f"{path} cannot be read: {error}") from error
 
 
-def _sync_folder(folder: Path) -> None:
-    """Force a rename to disk, where folders can be opened (not on Windows)."""
+def sync_folder(folder: Path) -> None:
+    """Force the names in a folder to disk, where folders can be opened (not on Windows)."""
     if os.name != "nt":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..backends import ConfigError, ModelFileError, RunFolderInUse, StorageError
-from .files import append_line, read_whole, remove_temporaries, write_atomically
+from .files import append_line, read_whole, remove_temporaries, sync_folder, write_atomically
 from .history import EpochResult, History
 from .limits import CONFIG_BYTES
 from .run_config import RunConfig
@@ -108,6 +108,7 @@ class RunFolder:
         self.refuse_existing()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            sync_folder(self.path.parent)
         except OSError as error:
             raise StorageError(f"cannot make the run folder {self.path}: {error.strerror}") from error
         self.claim()

@@ -11,7 +11,7 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 from xpnn import nn
 from xpnn.backends import ACTIVATIONS, BackendUnavailable, DivergenceError, ModelFileError, RunError
-from xpnn.nn.files import _sync_folder, write_atomically
+from xpnn.nn.files import sync_folder, write_atomically
 from xpnn.nn.tensor_files import description_text, read_tensors, sealed, write_tensors
 
 
@@ -320,9 +320,9 @@ def test_where_folders_cannot_be_opened_none_is_forced_to_disk(tmp_path, monkeyp
     monkeypatch.setattr("os.fsync", synced.append)
     with monkeypatch.context() as patch:
         patch.setattr("os.name", "nt")
-        _sync_folder(tmp_path)
+        sync_folder(tmp_path)
     assert synced == []
-    _sync_folder(tmp_path)
+    sync_folder(tmp_path)
     assert len(synced) == 1
 
 

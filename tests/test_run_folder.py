@@ -152,6 +152,21 @@ def test_a_line_that_does_not_fit_is_not_there_at_all(tmp_path, monkeypatch):
     assert path.read_bytes() == b"whole\n"
 
 
+@pytest.mark.parametrize("room", [1, 3, 5])
+def test_a_line_that_is_taken_in_parts_is_whole(tmp_path, monkeypatch, room):
+    path = tmp_path / "metrics.jsonl"
+    append_line(path, "whole")
+
+    class Slow(FullDisk):
+        def write(self, content):
+            return os.write(self.descriptor, content[:room])
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.open", lambda path, mode, buffering: Slow(path))  # noqa: ARG005
+        append_line(path, "in parts")
+    assert path.read_bytes() == b"whole\nin parts\n"
+
+
 class FullDisk:
     """A file on a disk with room for three bytes."""
 
@@ -288,11 +303,26 @@ def test_a_full_memory_is_one_line(monkeypatch):
     assert one_line(run("train", "--resume", "run"), code=1).startswith("xpnn: the memory is full: Unable to allocate")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_a_signal_before_the_first_step_ends_at_once(tmp_path, monkeypatch, name, code):
+def test_a_signal_before_the_first_step_ends_at_once(tmp_path, name, code):
+    """In a callback of a compiler, where an exception would be swallowed."""
+    program = (
+        "import ctypes, os, signal, xpnn.nn.cli.train as train\nfrom xpnn.nn.cli import main\n"
+        f"def compile(*_, **__): os.kill(os.getpid(), signal.{name})\n"
+        "train.get_backend = lambda *_, **__: ctypes.CFUNCTYPE(None)(compile)()\nmain()"
+    )
+    command = [sys.executable, "-c", program, "train", "--out", "run"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (code, "xpnn: interrupted before the first step\n")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+def test_a_signal_after_the_last_step_leaves_a_whole_run(tmp_path, monkeypatch):
     import signal
 
-    monkeypatch.setattr("xpnn.nn.cli.train.get_backend", lambda *_, **__: os.kill(os.getpid(), getattr(signal, name)))
-    result = run("train", "--out", str(tmp_path / "run"))
-    assert (result.exit_code, result.stderr) == (code, "xpnn: interrupted before the first step\n")
-    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr("xpnn.nn.cli.train.save_curves", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    result = run("train", "--backend", "numpy", "--epochs", "1", "--out", str(tmp_path / "run"))
+    assert result.exit_code == 143
+    assert (tmp_path / "run" / "summary.json").exists()

@@ -13,6 +13,10 @@ def main() -> None:
     except ImportError as error:
         print(f'xpnn: the command line needs {error.name}: pip install "xpnn[cli]"', file=sys.stderr)  # noqa: T201
         sys.exit(2)
-    from .app import xpnn
+    try:
+        from .app import xpnn
 
-    xpnn()
+        xpnn()
+    except KeyboardInterrupt:  # while it was still being imported
+        print("xpnn: interrupted", file=sys.stderr)  # noqa: T201
+        sys.exit(130)

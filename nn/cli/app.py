@@ -11,7 +11,6 @@ import click
 
 from ...backends import XpnnError
 from .ending import end_after
-from .signals import Interrupted
 
 LOGGER = logging.getLogger("xpnn")
 
@@ -71,9 +70,6 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("xpnn: interrupted", err=True)
             ctx.exit(130)
-        except Interrupted as interrupted:
-            click.echo("xpnn: interrupted before the first step", err=True)
-            ctx.exit(128 + interrupted.number)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:  # no cause of the user's: a defect, or the machine's memory

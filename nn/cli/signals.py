@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from ..callbacks import Callback
 from ..training_run import TrainingRun
 
-
-class Interrupted(BaseException):
-    """A signal came before the training began.
-
-    Attributes:
-        number: of the signal.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
+SHOW_CURSOR = "\x1b[?25h"  # which a progress bar hides
 
 
 class StopOnSignal(Callback):
@@ -44,20 +36,24 @@ class StopOnSignal(Callback):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._restore()
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
 
     def on_train_begin(self, run: TrainingRun) -> None:
         """Remember the run, whose stop it is from now on."""
         self._run = run
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self.received = number
-        self._restore()
         if self._run is None:
-            raise Interrupted(number)
+            end_at_once(number, "interrupted before the first step")
+        if self.received:
+            end_at_once(number, "ended at once; the last checkpoint is whole")
+        self.received = number
         self._run.stop()
 
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}
+
+def end_at_once(number: int, words: str) -> NoReturn:
+    """End the process as a signal does; an exception could be swallowed where a compiler calls back."""
+    shown = SHOW_CURSOR if sys.stderr.isatty() else ""
+    os.write(2, f"{shown}xpnn: {words}\n".encode())
+    os._exit(128 + number)

@@ -118,6 +118,8 @@ def train(  # noqa: D103 - the help is in the decorator
             click.echo(json.dumps({**summary, "out": str(folder.path)}))
         elif talk:
             _report(start, history)
+        if signals.received:  # after the last step: all is done and saved
+            sys.exit(128 + signals.received)
 
 
 def _now() -> str:
