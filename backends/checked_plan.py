@@ -44,6 +44,19 @@ class CheckedPlan(GenericPlan):
         self._checked.step = self.step + 1
         return super()._gradients(order, batch)
 
+    def _update(self, grads: Gradients, learning_rate: float) -> None:
+        """See `GenericPlan._update`; a step that goes wrong leaves the weights before it."""
+        before = [(self._copy(layer.weight), self._copy(layer.bias)) for layer in self.job.layers]
+        try:
+            super()._update(grads, learning_rate)
+        except NotFinite:
+            for layer, (weight, bias) in zip(self.job.layers, before, strict=True):
+                layer.weight, layer.bias = weight, bias
+            raise
+
+    def _copy(self, array: Array) -> Array:
+        return self._checked.xp.asarray(array, copy=True)
+
 
 class CheckedOperations(Backend):
     """A backend's operations, each of whose results must be finite.
@@ -57,6 +70,7 @@ class CheckedOperations(Backend):
     def __init__(self, backend: Backend, layers: list[Layer]) -> None:
         super().__init__(backend.xp)
         self._backend, self._layers, self.step = backend, layers, 1
+        self.tile_rows = backend.tile_rows  # type: ignore[misc]  # so that its sums are added up alike
 
     def put(self, array: npt.NDArray[Any]) -> Array:
         """See `Backend.put`."""

@@ -55,25 +55,37 @@ class Watch:
 
     def __init__(self, run: TrainingRun) -> None:
         self._run = run
-        self._good, self._good_until = State.of(run, run.plan), 0.0
+        self._good, self._keep_from = State.of(run, run.plan), 0.0  # seconds of the clock
+        run.watch = self
 
     def check(self, sums: Sequence[Totals]) -> None:
-        """Look at the sums of a chunk, one or more epochs, and at the weights that it left.
+        """Look at the sums of a chunk, one or more epochs, and at the weights that it left; now and then at all.
 
         Raises:
             DivergenceError: a number is not finite; the network then has the weights before the step that went wrong.
         """
-        run, began = self._run, time.perf_counter()
-        good = is_finite(sums) and run.net.are_finite()
-        if good and began >= self._good_until:
-            state = State.of(run, run.plan)
-            good = state.first_not_finite() is None
-            if good:
-                ended = time.perf_counter()
-                self._good, self._good_until = state, ended + max(KEEP_SECONDS, (ended - began) / KEEP_SHARE)
-        if not good:
-            with np.errstate(all="ignore"):
-                raise diverged(run, *self._find())
+        if not (is_finite(sums) and self._run.net.are_finite()):
+            raise self.divergence()
+        if time.perf_counter() >= self._keep_from:
+            self.check_state()
+
+    def check_state(self) -> None:
+        """Look at the weights and the optimizer's state, and keep them.
+
+        Raises:
+            DivergenceError: as `check`.
+        """
+        began = time.perf_counter()
+        state = State.of(self._run, self._run.plan)
+        if state.first_not_finite() is not None:
+            raise self.divergence()
+        ended = time.perf_counter()
+        self._good, self._keep_from = state, ended + max(KEEP_SECONDS, (ended - began) / KEEP_SHARE)
+
+    def divergence(self) -> DivergenceError:
+        """Go back to the last good state, find the step that went wrong from there, and return what to raise."""
+        with np.errstate(all="ignore"):
+            return diverged(self._run, *self._find())
 
     def _find(self) -> tuple[int, str]:
         """Return the first step that went wrong, and which of its numbers was the first to."""
@@ -81,18 +93,17 @@ class Watch:
         plan = run.net.backend.compile(run.plan.job)  # nothing is left in it of the numbers that went wrong
         self._go_to(plan, self._good)
         run.generator.bit_generator.state = self._good.generator_state
-        position = self._good.position
+        before, position = self._good, self._good.position
         while plan.step < last:
             order = run.draw_order()
             for start in range(position, run.settings.rows, run.settings.batch_size):
-                before = State.of(run, plan)
                 batch = None if order is None else order[start : start + run.settings.batch_size]
                 totals = plan.run(batch)
-                found = State.of(run, plan).first_not_finite() or (
-                    None if is_finite([totals]) else "the loss is not finite"
-                )
+                after = State.of(run, plan)
+                found = after.first_not_finite() or (None if is_finite([totals]) else "the loss is not finite")
                 if found is not None:
                     return plan.step, self._first_operation(before, batch) or found
+                before = after
             position = 0
         return last, "it could not be found again: the same steps from the last good state gave finite numbers"
 

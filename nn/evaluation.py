@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends import DataError, log_softmax
-from ..backends.finite import refuse_not_finite
+from .argument_checks import refuse_not_finite
 from .datasets.dataset import Split
 from .mlp import MLP
 
@@ -78,6 +78,6 @@ def check_rows(net: MLP, rows: Split) -> None:
         raise DataError(f"images must be numbers and labels integers, got {images.dtype} and {labels.dtype}")
     if len(labels) == 0:
         raise DataError("there are no rows to work on; pass at least one image with its label")
-    refuse_not_finite(images)
+    refuse_not_finite(images, net.dtype)
     if wrong := np.flatnonzero((labels < 0) | (labels >= net.num_classes))[:1].tolist():
         raise DataError(f"labels must be in [0, {net.num_classes}), got {labels[wrong[0]]} at row {wrong[0]}")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import time
 from contextlib import suppress
 from pathlib import Path
 
 from ..backends import ModelFileError, StorageError
+
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
 def write_atomically(path: Path, content: bytes | bytearray) -> None:
@@ -18,7 +22,7 @@ def write_atomically(path: Path, content: bytes | bytearray) -> None:
     Raises:
         StorageError: the disk is full or the folder cannot be written; what stood at `path` before is untouched.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # as `TEMPORARY` knows it
     try:
         with temporary.open("xb") as file:
             file.write(content)
@@ -28,8 +32,10 @@ def write_atomically(path: Path, content: bytes | bytearray) -> None:
         sync_folder(path.parent)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+    except ValueError as error:  # a zero byte in the name
+        raise StorageError(f"cannot write {str(path)!r:.300}: {error}") from error
     finally:
-        with suppress(OSError):  # gone already, or its folder is no folder
+        with suppress(OSError, ValueError):  # gone already, or its folder is no folder
             temporary.unlink()
 
 
@@ -52,11 +58,22 @@ def append_line(path: Path, line: str) -> None:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Remove what `write_atomically` left in a folder when its process was killed; no other may be writing there."""
-    for temporary in folder.glob(".*.tmp"):
-        with suppress(OSError):
-            temporary.unlink()
+def is_temporary(path: Path) -> bool:
+    """Return whether `write_atomically` gave the file its name."""
+    return TEMPORARY.fullmatch(path.name) is not None
+
+
+def remove_temporaries(folder: Path, *, older_than: float = 0.0) -> None:
+    """Remove what `write_atomically` left in a folder when its process was killed.
+
+    Args:
+        folder: where it wrote.
+        older_than: seconds; what is younger may be another process's that is writing now.
+    """
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if is_temporary(path) and time.time() - path.stat().st_mtime >= older_than:
+                path.unlink()
 
 
 def read_whole(path: Path, *, limit: int) -> bytes:
@@ -69,8 +86,12 @@ def read_whole(path: Path, *, limit: int) -> bytes:
     Raises:
         ModelFileError: it is missing, no regular file, too large, or cannot be read.
     """
-    if not path.is_file():  # a pipe or a device may never end
-        raise ModelFileError(f"there is no file {path}; `xpnn train` writes one into its run folder")
+    try:
+        is_file = path.is_file()  # a pipe or a device may never end
+    except (OSError, ValueError):  # a name that is too long
+        is_file = False
+    if not is_file:
+        raise ModelFileError(f"there is no file {path!s:.300}; `xpnn train` writes one into its run folder")
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size

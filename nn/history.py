@@ -72,12 +72,12 @@ class History(Sequence[EpochResult]):
             raise ValueError("the epochs of its history must be 1, 2, ...")
         values: dict[str, list[Any]] = {}
         for name in FIGURES:
-            if columns[name].shape != epochs.shape:
+            if columns[name].shape != epochs.shape or columns[name].dtype not in (np.float64, np.int64):
                 raise ValueError(f"{name} of its history must be one number an epoch, got shape {columns[name].shape}")
             values[name] = columns[name].tolist()
             if name.startswith("test_"):
                 values[name] = [None if math.isnan(number) else number for number in values[name]]
-            elif not np.isfinite(columns[name]).all():
+            if not all(number is None or math.isfinite(number) for number in values[name]):
                 raise ValueError(f"{name} of its history must be finite")
         return cls(EpochResult(**dict(zip(FIGURES, row, strict=True))) for row in zip(*values.values(), strict=True))
 

@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends import ACTIVATIONS, Backend, ConfigError, DataError, Layer, get_backend, log_softmax, look_up
-from ..backends.finite import refuse_not_finite
 from ..backends.machine import memory_bytes
-from .argument_checks import are_whole
+from .argument_checks import are_whole, refuse_not_finite
 from .datasets.dataset import Dataset
 from .generators import make_generator
 from .initializers import INITIALIZERS
@@ -172,15 +171,20 @@ class MLP:
             copies[f"layers.{k}.bias"] = self.backend.to_numpy(layer.bias)
         return copies
 
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each weight and bias, under the names of `parameters`."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for k, (in_features, out_features) in enumerate(pairwise(self.sizes)):
+            shapes |= {f"layers.{k}.weight": (in_features, out_features), f"layers.{k}.bias": (out_features,)}
+        return shapes
+
     def load_parameters(self, parameters: Mapping[str, npt.NDArray[Any]]) -> None:
         """Replace every weight and bias; names and shapes as `parameters` gives them, cast to the network's dtype.
 
         Raises:
             ConfigError: a name is missing or unknown, or a shape differs; the network is then unchanged.
         """
-        shapes: dict[str, tuple[int, ...]] = {}
-        for k, (in_features, out_features) in enumerate(pairwise(self.sizes)):
-            shapes |= {f"layers.{k}.weight": (in_features, out_features), f"layers.{k}.bias": (out_features,)}
+        shapes = self.parameter_shapes()
         if differing := sorted(parameters.keys() ^ shapes.keys()):
             raise ConfigError(
                 f"parameters must be exactly {', '.join(sorted(shapes))}; {differing[0]!r} does not match"
@@ -202,5 +206,5 @@ class MLP:
         if rows.ndim != 2 or rows.shape[1] != self.features:
             hint = "; for one row pass images[None, :]" if rows.ndim == 1 else ""
             raise DataError(f"images must have shape (samples, {self.features}), got {np.shape(images)}{hint}")
-        refuse_not_finite(rows)
+        refuse_not_finite(rows, self.dtype)
         return rows

@@ -10,7 +10,9 @@ from typing import Any
 
 from ..backends import Backend, ConfigError, DivergenceError, ModelFileError
 from ..backends.finite import first_not_finite
+from .argument_checks import is_finite_number
 from .mlp import MLP
+from .plain_text import is_plain, reason_of
 from .tensor_files import read_tensors, write_tensors
 
 KIND = "model"
@@ -22,10 +24,13 @@ def save(net: MLP, path: str | os.PathLike[str]) -> None:
     Raises:
         StorageError: the file cannot be written; what stood there before is untouched.
         DivergenceError: a weight is not a finite number; likewise.
+        ConfigError: a class name could not be read again.
     """
+    if bad := [name for name in net.class_names or () if not is_plain(name)]:
+        raise ConfigError(f"class names must be without control characters, got {bad[0]!r:.80}: rename the class")
     parameters = net.parameters()
     if place := first_not_finite(parameters):
-        raise DivergenceError(f"{path} is not written, because {place}: save the last good network")
+        raise DivergenceError(f"{path} is not written, because of {place}: save the last good network")
     description = {
         "kind": KIND,
         "sizes": net.sizes,
@@ -62,24 +67,26 @@ def load(path: str | os.PathLike[str], *, backend: str | Backend = "auto") -> ML
         net.class_names = None if names is None else tuple(str(name) for name in names)
         net.image_shape = None if shape is None else (int(shape[0]), int(shape[1]))
     except (ConfigError, KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-        raise ModelFileError(f"{path} is damaged or was written by another version: {error}") from error
+        raise ModelFileError(f"{path} is damaged or was written by another version: {reason_of(error)}") from error
     return net
 
 
 def _check(arrays: dict[str, Any], description: dict[str, Any]) -> None:
     """Hold the description against itself and the arrays in the file, before a network of its sizes is made."""
     sizes = [int(size) for size in description["sizes"]]
+    if wrong := [name for name, array in arrays.items() if array.dtype != description["dtype"]]:
+        raise ValueError(f"{wrong[0]} must be of the type {description['dtype']!r:.80}")
     for k, (in_features, out_features) in enumerate(pairwise(sizes)):
         if arrays[f"layers.{k}.weight"].shape != (in_features, out_features):
             raise ValueError(f"layers.{k}.weight must have shape {(in_features, out_features)}")
     if place := first_not_finite(arrays):
-        raise ValueError(f"{place}, which is not finite")
+        raise ValueError(f"there is {place}")
     scale, names, shape = (description[key] for key in ("input_scale", "class_names", "image_shape"))
-    if not (math.isfinite(float(scale)) and float(scale) > 0):
-        raise ValueError(f"input_scale must be a finite number > 0, got {scale}")
+    if not (is_finite_number(scale, least=1e-300) and math.isfinite(1 / scale)):
+        raise ValueError(f"input_scale must be a finite number > 0, got {scale!r:.80}")
     if names is not None and (len(names) != sizes[-1] or len({str(name) for name in names}) != sizes[-1]):
         raise ValueError(f"there must be {sizes[-1]} different class names, got {names!r:.200}")
-    if names is not None and not all(str(name).isprintable() for name in names):
-        raise ValueError("class names must be printable")
+    if names is not None and not all(isinstance(name, str) and is_plain(name) for name in names):
+        raise ValueError("class names must be texts without control characters")
     if shape is not None and (len(shape) != 2 or min(shape) < 1 or shape[0] * shape[1] != sizes[0]):
         raise ValueError(f"image_shape must be two whole numbers whose product is {sizes[0]}, got {shape}")

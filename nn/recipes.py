@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..backends import SGD, Adam, Backend, JobOutline, Optimizer, density_of
+from ..backends import ACTIVATIONS, SGD, Adam, Backend, ConfigError, JobOutline, Optimizer, density_of, look_up
+from .argument_checks import are_whole, is_whole
 from .callbacks import Callback
 from .checkpoint import Checkpoint
 from .data_choice import DataChoice as DataChoice
 from .datasets import Dataset, Split
 from .history import History
-from .mlp import MLP
+from .initializers import INITIALIZERS
+from .mlp import DTYPES, MLP
+from .schedules import SCHEDULES
 from .training import train
 
 
@@ -58,6 +61,21 @@ class Recipe:
     evaluate_every: int = 1
     precision: str = "full"
     test_fraction: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (are_whole(self.sizes, least=1) and len(self.sizes) >= 2):
+            raise ConfigError(f"sizes of a recipe must be two or more whole numbers >= 1, got {self.sizes!r:.80}")
+        for name, least in (("epochs", 1), ("evaluate_every", 1), ("warmup_steps", 0)):
+            if not is_whole(getattr(self, name), least=least):
+                raise ConfigError(f"{name} must be a whole number >= {least}, got {getattr(self, name)!r:.80}")
+        if not (self.batch_size is None or is_whole(self.batch_size, least=1)):
+            raise ConfigError(
+                f"batch_size must be a whole number >= 1, or None for all rows, got {self.batch_size!r:.80}"
+            )
+        look_up("activation", self.activation, ACTIVATIONS)
+        look_up("initializer", self.initializer, INITIALIZERS)
+        look_up("dtype", self.dtype, DTYPES)
+        look_up("schedule", self.schedule, SCHEDULES)
 
     def settings(self) -> dict[str, Any]:
         """Return everything that decides the run, as it stands in a run folder's `config.json`."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from ..backends import OPTIMIZERS, ConfigError, look_up
 from .data_choice import DataChoice
 from .datasets.load import NAMED
+from .plain_text import is_plain
 from .recipes import Recipe
 
 Kind = TypeVar("Kind")
@@ -33,6 +34,11 @@ class RunConfig:
     data: DataChoice
     backend: str
     seed: int
+
+    def __post_init__(self) -> None:
+        for text in (self.recipe.name, self.recipe.summary, self.data.source or "", self.data.label_column):
+            if not is_plain(text):  # else the run could not be read again
+                raise ConfigError(f"names and paths must be without control characters, got {text!r:.80}: rename it")
 
     def to_json(self) -> dict[str, Any]:
         """Return it as `config.json` holds it."""
@@ -115,7 +121,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint is float:
         return type(value) in (int, float) and math.isfinite(value)
     if hint is str:
-        return type(value) is str and value.isprintable()  # nothing that a terminal would obey
+        return type(value) is str and is_plain(value)
     if hint in (int, bool, NoneType):
         return type(value) is hint
     return isinstance(value, hint)

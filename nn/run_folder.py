@@ -20,9 +20,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..backends import ConfigError, ModelFileError, RunFolderInUse, StorageError
-from .files import append_line, read_whole, remove_temporaries, sync_folder, write_atomically
+from .checkpoint import FILE_NAME
+from .files import append_line, is_temporary, read_whole, remove_temporaries, sync_folder, write_atomically
 from .history import EpochResult, History
 from .limits import CONFIG_BYTES
+from .plain_text import reason_of
 from .run_config import RunConfig
 from .save_checkpoints import SaveCheckpoints
 from .strict_json import parse_object
@@ -38,10 +40,14 @@ class RunFolder:
     """Paths and files of one run; as a context manager, it gives back its claim on the folder in the end."""
 
     def __init__(self, path: Path) -> None:
+        try:
+            path.exists()
+        except (OSError, ValueError) as error:  # a name that is too long, or a folder that may not be looked into
+            raise ConfigError(f"{str(path)!r:.300} cannot be a run folder ({error!s:.100}): choose another") from error
         self.path = path
         self.config = path / "config.json"
         self.metrics = path / "metrics.jsonl"
-        self.checkpoint = path / "checkpoint.safetensors"
+        self.checkpoint = path / FILE_NAME
         self.model = path / "model.safetensors"
         self.curves = path / "curves.png"
         self.summary = path / "summary.json"
@@ -93,7 +99,7 @@ class RunFolder:
         Raises:
             ConfigError: the folder exists and is not empty.
         """
-        if self.path.exists() and (not self.path.is_dir() or self.files()):
+        if self.path.exists() and (not self.path.is_dir() or self.is_used()):
             raise ConfigError(
                 f"{self.path} exists and is not empty; choose another --out, or go on with --resume {self.path}"
             )
@@ -115,6 +121,14 @@ class RunFolder:
         self.refuse_existing()  # another run may have come first
         write_json(self.config, config.to_json())
 
+    def is_used(self) -> bool:
+        """Return whether it holds more than the traces of a process that was killed before it wrote anything."""
+        return any(not (file.name == ".lock" or is_temporary(file)) for file in self.path.iterdir())
+
+    def has_results(self) -> bool:
+        """Return whether a run here has finished an epoch or saved its network."""
+        return self.model.exists() or (self.metrics.exists() and self.metrics.stat().st_size > 0)
+
     def files(self) -> list[str]:
         """Return the names of the files in it but for hidden ones, sorted."""
         return sorted(file.name for file in self.path.iterdir() if not file.name.startswith("."))
@@ -131,12 +145,10 @@ class RunFolder:
         text = read_whole(self.config, limit=CONFIG_BYTES)
         try:
             return RunConfig.from_json(parse_object(text))
-        except KeyError as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelFileError(
-                f"{self.config} is damaged or was written by another version: it lacks {error}"
-            ) from None
-        except (TypeError, ValueError, OverflowError) as error:
-            raise ModelFileError(f"{self.config} is damaged or was written by another version: {error}") from error
+                f"{self.config} is damaged or was written by another version: {reason_of(error)}"
+            ) from error
 
     def write_metrics(self, history: History) -> None:
         """Write `metrics.jsonl` anew: one line for each of the results."""

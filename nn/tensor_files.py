@@ -19,6 +19,7 @@ import numpy.typing as npt
 from ..backends import ModelFileError, StorageError
 from .files import read_whole, write_atomically
 from .limits import HEADER_BYTES, TENSOR_FILE_BYTES
+from .plain_text import reason_of
 from .strict_json import parse_object
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -46,7 +47,8 @@ def write_tensors(path: Path, arrays: Mapping[str, npt.NDArray[Any]], descriptio
 
 def description_text(description: Mapping[str, Any]) -> str:
     """Return a description as the metadata hold it, with room for the digest."""
-    return json.dumps({"sha256": BLANK, **description}, default=np.ndarray.tolist)  # some generators keep arrays
+    # Some generators keep arrays in their state.
+    return json.dumps({"sha256": BLANK, **description}, default=np.ndarray.tolist, allow_nan=False)
 
 
 def sealed(content: bytes) -> bytearray:
@@ -78,7 +80,7 @@ def read_tensors(path: Path, kind: str) -> tuple[Arrays, dict[str, Any]]:
             raise ValueError(f"it is of the kind {description.get('kind')!r:.40}")
         arrays = load(content)
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, MemoryError, OverflowError) as error:
-        raise ModelFileError(f"{path} is damaged, or is no {kind} that xpnn wrote: {error}") from error
+        raise ModelFileError(f"{path} is damaged, or is no {kind} that xpnn wrote: {reason_of(error)}") from error
     return arrays, description
 
 

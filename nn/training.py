@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ..backends import Adam, ConfigError, DataError, DivergenceError, Optimizer, Rows, Totals, TrainingJob
 from ..backends.checked_plan import CheckedPlan, NotFinite
+from .argument_checks import are_instances
 from .callbacks import Callback
 from .checkpoint import Checkpoint
 from .datasets.dataset import Dataset, Split
@@ -91,15 +92,20 @@ def train(
         rows=len(train_rows),
     )
     learning_rate = settings.learning_rate()
-    if not all(isinstance(callback, Callback) for callback in callbacks):
+    if not are_instances(callbacks, Callback):
         raise ConfigError(f"callbacks must be a sequence of nn.Callback, got {callbacks!r:.80}")
     net.backend.check_precision(precision)
+    if detect_anomaly and precision != "full":
+        raise ConfigError(
+            f"detect_anomaly computes in full precision, got precision={precision!r}: leave one of them out"
+        )
     generator = make_generator(seed, stream=SHUFFLE_STREAM)
     if resume is not None:
         resume = resume if isinstance(resume, Checkpoint) else Checkpoint.load(resume)
         scale = data.scale if isinstance(data, Dataset) else net.input_scale
-        resume.check_fits(settings.identity(net, train_rows, scale), epochs=epochs)
-        resume.restore_generator(generator)
+        resume.check_fits(net, settings.identity(net, train_rows, scale), settings)
+        resume.check_generator(generator)
+        generator.bit_generator.state = resume.generator_state  # nothing was changed before this line
         net.load_parameters(resume.parameters)
     if isinstance(data, Dataset):
         net.adopt(data)
@@ -163,6 +169,7 @@ def _loop(run: TrainingRun, test_rows: Rows | None, callbacks: Sequence[Callback
         if run.position == settings.rows:
             is_due = run.epoch == settings.epochs or run.epoch % settings.evaluate_every == 0
             _finish_epoch(run, test_rows if is_due else None, callbacks)
+    watch.check_state()
     for callback in callbacks:
         callback.on_train_end(run)
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..backends import Plan, Totals
+from ..backends.finite import first_not_finite
 from .checkpoint import Checkpoint
 from .datasets.dataset import Split
 from .history import History
 from .mlp import MLP
 from .training_settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from .divergence import Watch
 
 
 @dataclass
@@ -35,6 +39,7 @@ class TrainingRun:
         seconds: training time of the present epoch so far.
         epoch_start_state: the generator's state before it drew the present epoch's order.
         stopped: whether `stop` was called.
+        watch: finds the step that went wrong.
     """
 
     net: MLP
@@ -50,6 +55,7 @@ class TrainingRun:
     seconds: float = 0.0
     epoch_start_state: dict[str, Any] = field(init=False)
     stopped: bool = False
+    watch: Watch | None = None
 
     def __post_init__(self) -> None:
         self.mark_epoch_start()
@@ -85,8 +91,12 @@ class TrainingRun:
         self.stopped = True
 
     def checkpoint(self) -> Checkpoint:
-        """Return all that is needed to go on from here, on the host."""
-        return Checkpoint(
+        """Return all that is needed to go on from here, on the host.
+
+        Raises:
+            DivergenceError: a weight or the optimizer's state is no longer finite.
+        """
+        checkpoint = Checkpoint(
             parameters=self.net.parameters(),
             optimizer_state=self.plan.state(),
             step=self.plan.step,
@@ -98,6 +108,9 @@ class TrainingRun:
             history=self.history[:],
             training=self.identity,
         )
+        if self.watch is not None and first_not_finite(checkpoint.parameters | checkpoint.optimizer_state):
+            raise self.watch.divergence()
+        return checkpoint
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Put a new run where the checkpoint's run was; network and generator already have its weights and state.

@@ -15,6 +15,8 @@ from .datasets.dataset import Split
 from .mlp import MLP
 from .schedules import Schedule, learning_rate_at
 
+SAMPLED = (0.0, 0.2, 0.4, 0.6, 0.8)  # of the progress: where a schedule that is a function is looked at
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -94,7 +96,7 @@ class TrainingSettings:
             "dtype": net.dtype,
             "optimizer": repr(self.optimizer),
             "batch_size": int(self.batch_size),
-            "schedule": self.schedule if isinstance(self.schedule, str) else "a function",
+            "schedule": self.schedule if isinstance(self.schedule, str) else [self.schedule(at) for at in SAMPLED],
             "warmup_steps": int(self.warmup_steps),
             "l2": float(self.l2),
             "shuffle": bool(self.shuffle),

@@ -57,7 +57,7 @@ def test_epoch_step_and_tensor_are_named(backend, make_data, batch_size, detect_
         )  # fmt: skip
     epoch, step, found = where(error)
     assert (epoch, step) == ((5, 2) if batch_size else (6, 1))
-    assert re.fullmatch(r"the (logits|gradient of layers\.\d\.weight) has (inf|-inf|nan) at \[\d+, \d+\]", found)
+    assert re.fullmatch(r"(inf|-inf|nan) in the (logits|gradient of layers\.\d\.weight) at \[\d+, \d+\]", found)
     assert net.are_finite()
 
 
@@ -102,7 +102,7 @@ def test_an_optimizers_state_that_overflows_is_noticed(make_data, monkeypatch, b
     net = network(backend, dtype="float32")
     with pytest.raises(DivergenceError) as error:
         nn.train(net, data.train, optimizer=Adam(1e-30), epochs=3, batch_size=None)
-    assert where(error) == (1, 1, "the mean_square of layers.0.weight has inf at [0, 0]")
+    assert where(error) == (1, 1, "inf in the mean_square of layers.0.weight at [0, 0]")
 
 
 def test_what_cannot_be_found_again_is_said(make_data):
@@ -138,6 +138,21 @@ def test_the_last_good_checkpoint_is_not_touched(make_data, tmp_path, monkeypatc
     assert all(np.isfinite(array).all() for array in kept.parameters.values())
 
 
+@pytest.mark.parametrize("end", ["at the end", "in a save"])
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_an_optimizers_state_is_looked_at_before_anything_is_kept(make_data, tmp_path, backend, end):
+    """However short the training is."""
+    data = make_data(dtype="float32")
+    data.train.images[8:] *= 1e25
+    callbacks = [nn.SaveCheckpoints(tmp_path / "c", every_seconds=0)] if end == "in a save" else []
+    with pytest.raises(DivergenceError) as error:
+        nn.train(
+            network(backend, dtype="float32"), data.train, optimizer=Adam(1e-30), epochs=1, batch_size=8,
+            shuffle=False, callbacks=callbacks,
+        )  # fmt: skip
+    assert where(error)[:2] == (1, 2)
+
+
 # The plan that looks at every operation
 
 
@@ -161,11 +176,36 @@ def test_without_an_anomaly_it_is_the_generic_plan(backend, problem, weights_of)
         np.testing.assert_array_equal(checked, plain)
 
 
+def test_large_batches_are_added_up_alike(make_layers, make_problem, weights_of):
+    backend = NumPyBackend()
+    images, labels = make_problem(5000)
+    plans, jobs = [], []
+    for kind in (CheckedPlan, GenericPlan):
+        jobs.append(TrainingJob(make_layers(backend), Adam(0.1), backend.place(images, labels, 1 / 255), 5000))
+        plans.append(kind(backend, jobs[-1]))
+    assert plans[0].run() == plans[1].run()
+    for checked, plain in zip(*(weights_of(backend, job.layers) for job in jobs), strict=True):
+        np.testing.assert_array_equal(checked, plain)
+
+
+def test_an_update_that_overflows_leaves_the_weights_before_it(backend, make_layers, small_problem, weights_of):
+    """The first layer is updated when the second one overflows."""
+    layers = make_layers(backend, dtype="float32")
+    bias = backend.to_numpy(layers[0].bias)
+    layers[0].bias = backend.put(bias + np.float32(100))
+    before = weights_of(backend, layers)
+    plan = CheckedPlan(backend, TrainingJob(layers, SGD(3e37), backend.place(*small_problem, 1 / 255), 8))
+    with np.errstate(all="ignore"), pytest.raises(NotFinite, match=r"in the updated layers\.1"):
+        plan.run()
+    for was, now in zip(before, weights_of(backend, layers), strict=True):
+        np.testing.assert_array_equal(now, was)
+
+
 @pytest.mark.parametrize(
     ("parameter", "value", "found"),
     [
-        ("weight", np.nan, r"the output of layers\.0 has nan at \[\d+, 1\]"),
-        ("bias", np.inf, r"the output of layers\.0 has inf at \[0, 1\]"),
+        ("weight", np.nan, r"nan in the output of layers\.0 at \[\d+, 1\]"),
+        ("bias", np.inf, r"inf in the output of layers\.0 at \[0, 1\]"),
     ],
 )
 def test_a_bad_parameter_shows_in_the_first_output(backend, problem, parameter, value, found):
@@ -210,14 +250,14 @@ class Broken(NumPyBackend):
 @pytest.mark.parametrize(
     ("operation", "found"),
     [
-        (0, "the loss has nan"),
-        (2, "the gradient of the logits has nan at [0, 0]"),
-        ("grad_x", "the gradient of the output of layers.0 has nan at [0, 0]"),
-        ("grad_weight", "the gradient of layers.1.weight has nan at [0, 0]"),
-        ("grad_bias", "the gradient of layers.1.bias has nan at [0]"),
-        ("parameter", "the updated layers.0.weight has inf at [0, 0]"),
-        ("mean", "the mean of layers.0.weight has nan at [0, 0]"),
-        ("mean_square", "the mean_square of layers.0.weight has nan at [0, 0]"),
+        (0, "nan in the loss"),
+        (2, "nan in the gradient of the logits at [0, 0]"),
+        ("grad_x", "nan in the gradient of the output of layers.0 at [0, 0]"),
+        ("grad_weight", "nan in the gradient of layers.1.weight at [0, 0]"),
+        ("grad_bias", "nan in the gradient of layers.1.bias at [0]"),
+        ("parameter", "inf in the updated layers.0.weight at [0, 0]"),
+        ("mean", "nan in the mean of layers.0.weight at [0, 0]"),
+        ("mean_square", "nan in the mean_square of layers.0.weight at [0, 0]"),
     ],
 )
 def test_each_operation_is_looked_at(make_layers, small_problem, operation, found):
@@ -236,7 +276,7 @@ def test_images_are_looked_at(make_layers, make_problem):
     plan = CheckedPlan(backend, TrainingJob(make_layers(backend), Adam(0.1), backend.place(images, labels, 1.0), 8))
     with np.errstate(all="ignore"), pytest.raises(NotFinite) as error:
         plan.run()
-    assert (error.value.step, error.value.found) == (2, "the images has inf at [1, 2]")
+    assert (error.value.step, error.value.found) == (2, "inf in the images at [1, 2]")
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])

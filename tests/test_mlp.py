@@ -227,3 +227,19 @@ def test_a_data_set_of_other_sizes_is_not_adopted(make_data, sizes):
     with pytest.raises(DataError, match=r"but small has 6 features and 3 classes: use sizes \[6, ..., 3\]"):
         net.adopt(make_data())
     assert net.class_names is None
+
+
+@pytest.mark.parametrize("number", [1e300, -1e300, np.nan, np.inf])
+def test_rows_that_are_not_finite_in_the_networks_type_are_refused(number):
+    net, rows = nn.MLP([3, 2], backend="numpy"), np.zeros((4, 3))
+    rows[2, 1] = number
+    for predict in (
+        net.logits,
+        net.predict,
+        net.predict_proba,
+        lambda rows: nn.evaluate(net, nn.Split(rows, np.zeros(4, np.int64))),
+    ):
+        with pytest.raises(nn.XpnnError, match=r"images must be finite in float32, got .* at row 2, column 1: fill"):
+            predict(rows)
+    if abs(number) == 1e300:
+        assert nn.MLP([3, 2], backend="numpy", dtype="float64").predict(rows).shape == (4,)

@@ -133,6 +133,39 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(folder):
     assert Path("run/model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
 
 
+def test_a_run_that_lost_its_checkpoint_does_not_begin_anew(folder):
+    run("train", "--resume", "run", "--quiet")
+    folder.checkpoint.unlink()
+    before = folder.metrics.read_text()
+    assert "there is no file run/checkpoint.safetensors" in one_line(run("train", "--resume", "run"))
+    assert folder.metrics.read_text() == before
+
+
+def test_hidden_files_of_the_user_are_left_alone(tmp_path):
+    (tmp_path / ".draft.tmp").write_text("mine")
+    with pytest.raises(ConfigError, match="exists and is not empty"):
+        RunFolder(tmp_path).refuse_existing()
+    with RunFolder(tmp_path) as folder:
+        folder.claim()
+    assert (tmp_path / ".draft.tmp").read_text() == "mine"
+
+
+def test_a_name_that_no_file_can_have():
+    for name in ("a" * 300, "zero\0byte"):
+        one_line(run("train", "--out", name))
+        one_line(run("train", "--resume", name))
+        one_line(run("evaluate", name))
+
+
+@pytest.mark.parametrize("path", ["kind\u00a0x.csv", "日本\u3000語.csv", "família 👨‍👩‍👧.csv"])
+def test_any_text_that_a_file_can_hold_can_be_read_again(folder, path):
+    config = RunConfig(RECIPES["quickstart"], DataChoice(path, "kind\u00a0x"), "numpy", 0)
+    folder.config.write_text(json.dumps(config.to_json()))
+    assert folder.read_config() == config
+    with pytest.raises(ConfigError, match="without control characters"):
+        RunConfig(RECIPES["quickstart"], DataChoice(path, "a\x1bb"), "numpy", 0)
+
+
 def test_evaluating_needs_no_claim(folder):
     run("train", "--resume", "run", "--quiet")
     with FileLock(folder.path / ".lock"):
@@ -224,6 +257,13 @@ def changed(**changes):
         ({"recipe__epochs": True}, "epochs cannot be True"),
         ({"recipe__sizes": [64, "32", 10]}, "sizes cannot be"),
         ({"recipe__sizes": 64}, "sizes cannot be 64"),
+        ({"recipe__sizes": []}, "sizes of a recipe must be two or more"),
+        ({"recipe__sizes": [64, 0, 10]}, "sizes of a recipe must be two or more"),
+        ({"recipe__batch_size": 0}, "batch_size must be a whole number >= 1"),
+        ({"recipe__activation": "foo"}, "unknown activation 'foo'"),
+        ({"recipe__dtype": "int8"}, "unknown dtype 'int8'"),
+        ({"recipe__schedule": "x"}, "unknown schedule 'x'"),
+        ({"recipe__initializer": "x"}, "unknown initializer 'x'"),
         ({"recipe__l2": [0]}, "l2 cannot be"),
         ({"recipe__batch_size": "full"}, "batch_size cannot be 'full'"),
         ({"recipe__optimizer__learning_rate": "fast"}, "learning_rate cannot be 'fast'"),
@@ -275,7 +315,7 @@ def test_a_network_of_another_size_is_refused_before_it_is_made(folder, monkeypa
     run("train", "--resume", "run", "--quiet")
     folder.config.write_text(json.dumps(changed(recipe__sizes=[64, 100_000_000, 10])))
     monkeypatch.setattr(nn.MLP, "__init__", lambda *_, **__: pytest.fail("a network was made"))
-    assert "the checkpoint is of a network [64, 32, 10], not [64, 100000000, 10]" in one_line(
+    assert "of a training with sizes [64, 32, 10], this one has [64, 100000000, 10]" in one_line(
         run("train", "--resume", "run")
     )
 

@@ -648,7 +648,7 @@ def checkpoint(make_data, monkeypatch):
             r"optimizer 'Adam.learning_rate=0.001,.*', this one has 'Adam.learning_rate=0.0001",
         ),
         ({"schedule": "cosine"}, "schedule 'constant', this one has 'cosine'"),
-        ({"schedule": float}, "schedule 'constant', this one has 'a function'"),
+        ({"schedule": float}, "schedule 'constant', this one has .0.0, 0.2, 0.4,"),
         ({"warmup_steps": 2}, "warmup_steps 0, this one has 2"),
         ({"l2": 0.1}, "l2 0.0, this one has 0.1"),
         ({"shuffle": False}, "shuffle True, this one has False"),
@@ -693,6 +693,63 @@ def test_a_checkpoint_may_be_named_by_its_file(make_data, checkpoint, tmp_path):
     same_parameters(net, whole)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"step": 4},
+        {"step": 6},
+        {"history": nn.History()},
+        {"history": nn.History([EpochResult(1, 0.5, 0.5, None, None, 1.0), EpochResult(2, 0.5, 0.5, None, None, 1.0)])},
+    ],
+)
+def test_a_checkpoint_whose_numbers_contradict_each_other_is_refused(make_data, checkpoint, change):
+    with pytest.raises(DataError, match=r"has taken \d steps and finished \d epochs, .* it must be 5 and 1: take"):
+        nn.train(network(), make_data(), epochs=3, batch_size=8, resume=replace(checkpoint, **change))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("has_uint32", 10**30), ("uinteger", -1), ("uinteger", 2**40), ("state", {"state": -1, "inc": 1}),
+     ("state", {"state": 1.5, "inc": 1}), ("state", 5), ("bit_generator", "MT19937")],
+)  # fmt: skip
+def test_a_generator_state_that_cannot_be_is_refused(make_data, checkpoint, key, value):
+    state, seed, net = checkpoint.generator_state | {key: value}, np.random.default_rng(4), network()
+    before = seed.bit_generator.state
+    with pytest.raises(DataError, match="generator"):
+        nn.train(net, make_data(), epochs=3, batch_size=8, seed=seed, resume=replace(checkpoint, generator_state=state))
+    assert seed.bit_generator.state == before
+    same_parameters(net, network())
+
+
+@pytest.mark.parametrize("part", ["parameters", "optimizer_state"])
+def test_a_refused_checkpoint_changes_nothing(make_data, checkpoint, part):
+    arrays = getattr(checkpoint, part)
+    seed, net = np.random.default_rng(4), network()
+    before = seed.bit_generator.state
+    for wrong in ({}, {name: array.astype("float32") for name, array in arrays.items()},
+                  {name: array[..., :1] for name, array in arrays.items()}):  # fmt: skip
+        with pytest.raises(ModelFileError, match="the arrays of the checkpoint are of another network or optimizer"):
+            nn.train(net, make_data(), epochs=3, batch_size=8, seed=seed, resume=replace(checkpoint, **{part: wrong}))
+    assert (net.class_names, seed.bit_generator.state) == (None, before)
+    same_parameters(net, network())
+
+
+def test_a_checkpoint_may_be_named_by_its_run_folder(make_data, checkpoint, tmp_path):
+    checkpoint.save(tmp_path / "checkpoint.safetensors")
+    assert len(nn.train(network(), make_data(), epochs=3, batch_size=8, resume=tmp_path)) == 3
+    with pytest.raises(ConfigError, match=r"a checkpoint must be an nn.Checkpoint or a path, got 5"):
+        nn.train(network(), make_data(), epochs=3, batch_size=8, resume=5)
+
+
+def test_another_function_is_another_schedule(make_data, monkeypatch):
+    monkeypatch.setattr(training, "CHUNK_SECONDS", 0.0)
+    stop, options = StopAfter(2), {"epochs": 3, "batch_size": 8}
+    nn.train(network(), make_data(), schedule=lambda progress: 1 - progress, callbacks=[stop], **options)
+    nn.train(network(), make_data(), schedule=lambda progress: 1 - progress, resume=stop.checkpoint, **options)
+    with pytest.raises(ConfigError, match="schedule"):
+        nn.train(network(), make_data(), schedule=lambda progress: 1.0, resume=stop.checkpoint, **options)  # noqa: ARG005
+
+
 @pytest.mark.parametrize("change", [{"position": -8}, {"position": 8}, {"epoch": 0}, {"epoch": 5}])
 def test_a_checkpoint_that_contradicts_itself_is_refused(make_data, checkpoint, change):
     with pytest.raises(DataError, match="resume it with no fewer epochs"):
@@ -705,7 +762,7 @@ def test_a_checkpoint_of_another_network_is_refused(make_data, checkpoint):
         nn.train(wider, make_data(), epochs=3, batch_size=8, resume=checkpoint)
     with pytest.raises(ConfigError, match="dtype 'float64', this one has 'float32'"):
         nn.train(network(dtype="float32"), make_data(), epochs=3, batch_size=8, resume=checkpoint)
-    with pytest.raises(ModelFileError, match="the optimizer state is of another network or optimizer"):
+    with pytest.raises(ModelFileError, match="the arrays of the checkpoint are of another network or optimizer"):
         nn.train(network(), make_data(), epochs=3, batch_size=8, resume=replace(checkpoint, optimizer_state={}))
 
 
@@ -751,6 +808,10 @@ def test_a_network_that_is_no_longer_a_number_is_not_trained(backend, make_data)
         ({"schedule": 0.1}, "schedule must be a name or a function of the progress, got 0.1"),
         ({"warmup_steps": -1}, "warmup_steps must be a whole number >= 0, got -1"),
         ({"l2": "0.1"}, "l2 must be a finite number >= 0, got '0.1'"),
+        ({"callbacks": iter([])}, "callbacks must be a sequence of nn.Callback, got <list_iter"),
+        ({"callbacks": Callback()}, "callbacks must be a sequence of nn.Callback, got <xpnn"),
+        ({"l2": True}, "l2 must be a finite number >= 0, got True"),
+        ({"l2": 10**400}, "l2 must be a finite number >= 0, got 10000"),
         ({"callbacks": [print]}, "callbacks must be a sequence of nn.Callback, got .<built-in"),
         ({"batch_size": 24}, r"batch_size must be a whole number in \[1, 23\], .* got 24"),
         ({"batch_size": 2.5}, r"batch_size must be a whole number in \[1, 23\], .* got 2.5"),

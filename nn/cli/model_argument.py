@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ..data_file import existing_path
 from ..run_folder import RunFolder
 
 model_argument = click.argument("model", type=click.Path(path_type=Path), metavar="RUN|MODEL")
@@ -13,7 +14,8 @@ model_argument = click.argument("model", type=click.Path(path_type=Path), metava
 
 def model_path(path: Path) -> Path:
     """Return the model's file: the path itself, or the one in a run folder."""
-    if not path.is_dir():
+    found = existing_path(path)
+    if found is None or not found.is_dir():
         return path
     folder = RunFolder(path)
     folder.refuse_links()

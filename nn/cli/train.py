@@ -154,7 +154,9 @@ def _resumed(folder: RunFolder, backend: str | None, precision: str | None, sour
     config = folder.read_config()
     if precision is not None:
         config = dataclasses.replace(config, recipe=dataclasses.replace(config.recipe, precision=precision))
-    checkpoint = Checkpoint.load(folder.checkpoint) if folder.checkpoint.exists() else None
+    checkpoint = None
+    if folder.checkpoint.exists() or folder.has_results():
+        checkpoint = Checkpoint.load(folder.checkpoint)
     choice = config.data_from(source)
     data = choice.load(config.recipe, seed=config.seed)
     if checkpoint is not None:
@@ -230,6 +232,8 @@ def _announce(start: Start, *, verbose: bool) -> None:
     sizes = "-".join(map(str, recipe.sizes_for(data)))
     batch = "full batch" if recipe.batch_size is None else f"batch {recipe.batch_size}"
     click.echo(f"{recipe.name}: {sizes} on {data.name}, {len(data.train):,} rows, {recipe.optimizer.name}, {batch}")
+    if start.resumed and start.checkpoint is None:
+        click.echo("it had not begun: from the first step")
     click.echo(f"backend {backend.name}" + (f": {backend.reason}" if verbose and backend.reason else ""))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
-from ...backends.finite import refuse_not_finite
+from ..argument_checks import refuse_not_finite
 from .dataset import Dataset, Split
 from .labels import as_array, check_labels, encode_labels
 from .split import split_rows
@@ -121,7 +121,7 @@ def _common_dtype(parts: list[npt.NDArray[Any]], whats: list[str]) -> list[npt.N
     for part, what in zip(parts, whats, strict=True):
         with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is named below
             rows = np.ascontiguousarray(part.reshape(len(part), -1), dtype=dtype)  # (samples, features)
-        refuse_not_finite(rows, what)
+        refuse_not_finite(rows, what=what)
         flat.append(rows)
     return flat
 

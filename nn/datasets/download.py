@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from ...backends.errors import DataError, MissingDependency, StorageError
-from ..files import write_atomically
+from ..files import remove_temporaries, write_atomically
 
 LOGGER = logging.getLogger("xpnn")
 
@@ -52,7 +50,7 @@ def fetch(sha256: Mapping[str, str], *, mirrors: Sequence[str], folder: Path) ->
         DataError: no mirror gave a file with the right sum, or it could not be written; what stood in its place is
             still there.
     """
-    _remove_leftovers(folder)
+    remove_temporaries(folder, older_than=LEFTOVER_SECONDS)
     return [_fetch_file(folder / name, digest, mirrors) for name, digest in sha256.items()]
 
 
@@ -97,10 +95,3 @@ def _flaw(path: Path, digest: str) -> str | None:
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     return None if got == digest else "is damaged"
-
-
-def _remove_leftovers(folder: Path) -> None:
-    with suppress(OSError):
-        for temporary in folder.glob(".*.tmp"):  # as `write_atomically` names them
-            if time.time() - temporary.stat().st_mtime > LEFTOVER_SECONDS:
-                temporary.unlink()

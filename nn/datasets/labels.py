@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
@@ -13,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
-
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # what a terminal obeys, and what no file can hold
+from ..plain_text import UNPRINTABLE
 
 
 def check_labels(labels: npt.ArrayLike, *, rows: int, what: str = "labels") -> npt.NDArray[Any]:

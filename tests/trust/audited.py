@@ -45,7 +45,7 @@ def told(event, arguments, run):
         return f"{event} {place:.300}"
     if event in FILES and isinstance(arguments[FILES[event]], str | bytes | os.PathLike):
         path = os.path.realpath(os.fsdecode(arguments[FILES[event]]))
-        return None if path.startswith(os.path.realpath(run)) else f"{event} {path}"
+        return None if Path(path).is_relative_to(os.path.realpath(run)) else f"{event} {path}"
     return None
 
 

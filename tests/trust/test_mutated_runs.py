@@ -16,7 +16,7 @@ from .mutations import mutated
 
 JSON_TOKENS = [
     b"null", b"true", b"NaN", b"Infinity", b"-1", b"1e400", b"1e308", b"9" * 30, b'"', b"{", b"}", b"[", b"]", b":",
-    b",", b"[" * 200, b"\\u0000", b'"sha256"', b'"xpnn"', b'"kind"',
+    b",", b"[" * 200, b"\\u0000", b"\\u001b[2J", b'"sha256"', b'"xpnn"', b'"kind"',
 ]  # fmt: skip
 TENSOR_TOKENS = [*JSON_TOKENS, b'"F64"', b'"F32"', b'"BF16"', b'"I64"', b'"data_offsets"', b'"shape"', b'"dtype"']
 
