@@ -41,7 +41,9 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         try:
-            path.exists()
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # a new one
         except (OSError, ValueError) as error:  # a name that is too long, or a folder that may not be looked into
             raise ConfigError(f"{str(path)!r:.300} cannot be a run folder ({error!s:.100}): choose another") from error
         self.path = path
