@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import click
 
 from ...backends import look_up
 from .. import explain as explanation
+from ..data_file import existing_path
 from ..model_file import load
 from ..recipes import RECIPES, Recipe
 from ..run_folder import RunFolder
@@ -23,8 +23,7 @@ def explain(source: str) -> None:
     The network is a RECIPE's, or a trained one from a run folder; a model file alone does not tell its update.
     """
     recipe: Recipe | None
-    if source not in RECIPES and Path(source).exists():
-        path = Path(source)
+    if source not in RECIPES and (path := existing_path(source)) is not None:
         net = load(model_path(path), backend="numpy")
         sizes, activation = net.sizes, net.activation
         recipe = RunFolder(path).read_config().recipe if path.is_dir() else None
