@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any, ClassVar
 
 from .activations import Array
@@ -37,6 +38,9 @@ class Optimizer(ABC):
     def __post_init__(self) -> None:
         for field in fields(self):  # a NumPy number would turn the arithmetic of a float32 network into float64
             if isinstance(field.default, float):
+                number = getattr(self, field.name)
+                if isinstance(number, bool) or not isinstance(number, Real):
+                    raise ConfigError(f"{field.name} of {self.name} must be a number, got {number!r:.80}")
                 object.__setattr__(self, field.name, float(getattr(self, field.name)))
         for setting in ("learning_rate", *self._positive):
             value = getattr(self, setting)

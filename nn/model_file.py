@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ..backends import Backend, ConfigError, DivergenceError, ModelFileError
+from ..backends import Backend, ConfigError, DivergenceError, ModelFileError, get_backend
 from ..backends.finite import first_not_finite
 from .argument_checks import is_finite_number
 from .mlp import MLP
@@ -26,6 +26,8 @@ def save(net: MLP, path: str | os.PathLike[str]) -> None:
         DivergenceError: a weight is not a finite number; likewise.
         ConfigError: a class name could not be read again.
     """
+    if not isinstance(net, MLP):
+        raise ConfigError(f"the network must be an nn.MLP, got {type(net).__name__}: nn.save(net, path)")
     if bad := [name for name in net.class_names or () if not is_plain(name)]:
         raise ConfigError(f"class names must be without control characters, got {bad[0]!r:.80}: rename the class")
     parameters = net.parameters()
@@ -41,7 +43,7 @@ def save(net: MLP, path: str | os.PathLike[str]) -> None:
         "class_names": net.class_names,
         "image_shape": net.image_shape,
     }
-    write_tensors(Path(path), parameters, description)
+    write_tensors(_as_path(path), parameters, description)
 
 
 def load(path: str | os.PathLike[str], *, backend: str | Backend = "auto") -> MLP:
@@ -51,7 +53,8 @@ def load(path: str | os.PathLike[str], *, backend: str | Backend = "auto") -> ML
         ModelFileError: the file is missing, damaged or inconsistent.
         BackendUnavailable: the backend cannot be had on this machine.
     """
-    arrays, description = read_tensors(Path(path), KIND)
+    backend = get_backend(backend)  # a wrong name is not the file's fault
+    arrays, description = read_tensors(_as_path(path), KIND)
     try:
         _check(arrays, description)
         net = MLP(
@@ -69,6 +72,13 @@ def load(path: str | os.PathLike[str], *, backend: str | Backend = "auto") -> ML
     except (ConfigError, KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise ModelFileError(f"{path} is damaged or was written by another version: {reason_of(error)}") from error
     return net
+
+
+def _as_path(path: object) -> Path:
+    """Return the path of a file."""
+    if not isinstance(path, str | os.PathLike) or not Path(path).name:
+        raise ConfigError(f"a model's file must be a path, got {path!r:.80}")
+    return Path(path)
 
 
 def _check(arrays: dict[str, Any], description: dict[str, Any]) -> None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, fields, replace
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from ..backends import OPTIMIZERS, ConfigError, look_up
 from .data_choice import DataChoice
 from .datasets.load import NAMED
 from .plain_text import is_plain
 from .recipes import Recipe
-
-Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def data_option(choice: DataChoice) -> str:
     return f"--data {shlex.quote(str(choice.source))}" if is_path else ""
 
 
-def _made(kind: Callable[..., Kind], values: dict[str, Any]) -> Kind:
+def _made(kind: Any, values: dict[str, Any]) -> Any:
     """Make a dataclass of values out of JSON, each of its field's type.
 
     Raises:
@@ -101,8 +99,14 @@ def _made(kind: Callable[..., Kind], values: dict[str, Any]) -> Kind:
             raise TypeError(f"{kind.__name__} has no {name!r:.80}")
         if not _fits(value, hints[name]):
             raise TypeError(f"{name} cannot be {value!r:.80}")
+    if lacking := [field.name for field in fields(kind) if _is_required(field) and field.name not in values]:
+        raise KeyError(lacking[0])
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     return kind(**values)
+
+
+def _is_required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
 
 
 @cache

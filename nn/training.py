@@ -205,9 +205,10 @@ def _finish_epoch(run: TrainingRun, test_rows: Rows | None, callbacks: Sequence[
         with np.errstate(all="ignore"):
             test = run.net.backend.evaluate(run.net.layers, test_rows)
         if not is_finite([test]):
+            rate = float(run.plan.job.learning_rates(run.plan.step, 1)[0])
             raise DivergenceError(
                 f"the test loss of epoch {run.epoch} is {test.loss}, though the weights are finite: lower the learning "
-                "rate, or see whether features of the test rows are far larger than those of the training rows"
+                f"rate, which was {rate:.3g}, or see whether test rows have far larger features than training rows"
             )
     run.history.append(_result(run.epoch, run.totals, test, run.seconds))
     run.epoch, run.position, run.totals, run.seconds = run.epoch + 1, 0, Totals(), 0.0

@@ -419,3 +419,32 @@ def test_a_folder_of_idx_files_feeds_an_mnist_recipe() -> None:
     result = run("train", "gd-10", "--data", "idx", "--backend", "numpy", "--epochs", "2", "--json", "--out", "run")
     assert json.loads(result.stdout)["recipe"] == "gd-10"
     assert nn.load("run/model.safetensors").sizes == (784, 10, 10)
+
+
+@pytest.mark.parametrize("more", [[], ["--json"], ["--backend", "array-api-strict"]])
+def test_a_finished_run_is_left_as_it_is(trained: Path, more: list[str]) -> None:
+    before = {path.name: path.read_bytes() for path in trained.iterdir()}
+    result = run("train", "--resume", str(trained), *more)
+    assert result.exit_code == 0, result.output
+    assert {path.name: path.read_bytes() for path in trained.iterdir()} == before
+    if more == ["--json"]:
+        assert json.loads(result.stdout) == json.loads(before["summary.json"]) | {"out": "run"}
+    else:
+        assert result.stdout == "run is finished: all of its 3 epochs are done\n"
+
+
+def test_a_run_that_is_worse_than_guessing_says_so() -> None:
+    assert "is above that of guessing, 2.3: lower --lr" in run(*SHORT, "--lr", "1e6").stderr
+    assert "guessing" not in run(*SHORT, "--lr", "0.01").output
+
+
+def test_a_full_disk_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    from xpnn.backends import StorageError
+
+    def fail(*_: object) -> None:
+        raise StorageError("cannot write run/metrics.jsonl: No space left on device")
+
+    monkeypatch.setattr("xpnn.nn.run_folder.append_line", fail)
+    result = run(*SHORT, "--out", "run")
+    assert result.exit_code == 1
+    assert result.stderr.endswith("the last checkpoint is whole: make room, then xpnn train --resume run\n")

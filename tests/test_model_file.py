@@ -346,3 +346,18 @@ def test_a_place_that_cannot_be_written_to(net, tmp_path, place):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(RunError, match=r"cannot write .*: (No such file|Not a directory|File name too long)"):
         nn.save(net, tmp_path / place)
+
+
+def test_a_wrong_backend_is_not_the_files_fault(path):
+    with pytest.raises(ConfigError, match="unknown backend 'numpyy'; did you mean 'numpy'"):
+        nn.load(path, backend="numpyy")
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "", "."])
+def test_what_is_no_path(net, wrong):
+    with pytest.raises(ConfigError, match="a model's file must be a path, got"):
+        nn.save(net, wrong)
+    with pytest.raises(ConfigError, match="a model's file must be a path, got"):
+        nn.load(wrong, backend="numpy")
+    with pytest.raises(ConfigError, match=r"the network must be an nn.MLP, got str"):
+        nn.save("model.safetensors", net)

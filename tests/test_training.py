@@ -897,6 +897,12 @@ def test_impossible_settings_of_an_optimizer_are_refused(make, message):
         make()
 
 
+@pytest.mark.parametrize("number", ["0.1", None, True, [0.1], 1j])
+def test_settings_of_an_optimizer_are_numbers(number):
+    with pytest.raises(ConfigError, match="learning_rate of adam must be a number, got"):
+        Adam(number)
+
+
 def test_the_settings_of_an_optimizer_are_plain_python_values():
     assert SGD(np.float32(0.5), momentum=np.float64(0.25), nesterov=True).settings() == {
         "learning_rate": 0.5,

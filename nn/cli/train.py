@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,18 +16,21 @@ from typing import Any, NamedTuple
 
 import click
 
-from ...backends import Backend, ConfigError, DeviceError, MissingDependency, get_backend, look_up
+from ...backends import Backend, ConfigError, DeviceError, MissingDependency, StorageError, get_backend, look_up
 from ...backends.machine import hardware, versions
 from ..callbacks import Callback
 from ..checkpoint import Checkpoint
 from ..curves import save_curves
 from ..datasets import Dataset
+from ..files import read_whole
 from ..history import History
+from ..limits import CONFIG_BYTES
 from ..live import LiveCurves
 from ..model_file import save
 from ..recipes import RECIPES, DataChoice, Recipe
 from ..run_config import RunConfig, data_option
 from ..run_folder import RecordRun, RunFolder, summarize, write_json
+from ..strict_json import parse_object
 from ..training_run import TrainingRun
 from .options import backend_option, batch_size, data_options, json_option, recipe_argument, recipe_list
 from .progress import Progress, progress_callback
@@ -100,6 +104,9 @@ def train(  # noqa: D103 - the help is in the decorator
             choice = DataChoice(data, label_column, test_fraction, stratify)
             choice.refuse_idle(_given(ctx), recipe)
             start = _new(folder, recipe, choice, backend, seed)
+        if start.is_finished():
+            _tell_again(start, as_json=as_json, talk=talk)
+            return
         if talk:
             _announce(start, verbose=verbose)
         listeners: list[Callback] = [SayPlan()] if talk and verbose else []
@@ -136,6 +143,11 @@ class Start(NamedTuple):
     backend: Backend
     checkpoint: Checkpoint | None
     resumed: bool
+
+    def is_finished(self) -> bool:
+        """Return whether there is nothing left to do."""
+        is_over = self.checkpoint is not None and self.checkpoint.epoch > self.config.recipe.epochs
+        return is_over and self.folder.summary.exists() and self.folder.model.exists()
 
 
 def _new(folder: RunFolder, recipe: Recipe, choice: DataChoice, backend: str, seed: int) -> Start:
@@ -186,6 +198,10 @@ def _run(start: Start, listeners: Sequence[Callback], *, progress: Progress, det
                 resume=start.checkpoint, detect_anomaly=detect_anomaly,
             )  # fmt: skip
             save(net, start.folder.model)
+    except StorageError as error:
+        if not start.folder.checkpoint.is_file():
+            raise
+        raise StorageError(f"{error}; the last checkpoint is whole: make room, then {_going_on(start)}") from error
     except DeviceError as error:  # nothing more is asked of the device: the last checkpoint stays as it is
         if not start.folder.checkpoint.is_file():
             raise
@@ -237,11 +253,23 @@ def _announce(start: Start, *, verbose: bool) -> None:
     click.echo(f"backend {backend.name}" + (f": {backend.reason}" if verbose and backend.reason else ""))
 
 
+def _tell_again(start: Start, *, as_json: bool, talk: bool) -> None:
+    """Say what came out of a run that is finished; nothing is written."""
+    if as_json:
+        summary = parse_object(read_whole(start.folder.summary, limit=CONFIG_BYTES))
+        click.echo(json.dumps({**summary, "out": str(start.folder.path)}))
+    elif talk:
+        click.echo(f"{start.folder.path} is finished: all of its {start.config.recipe.epochs} epochs are done")
+
+
 def _report(start: Start, history: History) -> None:
     """Say what came out, where it is and what to do next."""
     last, seconds, path = history[-1], sum(result.seconds for result in history), start.folder.path
     test = "" if last.test_accuracy is None else f", {last.test_accuracy:.2%} of the {len(start.data.test):,} test rows"
     click.echo(f"{last.train_accuracy:.2%} of the training rows right{test}, after {seconds:.2f} s of training")
+    guessing = math.log(start.data.num_classes)
+    if last.train_loss > guessing:
+        click.echo(f"its loss, {last.train_loss:.3g}, is above that of guessing, {guessing:.3g}: lower --lr", err=True)
     click.echo(f"saved in {path}: {', '.join(start.folder.files())}")
     data = data_option(start.config.data)
     click.echo(f"next: xpnn evaluate {quote(str(path))}{data and ' ' + data} --out {quote(str(path / 'evaluation'))}")

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ...backends.errors import DataError
 from .. import limits
 from ..data_file import fill, opened, unpackable
+from ..plain_text import printable
 
 HEADER_BYTES = 2**14  # that a member's header can have: NumPy reads at most 10,000 characters of one
 KINDS = "biufcSU"  # of NumPy's types; bytes of any other, such as pointers, are no values
@@ -56,7 +57,7 @@ def read_npz(path: Path, choices: Sequence[tuple[str, ...]]) -> list[npt.NDArray
         except Exception as error:  # a damaged archive shows itself in many kinds: zip, zlib, struct, token, memory
             reason = " ".join(str(error).split())  # in one line
             raise DataError(
-                f"{path} is not a readable .npz ({reason:.200}): write it with numpy.savez, no objects"
+                f"{path} is not a readable .npz ({printable(str(reason)):.200}): write it with numpy.savez, no objects"
             ) from error
 
 

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from xpnn.backends import XpnnError
+from xpnn.nn.plain_text import is_plain
 
 MIB = 2**20
 LONGEST_MESSAGE = 1000  # characters: a file cannot fill the terminal with itself
@@ -39,7 +40,7 @@ class Watch:
             check(loaded)
             return
         self.refused += 1
-        assert message.isprintable(), message  # no more lines, and nothing that a terminal obeys
+        assert is_plain(message), message  # no more lines, and nothing that a terminal obeys
         assert 0 < len(message) < LONGEST_MESSAGE
 
     def __str__(self):
