@@ -61,7 +61,8 @@ class RunConfig:
         recipe = _made(Recipe, settings)
         look_up("data set", recipe.dataset, NAMED)  # never a path
         rest = {"recipe": recipe, "data": _made(DataChoice, dict(config["data"]))}
-        return _made(cls, rest | {name: config[name] for name in ("backend", "seed")})
+        made: RunConfig = _made(cls, rest | {name: config[name] for name in ("backend", "seed")})
+        return made
 
     def data_from(self, source: str | None) -> DataChoice:
         """Return where the rows come from, given what the user names.
