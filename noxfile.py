@@ -73,7 +73,7 @@ def races(session: nox.Session) -> None:
 
 @nox.session
 def trust(session: nox.Session) -> None:
-    """Do the experiments of tests/trust in full, for about half an hour, and write docs/reliability.md's figures."""
+    """Do the experiments of tests/trust in full, for about twenty minutes, and write docs/reliability.md's figures."""
     session.install(".[cli]", *group("test"))
     session.run("pytest", "tests/trust", "--trust", "--trust-page=docs/reliability.md", *session.posargs)
 
