@@ -44,7 +44,7 @@ def test_a_missing_file_is_refused(tmp_path):
         pytest.fail("it was opened")
     with pytest.raises(DataError, match=r"cannot be read \(File name too long\)"), opened(tmp_path / ("a" * 300)):
         pytest.fail("it was opened")
-    with pytest.raises(DataError, match=r"cannot be read \(embedded null byte\)"), opened(Path("a\0b")):
+    with pytest.raises(DataError, match=r"cannot be read \(.*embedded null.*\)"), opened(Path("a\0b")):
         pytest.fail("it was opened")
 
 
