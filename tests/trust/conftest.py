@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from xpnn import nn
 from xpnn.backends.machine import hardware, versions
 
 from .watch import MIB, Watch
@@ -32,6 +33,28 @@ def show() -> Callable[[int, str, str], None]:
         FIGURES[number, experiment] = seen
 
     return keep
+
+
+class Keep(nn.Callback):
+    """Keeps where the training ended."""
+
+    def on_train_end(self, run):
+        self.checkpoint = run.checkpoint()
+
+
+@pytest.fixture
+def saved_run(make_data, tmp_path):
+    """`saved_run(hidden)`: paths of the checkpoint and the model of a small run."""
+
+    def make(hidden: int) -> tuple[Path, Path]:
+        keep, net = Keep(), nn.MLP([6, hidden, 3], backend="numpy")
+        nn.train(net, make_data(), epochs=2, batch_size=8, callbacks=[keep])
+        paths = tmp_path / "checkpoint.safetensors", tmp_path / "model.safetensors"
+        keep.checkpoint.save(paths[0])
+        nn.save(net, paths[1])
+        return paths
+
+    return make
 
 
 @pytest.fixture

@@ -8,19 +8,10 @@ from xpnn import nn
 from xpnn.backends import ModelFileError
 
 
-class Keep(nn.Callback):
-    def on_train_end(self, run):
-        self.end = run.checkpoint()
-
-
 @pytest.fixture
-def files(make_data, tmp_path):
-    """A checkpoint and a model of a run, and how each is loaded."""
-    keep, net = Keep(), nn.MLP([6, 40, 3], backend="numpy")
-    nn.train(net, make_data(), epochs=2, batch_size=8, callbacks=[keep])
-    keep.end.save(tmp_path / "checkpoint")
-    nn.save(net, tmp_path / "model")
-    return {tmp_path / "checkpoint": nn.Checkpoint.load, tmp_path / "model": partial(nn.load, backend="numpy")}
+def files(saved_run):
+    """A checkpoint and a model, and how each is loaded."""
+    return dict(zip(saved_run(40), (nn.Checkpoint.load, partial(nn.load, backend="numpy")), strict=True))
 
 
 def test_every_flipped_bit_is_noticed(files, amount, show):

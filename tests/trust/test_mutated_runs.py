@@ -21,19 +21,10 @@ JSON_TOKENS = [
 TENSOR_TOKENS = [*JSON_TOKENS, b'"F64"', b'"F32"', b'"BF16"', b'"I64"', b'"data_offsets"', b'"shape"', b'"dtype"']
 
 
-class Keep(nn.Callback):
-    def on_chunk_end(self, run):
-        self.checkpoint = run.checkpoint()
-
-
 @pytest.fixture
-def run(make_data, tmp_path):
+def run(saved_run):
     """A folder with a small run's checkpoint and model."""
-    keep, net = Keep(), nn.MLP([6, 4, 3], backend="numpy")
-    nn.train(net, make_data(), epochs=2, batch_size=8, callbacks=[keep])
-    keep.checkpoint.save(tmp_path / "checkpoint.safetensors")
-    nn.save(net, tmp_path / "model.safetensors")
-    return tmp_path
+    return saved_run(4)[0].parent
 
 
 def resealed(content):
