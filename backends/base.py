@@ -9,6 +9,7 @@ Array API standard: https://data-apis.org/array-api/latest/
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from .errors import ConfigError
 from .generic_plan import GenericPlan
 from .job_outline import Estimate, JobOutline, Probe
 from .losses import LOSSES
+from .mapped import is_mapped
 from .optimizers import Optimizer, State
 from .plan import Layer, Plan, Rows, Totals, TrainingJob
 
@@ -64,6 +66,10 @@ class Backend:
         """
         return None
 
+    def scope(self) -> AbstractContextManager[object]:
+        """Return the context in which `xp` works as it should; methods and the runs of plans enter it themselves."""
+        return nullcontext()
+
     # Arrays come and go
 
     def put(self, array: npt.NDArray[Any]) -> Array:
@@ -74,9 +80,31 @@ class Backend:
         """Copy a device array to the host, any shape; waits for the device."""
         return np.array(np.from_dlpack(array))
 
-    def place(self, images: npt.NDArray[Any], labels: npt.NDArray[np.int64], scale: float) -> Rows:
-        """Copy rows to the device as they are: images (samples, features), labels (samples,)."""
-        return Rows(self.put(images), self.put(np.asarray(labels, dtype=np.int64)), float(scale))
+    def place(
+        self,
+        images: npt.NDArray[Any],
+        labels: npt.NDArray[Any],
+        scale: float,
+        weights: npt.NDArray[np.float64] | None = None,
+    ) -> Rows:
+        """Copy rows to the device as they are, but for the weights, which stay on the host; see `Rows`.
+
+        Images that are mapped from a file may be more than any memory holds: they stay where they are.
+        """
+        labels = self.put(np.asarray(labels, dtype=np.int64 if labels.ndim == 1 else np.float64))
+        if is_mapped(images):
+            return Rows(np.asarray(images), labels, float(scale), weights, on_host=True)
+        return Rows(self.put(images), labels, float(scale), weights)
+
+    def batch(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
+        """Take some rows and make numbers of them, as `gather` does, also of rows that are on the host."""
+        if not rows.on_host:
+            return self.gather(rows, index, dtype)
+        if isinstance(index, slice):
+            images, labels = rows.images[index], rows.labels[index, ...]
+        else:
+            images, labels = rows.images[self.to_numpy(index)], self.xp.take(rows.labels, index, axis=0)
+        return self.gather(Rows(self.put(images), labels, rows.scale), slice(0, len(images)), dtype)
 
     def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
         """Take some rows and make numbers of them.
@@ -87,11 +115,11 @@ class Backend:
             dtype: floating type of the network.
 
         Returns:
-            Images (batch, features) of `dtype`, integers times `rows.scale`, and labels (batch,).
+            Images (batch, features) of `dtype`, integers times `rows.scale`, and labels (batch,) or (batch, outputs).
         """
         xp = self.xp
         if isinstance(index, slice):
-            images, labels = rows.images[index, :], rows.labels[index]
+            images, labels = rows.images[index, :], rows.labels[index, ...]
         else:
             images, labels = xp.take(rows.images, index, axis=0), xp.take(rows.labels, index, axis=0)
         x = xp.astype(images, dtype, copy=False)  # (batch, features)
@@ -101,6 +129,10 @@ class Backend:
         """Return whether no array, any shape, holds an infinity or a NaN, after one read from the device."""
         xp = self.xp
         return bool(self.to_numpy(xp.stack([xp.all(xp.isfinite(array)) for array in arrays])).all())
+
+    def own(self, array: Any) -> Array | None:  # noqa: ARG002
+        """Return what the backend computes with if an array, any shape, is of its namespace and device; else None."""
+        return None
 
     # Operations
 
@@ -130,16 +162,20 @@ class Backend:
         grad_bias = self.xp.sum(grad_z, axis=0)  # (out_features,)
         return (grad_z @ weight.T if need_grad_x else None), grad_weight, grad_bias
 
-    def loss(self, outputs: Array, labels: Array, *, loss: str, batch_size: int) -> tuple[Array, Array, Array]:
-        """Sum of the rows' losses (0-d float64), correct rows (0-d integer), gradient of the mean (batch, classes).
+    def loss(
+        self, outputs: Array, labels: Array, *, loss: str, batch_size: float, weights: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        """Sum of the rows' losses (0-d float64), correct rows (0-d integer), gradient of the mean (batch, outputs).
 
         Args:
-            outputs: the last layer's outputs, (batch, classes).
-            labels: (batch,), integers in [0, classes).
+            outputs: the last layer's outputs, (batch, outputs).
+            labels: as the loss takes them: (batch,), integers in [0, classes), or (batch, outputs).
             loss: a row of `LOSSES`.
-            batch_size: rows of the whole step, which the mean is over.
+            batch_size: rows of the whole step, which the mean is over, or the sum of their weights.
+            weights: of the rows, (batch,), float64; None for 1 each.
         """
-        return LOSSES[loss](self.xp, outputs, labels, batch_size=batch_size)
+        weighted = {} if weights is None else {"weights": weights}
+        return LOSSES[loss](self.xp, outputs, labels, batch_size=batch_size, **weighted)
 
     def update(
         self,
@@ -186,7 +222,7 @@ class Backend:
         loss_sum, correct = self.put(np.asarray(0.0)), self.put(np.asarray(0))  # (), ()
         for start in range(0, count, self.evaluation_rows):
             tile = slice(start, min(start + self.evaluation_rows, count))
-            x, labels = self.gather(rows, tile, layers[0].weight.dtype)
+            x, labels = self.batch(rows, tile, layers[0].weight.dtype)
             logits = self.forward(layers, x)[-1]  # (tile, classes)
             tile_loss, tile_correct, _ = self.loss(logits, labels, loss=loss, batch_size=count)
             loss_sum, correct = loss_sum + tile_loss, correct + tile_correct
@@ -204,9 +240,18 @@ class Backend:
         for start in range(0, max(len(images), 1), self.evaluation_rows):  # one tile at least: no images, no rows
             tile = images[start : start + self.evaluation_rows]
             rows = self.place(tile, np.zeros(len(tile), dtype=np.int64), scale)
-            x, _ = self.gather(rows, slice(None), layers[0].weight.dtype)
+            x, _ = self.batch(rows, slice(0, len(tile)), layers[0].weight.dtype)
             results.append(self.to_numpy(self.forward(layers, x)[-1]))
         return np.concatenate(results)  # (samples, classes)
+
+    def logits_on_device(self, layers: list[Layer], images: Array, scale: float) -> Array:
+        """Return the last layer's outputs, (samples, outputs), for images (samples, features), both on the device."""
+        results = []
+        for start in range(0, max(images.shape[0], 1), self.evaluation_rows):
+            tile = images[start : start + self.evaluation_rows, ...]  # (tile, features)
+            x, _ = self.gather(Rows(tile, tile, scale), slice(0, tile.shape[0]), layers[0].weight.dtype)
+            results.append(self.forward(layers, x)[-1])
+        return self.xp.concat(results)  # (samples, outputs)
 
     def compile(self, job: TrainingJob) -> Plan:
         """Return the fastest plan that this backend has for `job`; the first run may still compile.

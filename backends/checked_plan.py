@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from .activations import Array
@@ -39,16 +41,18 @@ class CheckedPlan(GenericPlan):
         super().__init__(self._checked, job)
         self.description = f"checked: a loop over the operations of {backend.name}, with a look at each result"
 
-    def _gradients(self, order: Array | None, batch: slice) -> tuple[Gradients, Array, Array]:
+    def _gradients(
+        self, order: Array | None, weights: npt.NDArray[np.float64] | None, batch: slice, size: float
+    ) -> tuple[Gradients, Array, Array]:
         """See `GenericPlan._gradients`."""
         self._checked.step = self.step + 1
-        return super()._gradients(order, batch)
+        return super()._gradients(order, weights, batch, size)
 
-    def _update(self, grads: Gradients, learning_rate: float) -> None:
+    def _update(self, grads: Gradients, learning_rate: float, l2: float) -> None:
         """See `GenericPlan._update`; a step that goes wrong leaves the weights before it."""
         before = [(self._copy(layer.weight), self._copy(layer.bias)) for layer in self.job.layers]
         try:
-            super()._update(grads, learning_rate)
+            super()._update(grads, learning_rate, l2)
         except NotFinite:
             for layer, (weight, bias) in zip(self.job.layers, before, strict=True):
                 layer.weight, layer.bias = weight, bias
@@ -71,6 +75,10 @@ class CheckedOperations(Backend):
         super().__init__(backend.xp)
         self._backend, self._layers, self.step = backend, layers, 1
         self.tile_rows = backend.tile_rows  # type: ignore[misc]  # so that its sums are added up alike
+
+    def scope(self) -> AbstractContextManager[object]:
+        """See `Backend.scope`."""
+        return self._backend.scope()
 
     def put(self, array: npt.NDArray[Any]) -> Array:
         """See `Backend.put`."""
@@ -106,9 +114,11 @@ class CheckedOperations(Backend):
             self._look({f"the gradient of the output of layers.{k - 1}": grad_x})
         return grad_x, grad_weight, grad_bias
 
-    def loss(self, outputs: Array, labels: Array, *, loss: str, batch_size: int) -> tuple[Array, Array, Array]:
+    def loss(
+        self, outputs: Array, labels: Array, *, loss: str, batch_size: float, weights: Array | None = None
+    ) -> tuple[Array, Array, Array]:
         """See `Backend.loss`."""
-        loss_sum, correct, grad = self._backend.loss(outputs, labels, loss=loss, batch_size=batch_size)
+        loss_sum, correct, grad = self._backend.loss(outputs, labels, loss=loss, batch_size=batch_size, weights=weights)
         self._look({"the loss": loss_sum, "the gradient of the logits": grad})
         return loss_sum, correct, grad
 

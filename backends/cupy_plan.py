@@ -161,6 +161,8 @@ def supports(job: TrainingJob) -> bool:
     activations = [ACTIVATIONS[layer.activation].forward for layer in layers]
     return (
         LOSSES[job.loss] is softmax_cross_entropy
+        and job.is_plain
+        and not getattr(job.optimizer, "epsilon_hat", False)
         and type(job.optimizer) in OPTIMIZER_NAMES
         and all(activation in ACTIVATION_NAMES for activation in activations)
         and layers[-1].activation == "identity"

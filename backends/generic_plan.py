@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .activations import Array
+from .dropout import Dropout
 from .errors import ModelFileError
 from .plan import NO_ROWS, Plan, Totals, TrainingJob, checked_order
 
@@ -22,8 +23,8 @@ Gradients = list[tuple[Array, Array]]  # (grad_weight, grad_bias) of each layer
 class GenericPlan(Plan):
     """Forward, backward and update as one reads them, one batch at a time.
 
-    A batch is worked through in tiles of at most `backend.tile_rows` rows whose gradients are added up, so that a full
-    batch needs no floating copy of the whole data set.
+    A batch is worked through in tiles of at most `backend.tile_rows` or `job.tile_rows` rows whose gradients are added
+    up, so that a full batch needs no floating copy of the whole data set.
     """
 
     def __init__(self, backend: Backend, job: TrainingJob) -> None:
@@ -31,6 +32,8 @@ class GenericPlan(Plan):
         self.step = 0
         self.description = f"generic: a loop over the operations of {backend.name}"
         self._backend = backend
+        self._dropout = Dropout(job.dropout, job.dropout_seed) if job.dropout else None
+        self._host_dtype = backend.to_numpy(job.layers[0].bias).dtype
         self._states = [
             (job.optimizer.init(backend.xp, layer.weight), job.optimizer.init(backend.xp, layer.bias))
             for layer in job.layers
@@ -38,54 +41,109 @@ class GenericPlan(Plan):
 
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
         """See `Plan.run`."""
+        with self._backend.scope():
+            return self._run(order, totals)
+
+    def _run(self, order: npt.NDArray[np.int64] | None, totals: Totals) -> Totals:
+        """See `Plan.run`; inside the backend's scope."""
         backend, job = self._backend, self.job
         samples = job.rows.images.shape[0]
         count = samples if order is None else len(order)
-        on_device = None if order is None else backend.put(checked_order(order, samples))  # (rows,)
+        on_host = None if order is None else checked_order(order, samples)  # (rows,)
+        on_device = None if on_host is None else backend.put(on_host)  # (rows,)
+        weights = job.rows.weights if on_host is None or job.rows.weights is None else job.rows.weights[on_host]
         learning_rates = job.learning_rates(self.step + 1, -(-count // job.batch_size))
         loss_sum = backend.put(np.asarray(totals.loss_sum, dtype=np.float64))  # ()
         correct = backend.put(np.asarray(totals.correct, dtype=np.int64))  # ()
         for learning_rate, batch in zip(learning_rates, _slices(0, count, job.batch_size), strict=True):
-            grads, batch_loss, batch_correct = self._gradients(on_device, batch)
+            # What the mean is over: the batch's rows, or what they weigh; if that is nothing, all gradients are 0.
+            size = batch.stop - batch.start if weights is None else float(weights[batch].sum()) or 1.0
+            grads, batch_loss, batch_correct = self._gradients(on_device, weights, batch, size)
             # Every gradient of the step is complete here: a sum over processes has its place between these two lines.
-            self._update(grads, float(learning_rate))
+            if job.clip_norm is not None:
+                grads = self._clipped(grads, job.clip_norm)
+            self._update(grads, float(learning_rate), job.l2 / size if job.l2_per_batch else job.l2)
             loss_sum, correct = loss_sum + batch_loss, correct + batch_correct
         return backend.read_totals(loss_sum, correct, totals.rows + count)
 
-    def _gradients(self, order: Array | None, batch: slice) -> tuple[Gradients, Array, Array]:
-        """Gradients of the mean loss over `batch`, and the batch's sum of losses and number of correct rows, ()."""
-        batch_size = batch.stop - batch.start
-        tiles = _slices(batch.start, batch.stop, self._backend.tile_rows or batch_size)
-        grads, loss_sum, correct = self._tile_gradients(order, next(tiles), batch_size)
+    def _gradients(
+        self, order: Array | None, weights: npt.NDArray[np.float64] | None, batch: slice, size: float
+    ) -> tuple[Gradients, Array, Array]:
+        """Gradients of the mean loss over `batch`, and the batch's sum of losses and number of correct rows, ().
+
+        Args:
+            order: rows of the run, (rows,), on the device; None for every row as it stands.
+            weights: of those rows, (rows,), on the host; None for 1 each.
+            batch: which of them.
+            size: what the mean is over.
+        """
+        sizes = [rows for rows in (self._backend.tile_rows, self.job.tile_rows, batch.stop - batch.start) if rows]
+        tiles = _slices(batch.start, batch.stop, min(sizes))
+        grads, loss_sum, correct = self._tile_gradients(order, weights, next(tiles), batch.start, size)
         for tile in tiles:
-            tile_grads, tile_loss, tile_correct = self._tile_gradients(order, tile, batch_size)
+            tile_grads, tile_loss, tile_correct = self._tile_gradients(order, weights, tile, batch.start, size)
             grads = [(weight + w, bias + b) for (weight, bias), (w, b) in zip(grads, tile_grads, strict=True)]
             loss_sum, correct = loss_sum + tile_loss, correct + tile_correct
         return grads, loss_sum, correct
 
-    def _tile_gradients(self, order: Array | None, tile: slice, batch_size: int) -> tuple[Gradients, Array, Array]:
-        """Forward and backward through one tile of the batch; results as `_gradients` gives them."""
-        backend, layers = self._backend, self.job.layers
+    def _tile_gradients(
+        self, order: Array | None, weights: npt.NDArray[np.float64] | None, tile: slice, batch_start: int, size: float
+    ) -> tuple[Gradients, Array, Array]:
+        """Forward and backward through one tile of the batch that begins at `batch_start`; see `_gradients`."""
+        backend, job, layers = self._backend, self.job, self.job.layers
         rows = tile if order is None else order[tile]  # (rows,)
-        x, labels = backend.gather(self.job.rows, rows, layers[0].weight.dtype)  # (rows, features), (rows,)
-        outputs = backend.forward(layers, x)  # the layers' outputs, (rows, out_features) each
-        loss_sum, correct, grad_y = backend.loss(outputs[-1], labels, loss=self.job.loss, batch_size=batch_size)
+        x, labels = backend.batch(job.rows, rows, layers[0].weight.dtype)  # (rows, features), (rows,)
+        tile_weights = None if weights is None else backend.put(weights[tile])  # (rows,)
+        factors = self._factors(tile.start - batch_start, tile.stop - batch_start)
+        inputs, outputs = [x], []  # of each layer: (rows, in_features), (rows, out_features)
+        for layer, factor in zip(layers, [*factors, None], strict=True):
+            outputs.append(backend.linear(inputs[-1], layer.weight, layer.bias, activation=layer.activation))
+            inputs.append(outputs[-1] if factor is None else outputs[-1] * factor)
+        loss_sum, correct, grad_y = backend.loss(
+            outputs[-1], labels, loss=job.loss, batch_size=size, weights=tile_weights
+        )
         grads: Gradients = []
-        inputs = [x, *outputs[:-1]]
         for k in reversed(range(len(layers))):
+            if k < len(factors) and factors[k] is not None:
+                grad_y = grad_y * factors[k]
             grad_y, grad_weight, grad_bias = backend.linear_backward(
                 grad_y, outputs[k], inputs[k], layers[k].weight, activation=layers[k].activation, need_grad_x=k > 0
             )
             grads.insert(0, (grad_weight, grad_bias))
         return grads, loss_sum, correct
 
-    def _update(self, grads: Gradients, learning_rate: float) -> None:
+    def _factors(self, start: int, stop: int) -> list[Array | None]:
+        """Return what dropout multiplies each hidden layer's outputs by, (rows, units); None without dropout.
+
+        Args:
+            start: first row of a tile, by its place in the batch.
+            stop: the row after the last.
+        """
+        hidden = self.job.layers[:-1]
+        if self._dropout is None:
+            return [None] * len(hidden)
+        step, draw = self.step + 1, self._dropout.factors
+        units = [(layer.bias.shape[0], self._host_dtype) for layer in hidden]
+        return [self._backend.put(draw(step, k, start, stop, *each)) for k, each in enumerate(units)]
+
+    def _clipped(self, grads: Gradients, most: float) -> Gradients:
+        """Return the gradients, all shortened by one factor so that together they are no longer than `most`.
+
+        Source: Pascanu, Mikolov and Bengio 2013, algorithm 1.
+        """
+        xp = self._backend.xp
+        squares = [xp.sum(xp.astype(grad, xp.float64) ** 2) for pair in grads for grad in pair]
+        norm = xp.sqrt(xp.sum(xp.stack(squares)))  # ()
+        factor = most / xp.where(norm > most, norm, xp.full_like(norm, most))  # (), at most 1; a NaN stays one
+        return [(w * xp.astype(factor, w.dtype), b * xp.astype(factor, b.dtype)) for w, b in grads]
+
+    def _update(self, grads: Gradients, learning_rate: float, l2: float) -> None:
         """Take one optimizer step on every weight and bias."""
         self.step += 1
         update, optimizer = self._backend.update, self.job.optimizer
         now: dict[str, Any] = {"step": self.step, "learning_rate": learning_rate}
         for k, (layer, grad, state) in enumerate(zip(self.job.layers, grads, self._states, strict=True)):
-            layer.weight, weight_state = update(optimizer, layer.weight, grad[0], state[0], l2=self.job.l2, **now)
+            layer.weight, weight_state = update(optimizer, layer.weight, grad[0], state[0], l2=l2, **now)
             layer.bias, bias_state = update(optimizer, layer.bias, grad[1], state[1], l2=0.0, **now)
             self._states[k] = (weight_state, bias_state)
 

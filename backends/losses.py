@@ -1,8 +1,8 @@
 """Loss functions with their gradients, one row a function.
 
 A loss takes the last layer's outputs and gives the sum of the rows' losses, the number of rows that were classified
-correctly, and the gradient of the *mean* loss over the batch with respect to the outputs. A new loss is a function and
-a row in `LOSSES`.
+correctly, and the gradient of the *mean* loss over the batch with respect to the outputs. Where rows have weights, both
+sums are weighted, and the mean is over the sum of the weights. A new loss is a function and a row in `LOSSES`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def log_softmax(xp: Any, logits: Array) -> Array:
     return xp.asarray(xp.where(result < least, least, result), dtype=logits.dtype)  # this way round a NaN stays one
 
 
-def softmax_cross_entropy(xp: Any, logits: Array, labels: Array, *, batch_size: int) -> tuple[Array, Array, Array]:
+def softmax_cross_entropy(
+    xp: Any, logits: Array, labels: Array, *, batch_size: float, weights: Array | None = None
+) -> tuple[Array, Array, Array]:
     """Cross-entropy of the softmax of `logits`, with `d loss / d logits = (softmax(logits) - one_hot) / batch_size`.
 
     A row's loss is right to a few roundings for all finite logits, down to the smallest normal float64; so is the
@@ -63,7 +65,8 @@ def softmax_cross_entropy(xp: Any, logits: Array, labels: Array, *, batch_size: 
         xp: the array namespace.
         logits: (rows, classes).
         labels: (rows,), integers in [0, classes).
-        batch_size: rows of the whole step, which the mean is over; `rows` may be a tile of them.
+        batch_size: rows of the whole step, which the mean is over, or the sum of their weights; `rows` may be a tile.
+        weights: (rows,), float64; None for 1 each.
 
     Returns:
         Sum of the rows' losses (0-d, float64, nats), number of correct rows (0-d, integer), and the gradient
@@ -72,11 +75,80 @@ def softmax_cross_entropy(xp: Any, logits: Array, labels: Array, *, batch_size: 
     classes = xp.arange(logits.shape[1], dtype=labels.dtype)  # (classes,)
     one_hot = labels[:, None] == classes[None, :]  # (rows, classes)
     shifted, e, rest = _shifted(xp, logits)  # (rows, classes), (rows, classes), (rows, 1)
-    loss_sum = xp.sum(xp.where(one_hot, xp.log1p(rest) - shifted, xp.zeros_like(shifted)))
+    losses = xp.where(one_hot, xp.log1p(rest) - shifted, xp.zeros_like(shifted))  # (rows, classes), one in each row
     correct = xp.sum(xp.astype(xp.argmax(logits, axis=1) == labels, labels.dtype))
     # A probability is e / (1 + rest), and less 1 it is (e - 1 - rest) / (1 + rest), where e - 1 is 0 for the largest.
     grad_logits = xp.where(one_hot, (e - 1) - rest, e) / ((1 + rest) * batch_size)  # (rows, classes)
+    loss_sum, grad_logits = _weighted(xp, losses, grad_logits, weights)
     return loss_sum, correct, xp.astype(grad_logits, logits.dtype)
 
 
-LOSSES: dict[str, Loss] = {"softmax_cross_entropy": softmax_cross_entropy}
+def sigmoid_cross_entropy(
+    xp: Any, logits: Array, labels: Array, *, batch_size: float, weights: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """Binary cross-entropy of the sigmoid of each of the `logits`, summed over the outputs of a row.
+
+    With `p = sigmoid(z)` an output's loss is `-y log p - (1 - y) log(1 - p) = max(z, 0) - y z + log1p(exp(-|z|))`, and
+    its derivative `p - y`; neither overflows.
+
+    Args:
+        xp: the array namespace.
+        logits: (rows, outputs).
+        labels: (rows, outputs), floating, each 0 or 1: which of the classes, none of which excludes another, a row has.
+        batch_size: as `softmax_cross_entropy` has it.
+        weights: likewise.
+
+    Returns:
+        Sum of the rows' losses (0-d, float64, nats), number of rows of which every output is right: above 0 where the
+        label is 1 (0-d, integer), and the gradient (rows, outputs). Source: Bishop 2006, sections 4.3.2 and 5.2.
+    """
+    z, y = xp.astype(logits, xp.float64), xp.astype(labels, xp.float64)  # (rows, outputs) each
+    positive, e = z > 0, xp.exp(-xp.abs(z))  # (rows, outputs), (rows, outputs) in [0, 1]
+    losses = xp.where(positive, z, xp.zeros_like(z)) - y * z + xp.log1p(e)
+    p, q = xp.where(positive, xp.ones_like(e), e) / (1 + e), xp.where(positive, e, xp.ones_like(e)) / (1 + e)
+    grad_logits = (p * (1 - y) - q * y) / batch_size  # (rows, outputs): p - y without cancelling, since q = 1 - p
+    correct = xp.sum(xp.astype(xp.all(positive == (y > 0.5), axis=1), xp.int64))
+    loss_sum, grad_logits = _weighted(xp, losses, grad_logits, weights)
+    return loss_sum, correct, xp.astype(grad_logits, logits.dtype)
+
+
+def squared_error(
+    xp: Any, outputs: Array, labels: Array, *, batch_size: float, weights: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """Half the squared distance of the outputs from the labels: the loss of a regression.
+
+    Args:
+        xp: the array namespace.
+        outputs: (rows, outputs).
+        labels: (rows, outputs), floating: what the outputs should be.
+        batch_size: as `softmax_cross_entropy` has it.
+        weights: likewise.
+
+    Returns:
+        Sum of `1/2 sum_j (y_j - t_j)^2` over the rows (0-d, float64), 0, as no row is of a class (0-d, integer), and
+        the gradient `(y - t) / batch_size`, (rows, outputs). Source: Bishop 2006, section 5.2.
+    """
+    error = xp.astype(outputs, xp.float64) - xp.astype(labels, xp.float64)  # (rows, outputs)
+    loss_sum, grad = _weighted(xp, error * error / 2, error / batch_size, weights)
+    return loss_sum, xp.zeros_like(loss_sum, dtype=xp.int64), xp.astype(grad, outputs.dtype)
+
+
+def _weighted(xp: Any, losses: Array, grad: Array, weights: Array | None) -> tuple[Array, Array]:
+    """Return the sum of the losses, 0-d, and the gradient, (rows, outputs), with the rows' weights where there are any.
+
+    Args:
+        xp: the array namespace.
+        losses: (rows, outputs), float64.
+        grad: (rows, outputs), float64.
+        weights: (rows,), or None.
+    """
+    if weights is None:
+        return xp.sum(losses), grad
+    return xp.sum(losses * weights[:, None]), grad * weights[:, None]
+
+
+LOSSES: dict[str, Loss] = {
+    "softmax_cross_entropy": softmax_cross_entropy,
+    "sigmoid_cross_entropy": sigmoid_cross_entropy,
+    "squared_error": squared_error,
+}

@@ -33,12 +33,22 @@ class NumPyBackend(Backend):
         """See `Backend.to_numpy`."""
         return np.array(array)
 
+    def place(
+        self,
+        images: npt.NDArray[Any],
+        labels: npt.NDArray[Any],
+        scale: float,
+        weights: npt.NDArray[np.float64] | None = None,
+    ) -> Rows:
+        """See `Backend.place`; what is mapped is computed with where it lies."""
+        return super().place(images, labels, scale, weights)._replace(on_host=False)
+
     def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
         """See `Backend.gather`; integers are scaled in place."""
         if isinstance(index, slice):
             images, labels = rows.images[index], rows.labels[index]
         else:
-            images, labels = rows.images.take(index, axis=0), rows.labels.take(index)
+            images, labels = rows.images.take(index, axis=0), rows.labels.take(index, axis=0)
         x = images.astype(dtype, copy=False)  # (batch, features)
         if images.dtype.kind in "iu":
             x *= rows.scale  # a copy already, since its type changed
@@ -60,10 +70,12 @@ class NumPyBackend(Backend):
         grad_weight, grad_bias = x.T @ grad_z, grad_z.sum(axis=0)  # (in_features, out_features), (out_features,)
         return (grad_z @ weight.T if need_grad_x else None), grad_weight, grad_bias
 
-    def loss(self, outputs: Array, labels: Array, *, loss: str, batch_size: int) -> tuple[Array, Array, Array]:
+    def loss(
+        self, outputs: Array, labels: Array, *, loss: str, batch_size: float, weights: Array | None = None
+    ) -> tuple[Array, Array, Array]:
         """See `Backend.loss`; cross-entropy takes the label's entry of each row instead of a one-hot product."""
-        if LOSSES[loss] is not softmax_cross_entropy:
-            return super().loss(outputs, labels, loss=loss, batch_size=batch_size)
+        if LOSSES[loss] is not softmax_cross_entropy or weights is not None:
+            return super().loss(outputs, labels, loss=loss, batch_size=batch_size, weights=weights)
         rows, best = np.arange(len(labels)), outputs.argmax(axis=1)  # (rows,), (rows,)
         grad = np.subtract(outputs, outputs[rows, best][:, None], dtype=np.float64)  # (rows, classes), shifted so far
         shifted = grad[rows, labels]  # (rows,)

@@ -161,12 +161,18 @@ class RMSprop(Optimizer):
 
 @dataclass(frozen=True)
 class Adam(Optimizer):
-    """Adam (Kingma and Ba 2015, algorithm 1)."""
+    """Adam (Kingma and Ba 2015, algorithm 1).
+
+    Attributes:
+        epsilon_hat: whether epsilon is added to `sqrt(v)` rather than to `sqrt(v^)`: the form at the end of the paper's
+            section 2, which scikit-learn and TensorFlow use; it differs while the steps are few.
+    """
 
     learning_rate: float = 1e-3
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8
+    epsilon_hat: bool = False
 
     name: ClassVar[str] = "adam"
     slots: ClassVar[tuple[str, ...]] = ("mean", "mean_square")
@@ -175,12 +181,13 @@ class Adam(Optimizer):
 
     def formulas(self) -> tuple[str, ...]:
         """See `Optimizer.formulas`."""
+        root = "sqrt(v) + epsilon" if self.epsilon_hat else "sqrt(v^) + epsilon"
         return (
             "m <- beta_1 m + (1 - beta_1) g",
             "v <- beta_2 v + (1 - beta_2) g^2",
             "m^ = m / (1 - beta_1^t)",
             "v^ = v / (1 - beta_2^t)",
-            "p <- p - lr m^ / (sqrt(v^) + epsilon)",
+            f"p <- p - lr m^ sqrt(1 - beta_2^t) / ({root})" if self.epsilon_hat else f"p <- p - lr m^ / ({root})",
         )
 
     def update(
@@ -191,7 +198,8 @@ class Adam(Optimizer):
         mean_square = self.beta_2 * state["mean_square"] + (1 - self.beta_2) * grad * grad
         corrected_mean = mean / (1 - self.beta_1**step)
         corrected_square = mean_square / (1 - self.beta_2**step)
-        parameter = parameter - learning_rate * corrected_mean / (xp.sqrt(corrected_square) + self.epsilon)
+        epsilon = self.epsilon / (1 - self.beta_2**step) ** 0.5 if self.epsilon_hat else self.epsilon
+        parameter = parameter - learning_rate * corrected_mean / (xp.sqrt(corrected_square) + epsilon)
         return parameter, {"mean": mean, "mean_square": mean_square}
 
 

@@ -35,20 +35,27 @@ class Rows(NamedTuple):
 
     Attributes:
         images: (samples, features), an integer or floating type.
-        labels: (samples,), int64.
+        labels: as the loss takes them: classes, (samples,), int64, or what the outputs should be, (samples, outputs),
+            float64.
         scale: what integer images are multiplied by on their way into the first layer.
+        weights: how much each row counts, (samples,), float64, on the host, where a batch's sum is taken; None for 1
+            each.
+        on_host: whether the images are a NumPy array that the device has not room for: batches of it are copied there
+            as they are wanted, by `Backend.batch`.
     """
 
     images: Array
     labels: Array
     scale: float
+    weights: npt.NDArray[np.float64] | None = None
+    on_host: bool = False
 
 
 class Totals(NamedTuple):
     """Sums over the rows that were seen.
 
     Attributes:
-        loss_sum: sum of the rows' losses, nats.
+        loss_sum: sum of the rows' losses, each times its row's weight, nats.
         correct: number of rows that were classified correctly.
         rows: number of rows.
     """
@@ -82,6 +89,11 @@ class TrainingJob:
         batch_size: rows of one step; the last step of an epoch may have fewer.
         loss: a row of `LOSSES`.
         l2: the objective is the mean loss plus `l2 / 2` times the sum of the squared weights, biases left out.
+        l2_per_batch: whether `l2` is divided by what the mean of the batch is over: its rows, or their weights.
+        dropout: share of the hidden layers' outputs that are set to 0 in a step, the others growing by as much.
+        dropout_seed: what decides, with the number of the step, which those are.
+        clip_norm: the gradient of all parameters together is made no longer than this; None for as it is.
+        tile_rows: rows whose gradients are taken at once, where less memory is wanted; None for what the backend likes.
         learning_rate: step number, from 1 -> learning rate of that step; None for the optimizer's own.
         precision: of matrix products, one of the backend's `precisions`: "full", that of the network's dtype, or less.
     """
@@ -92,8 +104,24 @@ class TrainingJob:
     batch_size: int
     loss: str = "softmax_cross_entropy"
     l2: float = 0.0
+    l2_per_batch: bool = False
+    dropout: float = 0.0
+    dropout_seed: int = 0
+    clip_norm: float | None = None
+    tile_rows: int | None = None
     learning_rate: Callable[[int], float] | None = None
     precision: str = "full"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a step is the gradient of the mean loss and the optimizer's formula, and nothing besides.
+
+        What else a job may ask for (weighted rows, dropout, clipping, a penalty that follows the batch), and rows on the
+        host, only the generic plan knows.
+        """
+        is_constant = self.l2 == 0 or not self.l2_per_batch
+        is_usual = self.rows.weights is None and not self.rows.on_host
+        return is_usual and self.dropout == 0 and self.clip_norm is None and is_constant
 
     def learning_rates(self, first_step: int, steps: int) -> npt.NDArray[np.float64]:
         """Return the learning rates of `steps` steps from number `first_step`, (steps,)."""

@@ -10,14 +10,17 @@
 from ..backends import SGD, Adam, AdamW, Optimizer, RMSprop, XpnnError
 from . import reference
 from .callbacks import Callback
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, OptimizerState
 from .datasets import Dataset, Split, from_arrays, load_dataset, resplit
-from .evaluation import Evaluation, confusion_matrix, evaluate
+from .early_stopping import EarlyStopping
+from .evaluation import Evaluation, evaluate
 from .history import EpochResult, History
+from .metrics import Calibration, ClassScores, calibration_error, confusion_matrix, precision_recall
 from .mlp import MLP
 from .model_file import load, save
 from .save_checkpoints import SaveCheckpoints
 from .schedules import SCHEDULES
+from .tensorboard import TensorBoard
 from .training import train
 from .training_run import TrainingRun
 
@@ -27,23 +30,30 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "Calibration",
     "Callback",
     "Checkpoint",
+    "ClassScores",
     "Dataset",
+    "EarlyStopping",
     "EpochResult",
     "Evaluation",
     "History",
     "Optimizer",
+    "OptimizerState",
     "RMSprop",
     "SaveCheckpoints",
     "Split",
+    "TensorBoard",
     "TrainingRun",
     "XpnnError",
+    "calibration_error",
     "confusion_matrix",
     "evaluate",
     "from_arrays",
     "load",
     "load_dataset",
+    "precision_recall",
     "reference",
     "resplit",
     "save",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from .history import EpochResult
 from .training_run import TrainingRun
 
@@ -11,7 +13,12 @@ class Callback:
 
     `run.stop()` ends the training after the present chunk; `run.history`, `run.net`, `run.epoch` and `run.position`
     say where it is.
+
+    Attributes:
+        each_epoch: whether it must hear of each epoch as it ends, so that full batches are never taken in one go.
     """
+
+    each_epoch: ClassVar[bool] = False
 
     def on_train_begin(self, run: TrainingRun) -> None:
         """Called once, before the first step."""

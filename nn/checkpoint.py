@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,19 @@ from .training_settings import TrainingSettings
 
 KIND = "checkpoint"
 FILE_NAME = "checkpoint.safetensors"  # in a run folder
+PARTS = ("parameters", "optimizer", "best", "history")  # before a slash in the names of its arrays
+
+
+class OptimizerState(NamedTuple):
+    """Where an optimizer stands.
+
+    Attributes:
+        step: steps taken.
+        arrays: `layers.<k>.<weight|bias>.<slot>` -> array of the parameter's shape.
+    """
+
+    step: int
+    arrays: Arrays
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,7 @@ class Checkpoint:
         seconds: training time of the present epoch so far.
         history: results of the finished epochs.
         training: which training it is of: network, optimizer, schedule, batches and a check sum of the rows.
+        best: weights and biases of the best epoch, with early stopping; empty before there is one.
     """
 
     parameters: Arrays
@@ -52,6 +66,7 @@ class Checkpoint:
     seconds: float
     history: History
     training: Mapping[str, Any]
+    best: Arrays = field(default_factory=dict)
 
     def check_fits(self, net: MLP, training: Mapping[str, Any], settings: TrainingSettings) -> None:
         """Refuse to be resumed by another training than the one that it was taken of.
@@ -75,7 +90,7 @@ class Checkpoint:
                 f"the checkpoint is at row {self.position} of epoch {self.epoch}, but this training has {rows} rows "
                 f"in batches of {batch_size} and {epochs} epochs: resume it with no fewer epochs"
             )
-        steps = (self.epoch - 1) * settings.steps_per_epoch + -(-self.position // batch_size)
+        steps = settings.first_step - 1 + (self.epoch - 1) * settings.steps_per_epoch + -(-self.position // batch_size)
         if (self.step, len(self.history)) != (steps, self.epoch - 1):
             raise DataError(
                 f"the checkpoint has taken {self.step} steps and finished {len(self.history)} epochs, but at row "
@@ -84,7 +99,8 @@ class Checkpoint:
         slots = settings.optimizer.init(np, np.empty(0))
         shapes = net.parameter_shapes()
         of_slots = {f"{name}.{slot}": shape for name, shape in shapes.items() for slot in slots}
-        for arrays, expected in ((self.parameters, shapes), (self.optimizer_state, of_slots)):
+        of_best = shapes if self.best else {}
+        for arrays, expected in ((self.parameters, shapes), (self.optimizer_state, of_slots), (self.best, of_best)):
             found = {name: (array.shape, array.dtype.name) for name, array in arrays.items()}
             if found != {name: (shape, net.dtype) for name, shape in expected.items()}:
                 raise ModelFileError(
@@ -136,6 +152,7 @@ class Checkpoint:
             raise DivergenceError(f"{path} is not written, because of {place}: the last good checkpoint is kept")
         arrays = {f"parameters/{name}": array for name, array in self.parameters.items()}
         arrays |= {f"optimizer/{name}": array for name, array in self.optimizer_state.items()}
+        arrays |= {f"best/{name}": array for name, array in self.best.items()}
         arrays |= {f"history/{name}": column for name, column in self.history.columns().items()}
         description = {
             "kind": KIND,
@@ -166,11 +183,12 @@ class Checkpoint:
         is_folder = found is not None and found.is_dir()
         arrays, description = read_tensors(Path(path) / FILE_NAME if is_folder else Path(path), KIND)
         try:
-            parts = {prefix: _with_prefix(arrays, f"{prefix}/") for prefix in ("parameters", "optimizer", "history")}
+            parts = {prefix: _with_prefix(arrays, f"{prefix}/") for prefix in PARTS}
             if unknown := arrays.keys() - {f"{prefix}/{name}" for prefix, part in parts.items() for name in part}:
                 raise ValueError(f"it has an array {min(unknown)!r:.80}, which belongs to no checkpoint")
-            if place := first_not_finite(parts["parameters"] | parts["optimizer"]):
-                raise ValueError(f"there is {place}")
+            for prefix in ("parameters", "optimizer", "best"):
+                if place := first_not_finite(parts[prefix]):
+                    raise ValueError(f"there is {place}")
             loss_sum, correct, rows = description["totals"]
             if not (_number(loss_sum, "loss") >= 0 and _whole(correct, "correct rows") <= _whole(rows, "rows")):
                 raise ValueError(f"its sums cannot be {description['totals']!r:.80}")
@@ -185,6 +203,7 @@ class Checkpoint:
                 seconds=_number(description["seconds"], "seconds"),
                 history=History.from_columns(parts["history"]),
                 training=dict(description["training"]),
+                best=parts["best"],
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelFileError(f"{path} is damaged or was written by another version: {reason_of(error)}") from error

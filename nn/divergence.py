@@ -133,7 +133,7 @@ def is_finite(sums: Sequence[Totals]) -> bool:
 def diverged(run: TrainingRun, step: int, found: str) -> DivergenceError:
     """Return the error of a run whose numbers stopped being finite at a step, counted from 1."""
     steps_per_epoch = run.settings.steps_per_epoch
-    epoch, of_epoch = divmod(step - 1, steps_per_epoch)
+    epoch, of_epoch = divmod(step - run.settings.first_step, steps_per_epoch)
     rate = float(run.plan.job.learning_rates(step, 1)[0])
     return DivergenceError(
         f"the training diverged in epoch {epoch + 1}, step {of_epoch + 1} of {steps_per_epoch}: {found}; "

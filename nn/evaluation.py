@@ -17,12 +17,12 @@ class Evaluation(NamedTuple):
     """Figures of a network on some rows.
 
     Attributes:
-        loss: mean cross-entropy of a row, nats.
-        accuracy: share of rows that are classified correctly, in [0, 1].
+        loss: mean loss of a row, nats for a cross-entropy.
+        accuracy: share of rows that are classified correctly, in [0, 1]; None of a network that predicts numbers.
     """
 
     loss: float
-    accuracy: float
+    accuracy: float | None
 
 
 def evaluate(net: MLP, rows: Split) -> Evaluation:
@@ -30,19 +30,19 @@ def evaluate(net: MLP, rows: Split) -> Evaluation:
 
     Args:
         net: the network.
-        rows: images (samples, features) and labels (samples,).
+        rows: images (samples, features) and labels, as the network's loss takes them; weights have no part in it.
 
     Raises:
         DataError: there are no rows, or they do not fit the network.
     """
     check_rows(net, rows)
     placed = net.backend.place(rows.images, rows.labels, net.input_scale)
-    totals = net.backend.evaluate(net.layers, placed)
-    return Evaluation(totals.loss, totals.accuracy)
+    totals = net.backend.evaluate(net.layers, placed, loss=net.loss)
+    return Evaluation(totals.loss, totals.accuracy if net.outputs.has_accuracy else None)
 
 
-def evaluate_logits(logits: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> Evaluation:
-    """Return loss and accuracy out of logits that are there already.
+def evaluate_logits(logits: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """Return mean cross-entropy, nats, and accuracy out of logits that are there already.
 
     Args:
         logits: (samples, classes), at least one row.
@@ -50,15 +50,7 @@ def evaluate_logits(logits: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> 
     """
     log_probabilities = log_softmax(np, logits.astype(np.float64))  # (samples, classes)
     loss = -float(np.mean(log_probabilities[np.arange(len(labels)), labels]))
-    return Evaluation(loss, float(np.mean(logits.argmax(axis=1) == labels)))
-
-
-def confusion_matrix(
-    labels: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64], num_classes: int
-) -> npt.NDArray[np.int64]:
-    """Count rows by true class and predicted class: (num_classes, num_classes), true classes down the rows."""
-    cells = labels * num_classes + predictions  # (samples,)
-    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
+    return loss, float(np.mean(logits.argmax(axis=1) == labels))
 
 
 def check_rows(net: MLP, rows: Split) -> None:
@@ -72,12 +64,28 @@ def check_rows(net: MLP, rows: Split) -> None:
     images, labels = rows.images, rows.labels
     if images.ndim != 2 or images.shape[1] != net.features:
         raise DataError(f"images must have shape (samples, {net.features}), got {images.shape}")
-    if labels.shape != (len(images),):
+    if labels.shape[:1] != (len(images),):
         raise DataError(f"labels must have shape ({len(images)},), one for each image, got {labels.shape}")
-    if images.dtype.kind not in "uif" or labels.dtype.kind not in "ui":
-        raise DataError(f"images must be numbers and labels integers, got {images.dtype} and {labels.dtype}")
+    if images.dtype.kind not in "uif":
+        raise DataError(f"images must be numbers, got {images.dtype}: convert with images.astype('float32')")
     if len(labels) == 0:
         raise DataError("there are no rows to work on; pass at least one image with its label")
     refuse_not_finite(images, net.dtype)
-    if wrong := np.flatnonzero((labels < 0) | (labels >= net.num_classes))[:1].tolist():
-        raise DataError(f"labels must be in [0, {net.num_classes}), got {labels[wrong[0]]} at row {wrong[0]}")
+    net.outputs.check(labels, net.num_outputs)
+    if rows.weights is not None:
+        check_weights(rows.weights, len(images))
+
+
+def check_weights(weights: npt.NDArray[Any], count: int) -> None:
+    """Refuse weights that are not finite numbers of at least 0, (samples,), some of them above.
+
+    Raises:
+        DataError: they are not.
+    """
+    if weights.shape != (count,) or weights.dtype.kind not in "uif":
+        raise DataError(f"weights must be numbers of shape ({count},), got {weights.dtype} of shape {weights.shape}")
+    if not (is_weight := np.isfinite(weights) & (weights >= 0)).all():
+        row = int(is_weight.argmin())
+        raise DataError(f"weights must be finite and at least 0, got {weights[row]} at row {row}: drop the row")
+    if not weights.any():
+        raise DataError("all weights are 0: there is nothing to learn; give the rows that count more")

@@ -17,22 +17,28 @@ class EpochResult:
 
     Attributes:
         epoch: its number, from 1.
-        train_loss: mean loss of the rows in the forward passes that trained on them, nats; without the L2 penalty.
-        train_accuracy: share of those rows that were classified correctly, in [0, 1].
-        test_loss: mean loss on the test rows after the epoch, nats; None without an evaluation.
-        test_accuracy: share of the test rows that are classified correctly, in [0, 1]; None likewise.
+        train_loss: mean loss of the rows in the forward passes that trained on them, nats for a cross-entropy; without
+            the L2 penalty.
+        train_accuracy: share of those rows that were classified correctly, in [0, 1]; None where rows are no classes.
+        test_loss: mean loss on the test rows after the epoch; None without an evaluation.
+        test_accuracy: share of the test rows that are classified correctly; None likewise.
         seconds: training alone, evaluation outside.
+        validation_loss: mean loss on the validation rows after the epoch; None without them.
+        validation_accuracy: share of the validation rows that are classified correctly; None likewise.
     """
 
     epoch: int
     train_loss: float
-    train_accuracy: float
+    train_accuracy: float | None
     test_loss: float | None
     test_accuracy: float | None
     seconds: float
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
 
 
 FIGURES = tuple(field.name for field in fields(EpochResult))
+ALWAYS = ("epoch", "train_loss", "seconds")  # the figures that no epoch lacks
 
 
 class History(Sequence[EpochResult]):
@@ -75,7 +81,7 @@ class History(Sequence[EpochResult]):
             if columns[name].shape != epochs.shape or columns[name].dtype not in (np.float64, np.int64):
                 raise ValueError(f"{name} of its history must be one number an epoch, got shape {columns[name].shape}")
             values[name] = columns[name].tolist()
-            if name.startswith("test_"):
+            if name not in ALWAYS:
                 values[name] = [None if math.isnan(number) else number for number in values[name]]
             if not all(number is None or math.isfinite(number) for number in values[name]):
                 raise ValueError(f"{name} of its history must be finite")

@@ -9,22 +9,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..backends import ACTIVATIONS, Backend, ConfigError, DataError, Layer, get_backend, log_softmax, look_up
+from ..backends import ACTIVATIONS, LOSSES, Backend, ConfigError, DataError, Layer, get_backend, look_up
 from ..backends.machine import memory_bytes
-from .argument_checks import are_whole, refuse_not_finite
+from .argument_checks import are_whole
 from .datasets.dataset import Dataset
 from .generators import make_generator
 from .initializers import INITIALIZERS
+from .outputs import OUTPUTS, Outputs
+from .predictions import answer
 
 DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "float64": np.dtype(np.float64)}
 
 
 class MLP:
-    """A feed-forward network whose hidden layers share one activation and whose last layer gives logits.
+    """A feed-forward network whose hidden layers share one activation; the last one has none.
 
     Attributes:
-        sizes: features, hidden units of each layer, classes.
+        sizes: features, hidden units of each layer, outputs.
         activation: of the hidden layers, a row of `ACTIVATIONS`.
+        loss: what it is trained with, and by which its outputs are read, a row of `LOSSES`.
         initializer: a row of `INITIALIZERS`.
         dtype: of weights and arithmetic, "float32" or "float64".
         backend: where it lives and computes.
@@ -39,6 +42,7 @@ class MLP:
         sizes: Sequence[int],
         *,
         activation: str = "relu",
+        loss: str = "softmax_cross_entropy",
         initializer: str = "he",
         backend: str | Backend = "auto",
         dtype: str = "float32",
@@ -47,8 +51,11 @@ class MLP:
         """Draw the starting weights.
 
         Args:
-            sizes: (features, hidden units..., classes): two numbers or more.
+            sizes: (features, hidden units..., outputs): two numbers or more.
             activation: of the hidden layers.
+            loss: "softmax_cross_entropy" where each row is of one class, and each output is a class's logit;
+                "sigmoid_cross_entropy" where it may be of several, each output being the logit of one of them;
+                "squared_error" where the outputs are the numbers themselves.
             initializer: how weights and biases are drawn.
             backend: a name for `get_backend`, or a backend.
             dtype: "float32" or "float64".
@@ -63,6 +70,7 @@ class MLP:
                 f"sizes must be two or more whole numbers >= 1 (features, hidden units, classes), got {sizes!r:.80}"
             )
         look_up("activation", activation, ACTIVATIONS)
+        look_up("loss", loss, LOSSES)
         draw = look_up("initializer", initializer, INITIALIZERS)
         numpy_dtype = look_up("dtype", dtype, DTYPES)
         self.sizes = tuple(int(size) for size in sizes)
@@ -72,7 +80,7 @@ class MLP:
                 f"a network of sizes {list(self.sizes)} takes {needed / 2**30:,.1f} GiB, and this machine has "
                 f"{memory / 2**30:,.1f}: take fewer hidden units"
             )
-        self.activation, self.initializer, self.dtype = activation, initializer, dtype
+        self.activation, self.loss, self.initializer, self.dtype = activation, loss, initializer, dtype
         self.backend = get_backend(backend)
         self.input_scale = 1 / 255
         self.class_names: tuple[str, ...] | None = None
@@ -99,14 +107,19 @@ class MLP:
         return self.sizes[0]
 
     @property
-    def num_classes(self) -> int:
-        """Number of classes."""
+    def num_outputs(self) -> int:
+        """Number of outputs: of classes, where a row is of one."""
         return self.sizes[-1]
 
     @property
+    def outputs(self) -> Outputs:
+        """What the outputs mean."""
+        return OUTPUTS[self.loss]
+
+    @property
     def names(self) -> tuple[str, ...]:
-        """The names of the classes, or their numbers where they have no names."""
-        return self.class_names or tuple(map(str, range(self.num_classes)))
+        """The names of the outputs, or their numbers where they have no names."""
+        return self.class_names or tuple(map(str, range(self.num_outputs)))
 
     @property
     def num_parameters(self) -> int:
@@ -114,50 +127,67 @@ class MLP:
         return sum((in_features + 1) * out_features for in_features, out_features in pairwise(self.sizes))
 
     def check_fits(self, data: Dataset) -> None:
-        """Make sure that the network has the data's numbers of features and classes.
+        """Make sure that the network has the data's numbers of features and outputs.
 
         Raises:
             DataError: it has others.
         """
-        if (self.features, self.num_classes) != (data.features, data.num_classes):
+        if (self.features, self.num_outputs) != (data.features, data.num_outputs):
+            what = "classes" if self.outputs.has_classes else "outputs"
             raise DataError(
-                f"the network takes {self.features} features and gives {self.num_classes} classes, but {data.name} has "
-                f"{data.features} features and {data.num_classes} classes: "
-                f"use sizes [{data.features}, ..., {data.num_classes}]"
+                f"the network takes {self.features} features and gives {self.num_outputs} {what}, but {data.name} has "
+                f"{data.features} features and {data.num_outputs} {what}: "
+                f"use sizes [{data.features}, ..., {data.num_outputs}]"
             )
 
     def adopt(self, data: Dataset) -> None:
         """Take over how `data` is to be read: the scale of its integers, its class names and image shape.
 
         Raises:
-            DataError: the network has other numbers of features or classes than the data.
+            DataError: the network has other numbers of features or outputs than the data.
         """
         self.check_fits(data)
-        self.input_scale, self.class_names, self.image_shape = float(data.scale), data.class_names, data.image_shape
+        self.input_scale, self.image_shape = float(data.scale), data.image_shape
+        self.class_names = data.class_names or None
 
-    def logits(self, images: npt.ArrayLike) -> npt.NDArray[Any]:
-        """Return the last layer's outputs on the host.
+    def logits(self, images: Any) -> Any:
+        """Return the last layer's outputs.
 
         Args:
             images: (samples, features), or pictures (samples, rows, columns) of as many features; integers are
-                multiplied by `input_scale`.
+                multiplied by `input_scale`. An array of NumPy, PyTorch, JAX, CuPy or of any library that speaks
+                DLPack, rows in lists, or a frame of pandas, polars or pyarrow.
 
         Returns:
-            (samples, classes) of the network's dtype.
+            (samples, outputs) of the network's dtype, an array of the library that the images came in and on their
+            device; of NumPy for lists and frames. What lies on the backend's own device is computed there.
 
         Raises:
             DataError: the images have another shape, or are no finite numbers.
         """
-        return self.backend.logits(self.layers, self._rows(images), self.input_scale)
+        return answer(self, images, lambda xp, outputs: outputs)  # noqa: ARG005
 
-    def predict_proba(self, images: npt.ArrayLike) -> npt.NDArray[Any]:
-        """Return class probabilities, (samples, classes), rows summing to 1; see `logits`."""
-        return np.asarray(np.exp(log_softmax(np, self.logits(images))))
+    def predict_proba(self, images: Any) -> Any:
+        """Return probabilities, (samples, outputs); see `logits`.
 
-    def predict(self, images: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Return the most probable class of each row, (samples,); see `logits`."""
-        classes: npt.NDArray[np.int64] = np.argmax(self.logits(images), axis=1).astype(np.int64)
-        return classes
+        Of softmax cross-entropy a row's sum to 1; of sigmoid cross-entropy each output has one of its own.
+
+        Raises:
+            ConfigError: the network's outputs are no probabilities, since it is trained with the squared error.
+        """
+        log_probabilities = self.outputs.log_probabilities
+        if log_probabilities is None:
+            raise ConfigError(f"a network of loss {self.loss} has no probabilities: its predictions are the numbers")
+        return answer(self, images, lambda xp, outputs: xp.exp(log_probabilities(xp, outputs)))
+
+    def predict(self, images: Any) -> Any:
+        """Return what the outputs say of each row; see `logits`.
+
+        Returns:
+            Of softmax cross-entropy the most probable class, (samples,), int64; of sigmoid cross-entropy 1 for each
+            output that is more probable than not, (samples, outputs), int64; of the squared error the outputs.
+        """
+        return answer(self, images, self.outputs.predict)
 
     def are_finite(self) -> bool:
         """Return whether no weight or bias is an infinity or a NaN."""
@@ -195,16 +225,3 @@ class MLP:
         for k, layer in enumerate(self.layers):
             layer.weight = self.backend.put(parameters[f"layers.{k}.weight"].astype(self.dtype))
             layer.bias = self.backend.put(parameters[f"layers.{k}.bias"].astype(self.dtype))
-
-    def _rows(self, images: npt.ArrayLike) -> npt.NDArray[Any]:
-        """Check images and flatten pictures to (samples, features)."""
-        rows = np.asarray(images)
-        if rows.dtype.kind not in "uif":
-            raise DataError(f"images must be numbers, got dtype {rows.dtype}")
-        if rows.ndim == 3:
-            rows = rows.reshape(len(rows), -1)
-        if rows.ndim != 2 or rows.shape[1] != self.features:
-            hint = "; for one row pass images[None, :]" if rows.ndim == 1 else ""
-            raise DataError(f"images must have shape (samples, {self.features}), got {np.shape(images)}{hint}")
-        refuse_not_finite(rows, self.dtype)
-        return rows

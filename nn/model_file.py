@@ -37,6 +37,7 @@ def save(net: MLP, path: str | os.PathLike[str]) -> None:
         "kind": KIND,
         "sizes": net.sizes,
         "activation": net.activation,
+        "loss": net.loss,
         "initializer": net.initializer,
         "dtype": net.dtype,
         "input_scale": net.input_scale,
@@ -60,6 +61,7 @@ def load(path: str | os.PathLike[str], *, backend: str | Backend = "auto") -> ML
         net = MLP(
             description["sizes"],
             activation=description["activation"],
+            loss=description.get("loss", "softmax_cross_entropy"),  # the only one that there was
             initializer=description["initializer"],
             dtype=description["dtype"],
             backend=backend,

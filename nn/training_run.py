@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from ..backends import Plan, Totals
 from ..backends.finite import first_not_finite
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, OptimizerState
 from .datasets.dataset import Split
 from .history import History
 from .mlp import MLP
+from .tensor_files import Arrays
 from .training_settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class TrainingRun:
 
     Attributes:
         net: the network; its weights are those of the last step.
-        rows: the training rows.
+        rows: the training rows, with their weights.
         settings: what decides the steps.
         plan: takes the steps.
         generator: draws the order of the rows.
@@ -39,6 +40,7 @@ class TrainingRun:
         seconds: training time of the present epoch so far.
         epoch_start_state: the generator's state before it drew the present epoch's order.
         stopped: whether `stop` was called.
+        best: the parameters of the best epoch, with early stopping.
         watch: finds the step that went wrong.
     """
 
@@ -55,6 +57,7 @@ class TrainingRun:
     seconds: float = 0.0
     epoch_start_state: dict[str, Any] = field(init=False)
     stopped: bool = False
+    best: Arrays = field(default_factory=dict)
     watch: Watch | None = None
 
     def __post_init__(self) -> None:
@@ -73,7 +76,17 @@ class TrainingRun:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Which training it is; see `TrainingSettings.identity`."""
-        return self.settings.identity(self.net, self.rows, self.net.input_scale)
+        return self.settings.identity(self.net, self.rows, self.net.input_scale, self.plan.job.dropout_seed)
+
+    @property
+    def optimizer_state(self) -> OptimizerState:
+        """The optimizer's arrays, from which another training may go on; see `nn.train`."""
+        return OptimizerState(self.plan.step, self.plan.state())
+
+    @cached_property
+    def weight_of_epoch(self) -> float:
+        """What the mean loss of an epoch is over: its rows, or the sum of their weights."""
+        return float(len(self.rows) if self.rows.weights is None else self.rows.weights.sum())
 
     def mark_epoch_start(self) -> None:
         """Remember the generator's state, from which the next order is drawn."""
@@ -85,6 +98,16 @@ class TrainingRun:
             return None
         count = self.rows_per_epoch
         return self.generator.permutation(count) if self.settings.shuffle else np.arange(count)
+
+    def heed_early_stopping(self) -> None:
+        """Keep the weights if the last epoch was the best, and stop if too many have passed since."""
+        early_stopping = self.settings.early_stopping
+        if early_stopping is None or not self.history:
+            return
+        if early_stopping.best_epoch(self.history) == self.history[-1].epoch:
+            self.best = self.net.parameters()
+        if early_stopping.is_over(self.history):
+            self.stop()
 
     def stop(self) -> None:
         """End the training after the present chunk."""
@@ -107,6 +130,7 @@ class TrainingRun:
             seconds=self.seconds,
             history=self.history[:],
             training=self.identity,
+            best=self.best,
         )
         if self.watch is not None and first_not_finite(checkpoint.parameters | checkpoint.optimizer_state):
             raise self.watch.divergence()
@@ -124,3 +148,6 @@ class TrainingRun:
         self.totals, self.seconds = checkpoint.totals, checkpoint.seconds
         self.history = checkpoint.history[:]
         self.told = len(self.history)
+        self.best = checkpoint.best
+        early_stopping = self.settings.early_stopping
+        self.stopped = early_stopping is not None and early_stopping.is_over(self.history)

@@ -23,6 +23,7 @@ from xpnn.backends import (
     registered_backends,
     why_unavailable,
 )
+from xpnn.nn.outputs import OUTPUTS
 
 FEATURES, CLASSES = 6, 3
 
@@ -162,6 +163,19 @@ def make_data(make_problem: Callable[..., tuple[np.ndarray, np.ndarray]]) -> Cal
             class_names=("a", "b", "c"),
             image_shape=(2, 3),
         )
+
+    return make
+
+
+@pytest.fixture
+def labels_for() -> Callable[..., np.ndarray]:
+    """`labels_for(loss, classes, outputs)`: labels as a loss takes them, made of classes (rows,)."""
+
+    def make(loss: str, classes: np.ndarray, outputs: int) -> np.ndarray:
+        if OUTPUTS[loss].has_classes:
+            return classes
+        hot = np.eye(outputs)[classes]  # (rows, outputs)
+        return hot if OUTPUTS[loss].has_accuracy else 2.5 * hot - 0.75
 
     return make
 

@@ -23,6 +23,7 @@ from xpnn.backends import (
     why_unavailable,
 )
 from xpnn.backends.registry import BUILTIN
+from xpnn.nn.outputs import OUTPUTS
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-6}  # relative to the largest value of an array
 DTYPES = list(TOLERANCE)
@@ -67,7 +68,8 @@ def test_overridden_methods_keep_the_base_signature(name):
             assert parameters_of(getattr(backend_class, method)) == parameters_of(base), method
     public = {each for each, value in vars(backend_class).items() if not each.startswith("_") and callable(value)}
     assert public <= set(dir(Backend)), "a public method that other backends do not have"
-    assert list(inspect.signature(backend_class).parameters) == []
+    optional = inspect.signature(backend_class).parameters.values()
+    assert all(each.default is None for each in optional), "a backend starts without arguments"
 
 
 def test_plans_keep_the_base_signature(backend, make_layers, small_problem):
@@ -232,8 +234,8 @@ def test_linear_backward(backend, generic, activation, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_loss(backend, generic, loss, dtype):
-    outputs, labels = random((9, 4), dtype) * 3, np.arange(9) % 4
+def test_loss(backend, generic, labels_for, loss, dtype):
+    outputs, labels = random((9, 4), dtype) * 3, labels_for(loss, np.arange(9) % 4, 4)
     expected = generic.loss(outputs.astype("float64"), labels, loss=loss, batch_size=12)
     loss_sum, correct, grad = backend.loss(backend.put(outputs), backend.put(labels), loss=loss, batch_size=12)
     loss_sum, correct, grad = backend.to_numpy(loss_sum), backend.to_numpy(correct), backend.to_numpy(grad)
@@ -241,8 +243,25 @@ def test_loss(backend, generic, loss, dtype):
     assert loss_sum.dtype == np.float64
     assert correct.dtype.kind == "i"
     np.testing.assert_allclose(loss_sum, expected[0], rtol=TOLERANCE[dtype])
-    assert correct == expected[1] > 0
+    assert correct == expected[1]
+    assert (correct > 0) == OUTPUTS[loss].has_accuracy
     close(grad, np.asarray(expected[2]).astype(dtype), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_row_of_weight_two_counts_as_two(backend, labels_for, loss, dtype):
+    outputs, labels = random((5, 4), dtype) * 3, labels_for(loss, np.arange(5) % 4, 4)
+    weights, again = np.array([1.0, 2.0, 0.0, 1.0, 3.0]), [0, 1, 1, 3, 4, 4, 4]
+    arrays = [backend.put(array) for array in (outputs, labels)]
+    loss_sum, correct, grad = backend.loss(*arrays, loss=loss, batch_size=7.0, weights=backend.put(weights))
+    plain, _, expected = backend.loss(backend.put(outputs[again]), backend.put(labels[again]), loss=loss, batch_size=7)
+    np.testing.assert_allclose(backend.to_numpy(loss_sum), backend.to_numpy(plain), rtol=TOLERANCE[dtype])
+    alone = [backend.loss(*(array[k : k + 1, ...] for array in arrays), loss=loss, batch_size=1)[1] for k in range(5)]
+    assert correct == sum(int(backend.to_numpy(one)) for one in alone)  # which are rows, whatever they weigh
+    one = backend.to_numpy(expected)[[0, 1, 3, 4]]  # gradient of a single copy
+    close(backend.to_numpy(grad)[[0, 1, 3, 4]], one * weights[[0, 1, 3, 4], None], dtype)
+    assert not backend.to_numpy(grad)[2].any()
 
 
 def test_rows_of_float32_sum_to_a_float64_loss(backend):
@@ -254,7 +273,7 @@ def test_rows_of_float32_sum_to_a_float64_loss(backend):
     assert float(backend.to_numpy(loss_sum)) == pytest.approx(2.0**25 + 2 * np.log(2), rel=1e-9)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", [loss for loss in LOSSES if OUTPUTS[loss].has_classes])
 def test_of_equal_outputs_the_first_class_is_chosen(backend, loss):
     outputs = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 2.0, 2.0]])
     labels = np.array([0, 1, 1])
@@ -303,8 +322,9 @@ def test_forward_gives_the_output_of_each_layer(backend, generic, make_layers, a
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("images_dtype", ["uint8", "float32"])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_evaluate_sums_over_tiles(backend, generic, make_layers, make_problem, loss, images_dtype, dtype):
-    images, labels = make_problem(23, dtype=images_dtype)
+def test_evaluate_sums_over_tiles(backend, generic, make_layers, make_problem, labels_for, loss, images_dtype, dtype):
+    images, classes = make_problem(23, dtype=images_dtype)
+    labels = labels_for(loss, classes, 3)
     layers, wide = make_layers(backend, dtype=dtype), make_layers(generic, dtype="float64")
     expected = generic.evaluate(wide, generic.place(images, labels, SCALE), loss=loss)
     for tile in (23, 7):  # all rows at once, and tiles with a shorter one at the end
@@ -313,7 +333,7 @@ def test_evaluate_sums_over_tiles(backend, generic, make_layers, make_problem, l
         assert (totals.correct, totals.rows) == (expected.correct, 23)
         assert totals.loss_sum == pytest.approx(expected.loss_sum, rel=TOLERANCE[dtype])
         assert (type(totals.loss_sum), type(totals.correct)) == (float, int)
-    assert 0 < expected.correct < 23
+    assert 0 < expected.correct < 23 or not OUTPUTS[loss].has_accuracy
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

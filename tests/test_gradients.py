@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import array_api_compat.numpy as xp
 import numpy as np
 import pytest
 from xpnn.backends import (
@@ -35,6 +36,11 @@ CENTRAL = 1e-6  # relative error that is allowed
 GENERATOR = np.random.default_rng(8)
 IMAGES = GENERATOR.integers(0, 256, (ROWS, FEATURES), dtype=np.uint8)  # (rows, features)
 LABELS = np.array([0, 2, 1, 2, 0])  # (rows,)
+LABELS_OF = {  # of each loss
+    "softmax_cross_entropy": LABELS,
+    "sigmoid_cross_entropy": np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0], [0, 0, 1]], float),
+    "squared_error": np.array([[0.5, -1, 2], [1, 0, 0.25], [-2, 1.5, 1], [0, 0.75, -0.5], [3, 0, -1]]),
+}
 
 
 def pre_activations(parameters, activation):
@@ -57,7 +63,7 @@ def objective(parameters, activation, loss, l2):
         x = x @ weight + bias
         if k < len(parameters) // 2 - 1:
             x = ACTIVATIONS[activation].forward(np, x)
-    loss_sum, _, _ = LOSSES[loss](np, x, LABELS, batch_size=1)
+    loss_sum, _, _ = LOSSES[loss](xp, x, LABELS_OF[loss], batch_size=1)
     return loss_sum / ROWS + l2 / 2 * sum((weight**2).sum() for weight in parameters[::2])
 
 
@@ -105,7 +111,7 @@ def run_steps(backend, weights_of):
             for weight, bias in zip(parameters[::2], parameters[1::2], strict=True)
         ]
         layers[-1].activation = "identity"
-        rows = backend.place(IMAGES, LABELS, SCALE)
+        rows = backend.place(IMAGES, LABELS_OF[loss], SCALE)
         plan = backend.compile(TrainingJob(layers, optimizer, rows, batch_size, loss=loss, l2=l2))
         for _ in range(steps):
             plan.run()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from mpmath import mp
 from xpnn.backends import LOSSES, SGD, Layer, TrainingJob, log_softmax
+from xpnn.nn.outputs import OUTPUTS
 
 LN2, LN3, LN5, LN10 = (math.log(number) for number in (2, 3, 5, 10))
 CLASSES = 5
@@ -19,7 +20,7 @@ def loss_of(backend):
     """`loss_of(logits, labels)`: summed loss, correct rows and gradient on the host."""
 
     def run(logits, labels, *, name="softmax_cross_entropy", batch_size=None, dtype="float64"):
-        logits, labels = np.array(logits, dtype), np.array(labels, np.int64)
+        logits, labels = np.array(logits, dtype), np.array(labels)
         results = backend.loss(
             backend.put(logits), backend.put(labels), loss=name, batch_size=batch_size or len(logits)
         )
@@ -67,26 +68,24 @@ def test_logits_of_ten_thousand_are_finite_and_right(loss_of, dtype):
     assert grad.tolist() == [[0.0, 0.0], [1.0, -1.0], [0.5, -0.5], [-0.5, 0.5]]
 
 
-@pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("shift", [3.0, -1000.0, 1e4])
-def test_adding_the_same_number_to_all_logits_of_a_row_changes_nothing(loss_of, name, shift):
+def test_adding_the_same_number_to_all_logits_of_a_row_changes_nothing(loss_of, shift):
     logits, labels = np.random.default_rng(0).normal(size=(6, 4)), [0, 1, 2, 3, 0, 1]
-    loss_sum, correct, grad = loss_of(logits, labels, name=name)
-    shifted_sum, shifted_correct, shifted_grad = loss_of(logits + shift, labels, name=name)
+    loss_sum, correct, grad = loss_of(logits, labels)
+    shifted_sum, shifted_correct, shifted_grad = loss_of(logits + shift, labels)
     assert shifted_sum == pytest.approx(loss_sum, rel=1e-11)
     assert shifted_correct == correct
     np.testing.assert_allclose(shifted_grad, grad, atol=1e-11)
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_the_gradient_of_each_row_sums_to_zero(loss_of, name):
-    _, _, grad = loss_of(np.random.default_rng(0).normal(size=(6, 4)) * 5, [0, 1, 2, 3, 0, 1], name=name)
+def test_the_gradient_of_each_row_sums_to_zero(loss_of):
+    _, _, grad = loss_of(np.random.default_rng(0).normal(size=(6, 4)) * 5, [0, 1, 2, 3, 0, 1])
     np.testing.assert_allclose(grad.sum(axis=1), 0, atol=1e-16)
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_rows_and_their_order_do_not_touch_each_other(loss_of, name):
-    logits, labels = np.random.default_rng(0).normal(size=(4, 3)), np.array([0, 1, 2, 0])
+def test_rows_and_their_order_do_not_touch_each_other(loss_of, labels_for, name):
+    logits, labels = np.random.default_rng(0).normal(size=(4, 3)), labels_for(name, np.array([0, 1, 2, 0]), 3)
     single = [loss_of(logits[k : k + 1], labels[k : k + 1], name=name, batch_size=4) for k in range(4)]
     loss_sum, correct, grad = loss_of(logits, labels, name=name)
     assert loss_sum == pytest.approx(sum(each[0] for each in single), rel=1e-14)
@@ -95,16 +94,16 @@ def test_rows_and_their_order_do_not_touch_each_other(loss_of, name):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_not_a_number_shows_in_loss_and_gradient(loss_of, name):
-    loss_sum, _, grad = loss_of([[0.0, np.nan], [0.0, 1.0]], [0, 1], name=name)
+def test_not_a_number_shows_in_loss_and_gradient(loss_of, labels_for, name):
+    loss_sum, _, grad = loss_of([[0.0, np.nan], [0.0, 1.0]], labels_for(name, np.array([0, 1]), 2), name=name)
     assert math.isnan(loss_sum)
-    assert np.isnan(grad[0]).all()
+    assert np.isnan(grad[0, 1])
+    assert np.isnan(grad[0, 0]) == OUTPUTS[name].has_classes  # whose outputs share a sum
     assert not np.isnan(grad[1]).any()
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_a_single_class_has_no_loss(loss_of, name):
-    loss_sum, correct, grad = loss_of([[3.0], [-2.0]], [0, 0], name=name)
+def test_a_single_class_has_no_loss(loss_of):
+    loss_sum, correct, grad = loss_of([[3.0], [-2.0]], [0, 0])
     assert (loss_sum, correct, grad.tolist()) == (0.0, 2, [[0.0], [0.0]])
 
 
@@ -284,3 +283,35 @@ def test_plans_against_mpmath(backend, dtype, images, has_hidden, copies):
             if np.ptp(logits[k]) > np.finfo(dtype).tiny or np.ptp(logits[k]) == 0:  # on a GPU a smaller number may be 0
                 assert totals.correct == (logits[k].argmax() == labels[k])
     assert_exact(dtype, logits[:count], labels[:count], losses, grads)
+
+
+def test_every_loss_says_what_its_outputs_mean():
+    assert OUTPUTS.keys() == LOSSES.keys()
+
+
+def test_sigmoid_cross_entropy_by_hand(loss_of):
+    """p = 3/4 and 1/2; labels 1, 0: losses ln 4/3 and ln 2. The second row has both wrong: p = 1/4, 2/3."""
+    logits, labels = [[LN3, 0.0], [-LN3, LN2]], [[1.0, 0.0], [1.0, 0.0]]
+    loss_sum, correct, grad = loss_of(logits, labels, name="sigmoid_cross_entropy")
+    assert loss_sum == pytest.approx(math.log(4 / 3) + LN2 + math.log(4) + LN3, rel=1e-15)
+    assert correct == 1
+    np.testing.assert_allclose(grad, [[-1 / 8, 1 / 4], [-3 / 8, 1 / 3]], rtol=1e-14)
+
+
+@both_types
+def test_sigmoid_cross_entropy_keeps_its_digits_far_out(loss_of, dtype):
+    """At z = 30 a label of 1 has the loss log1p(e^-30) and the gradient -e^-30 / (1 + e^-30): 1 - p would lose it."""
+    logits, labels = [[30.0, -30.0, 1e4, -1e4]], [[1.0, 0.0, 0.0, 1.0]]
+    loss_sum, _, grad = loss_of(logits, labels, name="sigmoid_cross_entropy", dtype=dtype)
+    assert loss_sum == pytest.approx(2e4 + 2 * math.log1p(math.exp(-30)), rel=DIGITS[dtype])
+    small = math.exp(-30) / (1 + math.exp(-30))
+    np.testing.assert_allclose(grad, [[-small, small, 1.0, -1.0]], rtol=DIGITS[dtype])
+    alone, _, _ = loss_of([[30.0]], [[1.0]], name="sigmoid_cross_entropy", dtype=dtype)
+    assert alone == pytest.approx(math.exp(-30), rel=DIGITS[dtype])
+
+
+def test_squared_error_by_hand(loss_of):
+    """Errors 1, -2 and 0, 3: (1 + 4)/2 + 9/2 = 7."""
+    loss_sum, correct, grad = loss_of([[2.0, 0.0], [0.5, 4.0]], [[1.0, 2.0], [0.5, 1.0]], name="squared_error")
+    assert (loss_sum, correct) == (7.0, 0)
+    assert grad.tolist() == [[0.5, -1.0], [0.0, 1.5]]

@@ -56,7 +56,7 @@ def test_the_seed_may_be_a_generator_that_goes_on():
 
 def test_defaults_and_attributes():
     net = nn.MLP([5, 4, 3], backend="numpy")
-    assert (net.sizes, net.features, net.num_classes) == ((5, 4, 3), 5, 3)
+    assert (net.sizes, net.features, net.num_outputs) == ((5, 4, 3), 5, 3)
     assert net.num_parameters == 5 * 4 + 4 + 4 * 3 + 3
     assert (net.activation, net.initializer, net.dtype) == ("relu", "he", "float32")
     assert (net.input_scale, net.class_names, net.image_shape) == (1 / 255, None, None)

@@ -103,6 +103,7 @@ def test_the_file_is_plain_safetensors(path, net):
         "kind": "model",
         "sizes": [6, 4, 3],
         "activation": "tanh",
+        "loss": "softmax_cross_entropy",
         "initializer": "glorot",
         "dtype": "float32",
         "input_scale": 1 / 255,

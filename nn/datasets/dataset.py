@@ -8,18 +8,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..array_inputs import host_array
+
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of a data set.
+    """Rows of a data set; arrays of other libraries and frames become NumPy arrays, see `host_array`.
 
     Attributes:
         images: (samples, features), uint8 as it came from its file, or float32/float64.
-        labels: (samples,), int64 in [0, num_classes).
+        labels: classes, (samples,), int64 in [0, num_classes); or, for a network of another loss than the softmax's,
+            what each output should be, (samples, outputs).
+        weights: how much each row counts in training, (samples,), float64, at least 0; None for 1 each.
     """
 
     images: npt.NDArray[Any]  # (samples, features)
-    labels: npt.NDArray[np.int64]  # (samples,)
+    labels: npt.NDArray[Any]  # (samples,) or (samples, outputs)
+    weights: npt.NDArray[np.float64] | None = None  # (samples,)
+
+    def __post_init__(self) -> None:
+        for name in ("images", "labels", "weights"):
+            given = getattr(self, name)
+            if given is not None and type(given) is not np.ndarray:
+                array = host_array(given, what=name, mend="pass one row of numbers for each sample")
+                object.__setattr__(self, name, array)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -33,7 +45,7 @@ class Dataset:
         name: what it is called in run folders and pictures.
         train: the rows that the network learns from.
         test: the rows that it is measured on.
-        class_names: one name a class; class `k` is `class_names[k]`.
+        class_names: one name a class; class `k` is `class_names[k]`. Empty where the labels are no classes.
         scale: integer images are multiplied by this on their way into the first layer (1/255 for 8-bit pixels);
             floating images are taken as they are.
         image_shape: (rows, columns) of one image, or None where the features are no picture.
@@ -53,5 +65,11 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes."""
+        """Number of classes; 0 where the labels are none."""
         return len(self.class_names)
+
+    @property
+    def num_outputs(self) -> int:
+        """Number of outputs that a network for these data has."""
+        labels = self.train.labels
+        return self.num_classes if labels.ndim == 1 else int(labels.shape[1])

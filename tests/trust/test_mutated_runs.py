@@ -71,7 +71,7 @@ def check_checkpoint(checkpoint):
 
 def check_model(net):
     assert net.are_finite()
-    assert net.predict_proba(np.zeros((1, net.features), dtype=np.uint8)).shape == (1, net.num_classes)
+    assert net.predict_proba(np.zeros((1, net.features), dtype=np.uint8)).shape == (1, net.num_outputs)
 
 
 def test_checkpoints(run, damage, show):

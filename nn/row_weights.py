@@ -1,0 +1,77 @@
+"""How much each row counts: its own weight times that of its class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..backends import ConfigError
+from .argument_checks import is_finite_number
+from .datasets.dataset import Split
+from .mlp import MLP
+
+ClassWeight = str | Mapping[Any, float] | Sequence[float]  # "balanced", class -> weight, or a weight for each class
+
+
+def row_weights(
+    net: MLP, rows: Split, class_weight: ClassWeight | None, names: Sequence[str]
+) -> npt.NDArray[np.float64] | None:
+    """Return the weight of each row, (samples,); None where all count alike.
+
+    Args:
+        net: the network, of softmax cross-entropy where `class_weight` is given.
+        rows: with classes as labels, and perhaps weights of their own.
+        class_weight: "balanced" for weights that make all classes count alike, `samples / (classes * rows of it)`
+            (King and Zeng 2001); or a weight for each class, by its number or its name, or in their order.
+        names: of the classes, or none.
+
+    Raises:
+        ConfigError: the weights are not those of the network's classes.
+    """
+    own = None if rows.weights is None else rows.weights.astype(np.float64)
+    if class_weight is None:
+        return own
+    if not net.outputs.has_classes:
+        raise ConfigError(f"class_weight needs rows of one class each, got loss={net.loss}: pass weights of rows")
+    is_balanced = isinstance(class_weight, str) and class_weight == "balanced"
+    of_classes = (
+        _balanced(rows.labels, net.num_outputs) if is_balanced else _given(class_weight, net.num_outputs, names)
+    )  # (classes,)
+    weights = of_classes[rows.labels] if own is None else of_classes[rows.labels] * own  # (samples,)
+    if not weights.any():
+        raise ConfigError("class_weight leaves every row a weight of 0: give a class of the training rows more")
+    return weights
+
+
+def _balanced(labels: npt.NDArray[np.int64], num_classes: int) -> npt.NDArray[np.float64]:
+    """Return weights that are inverse to the classes' numbers of rows, (classes,); 1 for a class without rows."""
+    counts = np.bincount(labels, minlength=num_classes)  # (classes,)
+    present = np.count_nonzero(counts)
+    return np.where(counts > 0, len(labels) / (present * np.maximum(counts, 1)), 1.0)
+
+
+def _given(class_weight: ClassWeight, num_classes: int, names: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Return the weights that the user gave, (classes,)."""
+    if isinstance(class_weight, Mapping):
+        weights = np.ones(num_classes)  # also of a class that is not named
+        places: dict[Any, int] = {k: k for k in range(num_classes)} | {name: k for k, name in enumerate(names)}
+        for key, weight in class_weight.items():
+            if key not in places:
+                known = ", ".join(map(str, names or range(num_classes)))
+                raise ConfigError(f"class_weight names a class {key!r:.80}, which is none of {known}")
+            weights[places[key]] = _checked(weight, key)
+        return weights
+    if isinstance(class_weight, str) or not isinstance(class_weight, Sequence | np.ndarray):
+        raise ConfigError(f"class_weight must be 'balanced', a mapping or a sequence, got {class_weight!r:.80}")
+    if len(class_weight) != num_classes:
+        raise ConfigError(f"class_weight must have {num_classes} weights, one a class, got {len(class_weight)}")
+    return np.array([_checked(weight, k) for k, weight in enumerate(class_weight)])
+
+
+def _checked(weight: object, key: object) -> float:
+    if not is_finite_number(weight, least=0):
+        raise ConfigError(f"the weight of class {key!r:.80} must be a finite number >= 0, got {weight!r:.80}")
+    return float(weight)  # type: ignore[arg-type]  # is_finite_number says so
