@@ -9,11 +9,28 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.5.1"
-nox.options.sessions = ["lint", "typecheck", "tests"]
+nox.options.sessions = ["lint", "typecheck", "tests", "array_api", "docs"]
 nox.options.reuse_existing_virtualenvs = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PACKAGES = ["xpnn.backends", "xpnn.nn", "xpnn.bench"]
+
+
+# Those that differ with the array module.
+ARRAY_API_TESTS = [
+    f"tests/test_{name}.py"
+    for name in (
+        "array_inputs",
+        "backend_contract",
+        "generic_plan",
+        "gradients",
+        "jax_backend",
+        "losses",
+        "parity",
+        "torch_backend",
+        "training_features",
+    )
+]
 
 
 def starts(python: str) -> bool:
@@ -48,8 +65,16 @@ def typecheck(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests against the installed wheel, on each Python that starts."""
-    session.install(".[cli]", *group("test"))
+    session.install(".[cli,onnx,tensorboard]", *group("test"))
     session.run("pytest", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def array_api(session: nox.Session) -> None:
+    """Run the tests of the backends and of what comes in and goes out, with PyTorch and JAX installed."""
+    session.install("torch==2.13.0", "jax>=0.6")  # first: this build of PyTorch is small where a newer one is not
+    session.install(".[cli,torch,jax]", *group("test"))
+    session.run("pytest", *(session.posargs or ARRAY_API_TESTS))
 
 
 @nox.session
@@ -102,3 +127,22 @@ def reproduce(session: nox.Session) -> None:
     """Run every recipe and write what it reaches into docs/recipes.md."""
     session.install(".[cli]")
     session.run("python", "-m", "xpnn.bench.reproduce", "--out", "docs/recipes.md", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Run the tutorial and build the site in build/docs/html; with `-- pdf`, the derivation as a PDF too."""
+    wants_pdf = "pdf" in session.posargs
+    if wants_pdf and shutil.which("latexmk") is None:
+        packages = "latexmk texlive-latex-recommended texlive-latex-extra texlive-fonts-recommended tex-gyre"
+        session.error(f"the PDF needs LaTeX, and there is no latexmk; on Debian and Ubuntu: apt-get install {packages}")
+    session.install(".[cli]", *group("docs"))
+    session.run(
+        "pytest", "--nbmake", "--override-ini=addopts=", "--override-ini=filterwarnings=", "docs/tutorial.ipynb"
+    )
+    options = ("--fail-on-warning", "--keep-going", "--nitpicky", "--doctree-dir=build/docs/doctrees")
+    session.run("sphinx-build", *options, "--fresh-env", "--builder=html", "docs", "build/docs/html")
+    if wants_pdf:
+        session.run("sphinx-build", *options, "--builder=latex", "docs", "build/docs/latex")
+        latexmk = ("latexmk", "-pdf", "-cd", "-interaction=nonstopmode", "-halt-on-error", "-silent")
+        session.run(*latexmk, "build/docs/latex/xpnn-derivation.tex", external=True)

@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..backends import ConfigError, MissingDependency
+from ..nn.cli.help_page import command, option
+from ..nn.cli.options import json_option, quiet_option
+from ..nn.cli.user_path import UserPath
+from ..nn.quoting import quoted
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -24,23 +28,35 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     return None if value is None else tuple(name.strip() for name in value.split(",") if name.strip())
 
 
-@click.command(epilog="Example: xpnn bench --quick")
-@click.option("--workloads", callback=_names, metavar="NAMES", help="W1, W2, W3, W3a, W4, W5, W6, D3, predict.")
-@click.option(
-    "--contestants", callback=_names, metavar="NAMES", help="script, sklearn, torch, torch-compile, jax, and backends."
+@command(examples=["xpnn bench --quick", "xpnn bench --workloads W3,predict --contestants numba,torch"])
+@option("--quick", section="What", is_flag=True, help="Few workloads, rows and epochs: within a minute.")
+@option(
+    "--workloads", section="What", callback=_names, metavar="NAMES", help="W1, W2, W3, W3a, W4, W5, W6, D3, predict."
 )
-@click.option("--epochs", type=click.IntRange(min=5), help="Timed epochs of each, 7 by default; with --gpu turns, 5.")
-@click.option("--threads", type=click.IntRange(min=1), help="Processors of each contestant; all by default.")
-@click.option("--data", metavar="SOURCE", help="Where MNIST is, as for `xpnn train`.")
-@click.option("--out", type=click.Path(path_type=Path), help="The results' file; bench-<time>.json by default.")
-@click.option("--resume", type=click.Path(path_type=Path), metavar="FILE", help="Go on with the run in this file.")
-@click.option("--quick", is_flag=True, help="Fewer workloads, rows and epochs: an impression within a minute.")
-@click.option("--gpu", is_flag=True, help="On a CUDA device: its backend and peers, turns of many epochs.")
-@click.option("--sweep", is_flag=True, help="Go over hidden widths and batch sizes, and draw the times.")
-@click.option("--shapes", type=click.IntRange(min=1), metavar="N", help="Time N random workloads instead.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the random workloads.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@option(
+    "--contestants", section="What", callback=_names, metavar="NAMES",
+    help="script, sklearn, torch, torch-compile, jax, and backends.",
+)  # fmt: skip
+@option("--gpu", section="What", is_flag=True, help="On a CUDA device: its backend and its peers.")
+@option("--sweep", section="What", is_flag=True, help="Hidden widths and batch sizes, as a picture.")
+@option("--shapes", section="What", type=click.IntRange(min=1), metavar="N", help="This many random workloads instead.")
+@option(
+    "--seed", section="What", type=click.IntRange(min=0), default=0, metavar="N",
+    help="Of the random workloads; 0 by default.",
+)  # fmt: skip
+@option("--data", section="What", metavar="SOURCE", help="Where MNIST is, as for `xpnn train`.")
+@option(
+    "--epochs", section="How", type=click.IntRange(min=5), metavar="N",
+    help="Timed epochs of each; 7 by default, 5 turns with --gpu.",
+)  # fmt: skip
+@option(
+    "--threads", section="How", type=click.IntRange(min=1), metavar="N",
+    help="Processors of each contestant; all by default.",
+)  # fmt: skip
+@option("--resume", section="How", type=UserPath(), metavar="FILE", help="Go on with the run in this file.")
+@option("--out", section="Output", type=UserPath(), metavar="FILE", help="Results; by default bench-<time>.json.")
+@json_option
+@quiet_option
 def bench(
     *,
     workloads: tuple[str, ...] | None,
@@ -100,7 +116,7 @@ def bench(
         except KeyboardInterrupt:
             screen.close()
             if results.path.exists():
-                click.echo(f"stopped; the same command with --resume {results.path} goes on", err=True)
+                click.echo(f"stopped; the same command with {quoted('--resume', results.path)} goes on", err=True)
             raise
     if sweep:
         from .picture import save_sweep_picture

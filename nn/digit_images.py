@@ -54,7 +54,7 @@ def load_digit(
         ConfigError: a shape or `largest` cannot be.
         MissingDependency: Pillow is not installed.
     """
-    box = _content_box(image_shape, content_shape)
+    box = content_box(image_shape, content_shape)
     scale_to(np.zeros(1, dtype=np.uint8), largest)  # a wrong `largest` is told before any work
     grey = read_grey(Path(path))  # (height, width)
     if np.ptp(grey) == 0:
@@ -91,7 +91,7 @@ def scale_to(row: npt.NDArray[np.uint8], largest: int) -> npt.NDArray[np.uint8]:
     return scaled
 
 
-def _content_box(image_shape: tuple[int, int], content_shape: tuple[int, int] | None) -> tuple[int, int]:
+def content_box(image_shape: tuple[int, int], content_shape: tuple[int, int] | None) -> tuple[int, int]:
     """Give the (rows, columns) that the ink is scaled into."""
     if min(image_shape) < 1:
         raise ConfigError(f"image_shape must be two sides of at least 1 pixel, got {image_shape}")

@@ -53,6 +53,11 @@ class EarlyStopping:
                 best, best_epoch = figure, result.epoch
         return best_epoch
 
+    def kept(self, history: History) -> EpochResult:
+        """Return the result of the epoch whose weights the network keeps, of one that was trained."""
+        best_epoch = self.best_epoch(history)
+        return history[-1 if best_epoch is None else best_epoch - 1]
+
     def is_over(self, history: History) -> bool:
         """Return whether so many epochs have passed since the best one that the training ends."""
         best_epoch = self.best_epoch(history)

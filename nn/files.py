@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -10,7 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..backends import ModelFileError, StorageError
+from .near_paths import did_you_mean
 
+RENAMES, RENAME_PAUSE = (20 if os.name == "nt" else 1), 0.05  # attempts, and seconds between them
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
@@ -28,7 +31,7 @@ def write_atomically(path: Path, content: bytes | bytearray) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        _rename(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
@@ -39,15 +42,33 @@ def write_atomically(path: Path, content: bytes | bytearray) -> None:
             temporary.unlink()
 
 
+def _rename(temporary: Path, path: Path, *, attempts: int = RENAMES) -> None:
+    """Put a file in the place of another; on Windows a scanner or a viewer may hold either for a moment."""
+    for attempt in range(attempts):
+        try:
+            temporary.replace(path)
+        except PermissionError:
+            if attempt == attempts - 1:
+                raise
+            time.sleep(RENAME_PAUSE)
+        else:
+            return
+
+
 def append_line(path: Path, line: str) -> None:
-    """Add a line to a text file, whole or not at all as long as the process lives.
+    """Add a line to a text file; see `append`."""
+    append(path, line.encode() + b"\n")
+
+
+def append(path: Path, content: bytes) -> None:
+    """Add bytes to a file, all or none of them as long as the process lives.
 
     Raises:
         StorageError: the disk is full or the file cannot be written; it is as long as before.
     """
     try:
         with path.open("ab", buffering=0) as file:
-            size, content = file.tell(), line.encode() + b"\n"
+            size = file.tell()
             try:
                 while content:  # a disk that is nearly full takes a part
                     content = content[file.write(content) :]
@@ -91,7 +112,8 @@ def read_whole(path: Path, *, limit: int) -> bytes:
     except (OSError, ValueError):  # a name that is too long
         is_file = False
     if not is_file:
-        raise ModelFileError(f"there is no file {path!s:.300}; `xpnn train` writes one into its run folder")
+        hint = did_you_mean(path) or "; `xpnn train` writes one into its run folder"
+        raise ModelFileError(f"there is no file {path!s:.300}{hint}")
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -110,5 +132,8 @@ def sync_folder(folder: Path) -> None:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # network and foreign file systems know files only
+                raise
         finally:
             os.close(descriptor)

@@ -16,8 +16,11 @@ from .files import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TRAIN_COLOUR = "#0072B2"  # blue and vermilion of the palette for colour-blind readers, Okabe and Ito,
-TEST_COLOUR = "#D55E00"  # "Color Universal Design", https://jfly.uni-koeln.de/color/
+# Blue, vermilion and bluish green of the palette for colour-blind readers: Okabe and Ito, "Color Universal Design",
+# https://jfly.uni-koeln.de/color/
+TRAIN_COLOUR = "#0072B2"
+TEST_COLOUR = "#D55E00"
+VALIDATION_COLOUR = "#009E73"
 INK_COLOUR = "#333333"
 FAINT_COLOUR = "#999999"
 STYLE = {

@@ -15,6 +15,7 @@ from .callbacks import Callback
 from .checkpoint import Checkpoint
 from .data_choice import DataChoice as DataChoice
 from .datasets import Dataset, Split
+from .early_stopping import EarlyStopping
 from .history import History
 from .initializers import INITIALIZERS
 from .mlp import DTYPES, MLP
@@ -39,6 +40,12 @@ class Recipe:
         schedule: what the learning rate is multiplied by over the steps.
         warmup_steps: steps over which the learning rate first rises linearly.
         l2: strength of the penalty on squared weights.
+        dropout: share of the hidden units that each step leaves out.
+        class_weight: "balanced" where all classes count alike, however many rows they have.
+        clip_norm: the gradient is made no longer than this.
+        accumulate: batches whose gradients are added up for one step.
+        validation: share of the training rows that is held back to validate on.
+        patience: epochs without a better validation loss after which the training stops.
         dtype: of weights and arithmetic.
         evaluate_every: epochs from one evaluation on the test rows to the next.
         precision: of matrix products, what the backend has: "full" or less.
@@ -57,6 +64,12 @@ class Recipe:
     schedule: str = "constant"
     warmup_steps: int = 0
     l2: float = 0.0
+    dropout: float = 0.0
+    class_weight: str | None = None
+    clip_norm: float | None = None
+    accumulate: int = 1
+    validation: float | None = None
+    patience: int | None = None
     dtype: str = "float32"
     evaluate_every: int = 1
     precision: str = "full"
@@ -72,10 +85,19 @@ class Recipe:
             raise ConfigError(
                 f"batch_size must be a whole number >= 1, or None for all rows, got {self.batch_size!r:.80}"
             )
+        if self.patience is not None and self.validation is None:
+            raise ConfigError(
+                f"patience={self.patience} needs validation rows: hold some back, with validation=0.1 say"
+            )
         look_up("activation", self.activation, ACTIVATIONS)
         look_up("initializer", self.initializer, INITIALIZERS)
         look_up("dtype", self.dtype, DTYPES)
         look_up("schedule", self.schedule, SCHEDULES)
+
+    @property
+    def early_stopping(self) -> EarlyStopping | None:
+        """When its training ends before the last epoch."""
+        return None if self.patience is None else EarlyStopping(self.patience)
 
     def settings(self) -> dict[str, Any]:
         """Return everything that decides the run, as it stands in a run folder's `config.json`."""
@@ -126,6 +148,12 @@ class Recipe:
             schedule=self.schedule,
             warmup_steps=self.warmup_steps,
             l2=self.l2,
+            dropout=self.dropout,
+            class_weight=self.class_weight,
+            clip_norm=self.clip_norm,
+            accumulate=self.accumulate,
+            validation=self.validation,
+            early_stopping=self.early_stopping,
             evaluate_every=self.evaluate_every,
             precision=self.precision,
             seed=seed,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, fields, replace
 from functools import cache
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -14,6 +14,7 @@ from ..backends import OPTIMIZERS, ConfigError, look_up
 from .data_choice import DataChoice
 from .datasets.load import NAMED
 from .plain_text import is_plain
+from .quoting import quoted
 from .recipes import Recipe
 
 
@@ -85,7 +86,7 @@ class RunConfig:
 def data_option(choice: DataChoice) -> str:
     """Return the option by which a run's path has to be named again; empty where it has none."""
     is_path = choice.source is not None and choice.source not in NAMED
-    return f"--data {shlex.quote(str(choice.source))}" if is_path else ""
+    return quoted("--data", Path(str(choice.source))) if is_path else ""
 
 
 def _made(kind: Any, values: dict[str, Any]) -> Any:

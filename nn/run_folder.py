@@ -24,7 +24,9 @@ from .checkpoint import FILE_NAME
 from .files import append_line, is_temporary, read_whole, remove_temporaries, sync_folder, write_atomically
 from .history import EpochResult, History
 from .limits import CONFIG_BYTES
+from .near_paths import did_you_mean
 from .plain_text import reason_of
+from .quoting import quoted
 from .run_config import RunConfig
 from .save_checkpoints import SaveCheckpoints
 from .strict_json import parse_object
@@ -102,9 +104,8 @@ class RunFolder:
             ConfigError: the folder exists and is not empty.
         """
         if self.path.exists() and (not self.path.is_dir() or self.is_used()):
-            raise ConfigError(
-                f"{self.path} exists and is not empty; choose another --out, or go on with --resume {self.path}"
-            )
+            resume = quoted("--resume", self.path)
+            raise ConfigError(f"{self.path} exists and is not empty; choose another --out, or go on with {resume}")
 
     def create(self, config: RunConfig) -> None:
         """Make and claim the folder and write its configuration.
@@ -143,7 +144,8 @@ class RunFolder:
         """
         self.refuse_links()
         if not self.config.exists():
-            raise ModelFileError(f"{self.path} is no run folder: it has no config.json")
+            lacks = "it has no config.json" if self.path.exists() else "there is no such folder"
+            raise ModelFileError(f"{self.path} is no run folder: {lacks}{did_you_mean(self.path)}")
         text = read_whole(self.config, limit=CONFIG_BYTES)
         try:
             return RunConfig.from_json(parse_object(text))
@@ -197,17 +199,19 @@ def summarize(
         versions: of the packages that took part.
         hardware: what it ran on.
     """
-    last, seconds = history[-1], [result.seconds for result in history]
+    stopping, seconds = config.recipe.early_stopping, [result.seconds for result in history]
+    last, kept = history[-1], history[-1] if stopping is None else stopping.kept(history)
     return {
         "recipe": config.recipe.name,
         "backend": config.backend,
         "dtype": config.recipe.dtype,
         "seed": config.seed,
         "epochs": last.epoch,
-        "train_accuracy": last.train_accuracy,
-        "test_accuracy": last.test_accuracy,
-        "train_loss": last.train_loss,
-        "test_loss": last.test_loss,
+        "kept_epoch": kept.epoch,
+        "train_accuracy": kept.train_accuracy,
+        "test_accuracy": kept.test_accuracy,
+        "train_loss": kept.train_loss,
+        "test_loss": kept.test_loss,
         "total_seconds": sum(seconds),
         "median_epoch_seconds": statistics.median(seconds),
         "versions": dict(versions),

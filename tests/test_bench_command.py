@@ -197,7 +197,7 @@ def test_each_kind_of_run_has_its_contestants_and_workloads() -> None:
 def test_the_help_lists_commands_of_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(xpnn, ["--help"])
     assert "bench" in result.output
-    assert "Example: xpnn bench --quick" in CliRunner().invoke(xpnn, ["bench", "--help"]).output
+    assert "Examples:\n  xpnn bench --quick\n" in CliRunner().invoke(xpnn, ["bench", "--help"]).output
     assert "Did you mean 'bench'?" in CliRunner().invoke(xpnn, ["bnch"]).output
 
     class Broken:

@@ -52,7 +52,7 @@ def test_help_of_every_command_has_an_example() -> None:
     for name in COMMANDS:
         result = run(name, "--help")
         assert result.exit_code == 0
-        assert f"Example: xpnn {name}" in result.output
+        assert f"xpnn {name}" in result.output.partition("\nExample")[2]
 
 
 def test_train_leaves_a_whole_run_folder_and_says_where() -> None:
@@ -67,7 +67,7 @@ def test_train_leaves_a_whole_run_folder_and_says_where() -> None:
     }  # fmt: skip
     epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [epoch["epoch"] for epoch in epochs] == [1, 2, 3]
-    assert set(epochs[0]) == {"epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"}
+    assert {"epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"} <= set(epochs[0])
     summary = json.loads((folder / "summary.json").read_text())
     assert set(summary) == {
         "recipe", "backend", "dtype", "seed", "epochs", "train_accuracy", "test_accuracy", "train_loss", "test_loss",
@@ -258,7 +258,7 @@ def test_evaluate_gives_the_run_s_own_figures_and_the_pictures(trained: Path) ->
     assert np.sum(figures["confusion_matrix"]) == figures["rows"] == 359
     assert np.trace(figures["confusion_matrix"]) == round(figures["accuracy"] * 359)
     assert {path.name for path in Path("pictures").iterdir()} == {
-        "evaluation.json", "confusion_matrix.png", "worst_mistakes.png",
+        "evaluation.json", "confusion_matrix.png", "reliability.png", "worst_mistakes.png",
     }  # fmt: skip
     text = run("evaluate", str(trained)).stdout
     assert f"{figures['accuracy']:.2%}" in text

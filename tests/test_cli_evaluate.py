@@ -87,7 +87,7 @@ def test_a_path_in_a_run_folder_is_not_followed(command: list[str]) -> None:
     write_csv("my rows.csv")
     result = run("train", "--data", "my rows.csv", "--label-column", "kind", "--epochs", "1", "--out", "run")
     option = f"--data '{Path('my rows.csv').resolve()}'"
-    assert f"next: xpnn evaluate run {option} --out run/evaluation" in result.stdout
+    assert f"\n  xpnn evaluate run {option} --out pictures\n" in result.stdout
     refused = run(*command)
     assert refused.exit_code == 2
     assert f"name it yourself, with {option}\n" in refused.stderr

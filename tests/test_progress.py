@@ -26,6 +26,15 @@ def test_bar_shows_epoch_loss_accuracies_and_rate(make_data) -> None:
         assert re.search(part, screen.getvalue()), part
 
 
+@pytest.mark.parametrize(("width", "rate"), [(120, r"[\d,]+ examples/s"), (76, r"[\d,]+k/s"), (66, "")])
+def test_bar_leaves_out_what_a_narrow_terminal_has_no_room_for(make_data, width: int, rate: str) -> None:
+    screen = io.StringIO()
+    train(make_data, ProgressBar(Console(file=screen, force_terminal=True, width=width)), epochs=3)
+    last = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", screen.getvalue()).strip().splitlines()[-1].split("\r")[-1]
+    assert re.fullmatch(rf"epoch 3/3 \S+( \S+)? loss [\d.]+  train [\d.]+%  test [\d.]+%(  {rate})? \d\d:\d\d *", last)
+    assert bool(re.search(r"/s", last)) is bool(rate)
+
+
 def test_bar_shows_the_time_left(make_data) -> None:
     """24 rows an epoch at a second a row: after 2 epochs of 5, 72 seconds are left."""
     screen, seconds = io.StringIO(), [0.0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 
@@ -13,10 +14,13 @@ def main() -> None:
     except ImportError as error:
         print(f'xpnn: the command line needs {error.name}: pip install "xpnn[cli]"', file=sys.stderr)  # noqa: T201
         sys.exit(2)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that its encoding lacks is shown by its number
+            stream.reconfigure(errors="backslashreplace")
     try:
         from .app import xpnn
 
-        xpnn()
+        xpnn(prog_name="xpnn")
     except KeyboardInterrupt:  # while it was still being imported
         print("xpnn: interrupted", file=sys.stderr)  # noqa: T201
         sys.exit(130)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ...backends import XpnnError
-from .ending import end_after
+from .ending import end_after, say_error
+from .help_page import Command, Context
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 LOGGER = logging.getLogger("xpnn")
 
@@ -19,9 +23,11 @@ COMMANDS = {
     "train": "Train a network by a recipe.",
     "evaluate": "Measure a trained network on labelled rows.",
     "predict": "Classify image files with a trained network.",
+    "export": "Write a trained network as ONNX, NumPy or a page to draw on.",
     "explain": "Print a network's tensors and formulas.",
     "parity": "Train the same on several backends and compare.",
     "backends": "Examine this machine and its backends.",
+    "completion": "Print a script that completes commands in your shell.",
 }
 ENTRY_POINT_GROUP = "xpnn.commands"  # where packages above this one, xpnn.bench among them, name theirs
 
@@ -31,8 +37,10 @@ def other_commands() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name not in COMMANDS}
 
 
-class Commands(click.Group):
+class Commands(Command, click.Group):
     """Imports a command when it is asked for, and turns errors into one line and an exit code."""
+
+    context_class = Context
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Return the names in the order of a user's way, then those of other packages."""
@@ -59,6 +67,19 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([*COMMANDS.items(), *others])
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands, which are what is looked for, then the options."""
+        self.format_commands(ctx, formatter)
+        super().format_options(ctx, formatter)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Return the commands that begin so; none of them is imported for it."""
+        from click.shell_completion import CompletionItem
+
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        commands = [CompletionItem(name, help=COMMANDS.get(name)) for name in names]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; an error of xpnn's own becomes one line on stderr and exit code 1 or 2."""
         try:
@@ -68,7 +89,7 @@ class Commands(click.Group):
                 raise
             end_after(ctx, error)
         except KeyboardInterrupt:
-            click.echo("xpnn: interrupted", err=True)
+            say_error("interrupted")
             ctx.exit(130)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
@@ -76,7 +97,7 @@ class Commands(click.Group):
             if ctx.params["debug"]:
                 raise
             what = "the memory is full" if isinstance(error, MemoryError) else f"unexpected {type(error).__name__}"
-            click.echo(f"xpnn: {what}: {error}; `xpnn --debug ...` shows where", err=True)
+            say_error(f"{what}: {error}; `xpnn --debug ...` shows where")
             ctx.exit(1)
 
 
@@ -92,7 +113,8 @@ def _short_help(point: EntryPoint) -> str:
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Begin with `xpnn train`: it trains on the digits that ship with scikit-learn, in seconds.",
+    epilog="Begin with `xpnn train`: it takes seconds and needs no download. `xpnn COMMAND --help` tells more.",
+    examples=["xpnn train", "xpnn train mnist-98 --out runs/mnist-98", "xpnn evaluate runs/mnist-98"],
 )
 @click.version_option(version("xpnn"), prog_name="xpnn")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")

@@ -11,12 +11,13 @@ from dataclasses import asdict
 import click
 
 from ...backends.doctor import Report, examine
+from .help_page import command
 from .options import json_option
 
 WIDTH = 80
 
 
-@click.command(epilog="Example: xpnn backends --json")
+@command(examples=["xpnn backends", "xpnn backends --json"])
 @json_option
 def backends(as_json: bool) -> None:
     """Examine this machine: versions, processor, BLAS, CUDA, and a real training step on every backend.

@@ -13,28 +13,35 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends import ConfigError, DataError, RunError, StorageError, log_softmax
+from ...backends.mapped import is_mapped
 from ..datasets import Dataset, Split, load_dataset
-from ..evaluation import check_rows, confusion_matrix, evaluate_logits
+from ..evaluation import check_rows, evaluate_logits
 from ..evaluation_pictures import save_confusion_matrix, save_worst_mistakes
+from ..metrics import calibration_error, confusion_matrix, precision_recall
 from ..mlp import MLP
 from ..model_file import load
+from ..reliability_diagram import save_reliability_diagram
 from ..run_folder import RunFolder, write_json
+from .help_page import command, option
 from .model_argument import model_argument, model_path
 from .options import backend_option, json_option, run_data_options
+from .user_path import UserPath
 
 
-@click.command(epilog="Example: xpnn evaluate runs/mnist-98 --out pictures")
-@model_argument
-@backend_option
-@run_data_options
-@click.option(
-    "--part",
-    type=click.Choice(["test", "train", "all"]),
-    default="test",
-    show_default=True,
-    help="Which rows; all suits a file of nothing but new rows.",
+@command(
+    examples=[
+        "xpnn evaluate runs/mnist-98 --out pictures",
+        "xpnn evaluate runs/mnist-98 --data new.csv --part all",
+    ]
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for evaluation.json and the pictures.")
+@model_argument
+@run_data_options
+@option(
+    "--part", section="Data", type=click.Choice(["test", "train", "all"]), default="test", metavar="PART",
+    help="test (the default), train or all rows; all suits a file of new rows.",
+)  # fmt: skip
+@backend_option
+@option("--out", section="Output", type=UserPath(), metavar="FOLDER", help="For evaluation.json and the pictures.")
 @json_option
 def evaluate(
     model: Path, backend: str, seed: int | None, part: str, out: Path | None, as_json: bool, **choice: Any
@@ -42,7 +49,7 @@ def evaluate(
     """Measure a trained network on the rows of its run, or of --data.
 
     A run's own seed and split hold for --data too, so that its file is divided as it was for the training. With
-    --out, also draws the confusion matrix and the worst mistakes.
+    --out, also draws the confusion matrix, the reliability diagram and the worst mistakes.
     """
     net = load(model_path(model), backend=backend)
     given = {name: value for name, value in choice.items() if value is not None}
@@ -51,17 +58,20 @@ def evaluate(
     rows = _part(dataset, part)
     check_rows(net, rows)
     logits = net.logits(rows.images)  # (samples, classes)
-    result = _figures(net, logits, rows.labels)
+    loss, accuracy = evaluate_logits(logits, rows.labels)
+    if not math.isfinite(loss):
+        raise RunError(f"the loss must be finite, got {loss}: are features of these rows far larger than in training?")
+    probabilities = np.exp(log_softmax(np, logits))  # (samples, classes)
+    result = {"rows": len(rows), "loss": loss, "accuracy": accuracy, **_figures(net, probabilities, rows.labels)}
     if out is not None:
-        _draw(net, rows, logits, result, out)
+        _draw(net, rows, probabilities, result, out)
     if as_json:
         click.echo(json.dumps(result))
         return
     which = {"test": "test rows", "train": "training rows", "all": "rows"}[part]
-    click.echo(f"{dataset.name}: {result['rows']:,} {which}, loss {result['loss']:.4f}, {result['accuracy']:.2%} right")
-    click.echo("of each class, recognised:")
-    for name, recall in result["recall"].items():
-        click.echo(f"  {name:<12} {'none' if recall is None else f'{recall:.2%}'}")
+    click.echo(f"{dataset.name}: {len(rows):,} {which}, loss {loss:.4f}, {accuracy:.2%} right")
+    click.echo(f"calibration error {result['calibration_error']:.2%}: how far its probabilities are from what is right")
+    _print_classes(result)
     if out is not None:
         click.echo(f"saved in {out}")
 
@@ -98,34 +108,51 @@ def _part(dataset: Dataset, part: str) -> Split:
     """Return the test rows, the training rows, or both."""
     if part == "all":
         splits = (dataset.train, dataset.test)
+        if any(is_mapped(each.images) for each in splits):
+            raise ConfigError(
+                f"all rows together would come into memory, but those of {dataset.name} are mapped from files: "
+                "use --part train and --part test"
+            )
         return Split(np.concatenate([s.images for s in splits]), np.concatenate([s.labels for s in splits]))
     return dataset.test if part == "test" else dataset.train
 
 
-def _figures(net: MLP, logits: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> dict[str, Any]:
-    """Return the figures: rows, loss, accuracy, the share of each class that was recognised, the confusion matrix.
+def _figures(net: MLP, probabilities: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """Return the figures of each class, the calibration and the confusion matrix; None for what is undefined.
 
     Args:
         net: gives the names of the classes.
-        logits: (samples, classes).
+        probabilities: (samples, classes).
         labels: (samples,).
     """
-    loss, accuracy = evaluate_logits(logits, labels)
-    if not math.isfinite(loss):
-        raise RunError(f"the loss must be finite, got {loss}: are features of these rows far larger than in training?")
-    counts = confusion_matrix(labels, logits.argmax(axis=1), net.num_classes)  # (classes, classes)
-    of_class = counts.sum(axis=1)  # (classes,)
-    recall = [int(counts[k, k]) / int(of_class[k]) if of_class[k] else None for k in range(net.num_classes)]
+    counts = confusion_matrix(labels, probabilities.argmax(axis=1), net.num_outputs)  # (classes, classes)
+    scores, calibration = precision_recall(counts), calibration_error(probabilities, labels)
     return {
-        "rows": len(labels),
-        "loss": loss,
-        "accuracy": accuracy,
-        "recall": dict(zip(net.names, recall, strict=True)),
+        **{name: dict(zip(net.names, _numbers(values), strict=True)) for name, values in scores._asdict().items()},
+        "calibration_error": calibration.error,
+        "calibration_bins": {
+            name: _numbers(values) for name, values in calibration._asdict().items() if name != "error"
+        },
         "confusion_matrix": counts.tolist(),
     }
 
 
-def _draw(net: MLP, rows: Split, logits: npt.NDArray[Any], result: dict[str, Any], out: Path) -> None:
+def _numbers(values: npt.NDArray[Any]) -> list[int | float | None]:
+    """Return numbers as JSON has them, (n,): None for NaN."""
+    return [None if math.isnan(number) else number for number in values.tolist()]
+
+
+def _print_classes(result: dict[str, Any]) -> None:
+    """Print a line of figures for each class."""
+    width = max(12, *map(len, result["support"]))
+    click.echo(f"  {'class':<{width}}  precision    recall        F1      rows")
+    for name, rows in result["support"].items():
+        shares = (result[figure][name] for figure in ("precision", "recall", "f1"))
+        columns = "".join(f"{'none' if share is None else f'{share:.2%}':>10}" for share in shares)
+        click.echo(f"  {name:<{width}} {columns}{rows:>10,}")
+
+
+def _draw(net: MLP, rows: Split, probabilities: npt.NDArray[Any], result: dict[str, Any], out: Path) -> None:
     """Write the figures and the pictures into a folder."""
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -133,6 +160,6 @@ def _draw(net: MLP, rows: Split, logits: npt.NDArray[Any], result: dict[str, Any
         raise StorageError(f"cannot make the folder {out}: {error.strerror}") from error
     write_json(out / "evaluation.json", result)
     save_confusion_matrix(np.array(result["confusion_matrix"]), net.names, out / "confusion_matrix.png")
-    probabilities = np.exp(log_softmax(np, logits))  # (samples, classes)
+    save_reliability_diagram(calibration_error(probabilities, rows.labels), out / "reliability.png")
     path = out / "worst_mistakes.png"
     save_worst_mistakes(rows.images, rows.labels, probabilities, net.names, net.image_shape, path)

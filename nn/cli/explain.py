@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import click
 
@@ -12,18 +13,24 @@ from ..data_file import existing_path
 from ..model_file import load
 from ..recipes import RECIPES, Recipe
 from ..run_folder import RunFolder
+from . import candidates
+from .help_page import command
 from .model_argument import model_path
 
 
-@click.command(epilog="Example: xpnn explain deep-32")
-@click.argument("source", default="quickstart", metavar="[RECIPE|MODEL]")
+@command(examples=["xpnn explain deep-32", "xpnn explain runs/mnist-98"])
+@click.argument(
+    "source", default="quickstart", metavar="[RECIPE|RUN|MODEL]", shell_complete=candidates.recipes_and_runs
+)
 def explain(source: str) -> None:
     """Print the tensors of a network, and the formulas of forward, backward and update with their shapes.
 
     The network is a RECIPE's, or a trained one from a run folder; a model file alone does not tell its update.
     """
     recipe: Recipe | None
-    if source not in RECIPES and (path := existing_path(source)) is not None:
+    found, path = existing_path(source), Path(source)
+    if source not in RECIPES and (found is not None or path.name != source):  # what looks like a path is meant as one
+        path = found or path
         net = load(model_path(path), backend="numpy")
         sizes, activation = net.sizes, net.activation
         recipe = RunFolder(path).read_config().recipe if path.is_dir() else None

@@ -3,13 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ..data_file import existing_path
+from ..quoting import quoted
 from ..run_folder import RunFolder
+from . import candidates
+from .recent_runs import recent_runs
+from .user_path import UserPath
 
-model_argument = click.argument("model", type=click.Path(path_type=Path), metavar="RUN|MODEL")
+
+class ModelArgument(click.Argument):
+    """Names the newest run where it is missing."""
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        """Return the path; see click."""
+        try:
+            return super().process_value(ctx, value)
+        except click.MissingParameter as error:
+            raise click.MissingParameter(self._hint(ctx), ctx, self) from error
+
+    def _hint(self, ctx: click.Context) -> str:
+        """Return the command for the newest run here."""
+        newest = recent_runs()[:1]
+        if not newest:
+            return "Train a network first: xpnn train"
+        others = [p.make_metavar(ctx) for p in ctx.command.params if isinstance(p, click.Argument) and p is not self]
+        return f"For the newest run here: {' '.join([ctx.command_path, quoted(*newest), *others])}"
+
+
+model_argument = click.argument(
+    "model", cls=ModelArgument, type=UserPath(), metavar="RUN|MODEL", shell_complete=candidates.runs
+)
 
 
 def model_path(path: Path) -> Path:

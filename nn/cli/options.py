@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import click
 
 from ..recipes import RECIPES
+from . import candidates
+from .help_page import option
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -20,59 +22,57 @@ def _silence_log(ctx: click.Context, param: click.Parameter, value: bool) -> boo
     return value
 
 
-backend_option = click.option(
-    "--backend", default="auto", show_default=True, metavar="NAME", help="numpy, numba, cupy, ... or auto."
-)
-json_option = click.option(
-    "--json", "as_json", is_flag=True, callback=_silence_log, help="Print one JSON object and nothing else."
-)
-recipe_argument = click.argument("recipe_name", required=False, metavar="[RECIPE]")
+backend_option = option(
+    "--backend", section="Speed", default="auto", metavar="NAME", shell_complete=candidates.backends,
+    help="auto (the default), numba, numpy, cupy, ...",
+)  # fmt: skip
+json_option = option(
+    "--json", "as_json", section="Output", is_flag=True, callback=_silence_log,
+    help="Print one JSON object and nothing else.",
+)  # fmt: skip
+quiet_option = option("--quiet", section="Output", is_flag=True, help="Print nothing but errors.")
+recipe_argument = click.argument("recipe_name", required=False, metavar="[RECIPE]", shell_complete=candidates.recipes)
 
 
 def data_options(command: Command) -> Command:
     """Add the options that say where rows come from."""
-    return _data_options(command, label_column="label", stratify=False, otherwise="the recipe's or 0.2")
+    return _data_options(command, label_column="label", stratify=False, otherwise="the recipe's, or 0.2")
 
 
 def run_data_options(command: Command) -> Command:
     """Add the same options and --seed, each None where it is not given: the run's own setting is then taken."""
-    command = click.option("--seed", type=click.IntRange(min=0), help="Of the split; the run's or 0 by default.")(
-        command
+    seed = option(
+        "--seed", section="Data", type=click.IntRange(min=0), metavar="N", help="Of the split; by default the run's."
     )
-    return _data_options(command, label_column=None, stratify=None, otherwise="the run's or 0.2")
+    return _data_options(seed(command), label_column=None, stratify=None, otherwise="the run's, or 0.2")
 
 
 def _data_options(command: Command, *, label_column: str | None, stratify: bool | None, otherwise: str) -> Command:
     """Add the options with these defaults."""
-    for option in (
-        click.option(
-            "--stratify/--no-stratify", default=stratify, help="Keep each class's share among the rows held back."
+    column = label_column or "the run's"
+    for add in (
+        option(
+            "--stratify/--no-stratify", section="Data", default=stratify,
+            help="Keep each class's share among them.",
         ),
-        click.option(
-            "--test-fraction",
+        option(
+            "--test-fraction", section="Data", metavar="SHARE",
             type=click.FloatRange(0, 1, min_open=True, max_open=True),
-            help=f"Share of rows held back, where the data have no test part; {otherwise} by default.",
+            help=f"Rows held back for the test; by default {otherwise}.",
         ),
-        click.option("--label-column", default=label_column, show_default=True, help="The label's column in a .csv."),
-        click.option(
-            "--data",
-            metavar="SOURCE",
-            help="A name (mnist, fashion-mnist, digits), a folder of IDX files, an .npz or a .csv.",
+        option(
+            "--label-column", section="Data", default=label_column, metavar="NAME",
+            help=f"The label's column in a .csv; by default {column}.",
         ),
-    ):
-        command = option(command)
+        option(
+            "--data", section="Data", metavar="SOURCE", shell_complete=candidates.data,
+            help="A .csv, an .npz, a folder of IDX files, or mnist, fashion-mnist, digits.",
+        ),
+    ):  # fmt: skip
+        command = add(command)
     return command
 
 
 def recipe_list() -> str:
     """Return the recipes for a help page, a line each."""
-    return "\b\nRecipes:\n" + "\n".join(f"  {recipe.name:<12}{recipe.summary}" for recipe in RECIPES.values())
-
-
-def batch_size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    """Read a number of rows, or `full`, for which 0 stands; None where the option is not given."""
-    if value is None or value == "full":
-        return None if value is None else 0
-    if not (value.isdecimal() and int(value) >= 1):
-        raise click.BadParameter(f"{value!r} is neither a whole number >= 1 nor 'full'", ctx, param)
-    return int(value)
+    return "\b\nRecipes:\n" + "\n".join(f"  {recipe.name:<11} {recipe.summary}" for recipe in RECIPES.values())

@@ -12,18 +12,27 @@ from ...backends import ConfigError, get_backend, look_up
 from ..data_choice import DataChoice
 from ..parity import TOLERANCES, AccuracyParity, StepParity, compare_accuracies, compare_steps, subset, to_json
 from ..recipes import RECIPES
+from . import candidates
+from .help_page import command, option
 from .options import data_options, json_option, recipe_argument
 
 
-@click.command(epilog="Example: xpnn parity mnist-98 --backends numpy,numba --steps 100 --seeds 5")
+@command(examples=["xpnn parity", "xpnn parity mnist-98 --backends numpy,cupy --seeds 0"])
 @recipe_argument
-@click.option(
-    "--backends", default="numpy,numba", show_default=True, metavar="NAMES", help="The first is the reference."
-)
+@option(
+    "--backends", section="Comparison", default="numpy,numba", metavar="NAMES", shell_complete=candidates.backend_list,
+    help="The first is the reference; numpy,numba by default.",
+)  # fmt: skip
+@option(
+    "--steps", section="Comparison", type=click.IntRange(min=1), default=100, metavar="N",
+    help="Steps in lockstep; 100 by default.",
+)  # fmt: skip
+@option(
+    "--seeds", section="Comparison", type=click.IntRange(min=0), default=5, metavar="N",
+    help="Whole trainings; 5 by default, 0 for none.",
+)  # fmt: skip
 @data_options
-@click.option("--steps", type=click.IntRange(min=1), default=100, show_default=True, help="Steps in lockstep.")
-@click.option("--seeds", type=click.IntRange(min=0), default=5, show_default=True, help="Whole trainings; 0 for none.")
-@click.option("--rows", type=click.IntRange(min=1), help="Use this many training rows only.")
+@option("--rows", section="Data", type=click.IntRange(min=1), metavar="N", help="Use this many training rows only.")
 @json_option
 def parity(
     recipe_name: str | None,

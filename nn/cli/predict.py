@@ -12,16 +12,18 @@ import numpy as np
 from ...backends import DataError
 from ..digit_images import load_digit
 from ..model_file import load
+from .help_page import command
 from .model_argument import model_argument, model_path
 from .options import backend_option, json_option
+from .user_path import UserPath
 
 COLUMNS = 80
 LONGEST_BAR = 30  # characters, for a probability of 1
 
 
-@click.command(epilog="Example: xpnn predict runs/mnist-98 seven.png")
+@command(examples=["xpnn predict runs/mnist-98 seven.png", "xpnn predict runs/mnist-98 *.png --json"])
 @model_argument
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
+@click.argument("images", nargs=-1, required=True, type=UserPath(), metavar="IMAGE...")
 @backend_option
 @json_option
 def predict(model: Path, images: tuple[Path, ...], backend: str, as_json: bool) -> None:

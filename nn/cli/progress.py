@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -14,14 +16,27 @@ from ..callbacks import Callback
 from ..history import EpochResult
 from ..training_run import TrainingRun
 
+WIDE = 100  # columns of a terminal with room for a long bar
 LINES = 10  # lines of a whole run where there is no bar
 
 
-def progress_callback(*, quiet: bool) -> Progress:
-    """Return what shows the progress: nothing, a bar where stderr is a terminal, else lines on stderr."""
+def progress_callback(*, quiet: bool, environ: Mapping[str, str] = os.environ) -> Progress:
+    """Return what shows the progress: nothing, a bar where stderr is a terminal that can move, else lines on stderr."""
     if quiet:
         return Progress()
-    return ProgressBar() if sys.stderr.isatty() else ProgressLines()
+    moves = sys.stderr.isatty() and environ.get("TERM", "") not in ("dumb", "unknown")
+    return ProgressBar() if moves else ProgressLines()
+
+
+def _figures(loss: float, train: float | None, result: EpochResult | None) -> str:
+    """Return a loss and the accuracies that there are, on one line."""
+    text = f"loss {loss:.4f}"
+    named = (
+        ("train", train),
+        ("validation", result and result.validation_accuracy),
+        ("test", result and result.test_accuracy),
+    )
+    return text + "".join(f"  {name} {accuracy:.2%}" for name, accuracy in named if accuracy is not None)
 
 
 class Progress(Callback):
@@ -40,12 +55,13 @@ class ProgressBar(Progress):
     """Epoch, loss, both accuracies, examples a second, time left; on stderr, until its `with` block is left."""
 
     def __init__(self, console: Console | None = None) -> None:
+        console = console or Console(stderr=True)
         self._bar = Bar(
             TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=20 if console.width >= WIDE else 10),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(compact=True),
-            console=console or Console(stderr=True),
+            console=console,
             transient=True,
         )
 
@@ -60,16 +76,19 @@ class ProgressBar(Progress):
     def on_chunk_end(self, run: TrainingRun) -> None:
         """Move on."""
         totals, last = run.totals, run.history[-1] if run.history else None
-        figures = f"loss {totals.loss:.4f}  train {totals.accuracy:.2%}"
-        if last is not None and last.test_accuracy is not None:
-            figures += f"  test {last.test_accuracy:.2%}"
+        are_classes = last is None or last.train_accuracy is not None
+        figures = _figures(totals.loss, totals.accuracy if are_classes else None, last)
+        epoch = f"{run.epoch}/{run.epochs}"
         if run.seconds > 0:
-            figures += f"  {totals.rows / run.seconds:,.0f} examples/s"
-        self._bar.update(
-            self._task,
-            completed=(run.epoch - 1) * run.rows_per_epoch + run.position,
-            epoch=f"{run.epoch}/{run.epochs}",
-            figures=figures,
+            figures += self._rate(totals.rows / run.seconds, beside=f"epoch {epoch} {'':10} {figures} 00:00")
+        completed = (run.epoch - 1) * run.rows_per_epoch + run.position
+        self._bar.update(self._task, completed=completed, epoch=epoch, figures=figures)
+
+    def _rate(self, rate: float, *, beside: str) -> str:
+        """Return the examples a second in as many words as the terminal has room for."""
+        room = self._bar.console.width - len(beside)
+        return next(
+            (text for text in (f"  {rate:,.0f} examples/s", f"  {rate / 1000:,.0f}k/s") if len(text) <= room), ""
         )
 
     def __exit__(
@@ -85,10 +104,9 @@ class ProgressLines(Progress):
     def on_epoch_end(self, run: TrainingRun, result: EpochResult) -> None:
         """Print the epoch's figures if it is its turn."""
         if result.epoch in (1, run.epochs) or result.epoch % max(1, run.epochs // LINES) == 0:
-            test = "" if result.test_accuracy is None else f"  test {result.test_accuracy:.2%}"
             rate = run.rows_per_epoch / result.seconds if result.seconds else float("inf")
             print(  # noqa: T201
-                f"epoch {result.epoch}/{run.epochs}  loss {result.train_loss:.4f}  train {result.train_accuracy:.2%}"
-                f"{test}  {rate:,.0f} examples/s",
+                f"epoch {result.epoch}/{run.epochs}  {_figures(result.train_loss, result.train_accuracy, result)}"
+                f"  {rate:,.0f} examples/s",
                 file=sys.stderr,
             )

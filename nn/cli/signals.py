@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
@@ -12,12 +13,16 @@ from ..callbacks import Callback
 from ..training_run import TrainingRun
 
 SHOW_CURSOR = "\x1b[?25h"  # which a progress bar hides
+# What asks for an end: Ctrl-C, the system, a terminal that is closed, Ctrl-Break on Windows. Not every system has all.
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+HANG_UP = getattr(signal, "SIGHUP", None)
 
 
 class StopOnSignal(Callback):
-    """Ends the training after the present chunk on the first SIGINT or SIGTERM; the second one ends the process.
+    """Ends the training after the present chunk on the first signal of `NAMES`; the second one ends the process.
 
-    Before the training has begun there is nothing to save, and the first one ends the process.
+    Before the training has begun there is nothing to save, and the first one ends the process. A SIGHUP that is
+    ignored, as under nohup, stays so.
 
     Attributes:
         received: number of the signal, or 0.
@@ -27,9 +32,12 @@ class StopOnSignal(Callback):
         self.received = 0
         self._run: TrainingRun | None = None
         self._previous: dict[int, Any] = {}
+        self._leave_terminal: Callable[[], None] = terminal_leaver()
 
     def __enter__(self) -> StopOnSignal:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in numbers():
+            if number == HANG_UP and signal.getsignal(number) == signal.SIG_IGN:
+                continue
             self._previous[number] = signal.signal(number, self._on_signal)
         return self
 
@@ -44,12 +52,43 @@ class StopOnSignal(Callback):
         self._run = run
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if number == HANG_UP:
+            self._leave_terminal()
         if self._run is None:
             end_at_once(number, "interrupted before the first step")
         if self.received:
             end_at_once(number, "ended at once; the last checkpoint is whole")
         self.received = number
         self._run.stop()
+
+
+def numbers(names: Any = signal) -> list[int]:
+    """Return the numbers of those of `NAMES` that a system has.
+
+    Args:
+        names: has the signals as attributes, as the module `signal`.
+    """
+    return [int(getattr(names, name)) for name in NAMES if hasattr(names, name)]
+
+
+def terminal_leaver() -> Callable[[], None]:
+    """Return what sends stdout and stderr nowhere, those that are a terminal now: once it is gone, writing fails."""
+    shown = [descriptor for descriptor in (1, 2) if _is_terminal(descriptor)]
+
+    def leave() -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for descriptor in shown:
+            os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+
+    return leave
+
+
+def _is_terminal(descriptor: int) -> bool:
+    try:
+        return os.isatty(descriptor)
+    except OSError:  # it is closed
+        return False
 
 
 def end_at_once(number: int, words: str) -> NoReturn:

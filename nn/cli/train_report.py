@@ -1,0 +1,105 @@
+"""What `xpnn train` says before and after the training."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+
+import click
+
+from ..datasets import Dataset
+from ..files import read_whole
+from ..history import History
+from ..limits import CONFIG_BYTES
+from ..quoting import quoted
+from ..run_config import data_option
+from ..strict_json import parse_object
+from .app import COMMANDS
+from .start import Start
+
+
+def announce(start: Start, *, verbose: bool) -> None:
+    """Say what is trained on what."""
+    recipe, data, backend = start.config.recipe, start.data, start.backend
+    sizes = "-".join(map(str, recipe.sizes_for(data)))
+    batch = "full batch" if recipe.batch_size is None else f"batch {recipe.batch_size}"
+    click.echo(f"{recipe.name}: {sizes} on {data.name}, {len(data.train):,} rows, {recipe.optimizer.name}, {batch}")
+    click.echo(f"features: {reading_of(data)}")
+    if start.resumed and start.checkpoint is None:
+        click.echo("it had not begun: from the first step")
+    click.echo(f"backend {backend.name}" + (f": {backend.reason}" if verbose and backend.reason else ""))
+
+
+def reading_of(data: Dataset) -> str:
+    """Say how the numbers of the rows enter the first layer: a single one out of range decides that for all."""
+    images = data.train.images  # (samples, features)
+    least, largest = images.min(), images.max()
+    if images.dtype.kind == "f":
+        return f"numbers from {least:g} to {largest:g}, taken as they are"
+    return f"whole numbers from {least} to {largest}, divided by {1 / data.scale:g}"
+
+
+def report(start: Start, history: History) -> None:
+    """Say what came out, where it is and what to do next."""
+    click.echo(_result(start, history))
+    last, guessing = history[-1], math.log(start.data.num_classes)
+    if last.train_accuracy is not None and last.train_loss > guessing:
+        click.echo(f"its loss, {last.train_loss:.3g}, is above that of guessing, {guessing:.3g}: lower --lr", err=True)
+    click.echo(f"\nsaved in {quoted(start.folder.path)}")
+    for path, what in (
+        (start.folder.model, "the network"),
+        (start.folder.curves, "loss and accuracy, drawn"),
+        (start.folder.metrics, "the same as numbers, a line an epoch"),
+        (start.folder.summary, "the result, and what it was measured on"),
+    ):
+        if path.exists():
+            click.echo(f"  {path.name:<18} {what}")
+    click.echo("\nnext")
+    for line in _next(start):
+        click.echo(f"  {click.style(line, fg='cyan')}")
+
+
+def _result(start: Start, history: History) -> str:
+    """Return what was reached: shares of the rows that are right, or losses where rows are no classes."""
+    stopping, rows = start.config.recipe.early_stopping, len(start.data.test)
+    took = f", in {sum(result.seconds for result in history):.2f} s"
+    last = history[-1] if stopping is None else stopping.kept(history)
+    if last.epoch < len(history):
+        took += f"\nno better since epoch {last.epoch} of {len(history)}, whose weights are kept"
+    if last.train_accuracy is None:
+        test = "" if last.test_loss is None else f", {last.test_loss:.4g} on the {rows:,} test rows"
+        return f"loss {last.train_loss:.4g} on the training rows{test}{took}"
+    train = f"{last.train_accuracy:.2%} of the training rows"
+    if last.test_accuracy is None:
+        return f"{train} right{took}"
+    return f"{click.style(f'{last.test_accuracy:.2%}', bold=True)} of the {rows:,} test rows right, {train}{took}"
+
+
+def _next(start: Start) -> Iterator[str]:
+    """Yield commands that can be pasted as they are."""
+    path, data = start.folder.path, data_option(start.config.data)
+    rows = f" {data}" if data else ""
+    yield f"xpnn evaluate {quoted(path)}{rows} --out pictures"
+    if start.data.image_shape is None:
+        yield f"xpnn explain {quoted(path)}"
+        return
+    if start.data.train.images.dtype.kind != "f":  # else nobody knows which number full ink is
+        yield f"xpnn predict {quoted(path)} picture.png"
+    if "export" in COMMANDS:
+        yield f"xpnn export {quoted(path)} --html digit.html"
+
+
+def tell_again(start: Start, *, as_json: bool, talk: bool) -> None:
+    """Say what came out of a run that is finished; nothing is written."""
+    if as_json:
+        summary = parse_object(read_whole(start.folder.summary, limit=CONFIG_BYTES))
+        click.echo(json.dumps({**summary, "out": str(start.folder.path)}))
+    elif talk:
+        click.echo(f"{start.folder.path} is finished: all of its {start.config.recipe.epochs} epochs are done")
+
+
+def going_on(start: Start) -> str:
+    """Return the command that goes on with a run."""
+    data = data_option(start.config.data)
+    return f"xpnn train --resume {quoted(start.folder.path)}" + (f" {data}" if data else "")

@@ -1,0 +1,51 @@
+"""A network as an `.npz` file, for programs that have NumPy and nothing else."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+
+import numpy as np
+
+from ..files import write_atomically
+from ..mlp import MLP
+from .contents import as_path, check_network, describe, finite_parameters
+
+
+def to_npz(net: MLP, path: str | os.PathLike[str]) -> None:
+    """Write the weights by name, and a `description` in JSON; `numpy.load(path)` reads it, with nothing pickled.
+
+    The arrays are `layers.<k>.weight` (in_features, out_features) and `layers.<k>.bias` (out_features,). The
+    description has `sizes`, `activation` of the hidden layers, `output` (softmax, sigmoid or identity, of the last
+    layer's outputs), `dtype`, `input_scale`, `class_names`, `image_shape` and `xpnn_version`. The forward pass of a
+    network 784-256-10 with relu, in plain NumPy, for `images` (samples, 784)::
+
+        file = np.load("net.npz")
+        about = json.loads(str(file["description"]))
+        x = images * about["input_scale"]  # integers; floating images are taken as they are
+        hidden = np.maximum(x @ file["layers.0.weight"] + file["layers.0.bias"], 0)  # (samples, 256)
+        logits = hidden @ file["layers.1.weight"] + file["layers.1.bias"]  # (samples, 10)
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))  # (samples, 10)
+        probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)  # (samples, 10)
+
+    Args:
+        net: on any backend.
+        path: the file; what stood there is replaced when all is written.
+
+    Raises:
+        DivergenceError: a weight is not a finite number.
+        StorageError: the file cannot be written; what stood there before is untouched.
+        ConfigError: the network or the path is none, or a class name cannot be written.
+    """
+    target = as_path(path)
+    write_atomically(target, npz_bytes(net))
+
+
+def npz_bytes(net: MLP) -> bytes:
+    """Return the content of the file; see `to_npz`."""
+    about = json.dumps(describe(check_network(net)), ensure_ascii=False)
+    content = io.BytesIO()
+    # the names are one text: an array of texts would give each the room of the longest
+    np.savez(content, allow_pickle=False, **finite_parameters(net), description=np.array(about))
+    return content.getvalue()

@@ -1,0 +1,158 @@
+"""A network as an ONNX model, for onnxruntime and everything else that reads the format."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...backends import ConfigError, MissingDependency, look_up
+from ...backends.activations import LEAKY_SLOPE
+from ..files import write_atomically
+from ..mlp import MLP
+from .contents import as_path, check_network, describe, finite_parameters, output_function
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto
+
+OPSET = 13  # the first in which Softmax is over the last axis alone
+IR_VERSION = 7  # of the same release, ONNX 1.8; later readers take both
+LARGEST = 2**31 - 2**20  # bytes; protobuf ends at 2 GiB
+
+# activation: (operator, inputs, output) of its nodes, from `x` to `y`; `slope` is a constant of the network's type.
+# LeakyRelu holds its slope in float32, and onnxruntime has none for float64.
+ACTIVATION_NODES: dict[str, tuple[tuple[str, tuple[str, ...], str], ...]] = {
+    "identity": (("Identity", ("x",), "y"),),
+    "relu": (("Relu", ("x",), "y"),),
+    "leaky_relu": (("Mul", ("x", "slope"), "sloped"), ("Max", ("x", "sloped"), "y")),
+    "tanh": (("Tanh", ("x",), "y"),),
+    "sigmoid": (("Sigmoid", ("x",), "y"),),
+}
+INPUT_TYPES = ("auto", "uint8", "float")
+
+
+def to_onnx(net: MLP, path: str | os.PathLike[str], *, input_type: str = "auto") -> None:
+    """Write the network as an ONNX model of opset 13 that takes `images` (batch, features), any number of rows.
+
+    Its outputs: `probabilities` (batch, classes), of the network's type; `logits` (batch, classes), what they are
+    made of; `label` (batch,), int64, the most probable class. Of a network of loss sigmoid_cross_entropy, `label` is
+    (batch, outputs), 1 where the probability is above one half; one of loss squared_error has a single output,
+    `predictions` (batch, outputs). The names of the classes and the shape of an image are in the model's metadata, as
+    JSON.
+
+    Args:
+        net: on any backend.
+        path: the file; what stood there is replaced when all is written.
+        input_type: "uint8" for images as they are in their files: the model multiplies them by `net.input_scale`.
+            "float" for rows of the network's own type, which are taken as they are (pixels must have been scaled).
+            "auto" is what the network was trained on: "uint8", or "float" where `net.input_scale` is 1.
+
+    Raises:
+        MissingDependency: the package onnx is not installed.
+        DivergenceError: a weight is not a finite number.
+        StorageError: the file cannot be written; what stood there before is untouched.
+        ConfigError: an argument cannot be, or the network is larger than an ONNX file may be.
+    """
+    target = as_path(path)
+    write_atomically(target, onnx_bytes(net, input_type=input_type))
+
+
+def onnx_bytes(net: MLP, *, input_type: str = "auto") -> bytes:
+    """Return the content of the file; see `to_onnx`."""
+    content: bytes = onnx_model(net, input_type=input_type).SerializeToString()
+    return content
+
+
+def onnx_model(net: MLP, *, input_type: str = "auto") -> ModelProto:
+    """Return the model in memory; see `to_onnx`."""
+    takes_bytes = input_dtype(check_network(net), input_type) == "uint8"
+    if (size := net.num_parameters * np.dtype(net.dtype).itemsize) > LARGEST:
+        raise ConfigError(
+            f"the network has {size:,} bytes of weights, and an ONNX file holds {LARGEST:,}: export it as .npz"
+        )
+    try:
+        from onnx import TensorProto, helper, numpy_helper
+    except ImportError as error:
+        raise MissingDependency('writing ONNX needs the package onnx: pip install "xpnn[onnx]"') from error
+    own = TensorProto.DOUBLE if net.dtype == "float64" else TensorProto.FLOAT
+    output, about, number = output_function(net), describe(net), np.dtype(net.dtype).type
+    constants = {"input_scale": number(net.input_scale), "slope": number(LEAKY_SLOPE), "zero": number(0)}
+    arrays = {**finite_parameters(net), **{name: np.array(value) for name, value in constants.items()}}
+    nodes = _nodes(net, takes_bytes=takes_bytes, output=output)
+    used = {name for node in nodes for name in node.input}
+    tensors = [numpy_helper.from_array(array, name) for name, array in arrays.items() if name in used]
+    taken = TensorProto.UINT8 if takes_bytes else own
+    shape: list[str | int | None] = ["batch", net.num_outputs]
+    label_shape: list[str | int | None] = ["batch"] if output == "softmax" else shape
+    given: dict[str, tuple[int, list[str | int | None]]] = {"predictions": (own, shape)}
+    if output != "identity":
+        given = {"probabilities": (own, shape), "logits": (own, shape), "label": (TensorProto.INT64, label_shape)}
+    graph = helper.make_graph(
+        nodes,
+        "xpnn",
+        [helper.make_tensor_value_info("images", taken, ["batch", net.features])],
+        [helper.make_tensor_value_info(name, kind, sides) for name, (kind, sides) in given.items()],
+        tensors,
+    )
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="xpnn",
+        producer_version=about["xpnn_version"],
+    )
+    helper.set_model_props(model, {name: json.dumps(value, ensure_ascii=False) for name, value in about.items()})
+    return model
+
+
+def input_dtype(net: MLP, input_type: str = "auto") -> str:
+    """Return the type of `images` that the model takes, as NumPy calls it; see `to_onnx`.
+
+    Raises:
+        ConfigError: `input_type` is none.
+    """
+    if input_type not in INPUT_TYPES:
+        raise ConfigError(f"input_type must be one of {', '.join(INPUT_TYPES)}, got {input_type!r:.80}")
+    if input_type == "auto":
+        input_type = "float" if net.input_scale == 1 else "uint8"
+    return "uint8" if input_type == "uint8" else net.dtype
+
+
+def _nodes(net: MLP, *, takes_bytes: bool, output: str) -> list[NodeProto]:
+    """Return the operators in their order, from `images` to the outputs."""
+    from onnx import TensorProto, helper
+
+    own = TensorProto.DOUBLE if net.dtype == "float64" else TensorProto.FLOAT
+    activation = look_up("activation", net.activation, ACTIVATION_NODES)
+    nodes = []
+    x = "images"  # (batch, features)
+    if takes_bytes:
+        nodes += [
+            helper.make_node("Cast", ["images"], ["pixels"], to=own),
+            helper.make_node("Mul", ["pixels", "input_scale"], ["features"]),
+        ]
+        x = "features"
+    last = len(net.layers) - 1
+    for k in range(last):
+        # (batch, out_features) = (batch, in_features) @ (in_features, out_features) + (out_features,)
+        names = {"x": f"layers.{k}.sums", "sloped": f"layers.{k}.sloped", "y": f"layers.{k}.activations"}
+        nodes.append(helper.make_node("Gemm", [x, f"layers.{k}.weight", f"layers.{k}.bias"], [names["x"]]))
+        for operator, inputs, result in activation:
+            nodes.append(helper.make_node(operator, [names.get(name, name) for name in inputs], [names[result]]))
+        x = names["y"]
+    result = "predictions" if output == "identity" else "logits"
+    nodes.append(helper.make_node("Gemm", [x, f"layers.{last}.weight", f"layers.{last}.bias"], [result]))
+    if output == "softmax":
+        nodes += [
+            helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
+            helper.make_node("ArgMax", ["logits"], ["label"], axis=-1, keepdims=0),
+        ]
+    elif output == "sigmoid":
+        nodes += [
+            helper.make_node("Sigmoid", ["logits"], ["probabilities"]),
+            helper.make_node("Greater", ["logits", "zero"], ["is_positive"]),
+            helper.make_node("Cast", ["is_positive"], ["label"], to=TensorProto.INT64),
+        ]
+    return nodes

@@ -1,0 +1,146 @@
+"""A network as one HTML page on which a person draws, and sees what the network makes of it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import os
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...backends import ConfigError, DataError
+from ...backends.activations import LEAKY_SLOPE
+from .. import digit_images, limits
+from ..files import write_atomically
+from ..mlp import MLP
+from .contents import as_path, check_network, describe, finite_parameters
+
+SCRIPTS = ("network.js", "centring.js", "framing.js", "sheet.js", "cells.js", "page.js")  # one after the other
+STYLES = ("theme.css", "answer.css", "page.css")
+LARGEST = 128 * limits.MIB  # bytes of weights; a browser holds the page's text several times
+SHEET_SIDE = 280  # pixels of the sheet's longer side, where the network's own do not ask for more
+NARROWEST = 8  # times as high as wide, or as wide as high
+SHEET_LIMITS = (120, 1024)  # pixels of either side: room for a finger, and what one frame's time suffices for
+
+
+def to_html(net: MLP, path: str | os.PathLike[str]) -> None:
+    """Write a page that holds the network: a drawing on it is centred as by `xpnn predict` and classified at once.
+
+    The page is a single file that loads nothing and sends nothing, which its Content-Security-Policy enforces. It shows
+    the probabilities, what the network sees, and the activations of each layer. A program in the page can ask
+    `window.xpnn.predict(pixels)`, with `pixels` (features,) whole numbers as in the training images, for the
+    probabilities (classes,); `xpnn.layers(pixels)` gives each layer's activations, and `xpnn.centre({data, rows,
+    columns})` what is made of a drawing of light ink on black with `data` (rows * columns,) in [0, 255].
+
+    Args:
+        net: trained on images of whole numbers, on any backend.
+        path: the file; what stood there is replaced when all is written.
+
+    Raises:
+        DataError: the network takes no images, or too narrow ones, or images of floating numbers, whose full ink is
+            unknown.
+        DivergenceError: a weight is not a finite number.
+        StorageError: the file cannot be written; what stood there before is untouched.
+        ConfigError: the network is too large for a page, gives no probabilities, or a class name cannot be written.
+    """
+    target = as_path(path)
+    write_atomically(target, html_bytes(net))
+
+
+def html_bytes(net: MLP) -> bytes:
+    """Return the content of the file; see `to_html`."""
+    # In JSON a "<" may be written so too: no name of a class can end the element that holds it.
+    data = json.dumps(_network(net)).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    folder = files(__package__)
+    scripts = [folder.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS]
+    script = '\n"use strict";\n{\n' + "\n".join(scripts) + "}\n"
+    style = "\n" + "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in STYLES)
+    policy = (
+        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    page = Template(folder.joinpath("page.html").read_text(encoding="utf-8")).substitute(
+        policy=policy,
+        title="Draw a digit" if sorted(net.names) == list("0123456789") else "Draw a picture",
+        sizes=html.escape("-".join(map(str, net.sizes))),
+        style=style,
+        data=data,
+        script=script,
+    )
+    return page.encode()
+
+
+def _network(net: MLP) -> dict[str, Any]:
+    """Return what `network.js` reads."""
+    check_network(net)
+    if net.image_shape is None:
+        raise DataError(
+            f"the network was not trained on images, but on rows of {net.features} features, which cannot be drawn: "
+            "export it as .onnx or .npz"
+        )
+    if net.input_scale == 1:
+        raise DataError(
+            "the network was trained on images of floating numbers, and does not say which number full ink is: train "
+            "it on whole numbers in [0, 255], or export it as .onnx or .npz"
+        )
+    if max(net.image_shape) > NARROWEST * min(net.image_shape):
+        raise DataError(
+            f"images of {net.image_shape[0]} x {net.image_shape[1]} pixels are too narrow to draw: export the network "
+            "as .onnx or .npz"
+        )
+    largest = round(1 / net.input_scale)  # the value of full ink in the training images
+    digit_images.scale_to(np.zeros(1, dtype=np.uint8), largest)  # a wrong one is told as by `xpnn predict`
+    about = describe(net)
+    if about["output"] == "identity":
+        raise ConfigError(
+            f"a page shows probabilities, and a network of loss {net.loss} has none: export it as .onnx or .npz"
+        )
+    if (size := net.num_parameters * np.dtype(net.dtype).itemsize) > LARGEST:
+        raise ConfigError(
+            f"the network has {size:,} bytes of weights, more than the {LARGEST:,} that a page holds: "
+            "export it as .onnx or .npz"
+        )
+    parameters = finite_parameters(net)
+    return {
+        **about,
+        "names": list(net.names),
+        "leaky_slope": LEAKY_SLOPE,
+        "largest": largest,
+        "sheet_shape": sheet_shape(net.image_shape),
+        "centring": {
+            "box": digit_images.content_box(net.image_shape, None),
+            "min_contrast": digit_images.MIN_CONTRAST,
+            "edge": digit_images.EDGE,
+            "dust": digit_images.DUST,
+            "thin_stroke": digit_images.THIN_STROKE,
+            "pen_width": digit_images.PEN_WIDTH,
+            "small_side": digit_images.SMALL_SIDE,
+        },
+        "layers": [
+            {part: _base64(parameters[f"layers.{k}.{part}"]) for part in ("weight", "bias")}
+            for k in range(len(net.layers))
+        ],
+    }
+
+
+def sheet_shape(image_shape: tuple[int, int]) -> tuple[int, int]:
+    """Return (rows, columns) of the sheet to draw on: the image's proportions, with pixels to spare where that fits."""
+    longest, shortest = max(image_shape), min(image_shape)
+    scale = max(SHEET_SIDE / longest, 2 * longest / shortest)  # `centring.js` has enough of twice the longest side
+    rows, columns = (min(max(round(side * scale), SHEET_LIMITS[0]), SHEET_LIMITS[1]) for side in image_shape)
+    return rows, columns
+
+
+def _base64(array: npt.NDArray[Any]) -> str:
+    return base64.b64encode(array.tobytes()).decode("ascii")
+
+
+def _digest(text: str) -> str:
+    """Return the hash by which the page's policy admits its own script or style."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

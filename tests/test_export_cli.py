@@ -1,0 +1,99 @@
+"""`xpnn export`."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from xpnn import nn
+from xpnn.nn.cli.app import xpnn
+
+
+@pytest.fixture(autouse=True)
+def model(tmp_path, monkeypatch):
+    """An empty folder with a model in it."""
+    monkeypatch.chdir(tmp_path)
+    net = nn.MLP([6, 3], backend="numpy")
+    net.image_shape = (2, 3)
+    nn.save(net, "net.safetensors")
+    return net
+
+
+def run(*arguments):
+    return CliRunner().invoke(xpnn, ["export", *arguments])
+
+
+def written():
+    return sorted(path.name for path in Path().iterdir() if path.name != "net.safetensors")
+
+
+def test_all_three_at_once(model):
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    result = run("net.safetensors", "--html", "a.html", "--onnx", "a.onnx", "--npz", "a.npz")
+    assert result.exit_code == 0, result.output
+    assert written() == ["a.html", "a.npz", "a.onnx"]
+    for name in written():
+        assert f"saved {name}, {Path(name).stat().st_size:,} bytes" in result.stdout
+    assert "open it in a browser" in result.stdout
+    assert "rows: uint8, (any number, 6)" in result.stdout
+    with np.load("a.npz", allow_pickle=False) as file:
+        np.testing.assert_array_equal(file["layers.0.weight"], model.parameters()["layers.0.weight"])
+
+
+def test_a_run_folder_and_json():
+    result = CliRunner().invoke(xpnn, ["train", "--epochs", "1", "--quiet", "--backend", "numpy", "--out", "run"])
+    assert result.exit_code == 0, result.output
+    result = run("run", "--html", "a.html", "--json")
+    assert json.loads(result.stdout) == {"files": {"html": {"path": "a.html", "bytes": Path("a.html").stat().st_size}}}
+
+
+def test_what_the_onnx_model_takes():
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    assert "rows: float32" in run("net.safetensors", "--onnx", "a.onnx", "--input", "float").stdout
+    assert onnx.load("a.onnx").graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Say what to write: --onnx FILE, --npz FILE or --html FILE."),
+        (["--npz", "a", "--input", "float"], "--input says what an ONNX model takes; add --onnx FILE."),
+        (["--npz", "a", "--html", "./a"], "--npz a would write over the file of --html: name another file"),
+        (["--npz", "net.safetensors"], "would write over the model itself: name another file"),
+        (["--npz", "link"], "--npz link would write over the model itself"),
+        (["--npz", "."], "a file to write must be a path"),
+    ],
+)
+def test_wrong_usage(arguments, message):
+    Path("link").symlink_to("net.safetensors")
+    before = Path("net.safetensors").read_bytes()
+    result = run("net.safetensors", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert written() == ["link"]
+    assert Path("net.safetensors").read_bytes() == before
+
+
+def test_nothing_is_written_if_one_cannot_be(model):
+    model.image_shape = None
+    nn.save(model, "net.safetensors")
+    result = run("net.safetensors", "--npz", "a.npz", "--html", "a.html")
+    assert result.exit_code == 2
+    assert "not trained on images, but on rows of 6 features, which cannot be drawn" in result.stderr
+    assert written() == []
+
+
+def test_without_onnx(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    result = run("net.safetensors", "--npz", "a.npz", "--onnx", "a.onnx")
+    assert result.exit_code == 2
+    assert 'writing ONNX needs the package onnx: pip install "xpnn[onnx]"' in result.stderr
+    assert written() == []
+
+
+def test_a_folder_that_is_missing():
+    result = run("net.safetensors", "--npz", "missing/a.npz")
+    assert result.exit_code == 1
+    assert "cannot write missing/a.npz: No such file or directory" in result.stderr
