@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from .activations import Array
 from .dropout import Dropout
 from .errors import ModelFileError
-from .plan import NO_ROWS, Plan, Totals, TrainingJob, checked_order
+from .plan import NO_ROWS, Plan, Rows, Totals, TrainingJob, checked_order
 
 if TYPE_CHECKING:
     from .base import Backend
@@ -38,6 +39,10 @@ class GenericPlan(Plan):
             (job.optimizer.init(backend.xp, layer.weight), job.optimizer.init(backend.xp, layer.bias))
             for layer in job.layers
         ]
+
+    def feed(self, rows: Rows) -> None:
+        """See `Plan.feed`."""
+        self.job = replace(self.job, rows=rows, batch_size=int(rows.images.shape[0]))
 
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
         """See `Plan.run`."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .mapped import is_mapped
 from .optimizers import Optimizer
 
 # Below this share of numbers that are not zero, it pays to skip the zeros.
@@ -36,6 +37,7 @@ class JobOutline:
         dtype: of weights and arithmetic.
         images_dtype: of the images as they came.
         density: share of the images' numbers that are not zero, in [0, 1].
+        loss: a row of `LOSSES`.
     """
 
     sizes: tuple[int, ...]
@@ -47,6 +49,7 @@ class JobOutline:
     dtype: str = "float32"
     images_dtype: str = "uint8"
     density: float = 1.0
+    loss: str = "softmax_cross_entropy"
 
     @property
     def multiply_adds_of_row(self) -> float:
@@ -107,7 +110,12 @@ class Estimate(NamedTuple):
 
 
 def density_of(images: npt.NDArray[Any]) -> float:
-    """Return the share of numbers that are not zero in some thousand rows, of all parts of `images`, (samples, ...)."""
+    """Return the share of numbers that are not zero in some thousand rows, of all parts of `images`, (samples, ...).
+
+    It is 1 for images that are mapped from a file: their zeros are not skipped.
+    """
+    if is_mapped(images):
+        return 1.0
     sample = images[:: max(len(images) // SAMPLE_ROWS, 1)]  # 1000 to 1999 rows, or all
     return float(np.count_nonzero(sample) / max(sample.size, 1))
 

@@ -116,8 +116,8 @@ class TrainingJob:
     def is_plain(self) -> bool:
         """Whether a step is the gradient of the mean loss and the optimizer's formula, and nothing besides.
 
-        What else a job may ask for (weighted rows, dropout, clipping, a penalty that follows the batch), and rows on the
-        host, only the generic plan knows.
+        What else a job may ask for (weighted rows or rows on the host, dropout, clipping, a penalty that follows the
+        batch) only the generic plan knows.
         """
         is_constant = self.l2 == 0 or not self.l2_per_batch
         is_usual = self.rows.weights is None and not self.rows.on_host
@@ -168,6 +168,14 @@ class Plan(ABC):
         A device that is fed by the host may take them all in one go, and be read once.
         """
         return [self.run() for _ in range(epochs)]
+
+    def feed(self, rows: Rows) -> None:
+        """Take these rows, all of them one batch, in the next runs instead of those that the plan was made for.
+
+        Raises:
+            ConfigError: the plan is made for its own rows; the generic plan is not.
+        """
+        raise ConfigError(f"{type(self).__name__} cannot take {len(rows.labels)} other rows: use the generic plan")
 
     @abstractmethod
     def state(self) -> dict[str, npt.NDArray[Any]]:

@@ -9,6 +9,7 @@
 
 from ..backends import SGD, Adam, AdamW, Optimizer, RMSprop, XpnnError
 from . import reference
+from .batches import Batches
 from .callbacks import Callback
 from .checkpoint import Checkpoint, OptimizerState
 from .datasets import Dataset, Split, from_arrays, load_dataset, resplit
@@ -30,6 +31,7 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "Batches",
     "Calibration",
     "Callback",
     "Checkpoint",

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends import DataError
+from .blocks import row_blocks
 
 
 def is_whole(number: Any, *, least: int) -> bool:
@@ -53,10 +54,11 @@ def refuse_not_finite(rows: npt.NDArray[Any], dtype: str | None = None, *, what:
         return
     kept = np.dtype(rows.dtype if dtype is None else dtype)
     is_narrower = kept.itemsize < rows.dtype.itemsize
-    finite = np.abs(rows) <= np.finfo(kept).max if is_narrower else np.isfinite(rows)  # (samples, features)
-    if not finite.all():
-        row, column = divmod(int(finite.argmin()), rows.shape[1])
-        raise DataError(
-            f"{what} must be finite in {kept}, got {rows[row, column]} at row {row}, column {column}: "
-            "fill the cell or drop its row"
-        )
+    for start, block in row_blocks(rows):
+        finite = np.abs(block) <= np.finfo(kept).max if is_narrower else np.isfinite(block)  # (block, features)
+        if not finite.all():
+            row, column = divmod(int(finite.argmin()), rows.shape[1])
+            raise DataError(
+                f"{what} must be finite in {kept}, got {block[row, column]} at row {start + row}, column {column}: "
+                "fill the cell or drop its row"
+            )

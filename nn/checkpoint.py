@@ -91,6 +91,7 @@ class Checkpoint:
                 f"in batches of {batch_size} and {epochs} epochs: resume it with no fewer epochs"
             )
         steps = settings.first_step - 1 + (self.epoch - 1) * settings.steps_per_epoch + -(-self.position // batch_size)
+        steps = steps if settings.are_steps_known else self.step
         if (self.step, len(self.history)) != (steps, self.epoch - 1):
             raise DataError(
                 f"the checkpoint has taken {self.step} steps and finished {len(self.history)} epochs, but at row "

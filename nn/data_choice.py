@@ -14,6 +14,7 @@ from .datasets import Dataset, load_dataset, resplit
 from .datasets.idx_folder import find_parts
 from .datasets.load import NAMED
 from .datasets.mnist import SOURCES
+from .datasets.npy_folder import find_arrays
 
 if TYPE_CHECKING:
     from .recipes import Recipe
@@ -82,7 +83,7 @@ class DataChoice:
         if "label_column" in options and not source.lower().endswith(".csv"):
             raise ConfigError(f"--label-column is for a .csv, got {source}: leave it out")
         path = existing_path(source)
-        is_divided = recipe.test_fraction is None and (source in NAMED or (path is not None and path.is_dir()))
+        is_divided = recipe.test_fraction is None and (source in NAMED or _has_test_rows(path))
         if is_divided and (idle := sorted({"test_fraction", "stratify"} & set(options))):
             option = idle[0].replace("_", "-")
             raise ConfigError(f"--{option} is for rows that are still to be split, but {source} has its own test rows")
@@ -94,7 +95,16 @@ class DataChoice:
         return replace(self, source=os.fspath(path.resolve()))
 
 
+def _has_test_rows(path: Path | None) -> bool:
+    """Whether it is a folder with test rows of their own; two `.npy` files are images and labels still to be split."""
+    if path is None or not path.is_dir() or find_parts(path) is not None:
+        return path is not None and path.is_dir()
+    arrays = find_arrays(path)
+    return arrays is None or len(arrays) == 4
+
+
 def _is_parent(folder: Path | None, dataset: str) -> bool:
-    """Whether `folder` has no IDX files itself, and so must have those of `dataset` in a folder of that name."""
+    """Whether `folder` has no data itself, and so must have the files of `dataset` in a folder of that name."""
     is_source = dataset in {source.name for source in SOURCES}
-    return is_source and folder is not None and folder.is_dir() and find_parts(folder) is None
+    has_none = folder is not None and folder.is_dir() and find_parts(folder) is None and find_arrays(folder) is None
+    return is_source and has_none

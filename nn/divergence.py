@@ -90,6 +90,12 @@ class Watch:
     def _find(self) -> tuple[int, str]:
         """Return the first step that went wrong, and which of its numbers was the first to."""
         run, last = self._run, self._run.plan.step
+        if run.feed is not None:
+            run.net.load_parameters(self._good.parameters)
+            return last, (
+                "the loss or a number of the network is no longer finite, and its batches cannot be gone through again "
+                "to find where that began (detect_anomaly=True would have told)"
+            )
         plan = run.net.backend.compile(run.plan.job)  # nothing is left in it of the numbers that went wrong
         self._go_to(plan, self._good)
         run.generator.bit_generator.state = self._good.generator_state
@@ -134,8 +140,8 @@ def diverged(run: TrainingRun, step: int, found: str) -> DivergenceError:
     """Return the error of a run whose numbers stopped being finite at a step, counted from 1."""
     steps_per_epoch = run.settings.steps_per_epoch
     epoch, of_epoch = divmod(step - run.settings.first_step, steps_per_epoch)
+    place = f"epoch {epoch + 1}, step {of_epoch + 1} of {steps_per_epoch}"
+    if run.feed is not None:
+        place = f"epoch {run.epoch}, near batch {run.feed.taken}"
     rate = float(run.plan.job.learning_rates(step, 1)[0])
-    return DivergenceError(
-        f"the training diverged in epoch {epoch + 1}, step {of_epoch + 1} of {steps_per_epoch}: {found}; "
-        f"lower the learning rate, which was {rate:.3g}"
-    )
+    return DivergenceError(f"the training diverged in {place}: {found}; lower the learning rate, which was {rate:.3g}")

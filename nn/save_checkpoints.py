@@ -38,7 +38,7 @@ class SaveCheckpoints(Callback):
 
     def on_train_begin(self, run: TrainingRun) -> None:
         """Save where it begins: a file that cannot be written is told before the first step."""
-        if run.plan.step == 0 and existing_path(self._path) is not None:
+        if not run.is_resumed and existing_path(self._path) is not None:
             raise ConfigError(
                 f"{self._path} is the checkpoint of an earlier training: go on with it by resume={str(self._path)!r}, "
                 "or remove it"

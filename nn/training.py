@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ..backends import Adam, ConfigError, DivergenceError, Optimizer, Rows, Totals, TrainingJob
 from ..backends.checked_plan import CheckedPlan, NotFinite
 from .argument_checks import are_instances, are_whole
+from .batches import Batches, Feed
 from .callbacks import Callback
 from .checkpoint import Checkpoint, OptimizerState
 from .datasets.dataset import Dataset, Split
@@ -34,7 +35,7 @@ DROPOUT_STREAM = 2
 
 def train(
     net: MLP,
-    data: Dataset | Split,
+    data: Dataset | Split | Batches,
     *,
     optimizer: Optimizer | None = None,
     epochs: int = 10,
@@ -62,7 +63,8 @@ def train(
 
     Args:
         net: the network, changed in place; its input scale and class names become the data's.
-        data: training and test rows, or training rows alone; rows may have weights.
+        data: training and test rows, or training rows alone, which may have weights; or batches that come from outside,
+            for which `batch_size` and `shuffle` mean nothing, and which can be resumed from the start of an epoch.
         optimizer: how gradients become steps; Adam(1e-3) by default.
         epochs: passes over the training rows.
         batch_size: rows whose gradient is taken at once, the last ones of an epoch being what is left; None for all.
@@ -101,8 +103,13 @@ def train(
         DivergenceError: the loss, a weight or the optimizer's state is no longer a finite number; the network then has
             the weights before the step that went wrong.
     """
+    if isinstance(data, Batches):
+        data.check_options(schedule, warmup_steps, validation, class_weight, accumulate)
     train_rows, test_rows, validation_rows = training_rows(net, data, validation, class_weight, seed)
-    batch_size = len(train_rows) if batch_size is None else batch_size
+    feed, rows = None, len(train_rows)
+    if isinstance(data, Batches):
+        feed, rows, batch_size = Feed(data, net), data.steps_per_epoch or 1, 1  # its steps are counted, not its rows
+    batch_size = rows if batch_size is None else batch_size
     settings = TrainingSettings(
         optimizer=Adam() if optimizer is None else optimizer,
         epochs=epochs,
@@ -112,13 +119,14 @@ def train(
         l2=l2,
         shuffle=shuffle,
         evaluate_every=evaluate_every,
-        rows=len(train_rows),
+        rows=rows,
         l2_per_batch=l2_per_batch,
         dropout=dropout,
         clip_norm=clip_norm,
         accumulate=accumulate,
         early_stopping=early_stopping,
         first_step=1 if optimizer_state is None else optimizer_state.step + 1,
+        are_steps_known=not isinstance(data, Batches) or data.steps_per_epoch is not None,
     )
     learning_rate = settings.learning_rate()
     if not are_instances(callbacks, Callback):
@@ -146,6 +154,8 @@ def train(
 
     backend = net.backend
     placed = backend.place(train_rows.images, train_rows.labels, net.input_scale, train_rows.weights)
+    if feed is not None:
+        placed = placed._replace(on_host=True)  # as its batches are: a plan for these very rows would be of no use
     unseen = Unseen(
         *(
             None if rows is None else backend.place(rows.images, rows.labels, net.input_scale)
@@ -158,7 +168,7 @@ def train(
         tile_rows=batch_size if accumulate > 1 else None, learning_rate=learning_rate, precision=precision,
     )  # fmt: skip
     plan = CheckedPlan(backend, job) if detect_anomaly else backend.compile(job)
-    run = TrainingRun(net, train_rows, settings, plan, generator)
+    run = TrainingRun(net, train_rows, settings, plan, generator, feed=feed)
     if resume is not None:
         run.restore(resume)
     elif optimizer_state is not None:
@@ -185,9 +195,8 @@ def _loop(run: TrainingRun, unseen: Unseen, callbacks: Sequence[Callback]) -> No
     for callback in callbacks:
         callback.on_train_begin(run)
     while run.epoch <= settings.epochs and not run.stopped:
-        run.mark_epoch_start()
-        order = run.draw_order()
-        while run.position < settings.rows and not run.stopped:
+        order = run.begin_epoch()
+        while not run.is_epoch_over and not run.stopped:
             started, before = time.perf_counter(), run.position
             sums = _take(run, order, chunk, at_once)
             elapsed = time.perf_counter() - started
@@ -196,7 +205,7 @@ def _loop(run: TrainingRun, unseen: Unseen, callbacks: Sequence[Callback]) -> No
             chunk = _next_chunk(len(sums) * run.position - before, elapsed, settings.batch_size)
             for callback in callbacks:
                 callback.on_chunk_end(run)
-        if run.position == settings.rows:
+        if run.is_epoch_over:
             is_due = run.epoch == settings.epochs or run.epoch % settings.evaluate_every == 0
             _finish_epoch(run, unseen if is_due else Unseen(None, None), callbacks)
     watch.check_state()
@@ -212,6 +221,8 @@ def _take(run: TrainingRun, order: npt.NDArray[np.int64] | None, rows: int, at_o
     settings = run.settings
     try:
         with np.errstate(all="ignore"):  # what comes out is looked at instead
+            if run.feed is not None:
+                return [run.feed.take(run.plan, run.totals, rows)]
             if order is not None:
                 return [run.plan.run(order[run.position : run.position + rows], run.totals)]
             to_pause = at_once - (run.epoch - 1) % at_once

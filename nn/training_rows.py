@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends import ConfigError, DataError
+from ..backends.mapped import is_mapped
 from .argument_checks import is_finite_number
+from .batches import Batches
 from .datasets.dataset import Dataset, Split
 from .datasets.split import split_rows
 from .evaluation import check_rows
@@ -36,7 +38,7 @@ class TrainingRows(NamedTuple):
 
 def training_rows(
     net: MLP,
-    data: Dataset | Split,
+    data: Dataset | Split | Batches,
     validation: Split | float | None,
     class_weight: ClassWeight | None,
     seed: int | np.random.Generator,
@@ -54,17 +56,19 @@ def training_rows(
     return TrainingRows(replace(train, weights=weights), test, held_back)
 
 
-def _checked_rows(net: MLP, data: Dataset | Split) -> tuple[Split, Split | None]:
+def _checked_rows(net: MLP, data: Dataset | Split | Batches) -> tuple[Split, Split | None]:
     """Return the rows to train on and those to test on, all of which fit the network."""
     if not isinstance(net, MLP):
         raise ConfigError(f"the network must be an nn.MLP, got {type(net).__name__}: make one, or nn.load one")
-    if not isinstance(data, Dataset | Split):
+    if not isinstance(data, Dataset | Split | Batches):
         raise DataError(
             f"data must be an nn.Dataset or an nn.Split, got {type(data).__name__}: "
             "make one of arrays with nn.from_arrays(images, labels)"
         )
     if not net.are_finite():
         raise ConfigError("the network's weights must be finite numbers: make a new one, or load the last good one")
+    if isinstance(data, Batches):
+        return data.no_rows(net), None
     if isinstance(data, Split):
         check_rows(net, data)
         return data, None
@@ -86,7 +90,7 @@ def _hold_back(
         net: the network, which the rows fit.
         rows: the training rows.
         validation: rows of their own, or the share of the training rows to hold back, in (0, 1), of each class as much
-            where the classes have rows enough; None for none.
+            where the classes have rows enough, and of rows mapped from a file the last ones; None for none.
         seed: of the choice, or its generator.
 
     Raises:
@@ -109,6 +113,9 @@ def _hold_back(
         raise DataError(
             f"{count} rows at validation={validation} leave one part empty: give more rows or another share"
         )
+    if is_mapped(rows.images):  # they stay where they are
+        cut = count - held_back
+        return _part(rows, slice(0, cut)), _part(rows, slice(cut, count))
     classes = rows.labels if net.outputs.has_classes else np.zeros(count, dtype=np.int64)  # (rows,)
     places = np.arange(count)[:, None]  # (rows, 1)
     kept, held = split_rows(
@@ -121,6 +128,6 @@ def _hold_back(
     return _part(rows, np.sort(kept.images[:, 0])), _part(rows, np.sort(held.images[:, 0]))
 
 
-def _part(rows: Split, places: npt.NDArray[np.int64]) -> Split:
+def _part(rows: Split, places: npt.NDArray[np.int64] | slice) -> Split:
     """Return some of the rows, (part,), with their weights."""
     return Split(rows.images[places], rows.labels[places], None if rows.weights is None else rows.weights[places])

@@ -19,6 +19,7 @@ from .tensor_files import Arrays
 from .training_settings import TrainingSettings
 
 if TYPE_CHECKING:
+    from .batches import Feed
     from .divergence import Watch
 
 
@@ -40,8 +41,11 @@ class TrainingRun:
         seconds: training time of the present epoch so far.
         epoch_start_state: the generator's state before it drew the present epoch's order.
         stopped: whether `stop` was called.
+        is_resumed: whether it goes on from a checkpoint.
         best: the parameters of the best epoch, with early stopping.
         watch: finds the step that went wrong.
+        feed: the batches, where they come from outside; there are no `rows` then.
+        epoch_start: where the run was before its present epoch, from which alone such a training can go on.
     """
 
     net: MLP
@@ -57,8 +61,11 @@ class TrainingRun:
     seconds: float = 0.0
     epoch_start_state: dict[str, Any] = field(init=False)
     stopped: bool = False
+    is_resumed: bool = False
     best: Arrays = field(default_factory=dict)
     watch: Watch | None = None
+    feed: Feed | None = None
+    epoch_start: Checkpoint | None = None
 
     def __post_init__(self) -> None:
         self.mark_epoch_start()
@@ -83,14 +90,31 @@ class TrainingRun:
         """The optimizer's arrays, from which another training may go on; see `nn.train`."""
         return OptimizerState(self.plan.step, self.plan.state())
 
-    @cached_property
+    @property
     def weight_of_epoch(self) -> float:
         """What the mean loss of an epoch is over: its rows, or the sum of their weights."""
+        return self._weight_of_rows if self.feed is None else self.feed.weight
+
+    @cached_property
+    def _weight_of_rows(self) -> float:
         return float(len(self.rows) if self.rows.weights is None else self.rows.weights.sum())
 
     def mark_epoch_start(self) -> None:
         """Remember the generator's state, from which the next order is drawn."""
         self.epoch_start_state = dict(self.generator.bit_generator.state)
+
+    @property
+    def is_epoch_over(self) -> bool:
+        """Whether the present epoch's last step was taken."""
+        return self.position == self.settings.rows if self.feed is None else self.feed.is_over
+
+    def begin_epoch(self) -> npt.NDArray[np.int64] | None:
+        """Return the order of the epoch's rows, or begin with its batches; see `draw_order`."""
+        self.mark_epoch_start()
+        if self.feed is not None:
+            self.epoch_start = self.checkpoint()
+            self.feed.begin(self.epoch)
+        return self.draw_order()
 
     def draw_order(self) -> npt.NDArray[np.int64] | None:
         """Return the next epoch's order of rows, (rows,), or None for a full batch, whose order is no matter."""
@@ -119,6 +143,8 @@ class TrainingRun:
         Raises:
             DivergenceError: a weight or the optimizer's state is no longer finite.
         """
+        if self.epoch_start is not None and self.position:
+            return self.epoch_start
         checkpoint = Checkpoint(
             parameters=self.net.parameters(),
             optimizer_state=self.plan.state(),
@@ -142,6 +168,7 @@ class TrainingRun:
         Raises:
             ModelFileError: the optimizer's state is of another network or optimizer.
         """
+        self.is_resumed = True
         self.plan.load_state(checkpoint.optimizer_state, checkpoint.step)
         self.mark_epoch_start()
         self.epoch, self.position = checkpoint.epoch, checkpoint.position

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..backends import ConfigError, Optimizer
 from .argument_checks import is_finite_number, is_whole
+from .blocks import row_blocks
 from .datasets.dataset import Split
 from .early_stopping import EarlyStopping
 from .mlp import MLP
@@ -39,6 +40,7 @@ class TrainingSettings:
         accumulate: parts that a step's gradient is added up of.
         early_stopping: when to stop before the last epoch, or None.
         first_step: number of the first step, from 1; more where the optimizer goes on from an earlier training.
+        are_steps_known: whether the epochs have `steps_per_epoch` steps; of batches from outside, nobody may know.
 
     Raises:
         ConfigError: an argument has a value or a type that it cannot have.
@@ -59,6 +61,7 @@ class TrainingSettings:
     accumulate: int = 1
     early_stopping: EarlyStopping | None = None
     first_step: int = 1
+    are_steps_known: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.optimizer, Optimizer):
@@ -142,6 +145,6 @@ def check_sum(rows: Split) -> int:
     labels = np.asarray(rows.labels, dtype=np.int64 if rows.labels.ndim == 1 else np.float64)
     number = 0
     for array in (rows.images, labels, rows.weights):
-        if array is not None:
-            number = zlib.crc32(np.ascontiguousarray(array).data.cast("B"), number)
+        for _, block in row_blocks(array) if array is not None else ():
+            number = zlib.crc32(np.ascontiguousarray(block).data.cast("B"), number)
     return number

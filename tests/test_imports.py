@@ -14,7 +14,24 @@ ALLOWED = {  # package: the packages of ours that it may import
     "xpnn.nn": {"xpnn.nn", "xpnn.backends"},
     "xpnn.bench": {"xpnn.bench", "xpnn.nn", "xpnn.backends"},
 }
-HEAVY = ("numba", "cupy", "sklearn", "matplotlib", "scipy", "ssl", "click", "rich", "array_api_strict", "PIL")
+HEAVY = (
+    "numba",
+    "cupy",
+    "sklearn",
+    "matplotlib",
+    "scipy",
+    "ssl",
+    "click",
+    "rich",
+    "array_api_strict",
+    "PIL",
+    "torch",
+    "jax",
+    "pandas",
+    "polars",
+    "tensorboard",
+    "onnx",
+)
 MAX_LINES = 300
 
 

@@ -62,3 +62,32 @@ def test_a_file_that_cannot_be_written_is_told_before_the_first_step(make_data, 
         nn.train(net, make_data(), callbacks=[nn.SaveCheckpoints(f"{tmp_path}/{name}")], **OPTIONS)
     for key, array in network().parameters().items():
         np.testing.assert_array_equal(net.parameters()[key], array)
+
+
+def test_a_run_that_was_stopped_before_its_first_step_can_be_resumed(make_data, tmp_path):
+    class StopAtOnce(nn.Callback):
+        def on_train_begin(self, run):
+            run.stop()
+
+    path = tmp_path / "run.safetensors"
+    options = {"epochs": 2, "batch_size": 8}
+    nn.train(
+        nn.MLP([6, 4, 3], backend="numpy"), make_data(), callbacks=[nn.SaveCheckpoints(path), StopAtOnce()], **options
+    )
+    net = nn.MLP([6, 4, 3], backend="numpy")
+    assert len(nn.train(net, make_data(), callbacks=[nn.SaveCheckpoints(path)], resume=path, **options)) == 2
+
+
+def test_an_earlier_checkpoint_is_not_overwritten_by_a_run_with_an_optimizers_state(make_data, tmp_path):
+    class Keep(nn.Callback):
+        def on_train_end(self, run):
+            self.state = run.optimizer_state
+
+    net, keep, path = nn.MLP([6, 4, 3], backend="numpy"), Keep(), tmp_path / "run.safetensors"
+    nn.train(net, make_data(), epochs=1, batch_size=8, callbacks=[keep, nn.SaveCheckpoints(path)])
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match="is the checkpoint of an earlier training"):
+        nn.train(
+            net, make_data(), epochs=1, batch_size=8, optimizer_state=keep.state, callbacks=[nn.SaveCheckpoints(path)]
+        )
+    assert path.read_bytes() == before

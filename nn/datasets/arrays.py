@@ -10,7 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
+from ...backends.machine import memory_bytes
+from ...backends.mapped import is_mapped
 from ..argument_checks import refuse_not_finite
+from ..array_inputs import categorical_codes
+from ..data_frames import only_column
 from .dataset import Dataset, Split
 from .labels import as_array, check_labels, encode_labels
 from .split import split_rows
@@ -19,11 +23,11 @@ MIN_SQUARE = 16  # fewer features are no picture, even where their number is a s
 
 
 def from_arrays(
-    images: npt.ArrayLike,
-    labels: npt.ArrayLike,
+    images: Any,
+    labels: Any,
     *,
-    test_images: npt.ArrayLike | None = None,
-    test_labels: npt.ArrayLike | None = None,
+    test_images: Any = None,
+    test_labels: Any = None,
     test_fraction: float = 0.2,
     seed: int = 0,
     stratify: bool = False,
@@ -32,15 +36,23 @@ def from_arrays(
 ) -> Dataset:
     """Check arrays and make a data set of them.
 
+    They may be of NumPy, PyTorch, JAX, CuPy or any library that speaks DLPack or `__array__`, or lists, or frames of
+    pandas, polars and pyarrow, whose columns are the features.
+
     Whole numbers and booleans in 0..255 become uint8, with a scale of one over the largest training value, or
     1/255 where that is above 127. float64 and float32 stay; every other number (wider integers, float16,
     longdouble) becomes float32, which holds integers exactly up to 2**24 only. Floating features get scale 1.
+
+    Images that are mapped from a file, such as `np.load("images.npy", mmap_mode="r")`, stay there if they are uint8,
+    float32 or float64 in C order, and may be larger than the memory. They are not shuffled into parts: the last rows
+    are held back, so the file must not be sorted by class.
 
     Args:
         images: (samples, features), or (samples, rows, columns), which is flattened and remembered as the image
             shape. uint8 features whose number is a square of at least 16 count as a square picture.
         labels: (samples,), whole numbers, strings or other hashable values, numbered in sorted order; with
-            `class_names`, numbers in [0, num_classes).
+            `class_names`, numbers in [0, num_classes). Categorical labels of pandas, and those of polars' `Enum`, are
+            numbered in the order of their categories, also of those that no row has.
         test_images: like `images`; without it, rows are held back by `test_fraction`, `seed` and `stratify`.
         test_labels: like `labels`.
         test_fraction: share of the held-back rows, in (0, 1).
@@ -68,7 +80,9 @@ def from_arrays(
     pixels = _common_dtype(checked, whats)  # each (samples, features)
 
     label_whats = [what.replace("images", "labels") for what in whats]
-    given_labels = [labels] if test_labels is None else [labels, test_labels]
+    given_labels = [only_column(each) for each in ([labels] if test_labels is None else [labels, test_labels])]
+    if class_names is None and (coded := categorical_codes(given_labels, whats=label_whats)):
+        given_labels, class_names = list(coded[0]), coded[1]
     numbers, names = encode_labels(
         [
             check_labels(given, rows=len(part), what=what)
@@ -90,7 +104,7 @@ def from_arrays(
     return Dataset(name, train, test, names, _scale(train.images), _image_shape(checked[0], train.images))
 
 
-def _check_images(given: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
+def _check_images(given: Any, what: str) -> npt.NDArray[Any]:
     values = as_array(given, what=what, mend="pass equal rows of numbers")
     if values.ndim not in (2, 3):
         raise DataError(
@@ -119,11 +133,22 @@ def _common_dtype(parts: list[npt.NDArray[Any]], whats: list[str]) -> list[npt.N
         dtype = np.dtype(np.float64)
     flat = []
     for part, what in zip(parts, whats, strict=True):
+        _refuse_too_large(part, dtype, what)
         with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is named below
             rows = np.ascontiguousarray(part.reshape(len(part), -1), dtype=dtype)  # (samples, features)
         refuse_not_finite(rows, what=what)
         flat.append(rows)
     return flat
+
+
+def _refuse_too_large(part: npt.NDArray[Any], dtype: np.dtype[Any], what: str) -> None:
+    """Refuse rows of a mapped file that would come into memory in another type or order, and be too many for it."""
+    needed = part.size * dtype.itemsize
+    if not (part.flags.c_contiguous and part.dtype == dtype) and is_mapped(part) and needed > memory_bytes() / 2:
+        raise DataError(
+            f"{what} are mapped from a file as {part.dtype} and would take {needed / 2**30:,.1f} GiB of memory as "
+            f"{dtype}: write the file as uint8, float32 or float64 in C order, of which nothing is copied"
+        )
 
 
 def _scale(train_images: npt.NDArray[Any]) -> float:

@@ -29,7 +29,7 @@ class Split:
     def __post_init__(self) -> None:
         for name in ("images", "labels", "weights"):
             given = getattr(self, name)
-            if given is not None and type(given) is not np.ndarray:
+            if given is not None and type(given) not in (np.ndarray, np.memmap):
                 array = host_array(given, what=name, mend="pass one row of numbers for each sample")
                 object.__setattr__(self, name, array)
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import DataError
+from ...backends.machine import memory_bytes
 from .. import limits
 from ..data_file import fill, opened, unpackable
 
@@ -38,11 +39,14 @@ def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     a small one to `limits.ALWAYS_UNPACKED` bytes; decompression stops within one buffer (128 KiB) of what the header
     promises. Several gzip members count as one, as gzip has it, and zeros may follow them; nothing else may.
 
+    A plain file of bytes that takes more than `limits.DATA_BYTES` or a quarter of the machine's memory is mapped, not
+    read: the system reads what is used of it. It must not be cut off meanwhile.
+
     Args:
         path: the file; at most `limits.DATA_BYTES` of numbers are read.
 
     Returns:
-        An array of the dimensions and type in the header, in the machine's byte order.
+        An array of the dimensions and type in the header, in the machine's byte order. A mapped one cannot be written.
 
     Raises:
         DataError: the file cannot be read, is not exactly one IDX array, or would grow too much.
@@ -67,6 +71,10 @@ def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
 def _read(file: BufferedIOBase, path: Path, size: int, *, packed: bool) -> npt.NDArray[Any]:
     """Read header and numbers; `size` is that of the file on the disk."""
     dtype, shape = _read_header(file, path)
+    begin = 4 + 4 * len(shape)
+    is_large = math.prod(shape) > min(limits.DATA_BYTES, memory_bytes() / 4)
+    if dtype == np.uint8 and not packed and is_large and size == begin + math.prod(shape):
+        return np.memmap(path, np.uint8, mode="r", offset=begin, shape=shape)
     # A zero dimension must not hide a huge one from the limit: NumPy refuses such a shape too.
     promised = math.prod(max(length, 1) for length in shape) * dtype.itemsize
     if promised > limits.DATA_BYTES:

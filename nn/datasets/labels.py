@@ -12,14 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
+from ..array_inputs import host_array
+from ..data_frames import only_column
 from ..plain_text import UNPRINTABLE
 
 
-def check_labels(labels: npt.ArrayLike, *, rows: int, what: str = "labels") -> npt.NDArray[Any]:
+def check_labels(labels: Any, *, rows: int, what: str = "labels") -> npt.NDArray[Any]:
     """Check one row of labels by itself.
 
     Args:
-        labels: (samples,), whole numbers, booleans, strings, or any hashable objects.
+        labels: (samples,), whole numbers, booleans, strings, or any hashable objects; of any library.
         rows: number of samples that they belong to.
         what: how messages call them.
 
@@ -29,7 +31,7 @@ def check_labels(labels: npt.ArrayLike, *, rows: int, what: str = "labels") -> n
     Raises:
         DataError: wrong dimensions or length, a missing label, or one that is no class.
     """
-    values = as_array(labels, what=what, mend="pass one label a row")
+    values = as_array(only_column(labels), what=what, mend="pass one label a row")
     if values.ndim != 1:
         mend = f"pass {what}.ravel()"
         if values.ndim == 2 and values.shape[1] > 1:
@@ -57,25 +59,9 @@ def check_labels(labels: npt.ArrayLike, *, rows: int, what: str = "labels") -> n
     return values
 
 
-def as_array(given: npt.ArrayLike, *, what: str, mend: str) -> npt.NDArray[Any]:
-    """Return anything that NumPy takes as an array, without its mask.
-
-    Args:
-        given: an array or what can become one.
-        what: how messages call it.
-        mend: what messages advise.
-
-    Raises:
-        DataError: it cannot become an array, or some of its values are masked.
-    """
-    try:
-        masked = int(np.sum(given.mask)) if isinstance(given, np.ma.MaskedArray) else 0
-        values = np.asarray(given)
-    except Exception as error:  # an object of another library raises what it likes
-        raise DataError(f"{what} cannot become a NumPy array ({error!s:.200}): {mend}") from error
-    if masked:
-        raise DataError(f"{what} must have all their values, got {masked} that are masked: fill them or drop the rows")
-    return values
+def as_array(given: Any, *, what: str, mend: str) -> npt.NDArray[Any]:
+    """Return an array of any library, a frame, or what can become one, as an array on the host; see `host_array`."""
+    return host_array(given, what=what, mend=mend)
 
 
 def encode_labels(

@@ -10,9 +10,12 @@ from typing import NoReturn
 
 from ...backends.errors import ConfigError, DataError
 from ..data_file import existing_path
+from ..near_paths import did_you_mean
 from .dataset import Dataset
 from .digits import load_digits
+from .idx_folder import find_parts
 from .mnist import FASHION_MNIST, MNIST, load_folder, load_source
+from .npy_folder import find_arrays, load_arrays
 from .table import load_csv, load_npz
 
 # A new data set is one function of the data folder and one row.
@@ -35,8 +38,10 @@ def load_dataset(
     """Load a data set by its name, or from a file or folder.
 
     Args:
-        source: `mnist`, `fashion-mnist` or `digits`; or a path to a folder with the four IDX files, to an `.npz`
-            or to a `.csv`. A string that is a name is never taken as a path; `./mnist` is.
+        source: `mnist`, `fashion-mnist` or `digits`; or a path to a folder with the four IDX files, to one with
+            `images.npy` and `labels.npy` (or the other names of an `.npz`'s arrays), whose images are mapped and may be
+            larger than the memory, to an `.npz` or to a `.csv`. A string that is a name is never taken as a path;
+            `./mnist` is.
         data_dir: the folder of the files of `mnist` or `fashion-mnist`, or its parent; None looks into the folder
             that XPNN_DATA names and downloads what is not there.
         label_column: the header of the label's column in a `.csv`.
@@ -58,22 +63,27 @@ def load_dataset(
     if path is None:
         _raise_not_found(source)
     if path.is_dir():
-        return load_folder(path)
+        arrays = None if find_parts(path) else find_arrays(path)
+        if arrays is None:
+            return load_folder(path)
+        return load_arrays(arrays, test_fraction=test_fraction, seed=seed, stratify=stratify)
     suffix = path.suffix.lower()
     if suffix == ".npz":
         return load_npz(path, test_fraction=test_fraction, seed=seed, stratify=stratify)
     if suffix == ".csv":
         return load_csv(path, label_column=label_column, test_fraction=test_fraction, seed=seed, stratify=stratify)
-    raise ConfigError(f"a data file must be .npz or .csv, got {path}: convert it, or name the folder of IDX files")
+    raise ConfigError(
+        f"a data file must be .npz or .csv, got {path}: convert it, or name the folder of IDX or .npy files"
+    )
 
 
 def _raise_not_found(source: str | os.PathLike[str]) -> NoReturn:
     """Tell a mistyped name from a mistyped path."""
     path = Path(source)
     if path.suffix or path.name != source:
-        raise DataError(f"{str(path)!r:.300} is neither a file nor a folder: check the path")
+        raise DataError(f"{str(path)!r:.300} is neither a file nor a folder{did_you_mean(path) or ': check the path'}")
     nearest = difflib.get_close_matches(str(source).lower().replace("_", "-"), NAMED, n=1, cutoff=0.0)[0]
     raise ConfigError(
         f"unknown data set {source!r}: the names are {', '.join(NAMED)} (nearest: {nearest!r}); "
-        "or give a path to a folder of IDX files, an .npz or a .csv"
+        f"or give a path to a folder of IDX files, an .npz or a .csv{did_you_mean(path)}"
     )

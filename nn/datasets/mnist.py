@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ...backends.errors import DataError
 from ..data_file import existing_path
+from ..near_paths import did_you_mean
 from .dataset import Dataset
 from .download import cache_folder, fetch
 from .idx import read_idx
@@ -129,8 +130,8 @@ def load_folder(folder: Path) -> Dataset:
     parts = find_parts(folder)
     if parts is None:
         raise DataError(
-            f"{folder} must hold the four IDX files {', '.join(PARTS)} (.gz or unpacked), got {_found(folder)}: "
-            "name the folder that has them"
+            f"{folder} must hold the four IDX files {', '.join(PARTS)} (.gz or unpacked), or images.npy and "
+            f"labels.npy, got {_found(folder)}: name the folder that has them"
         )
     source = _recognize(parts)
     if source is None:
@@ -155,7 +156,8 @@ def find_local(source: Source, data_dir: str | os.PathLike[str] | None = None) -
             return None
     folder = existing_path(place)
     if folder is None or not folder.is_dir():
-        raise DataError(f"{origin} must name a folder, got {os.fspath(place)!r:.300}: check the path")
+        hint = did_you_mean(place) or ": check the path"
+        raise DataError(f"{origin} must name a folder, got {os.fspath(place)!r:.300}{hint}")
     for candidate in (folder / source.name, folder):
         parts = find_parts(candidate)
         if parts is not None and (_recognize(parts) or source).name == source.name:

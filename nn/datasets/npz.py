@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BufferedIOBase, BytesIO
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, cast
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
@@ -18,9 +18,8 @@ from ...backends.errors import DataError
 from .. import limits
 from ..data_file import fill, opened, unpackable
 from ..plain_text import printable
+from .npy import HEADER_BYTES, NpyHeader, parse_header
 
-HEADER_BYTES = 2**14  # that a member's header can have: NumPy reads at most 10,000 characters of one
-KINDS = "biufcSU"  # of NumPy's types; bytes of any other, such as pointers, are no values
 ENCRYPTED = 0x1  # in the flags of a zip's member
 
 
@@ -50,8 +49,8 @@ def read_npz(path: Path, choices: Sequence[tuple[str, ...]]) -> list[npt.NDArray
                     accepted = " or ".join(", ".join(row) for row in choices)
                     found = ", ".join(members) or "no arrays"
                     raise DataError(f"{path} must hold {accepted}, got {found!r:.200}: rename the arrays")
-                headers = [_read_header(archive, members[name], f"{path}: {name}") for name in names]
-                return [_read_array(archive, header) for header in headers]
+                arrays = [_read_header(archive, members[name], f"{path}: {name}") for name in names]
+                return [_read_array(archive, member) for member in arrays]
         except DataError:
             raise
         except Exception as error:  # a damaged archive shows itself in many kinds: zip, zlib, struct, token, memory
@@ -62,24 +61,18 @@ def read_npz(path: Path, choices: Sequence[tuple[str, ...]]) -> list[npt.NDArray
 
 
 @dataclass(frozen=True)
-class _Header:
-    """What a member says of its array, after it was checked.
+class _Member:
+    """An array of the archive, after its header was checked.
 
     Attributes:
         what: how messages call it.
-        member: its place in the archive.
-        begin: bytes of the header, behind which the numbers begin.
-        dtype: of the numbers, in the byte order of the file.
-        shape: of the array.
-        fortran_order: whether the first index runs fastest in the file.
+        info: its place in the archive.
+        header: what it says of itself.
     """
 
     what: str
-    member: ZipInfo
-    begin: int
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    fortran_order: bool
+    info: ZipInfo
+    header: NpyHeader
 
 
 class _OpenedBriefly:
@@ -127,36 +120,19 @@ def _checked_members(infos: Sequence[ZipInfo], path: Path, size: int) -> dict[st
     return members
 
 
-def _read_header(archive: ZipFile, member: ZipInfo, what: str) -> _Header:
-    with archive.open(member) as file:
-        start = BytesIO(file.read(HEADER_BYTES))
-    version = np.lib.format.read_magic(start)
-    if version == (1, 0):
-        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(start)
-    elif version == (2, 0):
-        shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(start)
-    else:  # 3.0 is for the names of fields
-        raise DataError(f"{what} must be in version 1 or 2 of the .npy format, got {version}: save a plain array")
-    if dtype.hasobject:
-        raise DataError(f"{what} holds Python objects, which are never unpickled: save numbers or strings")
-    if dtype.kind not in KINDS or dtype.itemsize == 0:
-        raise DataError(f"{what} must hold numbers or strings, got {dtype!s:.80}: convert it with astype")
-    promised, held = math.prod(shape) * dtype.itemsize, member.file_size - start.tell()
-    if promised != held or min(shape, default=0) < 0:
-        raise DataError(
-            f"{what}: the header promises {shape!s:.80} values of {dtype.itemsize} bytes, got {held} bytes: "
-            "it is damaged; write it with numpy.savez"
-        )
-    return _Header(what, member, start.tell(), dtype, shape, fortran_order)
+def _read_header(archive: ZipFile, info: ZipInfo, what: str) -> _Member:
+    with archive.open(info) as file:
+        return _Member(what, info, parse_header(file.read(HEADER_BYTES), size=info.file_size, what=what))
 
 
-def _read_array(archive: ZipFile, header: _Header) -> npt.NDArray[Any]:
+def _read_array(archive: ZipFile, member: _Member) -> npt.NDArray[Any]:
+    header = member.header
     values = np.empty(math.prod(header.shape), header.dtype)  # (values,), as they lie in the file
-    with archive.open(header.member) as file:
+    with archive.open(member.info) as file:
         file.read(header.begin)
         got = fill(values, cast("BufferedIOBase", file))  # all of which zipfile holds against its checksum
     if got < values.nbytes:
-        raise DataError(f"{header.what}: expected {values.nbytes} bytes after the header, got {got}: it is cut off")
+        raise DataError(f"{member.what}: expected {values.nbytes} bytes after the header, got {got}: it is cut off")
     if header.dtype.kind == "b" and values.view(np.uint8).max(initial=0) > 1:
-        raise DataError(f"{header.what} must hold booleans, got a byte above 1: it is damaged, or another type")
+        raise DataError(f"{member.what} must hold booleans, got a byte above 1: it is damaged, or another type")
     return values.reshape(header.shape, order="F" if header.fortran_order else "C")

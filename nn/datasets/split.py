@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
+from ...backends.mapped import is_mapped
 from ..argument_checks import is_finite_number
 from ..generators import make_generator
 from .dataset import Dataset, Split
@@ -24,6 +25,8 @@ def split_rows(
 ) -> tuple[Split, Split]:
     """Shuffle rows and divide them into training and test rows; every row lands in exactly one.
 
+    Rows of a mapped file stay there and are not shuffled: the last ones are the test rows.
+
     Args:
         images: (samples, features).
         labels: (samples,).
@@ -35,8 +38,9 @@ def split_rows(
         The training rows and the test rows, both in shuffled order.
 
     Raises:
-        ConfigError: the fraction is not in (0, 1), or the seed is none.
-        DataError: a side would be empty, or a class to be stratified has a single row.
+        ConfigError: the fraction is not in (0, 1), the seed is none, or mapped rows are to be stratified.
+        DataError: a side would be empty, a class to be stratified has a single row, or a class of mapped rows has none
+            to train on.
     """
     if not (is_finite_number(test_fraction, least=0) and 0 < test_fraction < 1):
         raise ConfigError(
@@ -44,6 +48,8 @@ def split_rows(
         )
     if len(images) != len(labels):
         raise DataError(f"images and labels must have as many rows, got {len(images)} and {len(labels)}")
+    if is_mapped(images):
+        return _last_rows(images, labels, test_fraction, stratify=stratify)
     order = make_generator(seed).permutation(len(labels))  # (samples,)
     is_test = np.zeros(len(labels), dtype=np.bool_)  # (samples,), by place in `order`
     if stratify:
@@ -58,12 +64,35 @@ def split_rows(
     else:
         is_test[: _rounded(len(labels) * test_fraction)] = True
     test, train = order[is_test], order[~is_test]  # (test samples,), (training samples,)
-    if not len(test) or not len(train):
+    _refuse_empty(len(train), len(test), test_fraction)
+    return Split(images[train], labels[train]), Split(images[test], labels[test])
+
+
+def _last_rows(
+    images: npt.NDArray[Any], labels: npt.NDArray[np.int64], test_fraction: float, *, stratify: bool
+) -> tuple[Split, Split]:
+    """Hold back the last of mapped rows, both parts being views."""
+    if stratify:
+        raise ConfigError(
+            "a stratified split brings the rows into memory, but these are mapped from a file: shuffle the file, which "
+            "gives each class its share, or pass test_images and test_labels"
+        )
+    cut = len(labels) - _rounded(len(labels) * test_fraction)
+    _refuse_empty(cut, len(labels) - cut, test_fraction)
+    if len(missing := np.setdiff1d(labels[cut:], labels[:cut])):
         raise DataError(
-            f"{len(labels)} rows at test_fraction={test_fraction} leave {len(train)} for training and {len(test)} "
+            f"the last rows of a mapped file are held back for the test, and no other row is of class {missing[0]}: "
+            "shuffle the file, or pass test_images and test_labels"
+        )
+    return Split(images[:cut], labels[:cut]), Split(images[cut:], labels[cut:])
+
+
+def _refuse_empty(train: int, test: int, test_fraction: float) -> None:
+    if not train or not test:
+        raise DataError(
+            f"{train + test} rows at test_fraction={test_fraction} leave {train} for training and {test} "
             "for the test: give more rows or another fraction"
         )
-    return Split(images[train], labels[train]), Split(images[test], labels[test])
 
 
 def resplit(dataset: Dataset, *, test_fraction: float, seed: int, stratify: bool = False) -> Dataset:
@@ -77,8 +106,13 @@ def resplit(dataset: Dataset, *, test_fraction: float, seed: int, stratify: bool
 
     Raises:
         ConfigError: the fraction is not in (0, 1), or the seed is none.
-        DataError: a side would be empty, or a class to be stratified has a single row.
+        DataError: a side would be empty, a class to be stratified has a single row, or rows are mapped from a file.
     """
+    if is_mapped(dataset.train.images) or is_mapped(dataset.test.images):
+        raise DataError(
+            f"dividing all rows anew brings them into memory, but those of {dataset.name} are mapped from files: keep "
+            "their own split, or on the command line take another recipe"
+        )
     images = np.concatenate([dataset.train.images, dataset.test.images])  # (all samples, features)
     labels = np.concatenate([dataset.train.labels, dataset.test.labels])  # (all samples,)
     train, test = split_rows(images, labels, test_fraction=test_fraction, seed=seed, stratify=stratify)

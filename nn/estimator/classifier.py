@@ -1,0 +1,188 @@
+"""`MLPClassifier`: scikit-learn's, on xpnn's training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_compat.numpy as xp
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.utils import column_or_1d
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets, type_of_target
+from sklearn.utils.validation import validate_data
+
+from ..outputs import OUTPUTS
+from .base import BaseMLP, has_partial_fit
+
+SOFTMAX, SIGMOID = "softmax_cross_entropy", "sigmoid_cross_entropy"
+
+
+class MLPClassifier(ClassifierMixin, BaseMLP):
+    """A multi-layer perceptron that classifies: scikit-learn's estimator on xpnn's training.
+
+    From the same `random_state` it draws the same weights and orders as scikit-learn's, and takes the same steps, up to
+    rounding. Differences: L-BFGS with several outputs to regress minimizes the loss whose gradient it has; `loss_` of
+    several batches takes the penalty to go along a line from the epoch's first step to its last, and weights the rows
+    over the whole epoch.
+
+    Args:
+        hidden_layer_sizes: units of each hidden layer, or of the only one; () for none.
+        activation: of the hidden layers: "identity", "logistic", "tanh", "relu" or "leaky_relu".
+        solver: "adam", "sgd", "rmsprop", "adamw", or "lbfgs", which takes all rows at once and suits a few thousand.
+        alpha: strength of the L2 penalty `alpha / 2` times the sum of the squared weights, divided by the rows of a
+            batch or their weights; with `adamw` the decoupled decay, and no part of the loss.
+        batch_size: rows of a step; "auto" for 200, or all if there are fewer.
+        learning_rate: of `sgd`: "constant"; "invscaling", divided by the rows seen to the power `power_t`; "adaptive",
+            divided by 5 where nothing improves, until it is 1e-6.
+        learning_rate_init: the learning rate at first; not of `lbfgs`.
+        power_t: exponent of "invscaling".
+        max_iter: most epochs, of `lbfgs` most iterations.
+        shuffle: whether each epoch has a new order of rows.
+        random_state: of weights, orders and the rows that early stopping holds back: a seed, a RandomState, or None.
+        tol: by how much the loss, or with early stopping the score, must improve to count; of `lbfgs` the largest entry
+            of the gradient at which it ends.
+        verbose: whether every epoch prints a line.
+        warm_start: whether `fit` goes on from the present coefficients.
+        momentum: of `sgd`, in [0, 1).
+        nesterovs_momentum: whether it is Nesterov's.
+        early_stopping: whether to hold back rows, stop by the score on them, and keep the best weights.
+        validation_fraction: share of the rows that are held back.
+        beta_1: decay of the mean of gradients of `adam` and `adamw`.
+        beta_2: decay of the mean of their squares.
+        epsilon: what is added to its root; also of `rmsprop`.
+        n_iter_no_change: epochs without improvement that are borne.
+        max_fun: most evaluations of `lbfgs`.
+        backend: where it is trained, a name for `get_backend`; "auto" takes NumPy for trainings of a second or less,
+            and otherwise what is expected to finish first.
+        dtype: of weights and arithmetic, "float32" or "float64"; None for that of `X`.
+        dropout: share of the hidden units that each step leaves out, in [0, 1).
+
+    Attributes:
+        classes_: the classes, (classes,), or the numbers of the labels.
+        coefs_: weights of each layer, (in_features, out_features); may be assigned.
+        intercepts_: biases of each layer, (out_features,); may be assigned.
+        loss_: of the last epoch, with the penalty; `loss_curve_` of each, `best_loss_` the least.
+        validation_scores_: of each epoch with early stopping, else None; `best_validation_score_` the highest.
+        n_iter_: epochs or iterations of the last fit; t_: rows seen in all.
+        n_layers_: also n_outputs_, out_activation_, n_features_in_, feature_names_in_, as scikit-learn has them.
+        backend_: the name of the backend that it was trained on.
+    """
+
+    _is_multilabel: bool
+    _loss: str
+
+    @available_if(has_partial_fit)
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:  # noqa: N803
+        """Go on with one epoch over these rows.
+
+        Args:
+            X: (samples, features).
+            y: (samples,), or for several labels a row (samples, labels) of 0 and 1.
+            sample_weight: how much each row counts, (samples,).
+            classes: all classes that will ever come, (classes,); needed in the first call only.
+        """
+        if _check_partial_fit_first_call(self, classes):
+            self._is_multilabel = type_of_target(y).startswith("multilabel")
+            if not self._is_multilabel:
+                check_classification_targets(classes)
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def _read(self, X: Any, y: Any, *, is_first: bool, incremental: bool) -> tuple[Any, npt.NDArray[Any]]:  # noqa: N803
+        rows, y = validate_data(
+            self, X, y, accept_sparse=["csr", "csc"], multi_output=True, dtype=(np.float64, np.float32), reset=is_first
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+            self._learn_classes(y)
+        if self._is_multilabel:
+            return rows, self._indicators(y)
+        numbers = self._numbers(y)  # (samples,)
+        return rows, numbers if len(self.classes_) > 2 else numbers[:, None].astype(np.float64)
+
+    def _learn_classes(self, y: npt.NDArray[Any]) -> None:
+        """Take the classes out of the targets."""
+        check_classification_targets(y)
+        kind = type_of_target(y, input_name="y")
+        if kind.endswith("multioutput"):
+            raise ValueError("Multioutput target data is not supported with label binarization")
+        self._is_multilabel = kind == "multilabel-indicator"
+        self.classes_ = np.arange(y.shape[1]) if self._is_multilabel else np.unique(y)
+
+    def _numbers(self, y: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """Return the number of each target's class, (samples,)."""
+        if y.ndim > 1:
+            raise ValueError(f"`y` has {y.shape[1]} columns, and one was expected: these classes exclude each other.")
+        try:
+            numbers = np.searchsorted(self.classes_, y)  # (samples,)
+            known = self.classes_[np.minimum(numbers, len(self.classes_) - 1)] == y  # (samples,)
+        except TypeError:  # words are not compared with numbers
+            numbers, known = np.zeros(len(y), dtype=np.int64), np.zeros(len(y), dtype=np.bool_)
+        is_known = bool(np.all(known))
+        if self.warm_start and (not is_known or len(np.unique(numbers)) != len(self.classes_)):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous call to fit. Previously "
+                f"got {self.classes_}, `y` has {np.unique(y)}"
+            )
+        if not is_known:
+            raise ValueError(
+                f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {np.unique(y)}."
+            )
+        return numbers.astype(np.int64)
+
+    def _indicators(self, y: Any) -> npt.NDArray[np.float64]:
+        """Return which labels each row has, (samples, labels), of 0.0 and 1.0."""
+        dense = np.asarray(y.toarray() if hasattr(y, "toarray") else y)
+        if dense.ndim != 2 or dense.shape[1] != len(self.classes_):
+            raise ValueError(
+                f"`y` must have a column for each of the {len(self.classes_)} labels, got shape {dense.shape}."
+            )
+        return (dense > 0).astype(np.float64)
+
+    def _network_of(self, labels: npt.NDArray[Any]) -> tuple[int, str, str]:
+        if labels.ndim == 1:
+            return len(self.classes_), "softmax", SOFTMAX
+        return labels.shape[1], "logistic", SIGMOID
+
+    def _score_outputs(
+        self, outputs: npt.NDArray[Any], labels: npt.NDArray[Any], weights: npt.NDArray[Any] | None
+    ) -> float:
+        is_one = labels.ndim == 1  # class a row
+        right = outputs.argmax(axis=1) == labels if is_one else ((outputs > 0) == labels).all(axis=1)  # (samples,)
+        return float(np.average(right, weights=weights))
+
+    def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
+        """Return the most probable class of each row, (samples,), or its labels, (samples, labels) of 0 and 1."""
+        outputs = self._outputs(X)
+        if self._is_multilabel:
+            return (outputs > 0).astype(np.int64)
+        if self.n_outputs_ > 1:
+            return np.asarray(self.classes_[outputs.argmax(axis=1)])
+        return np.asarray(self.classes_[np.minimum(outputs[:, 0] > 0, len(self.classes_) - 1).astype(np.int64)])
+
+    def predict_proba(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
+        """Return the probability of each class, (samples, classes), or of each label, (samples, labels)."""
+        return np.asarray(np.exp(self._log_probabilities(X)))
+
+    def predict_log_proba(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
+        """Return the logarithms of what `predict_proba` gives, also of probabilities that round to 0."""
+        exact = self._log_probabilities(X)
+        rounded = np.exp(exact)
+        # Probabilities that round to the same number have the same logarithm, so that both have the same maxima.
+        np.log(rounded, out=exact, where=rounded >= np.finfo(exact.dtype).tiny)
+        return exact
+
+    def _log_probabilities(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
+        outputs = self._outputs(X)
+        log_probabilities = OUTPUTS[self._loss].log_probabilities
+        assert log_probabilities is not None
+        both = outputs if self._is_multilabel or self.n_outputs_ > 1 else np.hstack([-outputs, outputs])
+        return np.asarray(log_probabilities(xp, both))  # (samples, classes or labels)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

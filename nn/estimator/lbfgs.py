@@ -1,0 +1,119 @@
+"""Training with L-BFGS: SciPy takes the steps, on the gradients of our backends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import OptimizeResult, minimize
+
+from ...backends import Layer
+from ..datasets.dataset import Split
+from ..mlp import MLP
+
+Vector = npt.NDArray[np.float64]  # (parameters,): all weights, then all biases
+
+
+class Objective:
+    """The loss of all rows with its penalty, as a function of the parameters in one vector.
+
+    Attributes:
+        loss: mean loss of a row at the parameters of the last call.
+        penalty: the penalty there.
+
+    Args:
+        net: the network, of float64; its parameters are those of the last call.
+        rows: the training rows, with weights or without.
+        alpha: strength of the L2 penalty, which is divided by the rows or their weights.
+    """
+
+    def __init__(self, net: MLP, rows: Split, *, alpha: float) -> None:
+        self._net, self._alpha = net, float(alpha)
+        backend = net.backend
+        placed = backend.place(rows.images, rows.labels, 1.0)
+        everything = slice(0, len(rows))
+        self._x, self._labels = backend.gather(
+            placed, everything, net.layers[0].weight.dtype
+        )  # (samples, features), ...
+        self._weights = None if rows.weights is None else backend.put(np.asarray(rows.weights, dtype=np.float64))
+        self._size = len(rows) if rows.weights is None else float(rows.weights.sum())
+        self._shapes: list[tuple[int, int]] = list(pairwise(net.sizes))
+        self._num_weights = sum(in_features * out_features for in_features, out_features in self._shapes)
+        self.loss = self.penalty = 0.0
+
+    def vector(self) -> Vector:
+        """Return the network's parameters, (parameters,)."""
+        vector = np.empty(self._net.num_parameters)
+        for layer, weight, bias in self._with_parts(vector):
+            weight[...] = self._net.backend.to_numpy(layer.weight)
+            bias[...] = self._net.backend.to_numpy(layer.bias)
+        return vector
+
+    def __call__(self, vector: Vector) -> tuple[float, Vector]:
+        """Return the objective and its gradient, (parameters,)."""
+        net, backend, layers = self._net, self._net.backend, self._net.layers
+        for layer, weight, bias in self._with_parts(vector):
+            layer.weight, layer.bias = backend.put(weight), backend.put(bias)
+        outputs = backend.forward(layers, self._x)  # (samples, out_features) each
+        loss_sum, _, grad_y = backend.loss(
+            outputs[-1], self._labels, loss=net.loss, batch_size=self._size, weights=self._weights
+        )
+        inputs, gradient = [self._x, *outputs[:-1]], np.empty_like(vector)
+        for k, (layer, of_weight, of_bias) in reversed(list(enumerate(self._with_parts(gradient)))):
+            grad_y, grad_weight, grad_bias = backend.linear_backward(
+                grad_y, outputs[k], inputs[k], layer.weight, activation=layer.activation, need_grad_x=k > 0
+            )
+            of_weight[...], of_bias[...] = backend.to_numpy(grad_weight), backend.to_numpy(grad_bias)
+        weights = vector[: self._num_weights]  # (all weights,)
+        gradient[: self._num_weights] += (self._alpha / self._size) * weights
+        self.loss = float(backend.to_numpy(loss_sum)) / self._size
+        self.penalty = self._alpha * float(np.vdot(weights, weights)) / (2 * self._size)
+        return self.loss + self.penalty, gradient
+
+    def _with_parts(self, vector: Vector) -> Iterator[tuple[Layer, Vector, Vector]]:
+        """Return each layer with its parts of a vector, which share its memory: (in, out_features), (out_features,)."""
+        weights_end, biases_end = 0, self._num_weights
+        for layer, (in_features, out_features) in zip(self._net.layers, self._shapes, strict=True):
+            weights, biases = weights_end, biases_end
+            weights_end, biases_end = weights + in_features * out_features, biases + out_features
+            yield layer, vector[weights:weights_end].reshape(in_features, out_features), vector[biases:biases_end]
+
+
+def minimize_with_lbfgs(
+    net: MLP, rows: Split, *, alpha: float, tol: float, max_iter: int, max_fun: int, verbose: bool
+) -> tuple[OptimizeResult, float, float]:
+    """Train a network on all rows at once until the gradient is small.
+
+    Args:
+        net: the network, changed in place.
+        rows: the training rows.
+        alpha: strength of the penalty.
+        tol: the largest entry of the gradient at which it ends.
+        max_iter: most iterations.
+        max_fun: most evaluations of the objective.
+        verbose: whether each iteration is printed.
+
+    Returns:
+        What SciPy says of it, the mean loss of a row, and the penalty.
+    """
+    objective, iterations = Objective(net, rows, alpha=alpha), 0
+
+    def say(intermediate_result: OptimizeResult) -> None:
+        nonlocal iterations
+        iterations += 1
+        sys.stdout.write(f"Iteration {iterations}, loss = {intermediate_result.fun:.8f}\n")
+
+    with np.errstate(all="ignore"):  # the parameters are looked at when it is done
+        result = minimize(
+            objective,
+            objective.vector(),
+            method="L-BFGS-B",
+            jac=True,
+            callback=say if verbose else None,
+            options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
+        )
+        objective(result.x)  # which may not have been the last one that was tried
+    return result, objective.loss, objective.penalty

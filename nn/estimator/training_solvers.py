@@ -1,0 +1,150 @@
+"""How an estimator's network is trained: by steps on batches in the training loop, or by L-BFGS on all rows."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import is_classifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils.optimize import _check_optimize_result
+
+from ...backends import DivergenceError
+from ..datasets.dataset import Split
+from ..mlp import MLP
+from ..training import train
+from .lbfgs import minimize_with_lbfgs
+from .learning_rates import LearningRate
+from .optimizers import optimizer_of
+from .progress import Progress, Score
+from .row_order import RowOrder
+
+if TYPE_CHECKING:
+    from .base import BaseMLP
+
+
+def fit_with_lbfgs(estimator: BaseMLP, net: MLP, rows: Split) -> None:
+    """Train on all rows at once; `loss_` and `n_iter_` become the estimator's."""
+    result, loss, penalty = minimize_with_lbfgs(
+        net,
+        rows,
+        alpha=estimator.alpha,
+        tol=estimator.tol,
+        max_iter=estimator.max_iter,
+        max_fun=estimator.max_fun,
+        verbose=bool(estimator.verbose),
+    )
+    estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)
+    estimator.loss_ = estimator._loss_share() * loss + penalty
+
+
+def fit_with_steps(
+    estimator: BaseMLP, net: MLP, rows: Split, random_state: np.random.RandomState, *, incremental: bool
+) -> None:
+    """Train in the loop of `nn.train`, for an epoch of `partial_fit` or until nothing improves.
+
+    Args:
+        estimator: its curves, counts and best values go on.
+        net: the network, changed in place.
+        rows: the training rows, of which early stopping holds some back.
+        random_state: divides the rows and draws their orders.
+        incremental: whether it is an epoch of `partial_fit`, whose optimizer goes on where the last one ended.
+    """
+    optimizer = optimizer_of(estimator)
+    score: Score | None = None
+    if estimator.early_stopping:
+        rows, held_back = _held_back(estimator, rows, random_state)
+        score = _score_of(estimator, held_back)
+    goes_on = incremental and hasattr(estimator, "_optimizer_state")
+    if not goes_on:
+        kind = estimator.learning_rate if estimator.solver == "sgd" else "constant"
+        estimator._rate = LearningRate(kind, start=optimizer.learning_rate, power_t=estimator.power_t)
+    estimator.n_iter_ = 0
+    decays_apart = estimator.solver == "adamw"
+    batch_size = _batch_size(estimator, len(rows))
+    # Batches of one size have one penalty each, which compiled plans know.
+    is_even = rows.weights is None and len(rows) % batch_size == 0
+    alpha = 0.0 if decays_apart else float(estimator.alpha)
+    progress = Progress(
+        estimator,
+        estimator._rate,
+        total_weight=len(rows) if rows.weights is None else float(rows.weights.sum()),
+        penalty=alpha,
+        loss_share=estimator._loss_share(),
+        score=score,
+    )
+    epochs = 1 if incremental else int(estimator.max_iter)
+    try:
+        train(
+            net,
+            rows,
+            optimizer=optimizer,
+            epochs=epochs,
+            batch_size=batch_size,
+            schedule=estimator._rate,
+            l2=alpha / batch_size if is_even else alpha,
+            l2_per_batch=not is_even,
+            dropout=float(estimator.dropout),
+            shuffle=bool(estimator.shuffle),
+            seed=RowOrder(random_state, seed=int(random_state.randint(2**31)) if estimator.dropout else 0),
+            callbacks=[progress],
+            optimizer_state=estimator._optimizer_state if goes_on else None,
+        )
+    except KeyboardInterrupt:
+        warnings.warn("Training interrupted by user.", stacklevel=4)
+    except DivergenceError as error:
+        if not hasattr(estimator, "_best"):
+            raise
+        progress.note_divergence()
+        warnings.warn(f"{error}; the weights of the best epoch are kept", ConvergenceWarning, stacklevel=4)
+    else:
+        if not incremental and estimator.n_iter_ == epochs and not progress.is_converged:
+            warnings.warn(
+                f"Stochastic Optimizer: Maximum iterations ({epochs}) reached and the optimization hasn't converged "
+                "yet.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+    if progress.run is not None:
+        estimator._optimizer_state = progress.run.optimizer_state
+    if score is not None and hasattr(estimator, "_best"):
+        net.load_parameters(estimator._best)
+
+
+def _batch_size(estimator: BaseMLP, rows: int) -> int:
+    """Return the rows of a step, of which there are no more than rows."""
+    if estimator.batch_size != "auto" and int(estimator.batch_size) > rows:
+        warnings.warn(
+            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
+        )
+    return estimator._batch_size(rows)
+
+
+def _held_back(estimator: BaseMLP, rows: Split, random_state: np.random.RandomState) -> tuple[Split, Split]:
+    """Divide rows into those to train on and those that early stopping looks at, as scikit-learn does."""
+    is_binary = is_classifier(estimator) and estimator.n_outputs_ == 1
+    arrays: list[npt.NDArray[Any]] = [rows.images, rows.labels, *([] if rows.weights is None else [rows.weights])]
+    parts = train_test_split(
+        *arrays,
+        random_state=random_state,
+        test_size=estimator.validation_fraction,
+        stratify=rows.labels > 0 if is_binary else None,
+    )
+    training, held_back = Split(*parts[0::2]), Split(*parts[1::2])
+    if len(held_back) < 2:
+        raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
+    return training, held_back
+
+
+def _score_of(estimator: BaseMLP, rows: Split) -> Score:
+    """Return the score of a network on rows, as a function of the network."""
+
+    def score(net: MLP) -> float:
+        with np.errstate(all="ignore"):
+            outputs = net.backend.logits(net.layers, rows.images, 1.0)  # (samples, outputs)
+        return estimator._score_outputs(outputs, rows.labels, rows.weights)
+
+    return score
