@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import array_api_compat.numpy as xp
@@ -10,9 +11,12 @@ import numpy.typing as npt
 
 from .activations import ACTIVATIONS, Array, relu, relu_backward
 from .base import Backend
+from .generic_plan import GenericPlan
 from .job_outline import Estimate, JobOutline, Probe
-from .losses import LOSSES, softmax_cross_entropy
-from .plan import Rows
+from .losses import LOSSES, sigmoid_cross_entropy, softmax_cross_entropy
+from .numpy_plan import MOST_PARAMETERS, FlatPlan
+from .optimizers import OPTIMIZERS
+from .plan import Plan, Rows, Totals, TrainingJob
 
 
 class NumPyBackend(Backend):
@@ -42,6 +46,22 @@ class NumPyBackend(Backend):
     ) -> Rows:
         """See `Backend.place`; what is mapped is computed with where it lies."""
         return super().place(images, labels, scale, weights)._replace(on_host=False)
+
+    def all_finite(self, arrays: Iterable[Array]) -> bool:
+        """See `Backend.all_finite`; nothing has to be brought together."""
+        return all(bool(np.isfinite(array).all()) for array in arrays)
+
+    def read_totals(self, loss_sum: Array, correct: Array, rows: int) -> Totals:
+        """See `Backend.read_totals`."""
+        on_host = self.to_numpy(np.array([loss_sum, correct], dtype=np.float64))  # (2,)
+        return Totals(float(on_host[0]), int(on_host[1]), rows)
+
+    def compile(self, job: TrainingJob) -> Plan:
+        """See `Backend.compile`; small networks have a plan of fewer calls."""
+        self.check_precision(job.precision)
+        is_small = sum(layer.weight.size + layer.bias.size for layer in job.layers) <= MOST_PARAMETERS
+        is_elementwise = type(job.optimizer) in OPTIMIZERS.values()  # one of the user's own may look at a whole layer
+        return FlatPlan(self, job) if is_small and is_elementwise else GenericPlan(self, job)
 
     def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
         """See `Backend.gather`; integers are scaled in place."""
@@ -74,6 +94,8 @@ class NumPyBackend(Backend):
         self, outputs: Array, labels: Array, *, loss: str, batch_size: float, weights: Array | None = None
     ) -> tuple[Array, Array, Array]:
         """See `Backend.loss`; cross-entropy takes the label's entry of each row instead of a one-hot product."""
+        if LOSSES[loss] is sigmoid_cross_entropy and weights is None:
+            return _sigmoid_cross_entropy(outputs, labels, batch_size)
         if LOSSES[loss] is not softmax_cross_entropy or weights is not None:
             return super().loss(outputs, labels, loss=loss, batch_size=batch_size, weights=weights)
         rows, best = np.arange(len(labels)), outputs.argmax(axis=1)  # (rows,), (rows,)
@@ -88,3 +110,16 @@ class NumPyBackend(Backend):
         grad[rows, labels] = (of_label - 1) - rest
         grad /= ((1 + rest) * batch_size)[:, None]
         return loss_sum, np.int64(np.count_nonzero(best == labels)), grad.astype(outputs.dtype, copy=False)
+
+
+def _sigmoid_cross_entropy(outputs: Array, labels: Array, batch_size: float) -> tuple[Array, Array, Array]:
+    """See `sigmoid_cross_entropy`: the same formulas, without the calls of an array module that is not known."""
+    z = outputs.astype(np.float64, copy=False)  # (rows, outputs)
+    positive, e = z > 0, np.exp(-np.abs(z))  # (rows, outputs), (rows, outputs) in [0, 1]
+    loss_sum = (np.maximum(z, 0) - labels * z + np.log1p(e)).sum()
+    whole = 1 + e  # (rows, outputs)
+    more, less = 1 / whole, e / whole  # (rows, outputs) each: the probability of what the sign says, and of the other
+    grad = np.where(positive, more, less) * (1 - labels) - np.where(positive, less, more) * labels
+    grad /= batch_size
+    right = (positive == (labels > 0.5)).all(axis=1)  # (rows,)
+    return loss_sum, np.int64(np.count_nonzero(right)), grad.astype(outputs.dtype, copy=False)

@@ -22,6 +22,8 @@ BUILTIN: dict[str, tuple[str, str]] = {
     "numpy": ("numpy_backend", "NumPyBackend"),
     "numba": ("numba_backend", "NumbaBackend"),
     "cupy": ("cupy_backend", "CuPyBackend"),
+    "torch": ("torch_backend", "TorchBackend"),
+    "jax": ("jax_backend", "JaxBackend"),
     "array-api-strict": ("array_api", "ArrayAPIStrictBackend"),
 }
 

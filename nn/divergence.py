@@ -16,6 +16,7 @@ from ..backends.checked_plan import CheckedPlan, NotFinite
 from ..backends.finite import first_not_finite
 from .training_run import TrainingRun
 
+LOOK_SECONDS = 0.01  # shortest time between two looks at the weights: a tiny network takes many chunks meanwhile
 KEEP_SECONDS = 1.0  # shortest time between two states that are kept
 KEEP_SHARE = 0.01  # of the training time, what keeping them may take
 
@@ -55,18 +56,24 @@ class Watch:
 
     def __init__(self, run: TrainingRun) -> None:
         self._run = run
-        self._good, self._keep_from = State.of(run, run.plan), 0.0  # seconds of the clock
+        self._good = State.of(run, run.plan)
+        self._look_from = self._keep_from = 0.0  # seconds of the clock
         run.watch = self
 
     def check(self, sums: Sequence[Totals]) -> None:
-        """Look at the sums of a chunk, one or more epochs, and at the weights that it left; now and then at all.
+        """Look at the sums of a chunk, one or more epochs; now and then at the weights that it left, or at all.
 
         Raises:
             DivergenceError: a number is not finite; the network then has the weights before the step that went wrong.
         """
-        if not (is_finite(sums) and self._run.net.are_finite()):
+        if not is_finite(sums):
             raise self.divergence()
-        if time.perf_counter() >= self._keep_from:
+        now = time.perf_counter()
+        if now >= self._look_from:
+            self._look_from = now + LOOK_SECONDS
+            if not self._run.net.are_finite():
+                raise self.divergence()
+        if now >= self._keep_from:
             self.check_state()
 
     def check_state(self) -> None:

@@ -86,7 +86,11 @@ def test_labels_may_be_any_integers(net, dtype):
         (np.zeros((3, 4)), [0, 1, 0], r"images must have shape \(samples, 2\), got \(3, 4\)"),
         (np.zeros(2), [0], r"images must have shape \(samples, 2\), got \(2,\)"),
         (np.zeros((3, 2)), [0, 1], r"labels must have shape \(3,\), one for each image, got \(2,\)"),
-        (np.zeros((3, 2)), [[0], [1], [0]], r"labels must be integers of shape \(samples,\), got int64 of shape \(3, 1\)"),
+        (
+            np.zeros((3, 2)),
+            [[0], [1], [0]],
+            r"labels must be integers of shape \(samples,\), got int64 of shape \(3, 1\)",
+        ),
         (np.zeros((0, 2)), np.zeros(0, int), "there are no rows to work on"),
         (np.zeros((3, 2)), [0, 2, 5], r"labels must be in \[0, 2\), got 2 at row 1"),
         (np.zeros((3, 2)), [0, 1, -1], r"labels must be in \[0, 2\), got -1 at row 2"),

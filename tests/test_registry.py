@@ -18,7 +18,7 @@ from xpnn.backends import (
 )
 from xpnn.backends.numpy_backend import NumPyBackend
 
-BUILTIN = ["numpy", "numba", "cupy", "array-api-strict"]
+BUILTIN = ["numpy", "numba", "cupy", "torch", "jax", "array-api-strict"]
 JOB = JobOutline(sizes=(4, 3), rows=10, epochs=1, batch_size=10, optimizer=SGD(0.1))
 
 
@@ -83,7 +83,7 @@ def test_numpy_is_always_available():
 
 
 def test_available_backends_leaves_out_what_cannot_be_had(without):
-    without("numba", "cupy", "array-api-strict")
+    without("numba", "cupy", "torch", "jax", "array-api-strict")
     assert available_backends() == ("numpy",)
     assert why_unavailable("numba") == "numba is not here: pip install numba"
 
@@ -166,6 +166,13 @@ def test_a_job_does_not_overrule_a_name():
     assert get_backend("array-api-strict", job=JOB).name == "array-api-strict"
 
 
+def test_auto_never_takes_what_is_there_for_the_callers_arrays(without):
+    without("cupy", "numba", "numpy")
+    assert registry.AUTO_ORDER == ("cupy", "numba", "numpy")
+    with pytest.raises(BackendUnavailable):
+        get_backend("auto")
+
+
 def test_auto_with_nothing_that_works_gives_every_reason(without):
     without("cupy", "numba", "numpy")
     with pytest.raises(BackendUnavailable, match=r"pip install cupy; .*pip install numba; .*pip install numpy"):
@@ -181,6 +188,8 @@ def test_auto_with_nothing_that_works_gives_every_reason(without):
         ("numba", "numba", 'pip install "numba>=0.61"'),
         ("array-api-strict", "array_api_strict", "pip install array-api-strict"),
         ("cupy", "cupy", "pip install "),
+        ("torch", "torch", 'pip install "xpnn[torch]"'),
+        ("jax", "jax", 'pip install "xpnn[jax]"'),
     ],
 )
 def test_a_missing_package_gives_the_line_that_installs_it(monkeypatch, name, module, line):

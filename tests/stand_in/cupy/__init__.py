@@ -54,6 +54,10 @@ class ndarray(numpy.ndarray):  # noqa: N801
         numpy.ndarray.__setitem__(_inside(self), _inside(index), _inside(value))
 
     @property
+    def device(self):
+        return cuda.Device()
+
+    @property
     def data(self):
         return Data(host_kernels.address_of(self))
 

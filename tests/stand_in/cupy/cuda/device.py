@@ -11,10 +11,13 @@ cooperative = True
 class Device(contextlib.nullcontext):
     id = 0
 
-    def __init__(self, device=0):
+    def __init__(self, device=None):
         super().__init__(self)
-        if device:
+        if device is not None and int(device):
             raise ValueError(f"the stand-in has no device {device}")
+
+    def __int__(self):
+        return self.id
 
     @property
     def attributes(self):

@@ -1,0 +1,258 @@
+"""scikit-learn's examples of its MLP estimators, on those and on xpnn's: `python -m xpnn.bench.estimator`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import numpy.typing as npt
+
+from ..backends import ConfigError
+from ..backends.machine import hardware, usable_cores, version_of, versions
+from ..nn.files import write_atomically
+from .data import DataSource
+from .program import Program
+from .results_file import commit
+from .workloads import WORKLOADS
+
+Rows = tuple[npt.NDArray[Any], npt.NDArray[Any]]  # (samples, features), (samples,)
+
+# Settings of scikit-learn's examples/neural_networks/plot_mlp_training_curves.py, all from random_state 0.
+CURVES: dict[str, dict[str, Any]] = {
+    "constant": {"learning_rate": "constant", "momentum": 0},
+    "constant momentum": {"learning_rate": "constant", "momentum": 0.9, "nesterovs_momentum": False},
+    "constant Nesterov": {"learning_rate": "constant", "momentum": 0.9, "nesterovs_momentum": True},
+    "invscaling": {"learning_rate": "invscaling", "momentum": 0},
+    "invscaling momentum": {"learning_rate": "invscaling", "momentum": 0.9, "nesterovs_momentum": False},
+    "invscaling Nesterov": {"learning_rate": "invscaling", "momentum": 0.9, "nesterovs_momentum": True},
+    "adam": {"solver": "adam", "learning_rate_init": 0.01},
+}
+ALPHAS = [10.0**exponent for exponent in (-1, 0, 1)]  # five in the example, np.logspace(-1, 1, 5)
+
+
+class Task:
+    """One fit of an example.
+
+    Attributes:
+        name: example, data and settings.
+        rows: what it is fitted to.
+        settings: of the estimator.
+    """
+
+    def __init__(self, name: str, rows: Rows, settings: dict[str, Any]) -> None:
+        self.name, self.rows, self.settings = name, rows, settings
+
+
+def tasks(examples: tuple[str, ...], mnist: str | None) -> Iterator[Task]:
+    """Return the fits of examples.
+
+    Args:
+        examples: names in `EXAMPLES`.
+        mnist: where MNIST is, as for `xpnn train`.
+    """
+    for name in examples:
+        yield from EXAMPLES[name](mnist)
+
+
+def training_curves(mnist: str | None) -> Iterator[Task]:  # noqa: ARG001
+    """Loss curves of several solvers on four small data sets."""
+    from sklearn import datasets
+
+    sets = {
+        "iris": datasets.load_iris(return_X_y=True),
+        "digits": datasets.load_digits(return_X_y=True),
+        "circles": datasets.make_circles(noise=0.2, factor=0.5, random_state=1),
+        "moons": datasets.make_moons(noise=0.3, random_state=0),
+    }
+    for data, (rows, classes) in sets.items():
+        scaled = scaled_to_unit(rows)
+        for kind, settings in CURVES.items():
+            solver = {"solver": "sgd", "learning_rate_init": 0.2, **settings}
+            epochs = 15 if data == "digits" else 400
+            yield Task(f"curves {data} {kind}", (scaled, classes), {**solver, "random_state": 0, "max_iter": epochs})
+
+
+def alpha(mnist: str | None) -> Iterator[Task]:  # noqa: ARG001
+    """Strengths of the penalty with L-BFGS, on three sets of two features."""
+    for data, (rows, classes) in two_features(seed=0).items():
+        for strength in ALPHAS:
+            settings = {
+                "solver": "lbfgs",
+                "alpha": strength,
+                "random_state": 1,
+                "max_iter": 2000,
+                "early_stopping": True,
+                "hidden_layer_sizes": [10, 10],
+            }
+            yield Task(f"alpha {data} {strength:g}", (standardized(rows), classes), settings)
+
+
+def mnist_filters(mnist: str | None) -> Iterator[Task]:
+    """40 hidden units on MNIST for eight epochs."""
+    data = DataSource(mnist).load(WORKLOADS["W3"]).train
+    rows = np.asarray(data.images / 255.0)  # float64, as the example has them
+    settings = {
+        "hidden_layer_sizes": (40,),
+        "max_iter": 8,
+        "alpha": 1e-4,
+        "solver": "sgd",
+        "random_state": 1,
+        "learning_rate_init": 0.2,
+    }
+    yield Task("mnist filters", (rows, data.labels), settings)
+
+
+def classifier_comparison(mnist: str | None) -> Iterator[Task]:  # noqa: ARG001
+    """The network among the compared classifiers, on three sets of two features."""
+    for data, (rows, classes) in two_features(seed=42).items():
+        settings = {"alpha": 1, "max_iter": 1000, "random_state": 42}
+        yield Task(f"comparison {data}", (standardized(rows), classes), settings)
+
+
+EXAMPLES: dict[str, Callable[[str | None], Iterator[Task]]] = {
+    "curves": training_curves,
+    "alpha": alpha,
+    "comparison": classifier_comparison,
+    "mnist": mnist_filters,
+}
+
+
+def two_features(*, seed: int) -> dict[str, Rows]:
+    """Return moons, circles and two clouds of two features, without the rows that the examples hold back."""
+    from sklearn import datasets
+    from sklearn.model_selection import train_test_split
+
+    rows, classes = datasets.make_classification(
+        n_features=2, n_redundant=0, n_informative=2, random_state=1, n_clusters_per_class=1
+    )
+    clouds = rows + 2 * np.random.RandomState(2).uniform(size=rows.shape), classes
+    sets = {
+        "moons": datasets.make_moons(noise=0.3, random_state=0),
+        "circles": datasets.make_circles(noise=0.2, factor=0.5, random_state=1),
+        "clouds": clouds,
+    }
+    divided = {name: train_test_split(*each, test_size=0.4, random_state=seed) for name, each in sets.items()}
+    return {name: (parts[0], parts[2]) for name, parts in divided.items()}
+
+
+def scaled_to_unit(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return features (samples, features) scaled to [0, 1]; those that are constant become 0."""
+    low, high = rows.min(axis=0), rows.max(axis=0)
+    return np.asarray((rows - low) / np.where(high > low, high - low, 1))
+
+
+def standardized(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return features (samples, features) of mean 0 and variance 1."""
+    return np.asarray((rows - rows.mean(axis=0)) / rows.std(axis=0))
+
+
+def measure(task: Task, *, turns: int, backend: str) -> dict[str, Any]:
+    """Fit both estimators in turns, after one turn that does not count.
+
+    Args:
+        task: what is fitted.
+        turns: timed fits of each.
+        backend: of xpnn's estimator.
+
+    Returns:
+        Seconds of each fit, medians, and the ratio of ours to theirs; epochs or iterations, loss and score of each.
+    """
+    from sklearn.neural_network import MLPClassifier as Theirs
+
+    from ..nn.estimator import MLPClassifier as Ours
+
+    makers: dict[str, Callable[[], Any]] = {
+        "scikit-learn": lambda: Theirs(**task.settings),
+        "xpnn": lambda: Ours(**task.settings, backend=backend),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in makers}
+    figures: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of trainings that the examples end before they have converged
+        for turn in range(turns + 1):
+            for name in makers if turn % 2 else reversed(makers):
+                estimator = makers[name]()
+                started = time.perf_counter()
+                estimator.fit(*task.rows)
+                elapsed = time.perf_counter() - started
+                if turn:
+                    seconds[name].append(elapsed)
+                else:
+                    figures[name] = {
+                        "first_seconds": elapsed,
+                        "n_iter": estimator.n_iter_,
+                        "loss": float(estimator.loss_),
+                        "score": float(estimator.score(*task.rows)),
+                        "backend": getattr(estimator, "backend_", None),
+                    }
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    for name, each in figures.items():
+        each |= {"seconds": seconds[name], "median_seconds": medians[name]}
+    return {"name": task.name, **figures, "ratio": medians["xpnn"] / medians["scikit-learn"]}
+
+
+def line(result: dict[str, Any]) -> str:
+    """Return one task's figures on one line."""
+    theirs, mine = result["scikit-learn"], result["xpnn"]
+    return (
+        f"{result['name']:32} {1e3 * theirs['median_seconds']:9.1f} ms {1e3 * mine['median_seconds']:9.1f} ms "
+        f"{result['ratio']:6.2f}   {theirs['n_iter']:5} {mine['n_iter']:5}   {theirs['score']:.4f} {mine['score']:.4f} "
+        f"  {mine['backend']}"
+    )
+
+
+def summary(results: list[dict[str, Any]]) -> str:
+    """Return the ratios of all tasks together, and of each example."""
+    lines = []
+    for example in dict.fromkeys(result["name"].split()[0] for result in results):
+        ratios = [result["ratio"] for result in results if result["name"].split()[0] == example]
+        lines.append(
+            f"{example}: {statistics.median(ratios):.2f} of scikit-learn's time in the median, "
+            f"{max(ratios):.2f} at worst"
+        )
+    return "\n".join(lines)
+
+
+@click.command(cls=Program)
+@click.option("--examples", default=",".join(EXAMPLES), show_default=True, metavar="NAMES")
+@click.option("--turns", type=click.IntRange(min=1), default=7, show_default=True, help="Timed fits of each.")
+@click.option("--backend", default="auto", show_default=True, metavar="NAME", help="Of xpnn's estimators.")
+@click.option("--data", metavar="SOURCE", help="Where MNIST is, as for `xpnn train`.")
+@click.option("--out", type=click.Path(path_type=Path), help="The results' file, JSON; none by default.")
+def main(examples: str, turns: int, backend: str, data: str | None, out: Path | None) -> None:
+    """Fit scikit-learn's examples with its estimator and with xpnn's, in turns, and print medians and ratios."""
+    names = tuple(name.strip() for name in examples.split(","))
+    if unknown := [name for name in names if name not in EXAMPLES]:
+        raise ConfigError(f"examples must be of {', '.join(EXAMPLES)}, got {unknown[0]!r}: leave it out")
+    if out is not None and out.exists():
+        raise ConfigError(f"{out} is there already: choose another --out")
+    click.echo(f"{'':32} {'scikit-learn':>12} {'xpnn':>12} {'ratio':>6}   iterations      score")
+    results = []
+    for task in tasks(names, data):
+        results.append(measure(task, turns=turns, backend=backend))
+        click.echo(line(results[-1]))
+    click.echo(summary(results))
+    if out is not None:
+        content = {
+            "command": f"python -m xpnn.bench.estimator {shlex.join(sys.argv[1:])}",
+            "hardware": hardware(),
+            "threads": usable_cores(),
+            "versions": {**versions(), "scikit-learn": version_of("scikit-learn")},
+            "commit": commit(),
+            "turns": turns,
+            "results": results,
+        }
+        write_atomically(out, (json.dumps(content, indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()
