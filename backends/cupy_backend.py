@@ -74,6 +74,11 @@ class CuPyBackend(Backend):
             host: npt.NDArray[Any] = self._cupy.asnumpy(array)
             return host
 
+    def own(self, array: Any) -> Array | None:
+        """See `Backend.own`."""
+        is_own = isinstance(array, self._cupy.ndarray) and array.device.id == self._cupy.cuda.Device().id
+        return array if is_own else None
+
     def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
         """See `Backend.gather`; integers are scaled in place. An index out of range wraps around, as CuPy does it."""
         if isinstance(index, slice):
@@ -101,6 +106,11 @@ class CuPyBackend(Backend):
         """See `Backend.logits`."""
         with gpu_memory(self._cupy, "prediction", FREE_OR_NUMBA):
             return super().logits(layers, images, scale)
+
+    def logits_on_device(self, layers: list[Layer], images: Array, scale: float) -> Array:
+        """See `Backend.logits_on_device`."""
+        with gpu_memory(self._cupy, "prediction", FREE_OR_NUMBA):
+            return super().logits_on_device(layers, images, scale)
 
     def compile(self, job: TrainingJob) -> Plan:
         """See `Backend.compile`; a job that the kernels do not know gets the generic plan.

@@ -47,8 +47,9 @@ class FullBatchPlan(CuPyPlan):
         rows_of = self.job.rows
         self._arrived.fill(0)
         arguments = (
-            rows_of.images, rows_of.labels, self._order, np.int64(rows), np.int64(stride), np.int32(steps), self._rates,
-            self.parameters.state, self._partials, self._block_sums, self._sums, self._arrived,
+            rows_of.images, rows_of.labels, self._weights, self._batch_weights, self._order,
+            np.int64(rows), np.int64(stride), np.int32(steps), self._rates, self.parameters.state, self._partials,
+            self._block_sums, self._sums, self._arrived,
         )  # fmt: skip
         self._kernel(self._grid, (THREADS,), arguments, shared_mem=self._shared_bytes)
 

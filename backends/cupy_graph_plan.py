@@ -50,7 +50,7 @@ class GraphPlan(CuPyPlan):
         order, rates, sums = self._order, self._rates, self._sums
         outputs = batch_size * sum(sizes[1:])  # (batch, units) of each layer, one after the other
         values, grads = (empty(outputs, dtype=dtype) for _ in range(2))
-        losses, hits = empty(batch_size, dtype=dtype), empty(batch_size, dtype=np.uint8)  # (batch,), (batch,)
+        losses, hits = empty(batch_size, dtype=np.float64), empty(batch_size, dtype=np.uint8)  # (batch,), (batch,)
         shards = empty((division.shards, state.shape[1]) if division.shards > 1 else (1, 1), dtype=dtype)
 
         first = division.first_tile
@@ -63,7 +63,7 @@ class GraphPlan(CuPyPlan):
             yield self._node("hidden_layer", grid, hidden_bytes, np.int32(k), progress, state, values)
         yield self._node(
             "later_layers", (_tiles(batch_size, division.later_rows), 1), division.later_bytes,
-            progress, labels, order, state, values, grads, losses, hits,
+            progress, labels, self._weights, self._batch_weights, order, state, values, grads, losses, hits,
         )  # fmt: skip
         for k in reversed(division.hidden):
             grid = (rows, _tiles(sizes[k - 1], hidden.columns))

@@ -1,4 +1,4 @@
-"""What the plans with CUDA kernels share: order and learning rates go to the device, sums come back, once a run."""
+"""What the plans with CUDA kernels share: order and rates go to the device, sums come back, once a run."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy.typing as npt
 from .activations import ACTIVATIONS, Array
 from .cupy_errors import gpu_memory
 from .cupy_parameters import Parameters
-from .cupy_source import ACTIVATION_NAMES, OPTIMIZER_NAMES, PIXELS, REALS, Network
-from .losses import LOSSES, softmax_cross_entropy
-from .optimizers import Adam
+from .cupy_rates import FIELDS, rates_of
+from .cupy_source import ACTIVATION_NAMES, LOSS_NAMES, OPTIMIZER_NAMES, PIXELS, REALS, Network, labels_of
+from .losses import LOSSES
 from .plan import NO_ROWS, Plan, Totals, TrainingJob, checked_order
 
 LEAST_STEPS = 4096  # that the buffers have room for: so many full batches are taken without a read
@@ -38,8 +38,13 @@ class CuPyPlan(Plan):
         with self._stream:
             self.parameters = Parameters(cupy, job.layers, job.optimizer)
             self._order: Array = cupy.arange(samples, dtype=np.int32)  # (samples,): the rows of a run
-            self._rates: Array = cupy.empty((self._steps, 3), dtype=self._dtype)  # as optimizers.cuh reads them
+            self._rates: Array = cupy.empty((self._steps, FIELDS), dtype=self._dtype)  # as optimizers.cuh reads them
             self._sums: Array = cupy.empty((self._steps, 2), dtype=np.float64)  # loss and correct rows of each step
+            self._batch_weights: Array = cupy.empty(self._steps if network.is_weighted else 1, dtype=np.float64)
+            self._weights: Array = cupy.empty(1, dtype=np.float64)  # (samples,) where rows have weights
+            if job.rows.weights is not None:
+                self._weights = cupy.array(np.ascontiguousarray(job.rows.weights, dtype=np.float64), blocking=True)
+        self._run_weights = job.rows.weights  # of the rows of `_order`, on the host
         self._is_in_order = True  # whether `_order` is 0, 1, 2, ...
 
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
@@ -90,6 +95,7 @@ class CuPyPlan(Plan):
             return
         self._is_in_order = rows is None
         wanted = np.arange(len(self._order)) if rows is None else rows
+        self._run_weights = None if self.job.rows.weights is None else self.job.rows.weights[wanted]
         self._order[: len(wanted)].set(wanted.astype(np.int32))
 
     def _take(self, steps: int, rows: int, *, stride: int) -> npt.NDArray[np.float64]:
@@ -100,22 +106,24 @@ class CuPyPlan(Plan):
             rows: of `_order` that are there.
             stride: how many rows further on each step begins.
         """
-        self._rates[:steps].set(self._rates_of(steps))
+        sizes = self._batch_sizes(steps, rows)
+        self._rates[:steps].set(rates_of(self.job, self.step + 1, sizes).astype(self._dtype))
+        if self.network.is_weighted:
+            self._batch_weights[:steps].set(sizes)
         self._launch(steps, rows, stride)
         self.step += steps
         sums: npt.NDArray[np.float64] = self._sums[:steps].get()
         return sums
 
-    def _rates_of(self, steps: int) -> npt.NDArray[Any]:
-        """Return of each step the learning rate and Adam's two corrections, (steps, 3); 1 for other optimizers."""
-        optimizer = self.job.optimizer
-        rates = np.ones((steps, 3))
-        rates[:, 0] = self.job.learning_rates(self.step + 1, steps)
-        if isinstance(optimizer, Adam):
-            numbers = np.arange(self.step + 1, self.step + 1 + steps)
-            rates[:, 1] = 1 - optimizer.beta_1**numbers
-            rates[:, 2] = 1 - optimizer.beta_2**numbers
-        return rates.astype(self._dtype)
+    def _batch_sizes(self, steps: int, rows: int) -> npt.NDArray[np.float64]:
+        """Return what the mean of each step is over, (steps,): its rows, or what they weigh; 1 if that is nothing."""
+        starts = np.arange(0, rows, self._batch_size)
+        if self._run_weights is None:
+            sizes = np.minimum(rows - starts, self._batch_size).astype(np.float64)
+        else:
+            sizes = np.add.reduceat(self._run_weights[:rows], starts, dtype=np.float64)
+            sizes[sizes == 0] = 1
+        return np.broadcast_to(sizes, steps).copy()  # one size where the steps are all on the same rows
 
     @abstractmethod
     def _launch(self, steps: int, rows: int, stride: int) -> None:
@@ -148,8 +156,9 @@ def network_of(job: TrainingJob, *, parts: int) -> Network:
         pixel=np.dtype(images.dtype),
         scale=float(job.rows.scale),
         optimizer=job.optimizer,
-        l2=float(job.l2),
         parts=parts,
+        loss=job.loss,
+        is_weighted=job.rows.weights is not None,
     )
 
 
@@ -159,10 +168,10 @@ def supports(job: TrainingJob) -> bool:
     dtype, pixel = np.dtype(layers[0].weight.dtype), np.dtype(rows.images.dtype)
     outputs = [rows.images.shape[1:], *((layer.weight.shape[-1],) for layer in layers)]  # (features,), (units,)...
     activations = [ACTIVATIONS[layer.activation].forward for layer in layers]
+    label, labels = labels_of(job.loss, layers[-1].weight.shape[-1])
     return (
-        LOSSES[job.loss] is softmax_cross_entropy
-        and job.is_plain
-        and not getattr(job.optimizer, "epsilon_hat", False)
+        not job.needs_generic_plan
+        and LOSSES[job.loss] in LOSS_NAMES
         and type(job.optimizer) in OPTIMIZER_NAMES
         and all(activation in ACTIVATION_NAMES for activation in activations)
         and layers[-1].activation == "identity"
@@ -171,8 +180,9 @@ def supports(job: TrainingJob) -> bool:
         and all(array.dtype == dtype for layer in layers for array in (layer.weight, layer.bias))
         and pixel in PIXELS | REALS
         and 1 <= job.batch_size <= len(rows.images) < 2**31
-        and rows.labels.dtype == np.int64
-        and rows.labels.shape == rows.images.shape[:1]
+        and rows.labels.dtype == label
+        and rows.labels.shape == (len(rows.images), *labels)
+        and (rows.weights is None or rows.weights.shape == rows.images.shape[:1])
         and all(array.flags.c_contiguous for array in (rows.images, rows.labels))
         and all(layer.weight.shape == (*n, *m) for layer, n, m in zip(layers, outputs, outputs[1:], strict=False))
         and all(layer.bias.shape == m for layer, m in zip(layers, outputs[1:], strict=True))

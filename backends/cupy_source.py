@@ -7,22 +7,31 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.resources import files
 from itertools import accumulate, pairwise
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .activations import ACTIVATIONS, LEAKY_SLOPE, identity, leaky_relu, relu, sigmoid, tanh
+from .losses import LOSSES, Loss, sigmoid_cross_entropy, softmax_cross_entropy, squared_error
 from .optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 
 # What the kernels know; a network with anything else is trained by the generic plan.
 ACTIVATION_NAMES: dict[Callable[[Any, Any], Any], str] = {
     identity: "identity", relu: "relu", leaky_relu: "leaky_relu", tanh: "hyperbolic_tangent", sigmoid: "sigmoid",
 }  # fmt: skip
+LOSS_NAMES: dict[Loss, str] = {
+    softmax_cross_entropy: "softmax_cross_entropy", sigmoid_cross_entropy: "sigmoid_cross_entropy",
+    squared_error: "squared_error",
+}  # fmt: skip
 OPTIMIZER_NAMES = {SGD: "SGD", RMSprop: "RMSPROP", Adam: "ADAM", AdamW: "ADAM"}
 PIXELS: dict[np.dtype[Any], str] = {
     np.dtype(name): name for name in ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
 }
 REALS: dict[np.dtype[Any], str] = {np.dtype(name): name for name in ("float32", "float64")}
+
+# Settings that come with each step, whether they change or not: no kernel is compiled anew for other ones.
+SETTINGS_OF_STEPS = ("learning_rate", "epsilon", "epsilon_hat")
 
 EXACT_PARTS = 3  # bf16 numbers whose sum is a float32 number
 
@@ -33,14 +42,15 @@ class Network(NamedTuple):
     """What the kernels of a training are compiled for.
 
     Attributes:
-        sizes: features, units of each hidden layer, classes.
+        sizes: features, units of each hidden layer, outputs.
         activation: of the hidden layers, a row of `ACTIVATIONS`.
         real: type of weights and arithmetic.
         pixel: type of the images.
         scale: what integer images are multiplied by.
         optimizer: how gradients become steps.
-        l2: strength of the penalty.
         parts: bf16 parts of a number for the tensor cores; 0 for the device's ordinary arithmetic.
+        loss: a row of `LOSSES`.
+        is_weighted: whether rows have weights.
     """
 
     sizes: tuple[int, ...]
@@ -49,8 +59,9 @@ class Network(NamedTuple):
     pixel: np.dtype[Any]
     scale: float
     optimizer: Optimizer
-    l2: float
     parts: int
+    loss: str = "softmax_cross_entropy"
+    is_weighted: bool = False
 
     @property
     def weights_at(self) -> list[int]:
@@ -70,7 +81,7 @@ class Network(NamedTuple):
         return "exact bf16 parts on tensor cores" if self.parts == EXACT_PARTS else "bfloat16 on tensor cores"
 
     def macros(self) -> Iterator[tuple[str, object]]:
-        """Yield what device.cuh, activations.cuh and optimizers.cuh ask for."""
+        """Yield what device.cuh, activations.cuh, losses.cuh and optimizers.cuh ask for."""
         yield "REAL", REALS[self.real]
         yield "PIXEL", (PIXELS | REALS)[self.pixel]
         yield "SCALE", repr(self.scale if self.pixel in PIXELS else 1.0)
@@ -84,12 +95,22 @@ class Network(NamedTuple):
         yield "ACTIVATION", ACTIVATION_NAMES[ACTIVATIONS[self.activation].forward]
         yield "LEAKY_SLOPE", LEAKY_SLOPE
         yield "PARTS", self.parts
-        yield "L2", repr(self.l2)
+        label, labels = labels_of(self.loss, self.sizes[-1])
+        yield "LOSS", LOSS_NAMES[LOSSES[self.loss]]
+        yield "LABEL", label
+        yield "LABELS", prod(labels)
+        yield "WEIGHTED", int(self.is_weighted)
         yield OPTIMIZER_NAMES[type(self.optimizer)], 1
         settings = {"weight_decay": 0.0, **self.optimizer.settings()}
-        del settings["learning_rate"]  # comes with each step: no kernel is compiled anew for another one
         for name, value in settings.items():
+            if name in SETTINGS_OF_STEPS:
+                continue
             yield name.upper(), int(value) if isinstance(value, bool) else repr(value)
+
+
+def labels_of(loss: str, outputs: int) -> tuple[str, tuple[int, ...]]:
+    """Return type and shape of a row's labels: a class, or a number for each output."""
+    return ("int64", ()) if LOSSES[loss] is softmax_cross_entropy else ("float64", (outputs,))
 
 
 def options(network: Network, **macros: object) -> tuple[str, ...]:

@@ -44,7 +44,8 @@ class Dropout(NamedTuple):
         first, end = start // BLOCK_ROWS, -(-stop // BLOCK_ROWS)
         draws = np.concatenate([self._block(step, layer, block, units) for block in range(first, end)])
         kept = draws[start - first * BLOCK_ROWS : stop - first * BLOCK_ROWS] >= self.rate  # (rows, units)
-        return kept.astype(dtype) / np.asarray(1 - self.rate, dtype=dtype)
+        factors: npt.NDArray[Any] = kept.astype(dtype) / np.asarray(1 - self.rate, dtype=dtype)
+        return factors
 
     def _block(self, step: int, layer: int, block: int, units: int) -> npt.NDArray[np.float32]:
         """Return the draws of a block of rows, uniform in [0, 1): (BLOCK_ROWS, units)."""

@@ -134,9 +134,11 @@ class JaxBackend(Backend):
         return updated, next_state
 
     def compile(self, job: TrainingJob) -> Plan:
-        """See `Backend.compile`; a step that is more than a gradient and a formula goes the generic way."""
+        """See `Backend.compile`; weighted rows and penalties that differ from batch to batch go the generic way."""
         self.check_precision(job.precision)
-        if not job.is_plain or job.tile_rows is not None or type(job.optimizer) not in TRACED_OPTIMIZERS:
+        has_even_batches = job.rows.weights is None and not (job.l2 and job.l2_per_batch)
+        is_known = has_even_batches and job.tile_rows is None and type(job.optimizer) in TRACED_OPTIMIZERS
+        if job.needs_generic_plan or not is_known:
             return GenericPlan(self, job)
         plan: Plan = import_module(".jax_plan", __package__).JaxPlan(self, job)
         return plan

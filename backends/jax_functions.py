@@ -74,7 +74,7 @@ def _update(
 ) -> tuple[Array, State]:
     if has_l2:
         grad = grad + l2 * parameter
-    return optimizer.update(jnp, parameter, grad, state, step=step, learning_rate=learning_rate)  # type: ignore[arg-type]
+    return optimizer.update(jnp, parameter, grad, state, step=step, learning_rate=learning_rate)
 
 
 gather = jax.jit(_gather, static_argnames=("scale", "dtype"))

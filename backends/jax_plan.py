@@ -90,7 +90,7 @@ class JaxPlan(Plan):
         if rows is not None:
             order[: len(rows)] = rows
         activations = tuple(layer.activation for layer in job.layers)
-        functions = (*(ACTIVATIONS[name] for name in activations), LOSSES[job.loss])
+        functions: tuple[Activation | Loss, ...] = (*(ACTIVATIONS[name] for name in activations), LOSSES[job.loss])
         outline = StepOutline(
             activations, job.loss, functions, job.optimizer, float(job.l2), placed.scale, batch_size, rows is not None
         )
@@ -188,7 +188,7 @@ def _updated(
     parameters: Parameters, states: States, grads: Parameters, step: Array, learning_rate: Array, outline: StepOutline
 ) -> tuple[Parameters, States]:
     """Every weight and bias, and the optimizer's arrays, after one step."""
-    update = partial(GENERIC.update, outline.optimizer, step=step, learning_rate=learning_rate)  # type: ignore[arg-type]
+    update = partial(GENERIC.update, outline.optimizer, step=step, learning_rate=learning_rate)
     moved, kept = [], []
     for (weight, bias), (grad_weight, grad_bias), (of_weight, of_bias) in zip(parameters, grads, states, strict=True):
         weight, of_weight = update(weight, grad_weight, of_weight, l2=outline.l2)

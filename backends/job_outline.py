@@ -38,6 +38,7 @@ class JobOutline:
         images_dtype: of the images as they came.
         density: share of the images' numbers that are not zero, in [0, 1].
         loss: a row of `LOSSES`.
+        needs_generic_plan: as of the `TrainingJob`.
     """
 
     sizes: tuple[int, ...]
@@ -50,6 +51,7 @@ class JobOutline:
     images_dtype: str = "uint8"
     density: float = 1.0
     loss: str = "softmax_cross_entropy"
+    needs_generic_plan: bool = False
 
     @property
     def multiply_adds_of_row(self) -> float:

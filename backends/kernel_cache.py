@@ -33,7 +33,8 @@ def kernels_of(job: JobOutline) -> str:
     rows = "large" if batch >= LARGE_BATCH else "medium" if batch >= FEW_ROWS else "small"
     full = "full" if batch == job.rows else "part"
     kind = "sparse" if job.density < SPARSE_DENSITY else "dense"
-    return "-".join([*map(str, job.sizes), rows, full, job.dtype, job.images_dtype, kind])
+    targets = "classes" if job.loss == "softmax_cross_entropy" else "outputs"
+    return "-".join([*map(str, job.sizes), rows, full, job.dtype, job.images_dtype, kind, targets])
 
 
 def are_cached(kernels: str) -> bool:

@@ -17,7 +17,8 @@ from .blas_threads import one_blas_thread
 from .errors import BackendUnavailable
 from .job_outline import Estimate, JobOutline, Probe, density_of
 from .kernel_cache import are_cached, kernels_of, mark_cached
-from .losses import LOSSES, softmax_cross_entropy
+from .losses import LOSSES, sigmoid_cross_entropy, softmax_cross_entropy, squared_error
+from .mapped import is_mapped, unlocked
 from .optimizers import SGD, Adam, AdamW, Optimizer, RMSprop, State
 from .plan import Layer, Plan, Rows, Totals, TrainingJob, checked_order
 
@@ -35,6 +36,7 @@ FORWARD_WORK = 2e8
 # What the kernels know, told without importing Numba.
 OPTIMIZERS = (SGD, RMSprop, Adam, AdamW)
 ACTIVATIONS_OF_KERNELS = (identity, relu, leaky_relu, tanh, sigmoid)
+LOSSES_OF_KERNELS = (softmax_cross_entropy, sigmoid_cross_entropy, squared_error)
 
 
 class NumbaBackend(Backend):
@@ -55,10 +57,19 @@ class NumbaBackend(Backend):
             import numba  # noqa: F401
         except ImportError as error:
             raise BackendUnavailable(f"backend numba cannot import numba ({error}): {_install_line()}") from error
-        from . import numba_forward, numba_operations, numba_optimizers, numba_plan, numba_team
+        from . import (
+            numba_forward,
+            numba_loss_operations,
+            numba_operations,
+            numba_optimizers,
+            numba_plan,
+            numba_targets,
+            numba_team,
+        )
 
         super().__init__(xp)
         self._operations, self._optimizers, self._plan = numba_operations, numba_optimizers, numba_plan
+        self._losses, self._targets = numba_loss_operations, numba_targets
         self._forward, self._team = numba_forward, numba_team.Team(numba_team.usable_threads())
 
     @classmethod
@@ -67,7 +78,8 @@ class NumbaBackend(Backend):
         imported = sys.modules.get("numba") is not None
         if not imported and find_spec("numba") is None:
             return None
-        if type(job.optimizer) not in OPTIMIZERS or ACTIVATIONS[job.activation].forward not in ACTIVATIONS_OF_KERNELS:
+        is_known = type(job.optimizer) in OPTIMIZERS and LOSSES[job.loss] in LOSSES_OF_KERNELS
+        if job.needs_generic_plan or not is_known or ACTIVATIONS[job.activation].forward not in ACTIVATIONS_OF_KERNELS:
             return Estimate(0 if imported else IMPORT_SECONDS, probe.numpy_seconds, "no compiled plan")
         gain = max(DENSE_GAIN, min(SPARSE_GAIN / max(job.density, 1e-9), MOST_GAIN))
         cached = are_cached(kernels_of(job))
@@ -83,6 +95,18 @@ class NumbaBackend(Backend):
         """See `Backend.to_numpy`."""
         return np.array(array)
 
+    def place(
+        self,
+        images: npt.NDArray[Any],
+        labels: npt.NDArray[Any],
+        scale: float,
+        weights: npt.NDArray[np.float64] | None = None,
+    ) -> Rows:
+        """See `Backend.place`; what is mapped is computed with where it lies, if it lies as the kernels read it."""
+        rows = super().place(images, labels, scale, weights)
+        is_readable = rows.images.flags.c_contiguous and rows.images.dtype.isnative
+        return rows._replace(on_host=rows.on_host and not is_readable)
+
     def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
         """See `Backend.gather`; integers are taken, converted and scaled in one pass."""
         images = rows.images
@@ -91,7 +115,7 @@ class NumbaBackend(Backend):
         count = len(images)
         taken = np.arange(count)[index] if isinstance(index, slice) else checked_order(index, count)
         x = np.empty((len(taken), images.shape[1]), dtype=dtype)  # (batch, features)
-        self._operations.gather_images(images, taken, float(rows.scale), x)
+        self._operations.gather_images(unlocked(images), taken, float(rows.scale), x)
         return x, rows.labels[index]
 
     def linear(self, x: Array, weight: Array, bias: Array, *, activation: str) -> Array:
@@ -116,12 +140,21 @@ class NumbaBackend(Backend):
         grad_weight = x.T @ grad_z  # (in_features, out_features)
         return (grad_z @ weight.T if need_grad_x else None), grad_weight, grad_bias
 
-    def loss(self, outputs: Array, labels: Array, *, loss: str, batch_size: int) -> tuple[Array, Array, Array]:
-        """See `Backend.loss`; softmax, loss, gradient and count are taken row by row."""
-        if LOSSES[loss] is not softmax_cross_entropy or not self._operations.same_float(outputs):
-            return super().loss(outputs, labels, loss=loss, batch_size=batch_size)
-        grad_outputs = np.empty(outputs.shape, dtype=outputs.dtype)  # (batch, classes)
-        loss_sum, correct = self._operations.softmax_cross_entropy(outputs, labels, int(batch_size), grad_outputs)
+    def loss(
+        self, outputs: Array, labels: Array, *, loss: str, batch_size: float, weights: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        """See `Backend.loss`; value, gradient and count are taken row by row."""
+        code, is_class = self._targets.loss_code(loss), LOSSES[loss] is softmax_cross_entropy
+        shape = outputs.shape[:1] if is_class else outputs.shape
+        if code is None or not self._operations.same_float(outputs) or labels.shape != shape:
+            return super().loss(outputs, labels, loss=loss, batch_size=batch_size, weights=weights)
+        grad_outputs = np.empty(outputs.shape, dtype=outputs.dtype)  # (batch, outputs)
+        weights = np.empty(0) if weights is None else np.broadcast_to(weights, outputs.shape[:1])
+        arguments = (outputs, labels, np.array(weights, dtype=np.float64), float(batch_size), grad_outputs)
+        if is_class:
+            loss_sum, correct = self._losses.softmax_cross_entropy(*arguments)
+        else:
+            loss_sum, correct = self._losses.output_loss(code, *arguments)
         return np.asarray(loss_sum), np.asarray(correct), grad_outputs
 
     def update(
@@ -148,7 +181,10 @@ class NumbaBackend(Backend):
 
     def evaluate(self, layers: list[Layer], rows: Rows, *, loss: str = "softmax_cross_entropy") -> Totals:
         """See `Backend.evaluate`; many rows go through the training's kernels."""
-        if LOSSES[loss] is not softmax_cross_entropy or not self._forward_pays(layers, rows.images):
+        is_known = self._targets.loss_code(loss) is not None and not is_mapped(
+            rows.images
+        )  # whose logits may be too many
+        if not (is_known and self._forward_pays(layers, rows.images)):
             # A small evaluation stands between two epochs, whose cores BLAS's threads would keep busy.
             is_small = _forward_work(layers, len(rows.images)) < FORWARD_WORK
             with one_blas_thread() if is_small else nullcontext():
@@ -161,7 +197,7 @@ class NumbaBackend(Backend):
         """See `Backend.logits`; many rows go through the training's kernels."""
         if not self._forward_pays(layers, images):
             return super().logits(layers, images, scale)
-        logits: npt.NDArray[Any] = self._forward.forward_logits(self._team, layers, images, scale)
+        logits: npt.NDArray[Any] = self._forward.forward_logits(self._team, layers, unlocked(images), scale)
         return logits
 
     def _forward_pays(self, layers: list[Layer], images: npt.NDArray[Any]) -> bool:
@@ -187,8 +223,11 @@ class NumbaBackend(Backend):
                 return f"the kernels do not know the activation {layer.activation!r}"
         if self._optimizers.rule_of(job.optimizer) is None:
             return f"the kernels do not know the optimizer {job.optimizer.name!r}"
-        if LOSSES[job.loss] is not softmax_cross_entropy:
+        if self._targets.loss_code(job.loss) is None:
             return f"the kernels do not know the loss {job.loss!r}"
+        for name, is_asked in (("dropout", job.dropout != 0), ("clipping", job.clip_norm is not None)):
+            if is_asked:
+                return f"the kernels do not know {name}"
         return "the kernels do not take such types, shapes or last layer"
 
 
@@ -201,6 +240,7 @@ def _outline_of(job: TrainingJob) -> JobOutline:
         epochs=1,
         batch_size=job.batch_size,
         optimizer=job.optimizer,
+        loss=job.loss,
         dtype=weights[0].dtype.name,
         images_dtype=images.dtype.name,
         density=density_of(images),

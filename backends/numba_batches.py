@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from .numba_compile import inner_kernel
 from .numba_optimizers import Position, Rule, step_of
+from .plan import TrainingJob
 
 
 class Batches(NamedTuple):
@@ -16,16 +20,18 @@ class Batches(NamedTuple):
         batch_size: rows of a batch; the last one may have fewer.
         tile_rows: rows that are worked through at once.
         learning_rates: of each batch, (batches,).
+        sizes: what the mean of each batch is over: its rows, or the sum of their weights, (batches,).
+        l2: strength of the penalty on weights in each batch, (batches,).
         first_step: number of the first batch's step, from 1.
-        l2: strength of the penalty on weights.
     """
 
     order: Any
     batch_size: int
     tile_rows: int
     learning_rates: Any
+    sizes: Any
+    l2: Any
     first_step: int
-    l2: float
 
 
 class Sums(NamedTuple):
@@ -38,6 +44,26 @@ class Sums(NamedTuple):
 
     loss: Any
     correct: Any
+
+
+def sizes_and_penalties(
+    job: TrainingJob, order: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return what `Batches` calls `sizes` and `l2`, (batches,) each.
+
+    Args:
+        job: the training.
+        order: samples, a batch after the other, (rows,).
+        weights: of all samples, (samples,); (0,) for 1 each, and the result hangs on nothing but the number of rows.
+    """
+    batch_size, batches = job.batch_size, -(-len(order) // job.batch_size)
+    if weights.size and batches:
+        sizes = np.add.reduceat(weights[order], np.arange(0, len(order), batch_size))  # (batches,)
+        sizes[sizes == 0] = 1  # of rows that weigh nothing all gradients are 0
+    else:
+        sizes = np.full(batches, float(batch_size))  # (batches,)
+        sizes[-1:] = len(order) - (batches - 1) * batch_size
+    return sizes, (job.l2 / sizes if job.l2_per_batch else np.full(batches, float(job.l2)))
 
 
 @inner_kernel
@@ -57,12 +83,19 @@ def rows_of_batch(batches: Batches, start: int) -> int:
 
 
 @inner_kernel
+def size_of_batch(batches: Batches, start: int) -> float:
+    """Return what the mean is over of the batch that the row at `start` belongs to."""
+    size: float = batches.sizes[start // batches.batch_size]
+    return size
+
+
+@inner_kernel
 def position_of(batches: Batches, rule: Rule, start: int, stop: int) -> Position:
     """Return where in its batch the tile from start to stop stands."""
     k = start // batches.batch_size
     step = step_of(rule, batches.first_step + k, batches.learning_rates[k])
     is_last = stop == min((k + 1) * batches.batch_size, batches.order.shape[0])
-    return Position(step, batches.l2, start == k * batches.batch_size, is_last)
+    return Position(step, batches.l2[k], start == k * batches.batch_size, is_last)
 
 
 @inner_kernel

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .numba_batches import Batches, Sums, add_tile, end_of_tile, position_of, rows_of_batch
+from .numba_batches import Batches, Sums, add_tile, end_of_tile, position_of, size_of_batch
 from .numba_chunks import chunk_backward, chunk_forward, finish_chunks
 from .numba_compile import inner_kernel, kernel
 from .numba_inputs import prepare
@@ -18,6 +18,7 @@ from .numba_layers import Matrix, Widths, gradient_of_bias
 from .numba_network import Network, output_of, transpose, weight_of
 from .numba_optimizers import Rule, State, copy_parameters
 from .numba_rows import Work, later_layers_backward, through_layers, work_of
+from .numba_targets import Targets
 from .numba_team import Side, share, wait_for_all
 
 
@@ -49,7 +50,7 @@ def train_by_features(
     side: Side,
     network: Network,
     inputs: Any,
-    labels: Any,
+    targets: Targets,
     states: State,
     grads: Any,
     parts: Any,
@@ -66,7 +67,7 @@ def train_by_features(
         side: this thread's place in the team.
         network: sizes and places.
         inputs: images of all samples, sparse or dense.
-        labels: of all samples, (samples,).
+        targets: of all samples.
         states: parameters and slots of each thread, (threads, parameters) arrays; the first thread's go in and out.
         grads: of the batch so far, of each thread, alike.
         parts: room for two tiles of every chunk's sums, (2 * chunks * tile rows * units,).
@@ -96,11 +97,11 @@ def train_by_features(
     )
     while start < count:
         wait_for_all(side)  # all chunks' sums of the tile are there
-        index, used, size = order[start:stop], stop - start, rows_of_batch(batches, start)
+        index, used, size = order[start:stop], stop - start, size_of_batch(batches, start)
         position = position_of(batches, rule, start, stop)
         tile_parts = parts[parity * chunks * rows * units :]
         finish_chunks(inputs, tile_parts, network, state.parameters, first, used, widths)
-        through_layers(network, state.parameters, work, first, labels, index, 0, used, size, widths)
+        through_layers(network, state.parameters, work, first, targets, index, 0, used, size, widths)
         if me == 0:
             add_tile(sums, work.losses, work.correct, used)
         later_layers_backward(network, state, own_grads, work, first, used, position, alone, widths)

@@ -18,6 +18,7 @@ from .numba_layers import Matrix, Widths, gradient_of_bias
 from .numba_network import Network, output_of, transpose
 from .numba_optimizers import Position, Rule, State, Step, step_of, take_step
 from .numba_rows import Work, later_layers_backward, through_layers, work_of
+from .numba_targets import Targets
 from .numba_team import Side, share, wait_for_all
 
 
@@ -26,7 +27,7 @@ def shard_gradients(
     me: int,
     network: Network,
     inputs: Any,
-    labels: Any,
+    targets: Targets,
     state: State,
     grads: Any,
     parts: Any,
@@ -34,7 +35,7 @@ def shard_gradients(
     work: Work,
     index: Any,
     first_tile: int,
-    batch_size: int,
+    size: float,
     step: Step,
     alone: Side,
     widths: Widths,
@@ -45,7 +46,7 @@ def shard_gradients(
         me: number of this thread.
         network: sizes and places.
         inputs: images of all samples, sparse or dense.
-        labels: of all samples, (samples,).
+        targets: of all samples.
         state: parameters.
         grads: result, (parameters,).
         parts: room for the chunks' sums of a tile, (chunks * tile rows * units,).
@@ -53,7 +54,7 @@ def shard_gradients(
         work: room for the other layers' outputs and gradients of a tile.
         index: the samples, (rows,).
         first_tile: number of their first tile in the batch.
-        batch_size: rows that the mean of the gradient is over.
+        size: rows that the mean of the gradient is over, or the sum of their weights.
         step: figures of the step.
         alone: a team of this thread only.
         widths: of the kernels.
@@ -72,7 +73,7 @@ def shard_gradients(
             sums = Matrix(parts, chunk * rows * first.columns, rows, first.width, first.columns)
             chunk_forward(inputs, tile, me, network, state.parameters, chunk, sums, widths)
         finish_chunks(inputs, parts, network, state.parameters, first, used, widths)
-        through_layers(network, state.parameters, work, first, labels, tile, 0, used, batch_size, widths)
+        through_layers(network, state.parameters, work, first, targets, tile, 0, used, size, widths)
         for row in range(used):
             loss += work.losses[row]
             correct += work.correct[row]
@@ -106,7 +107,7 @@ def train_by_rows(
     side: Side,
     network: Network,
     inputs: Any,
-    labels: Any,
+    targets: Targets,
     state: State,
     shard_grads: Any,
     parts: Any,
@@ -123,7 +124,7 @@ def train_by_rows(
         side: this thread's place in the team.
         network: sizes and places.
         inputs: images of all samples, sparse or dense.
-        labels: of all samples, (samples,).
+        targets: of all samples.
         state: parameters and slots, changed in place.
         shard_grads: (shards, parameters).
         parts: room for a tile of the chunks' sums of each thread, (threads, chunks * tile rows * units).
@@ -152,8 +153,8 @@ def train_by_rows(
         for shard in range(first_shard, end_shard):
             index = batches.order[start + rows * shard // shards : start + rows * (shard + 1) // shards]
             loss, correct = shard_gradients(
-                me, network, inputs, labels, state, shard_grads[shard], parts[me], first, work, index,
-                shard * shard_tiles, rows, step, alone, widths,
+                me, network, inputs, targets, state, shard_grads[shard], parts[me], first, work, index,
+                shard * shard_tiles, batches.sizes[k], step, alone, widths,
             )  # fmt: skip
             sums.loss[1 + shard] = loss
             sums.correct[1 + shard] = correct
@@ -162,5 +163,5 @@ def train_by_rows(
             for shard in range(shards):
                 sums.loss[0] += sums.loss[1 + shard]
                 sums.correct[0] += sums.correct[1 + shard]
-        step_of_share(side, state, shard_grads, weights, step, batches.l2, widths)
+        step_of_share(side, state, shard_grads, weights, step, batches.l2[k], widths)
         wait_for_all(side)  # all parameters are up to date

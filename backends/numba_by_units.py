@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .numba_batches import Batches, Sums, add_tile, end_of_tile, position_of, rows_of_batch
+from .numba_batches import Batches, Sums, add_tile, end_of_tile, position_of, size_of_batch
 from .numba_compile import inner_kernel, kernel
 from .numba_inputs import block_backward, block_forward, list_features, prepare
 from .numba_lane_types import TILE_ROWS
@@ -18,6 +18,7 @@ from .numba_layers import Matrix, Widths
 from .numba_network import Network, output_of, transpose
 from .numba_optimizers import Rule, State
 from .numba_rows import Work, later_layers_backward, through_layers
+from .numba_targets import Targets
 from .numba_team import Side, share, wait_for_all
 
 
@@ -32,7 +33,7 @@ def train_by_units(
     side: Side,
     network: Network,
     inputs: Any,
-    labels: Any,
+    targets: Targets,
     state: State,
     grads: Any,
     first_outputs: Any,
@@ -48,7 +49,7 @@ def train_by_units(
         side: this thread's place in the team.
         network: sizes and places.
         inputs: images of all samples, sparse or dense.
-        labels: of all samples, (samples,).
+        targets: of all samples.
         state: parameters and slots, changed in place.
         grads: of the batch so far, (parameters,).
         first_outputs: room for two tiles of the first layer's output, (2 * tile rows * units,).
@@ -73,8 +74,8 @@ def train_by_units(
         index, used = order[start:stop], stop - start
         first = first_output(network, first_outputs, parity, rows)
         row, end_row = share(side, used, TILE_ROWS)
-        size = rows_of_batch(batches, start)
-        through_layers(network, state.parameters, work, first, labels, index, row, end_row, size, widths)
+        size = size_of_batch(batches, start)
+        through_layers(network, state.parameters, work, first, targets, index, row, end_row, size, widths)
         list_features(inputs, index, side.me, start // rows, rows)
         wait_for_all(side)  # the gradients of all layers' outputs are complete
         if side.me == 0:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numba
 from numba.core import event
+from numba.core.dispatcher import Dispatcher
 from numba.extending import overload
 
 from .kernel_cache import sources_digest
@@ -48,6 +49,17 @@ def _compiled(function: Function, **options: Any) -> Function:
     except RuntimeError:  # "cannot cache function: no locator available", no folder can be written
         compiled = numba.njit(**options)(function)
     return compiled
+
+
+def entry_of(kernel: Callable[..., Any], *args: Any) -> Callable[..., Any]:
+    """Return the machine code of a kernel for arguments of these types: to be called with no others.
+
+    It does not look at the types of what it is called with: for tuples that takes longer than a small network's step.
+    """
+    if not isinstance(kernel, Dispatcher):
+        return kernel  # plain Python
+    entry: Callable[..., Any] = kernel.compile(tuple(numba.typeof(arg) for arg in args))
+    return entry
 
 
 def chosen_by_kind(functions: dict[type, Callable[..., Any]]) -> Callable[..., Any]:

@@ -60,6 +60,11 @@ class Layout:
         self.count = padded(bias_at[-1], 2 * CACHE_LINE // 4)
         self.transposed_count, self.output_units = transposed_at[-1], sum(units)
         codes = [activation_code(layer.activation) for layer in layers]
+        self._padding_of_sigmoids = [
+            slice(at + shape[1], at + count)
+            for at, shape, count, code in zip(bias_at, self._shapes, units, codes, strict=False)
+            if code == SIGMOID
+        ]
         output_at = list(accumulate(units, initial=0))
         places = (inputs, units, widths, codes, weight_at[:-1], bias_at[:-1], transposed_at[:-1], output_at[:-1])
         arrays: list[Any] = [np.array(each, dtype=np.int64) for each in places]
@@ -67,12 +72,8 @@ class Layout:
 
     def pack(self, arrays: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]], buffer: npt.NDArray[Any]) -> None:
         """Write each layer's weight (in_features, out_features) and bias (out_features,) into a buffer, (count,)."""
-        for k, (weight, bias) in enumerate(arrays):
-            (in_features, out_features), blocks = weight.shape, self._blocks(k, buffer)
-            for first, block in zip(range(0, out_features, blocks.shape[2]), blocks, strict=True):
-                part = weight[:, first : first + blocks.shape[2]]  # (in_features, width or less)
-                block[:in_features, : part.shape[1]] = part
-            self._bias(k, buffer)[...] = bias
+        for part, place in self.places(arrays, buffer):
+            place[...] = part
 
     def pack_parameters(self, layers: list[Layer], buffer: npt.NDArray[Any]) -> None:
         """Write the layers' parameters into a buffer, and silence the units that are padding.
@@ -81,19 +82,34 @@ class Layout:
         layer would learn from. A bias far below 0 makes it 0, and its derivative too.
         """
         self.pack([(layer.weight, layer.bias) for layer in layers], buffer)
-        for k, layer in enumerate(layers):
-            if activation_code(layer.activation) == SIGMOID:
-                end = int(self.network.bias_at[k] + self.network.units[k])
-                buffer[int(self.network.bias_at[k]) + self._shapes[k][1] : end] = SILENT
+        self.silence(buffer)
+
+    def silence(self, buffer: npt.NDArray[Any]) -> None:
+        """See `pack_parameters`."""
+        for padding in self._padding_of_sigmoids:
+            buffer[padding] = SILENT
 
     def unpack(self, buffer: npt.NDArray[Any], arrays: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]) -> None:
         """Write a buffer's weights and biases into arrays of the layers' shapes."""
+        for part, place in self.places(arrays, buffer):
+            part[...] = place
+
+    def places(
+        self, arrays: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]], buffer: npt.NDArray[Any]
+    ) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+        """Return views of all parts of each layer's weight and bias, each with its place in a buffer, (count,)."""
+        places = []
         for k, (weight, bias) in enumerate(arrays):
             (in_features, out_features), blocks = weight.shape, self._blocks(k, buffer)
-            for first, block in zip(range(0, out_features, blocks.shape[2]), blocks, strict=True):
-                part = weight[:, first : first + blocks.shape[2]]  # (in_features, width or less)
-                part[...] = block[:in_features, : part.shape[1]]
-            bias[...] = self._bias(k, buffer)
+            width = blocks.shape[2]
+            full, rest = divmod(out_features, width)
+            if full:
+                parts = weight[:, : full * width].reshape(in_features, full, width)  # no copy: one axis becomes two
+                places.append((parts.transpose(1, 0, 2), blocks[:full, :in_features]))
+            if rest:
+                places.append((weight[:, full * width :], blocks[full, :in_features, :rest]))
+            places.append((bias, self._bias(k, buffer)))
+        return places
 
     def empty_arrays(self, dtype: Any) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
         """Return arrays of the layers' shapes: weight (in_features, out_features), bias (out_features,)."""

@@ -40,9 +40,9 @@ def is_best(logits: Matrix, row: int, label: int, classes: int) -> bool:
 
 @inner_kernel
 def softmax_cross_entropy_row(
-    logits: Matrix, grad: Matrix, row: int, label: int, classes: int, batch_size: int, lanes: Width
+    logits: Matrix, grad: Matrix, row: int, label: int, classes: int, weight: float, size: float, lanes: Width
 ) -> tuple[float, bool]:
-    """Write a row's gradient `(softmax(logits) - one_hot) / batch_size`; return its loss, nats, and if it is right.
+    """Write a row's gradient `weight / size * (softmax(logits) - one_hot)`; return its loss, nats, and if it is right.
 
     Both are right to a few roundings for all finite logits, but that terms of the sum that are no normal numbers count
     as 0. Source: Bishop 2006, 4.3.4; for the way that it is computed, see `losses.log_softmax`.
@@ -53,7 +53,8 @@ def softmax_cross_entropy_row(
         row: which row.
         label: its class; outside of [0, classes) it is none, as in `losses.softmax_cross_entropy`.
         classes: how many there are.
-        batch_size: rows that the mean of the gradient is over.
+        weight: what the gradient, not the loss, is multiplied by.
+        size: what it is divided by.
         lanes: one register.
     """
     zero = like(load(logits.buffer, logits.at, lanes), 0)
@@ -77,7 +78,7 @@ def softmax_cross_entropy_row(
     # All but one largest, whose e is 1: beside it a small rest would be lost. Whole numbers are not reordered.
     others = total(sums) + like(best, ties - 1 - (panels * count_of(zero) - classes))
     rest = like(zero, others)
-    scale = one / ((one + rest) * like(zero, batch_size))
+    scale = like(zero, weight) / ((one + rest) * like(zero, size))
     for panel in range(panels):
         column = positions(zero) + like(zero, panel * count_of(zero))
         at = place_of(grad, row, panel * count_of(zero))

@@ -1,4 +1,4 @@
-"""The kernels of a layer and of the loss: each reads and writes its arrays once.
+"""The kernels of a layer: each reads and writes its arrays once.
 
 All arrays are float32 or float64 and C-contiguous. Constants are cast to the array's type before the loops: a Python
 float would turn the arithmetic of a float32 network into float64.
@@ -6,7 +6,6 @@ float would turn the arithmetic of a float32 network into float64.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from .activations import LEAKY_SLOPE
 from .numba_compile import kernel
 from .numba_functions import IDENTITY, LEAKY_RELU, RELU, TANH, activation_code
 
-__all__ = ["FLOATS", "activate", "activate_backward", "activation_code", "gather_images", "softmax_cross_entropy"]
+__all__ = ["FLOATS", "activate", "activate_backward", "activation_code", "gather_images"]
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -105,44 +104,3 @@ def activate_backward(grad: Any, y: Any, grad_bias: Any, code: int) -> None:
                 g = grad[r, j] * (y[r, j] * (one - y[r, j]))
                 grad[r, j] = g
                 grad_bias[j] += g
-
-
-@kernel
-def softmax_cross_entropy(logits: Any, labels: Any, batch_size: int, grad_logits: Any) -> tuple[float, int]:
-    """Loss, correct rows and gradient of softmax and cross-entropy, one row after the other.
-
-    Args:
-        logits: (rows, classes).
-        labels: (rows,); a label outside of [0, classes) is no class, as in `losses.softmax_cross_entropy`.
-        batch_size: rows that the mean of the gradient is over.
-        grad_logits: result, `(softmax(logits) - one_hot) / batch_size`, (rows, classes). Source: Bishop 2006, 4.3.4.
-
-    Returns:
-        Sum of the rows' losses in float64, nats, and the number of correct rows.
-    """
-    rows, classes = logits.shape
-    zero, loss_sum, correct = logits.dtype.type(0), 0.0, 0
-    for r in range(rows):
-        label, best, largest = labels[r], 0, logits[r, 0]
-        for c in range(1, classes):
-            z = logits[r, c]
-            # The first of the largest, and a NaN is larger than any number: the rule of argmax.
-            if z > largest or (z != z and largest == largest):
-                best, largest = c, z
-        top, rest = np.float64(largest), 0.0
-        for c in range(classes):
-            e = math.exp(np.float64(logits[r, c]) - top)  # in [0, 1]: the shift leaves the softmax as it is
-            grad_logits[r, c] = e
-            rest += e if c != best else 0.0  # the largest's own term is 1, beside which a small rest would be lost
-        total = (1 + rest) * batch_size
-        share = logits.dtype.type(1 / total)
-        e = grad_logits[r, label] if 0 <= label < classes else zero
-        for c in range(classes):
-            grad_logits[r, c] *= share
-        if 0 <= label < classes:
-            shifted = np.float64(logits[r, label]) - top
-            loss_sum += math.log1p(rest) - shifted  # -log p
-            # p - 1; of a largest label e is 1, and the compiler might take the rest from 1 before it takes that from e.
-            grad_logits[r, label] = (-rest if shifted == 0 else e - 1 - rest) / total
-        correct += 1 if best == label else 0
-    return loss_sum, correct

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ class Rule(NamedTuple):
         beta_2: decay of the mean of the squared gradients.
         epsilon: what is added to the root of that mean.
         weight_decay: decoupled decay of all parameters, per learning rate.
+        epsilon_hat: whether epsilon is added before the bias of the second mean is undone.
     """
 
     kind: int
@@ -30,6 +32,7 @@ class Rule(NamedTuple):
     beta_2: float = 0.0
     epsilon: float = 0.0
     weight_decay: float = 0.0
+    epsilon_hat: bool = False
 
 
 def rule_of(optimizer: Optimizer) -> Rule | None:
@@ -42,7 +45,8 @@ def rule_of(optimizer: Optimizer) -> Rule | None:
             return Rule(RMSPROP, 0.0, float(optimizer.decay), float(optimizer.epsilon))
         case Adam() if type(optimizer) in (Adam, AdamW):
             decay = float(getattr(optimizer, "weight_decay", 0.0))
-            return Rule(ADAM, float(optimizer.beta_1), float(optimizer.beta_2), float(optimizer.epsilon), decay)
+            betas, epsilon = (float(optimizer.beta_1), float(optimizer.beta_2)), float(optimizer.epsilon)
+            return Rule(ADAM, *betas, epsilon, decay, bool(optimizer.epsilon_hat))
     return None
 
 
@@ -60,12 +64,14 @@ class Step(NamedTuple):
         rule: the optimizer.
         learning_rate: at this step; for Adam divided by the correction of the first mean's zero start.
         correction: what the second mean is multiplied by for its zero start.
+        epsilon: what is added to its root.
         keep: what decoupled decay leaves of a parameter.
     """
 
     rule: Rule
     learning_rate: float
     correction: float
+    epsilon: float
     keep: float
 
 
@@ -73,9 +79,11 @@ class Step(NamedTuple):
 def step_of(rule: Rule, step: int, learning_rate: float) -> Step:
     """Return the figures of step number `step`, from 1."""
     if rule.kind != ADAM:
-        return Step(rule, learning_rate, 1.0, 1.0)
+        return Step(rule, learning_rate, 1.0, rule.epsilon, 1.0)
     correction = 1 / (1 - rule.beta_2**step)
-    return Step(rule, learning_rate / (1 - rule.beta_1**step), correction, 1 - learning_rate * rule.weight_decay)
+    epsilon = rule.epsilon * math.sqrt(correction) if rule.epsilon_hat else rule.epsilon
+    rate, keep = learning_rate / (1 - rule.beta_1**step), 1 - learning_rate * rule.weight_decay
+    return Step(rule, rate, correction, epsilon, keep)
 
 
 @inner_kernel
@@ -90,7 +98,7 @@ def stepped(step: Step, w: Any, g: Any, first: Any, second: Any) -> Any:
         second: Adam's mean square.
     """
     rule, rate = step.rule, like(w, step.learning_rate)
-    b1, b2, epsilon = like(w, rule.beta_1), like(w, rule.beta_2), like(w, rule.epsilon)
+    b1, b2, epsilon = like(w, rule.beta_1), like(w, rule.beta_2), like(w, step.epsilon)
     c1, c2 = like(w, 1 - rule.beta_1), like(w, 1 - rule.beta_2)
     if rule.kind == MOMENTUM:
         first = b1 * first + g

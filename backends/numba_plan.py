@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -11,10 +12,10 @@ import numpy.typing as npt
 from .errors import ConfigError
 from .generic_plan import check_state
 from .job_outline import SPARSE_DENSITY
-from .losses import LOSSES, softmax_cross_entropy
-from .numba_batches import Batches, Sums
+from .mapped import is_mapped, unlocked
+from .numba_batches import Batches, Sums, sizes_and_penalties
 from .numba_columns import kept_columns, new_columns
-from .numba_compile import announced
+from .numba_compile import announced, entry_of
 from .numba_compress import chunk_bounds, compressed, entry_counts
 from .numba_functions import IDENTITY, activation_code
 from .numba_inputs import DenseInput, SparseInput
@@ -24,6 +25,7 @@ from .numba_layout import Layout, rows_of
 from .numba_operations import FLOATS
 from .numba_optimizers import State, rule_of
 from .numba_schedules import SHARDS, choose_schedule, new_room, new_states, tile_bounds
+from .numba_targets import are_targets, targets_of
 from .numba_team import SYNC_SIZE, Side, Team, usable_threads
 from .plan import NO_ROWS, Plan, Totals, TrainingJob, checked_order
 
@@ -49,7 +51,8 @@ class NumbaPlan(Plan):
         assert rule is not None  # `supports` says so
         self._rule = rule
         with announced("compiling the numba plan; cached for the next process"):
-            self.is_sparse = np.count_nonzero(images) < SPARSE_DENSITY * images.size
+            # lists of what is not zero would bring a mapped file into memory
+            self.is_sparse = not is_mapped(images) and np.count_nonzero(images) < SPARSE_DENSITY * images.size
             self._is_kept = self.is_sparse and batch == len(images) and images.dtype == np.uint8
             schedule = choose_schedule(
                 units, images.shape[1], batch, is_sparse=self.is_sparse, is_kept=self._is_kept, lanes=lanes
@@ -62,18 +65,24 @@ class NumbaPlan(Plan):
             states = new_states(schedule, self._layout, len(slots), team.threads, dtype)
             self._state = State(*(array[0] for array in states))
             self._slots = dict(zip(slots, self._state[1:], strict=False))
-            self._inputs = self._new_inputs()
+            self._inputs, self._targets = self._new_inputs(), targets_of(job.rows, job.loss)
             self._room = new_room(schedule, self._layout, states, team.threads)
             self._sums = Sums(*(np.zeros(1 + SHARDS, dtype=kind) for kind in (np.float64, np.int64)))
             self._arrays = self._layout.empty_arrays(dtype)
+            self._places = self._layout.places(self._arrays, self._state.parameters)
             kind = "sparse" if self.is_sparse else "dense"
             self.description = f"compiled: {kind} input, {team.threads} threads, dealt out by {schedule.name}"
-            nothing = self._arguments(np.empty(0, dtype=np.int64))
-            schedule.kernel(Side(0, 1, np.zeros(SYNC_SIZE, dtype=np.int64)), *nothing)
+            self._figures = (-1, np.empty(0), np.empty(0))  # rows of the last run, and its batches' sizes and penalties
+            self._kernel = self._compiled()
+
+    def _compiled(self) -> Callable[..., Any]:
+        """Return the schedule's kernel for arguments of the types that they have now."""
+        nothing = self._arguments(np.empty(0, dtype=np.int64))
+        return entry_of(self._schedule.kernel, Side(0, 1, np.zeros(SYNC_SIZE, dtype=np.int64)), *nothing)
 
     def _new_inputs(self) -> SparseInput | DenseInput:
         """Return the training rows as the kernels read them, with the room that they need."""
-        images, schedule, threads = self.job.rows.images, self._schedule, self._team.threads
+        images, schedule, threads = unlocked(self.job.rows.images), self._schedule, self._team.threads
         tile, dtype, lanes = schedule.tile_rows, self._state.parameters.dtype, int(self._widths.lanes)
         scale = float(self.job.rows.scale) if images.dtype.kind in "iu" else 1.0
         if not self.is_sparse:
@@ -97,6 +106,7 @@ class NumbaPlan(Plan):
             bounds = tile_bounds(self._schedule, len(order))
             self._inputs = inputs._replace(columns=kept_columns(self._team, inputs.rows, order, bounds))
             self._kept_order = order.copy()
+            self._kernel = self._compiled()  # numbers of another size, perhaps
 
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
         """See `Plan.run`.
@@ -106,36 +116,38 @@ class NumbaPlan(Plan):
         """
         count = len(self.job.rows.images)
         rows = np.arange(count, dtype=np.int64) if order is None else checked_order(order, count)  # (rows,)
-        self._check_layers()
-        self._layout.pack_parameters(self.job.layers, self._state.parameters)
+        self._read_layers()
         self._sums.loss[0], self._sums.correct[0] = totals.loss_sum, totals.correct
         size = self.job.batch_size if self._is_kept else max(len(rows), 1)
         for part in (rows[start : start + size] for start in range(0, len(rows), size)):
             if self._is_kept:
                 self._keep_lists(part)
-            self._team.run(self._schedule.kernel, *self._arguments(part))
+            self._team.run(self._kernel, *self._arguments(part))
             self.step += -(-len(part) // self.job.batch_size)
-        self._layout.unpack(self._state.parameters, self._arrays)
+        for part, place in self._places:
+            part[...] = place
         for layer, (weight, bias) in zip(self.job.layers, self._arrays, strict=True):
             layer.weight, layer.bias = weight, bias
         return Totals(float(self._sums.loss[0]), int(self._sums.correct[0]), totals.rows + len(rows))
 
     def _arguments(self, order: npt.NDArray[np.int64]) -> tuple[Any, ...]:
         """Return the kernel's arguments for the rows of `order`, (rows,), all but the thread's side."""
-        job = self.job
-        learning_rates = job.learning_rates(self.step + 1, -(-len(order) // job.batch_size))  # (steps,)
-        batches = Batches(
-            order, int(job.batch_size), self._schedule.tile_rows, learning_rates, self.step + 1, float(job.l2)
-        )
-        network, labels = self._layout.network, job.rows.labels
-        return network, self._inputs, labels, *self._room, batches, self._rule, self._sums, self._widths
+        network, targets, tile_rows = self._layout.network, self._targets, self._schedule.tile_rows
+        job, steps, first = self.job, -(-len(order) // self.job.batch_size), self.step + 1
+        if targets.weights.size or len(order) != self._figures[0]:
+            self._figures = len(order), *sizes_and_penalties(job, order, targets.weights)
+        _, sizes, l2 = self._figures
+        rates = job.learning_rates(first, steps).astype(np.float64, copy=False)  # (steps,)
+        batches = Batches(order, int(job.batch_size), tile_rows, rates, sizes, l2, first)
+        return network, self._inputs, targets, *self._room, batches, self._rule, self._sums, self._widths
 
-    def _check_layers(self) -> None:
-        """Refuse arrays of another network.
+    def _read_layers(self) -> None:
+        """Bring the layers' parameters into the plan's layout.
 
         Raises:
             ConfigError: one has another shape or type than when the plan was made.
         """
+        is_own = True  # as after a run, unless somebody put others there
         for k, (layer, (weight, bias)) in enumerate(zip(self.job.layers, self._arrays, strict=True)):
             for name, own in (("weight", weight), ("bias", bias)):
                 array = getattr(layer, name)
@@ -144,6 +156,13 @@ class NumbaPlan(Plan):
                         f"the {name} of layer {k} must stay {own.dtype} of shape {own.shape}, "
                         f"got {array.dtype} of shape {array.shape}; compile a new plan for another network"
                     )
+                is_own = is_own and array is own
+        if not is_own:
+            self._layout.pack_parameters(self.job.layers, self._state.parameters)
+            return
+        for part, place in self._places:
+            place[...] = part
+        self._layout.silence(self._state.parameters)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """See `Plan.state`."""
@@ -171,7 +190,8 @@ def supports(job: TrainingJob) -> bool:
     dtype = layers[0].weight.dtype
     outputs = [rows.images.shape[1:], *((layer.weight.shape[-1],) for layer in layers)]  # (features,), (units,)...
     return (
-        LOSSES[job.loss] is softmax_cross_entropy
+        not job.needs_generic_plan
+        and are_targets(rows, job.loss, layers[-1].weight.shape[-1])
         and rule_of(job.optimizer) is not None
         and all(activation_code(layer.activation) is not None for layer in layers)
         and activation_code(layers[-1].activation) == IDENTITY
@@ -179,8 +199,6 @@ def supports(job: TrainingJob) -> bool:
         and all(array.dtype == dtype for layer in layers for array in (layer.weight, layer.bias))
         and (rows.images.dtype.kind in "iu" or rows.images.dtype in FLOATS)
         and all(array.flags.c_contiguous and array.dtype.isnative for array in (rows.images, rows.labels))
-        and rows.labels.dtype == np.int64
-        and rows.labels.shape == rows.images.shape[:1]
         and all(layer.weight.shape == (*n, *m) for layer, (n, m) in zip(layers, pairwise(outputs), strict=True))
         and all(layer.bias.shape == y for layer, y in zip(layers, outputs[1:], strict=True))
     )

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from .numba_compile import inner_kernel
 from .numba_layers import Matrix, Widths, backward_panel, forward, gradient_of_bias, gradient_of_panel
-from .numba_loss import softmax_cross_entropy_row
 from .numba_network import Network, output_of, transpose, transposed_of, weight_of
 from .numba_optimizers import Position, State
+from .numba_targets import Targets, loss_of_row
 from .numba_team import Side, share
 
 
@@ -56,11 +56,11 @@ def through_layers(
     parameters: Any,
     work: Work,
     first: Matrix,
-    labels: Any,
+    targets: Targets,
     index: Any,
     start: int,
     stop: int,
-    batch_size: int,
+    size: float,
     widths: Widths,
 ) -> None:
     """Go forward from the first layer's output and back to it, for rows start to stop of a tile, in eights.
@@ -72,20 +72,19 @@ def through_layers(
         parameters: weights and biases.
         work: room for the tile's rows.
         first: the first layer's output, (rows, units).
-        labels: of all samples.
+        targets: of all samples.
         index: which sample each row of the tile is, (rows in use,).
         start: first row.
         stop: the row after the last, at most the rows in use.
-        batch_size: rows that the mean of the gradient is over.
+        size: rows that the mean of the gradient is over, or the sum of their weights.
         widths: of the kernels.
     """
     last = network.inputs.shape[0] - 1
     logits = logits_of(network, parameters, work.outputs, first, start, stop, widths)
     grad = output_of(network, last, work.grads, first.rows)
     for row in range(start, stop):
-        label = labels[index[row]]
-        work.losses[row], work.correct[row] = softmax_cross_entropy_row(
-            logits, grad, row, label, network.classes, batch_size, widths.lanes
+        work.losses[row], work.correct[row] = loss_of_row(
+            targets, index[row], logits, grad, row, network.classes, size, widths.lanes
         )
     for k in range(last, 0, -1):
         x = first if k == 1 else output_of(network, k - 1, work.outputs, first.rows)

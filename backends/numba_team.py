@@ -153,8 +153,11 @@ class Team:
 
     def _run(self, kernel: Callable[..., Any], *args: Any) -> None:
         """See `run`; the threads are there, and nobody else uses them."""
-        sync, outcomes = np.zeros(SYNC_SIZE, dtype=np.int64), SimpleQueue[BaseException | None]()
-        elsewhere = _cores_but_this()
+        sync = np.zeros(SYNC_SIZE, dtype=np.int64)
+        if not self._workers:
+            kernel(Side(0, 1, sync), *args)
+            return
+        outcomes, elsewhere = SimpleQueue[BaseException | None](), _cores_but_this()
         for me, worker in enumerate(self._workers, start=1):
             worker.put(Task(partial(_move, elsewhere), outcomes))
             worker.put(Task(partial(kernel, Side(me, self.threads, sync), *args), outcomes))

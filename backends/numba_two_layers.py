@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .numba_batches import Batches, Sums, add_tile, end_of_tile, position_of, rows_of_batch
+from .numba_batches import Batches, Sums, add_tile, end_of_tile, position_of, size_of_batch
 from .numba_compile import inner_kernel, kernel
 from .numba_inputs import block_backward, block_forward, list_features, prepare
 from .numba_lanes import load, store
@@ -23,10 +23,10 @@ from .numba_layers import (
     gradient_of_panel,
     products_of_panel,
 )
-from .numba_loss import softmax_cross_entropy_row
 from .numba_network import Network, output_of, transpose, transposed_of, weight_of
 from .numba_optimizers import Rule, State, copy_parameters
 from .numba_rows import Work, work_of
+from .numba_targets import Targets, loss_of_row
 from .numba_team import Side, share, wait_for_all
 
 
@@ -83,7 +83,7 @@ def train_two_layers(
     side: Side,
     network: Network,
     inputs: Any,
-    labels: Any,
+    targets: Targets,
     state: State,
     grads: Any,
     parts: Any,
@@ -101,7 +101,7 @@ def train_two_layers(
         side: this thread's place in the team.
         network: sizes and places of two layers.
         inputs: images of all samples, sparse or dense.
-        labels: of all samples, (samples,).
+        targets: of all samples.
         state: parameters and slots, changed in place.
         grads: of the batch so far, (parameters,).
         parts: room for two tiles of every block's part of the logits, (2 * blocks * tile rows * classes,).
@@ -130,12 +130,12 @@ def train_two_layers(
     )
     while start < count:
         wait_for_all(side)  # all parts of the tile's logits are there
-        index, used, size = order[start:stop], stop - start, rows_of_batch(batches, start)
+        index, used, size = order[start:stop], stop - start, size_of_batch(batches, start)
         position = position_of(batches, rule, start, stop)
         add_parts(parts, parity, blocks, last.parameters, logits, used, widths)
         for row in range(used):
-            work.losses[row], work.correct[row] = softmax_cross_entropy_row(
-                logits, grad, row, labels[index[row]], network.classes, size, widths.lanes
+            work.losses[row], work.correct[row] = loss_of_row(
+                targets, index[row], logits, grad, row, network.classes, size, widths.lanes
             )
         if me == 0:
             add_tile(sums, work.losses, work.correct, used)

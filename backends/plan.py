@@ -113,15 +113,9 @@ class TrainingJob:
     precision: str = "full"
 
     @property
-    def is_plain(self) -> bool:
-        """Whether a step is the gradient of the mean loss and the optimizer's formula, and nothing besides.
-
-        What else a job may ask for (weighted rows or rows on the host, dropout, clipping, a penalty that follows the
-        batch) only the generic plan knows.
-        """
-        is_constant = self.l2 == 0 or not self.l2_per_batch
-        is_usual = self.rows.weights is None and not self.rows.on_host
-        return is_usual and self.dropout == 0 and self.clip_norm is None and is_constant
+    def needs_generic_plan(self) -> bool:
+        """Whether it asks for what only the generic plan does: dropout, clipping, and rows that stay on the host."""
+        return self.dropout != 0 or self.clip_norm is not None or self.rows.on_host
 
     def learning_rates(self, first_step: int, steps: int) -> npt.NDArray[np.float64]:
         """Return the learning rates of `steps` steps from number `first_step`, (steps,)."""

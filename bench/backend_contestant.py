@@ -43,7 +43,8 @@ class BackendContestant(Contestant):
 
     def predict(self) -> Array:
         """See `Contestant.predict`."""
-        return self.net.predict(self.test)
+        classes: Array = self.net.predict(self.test)
+        return classes
 
     def synchronize(self) -> None:
         """See `Contestant.synchronize`; a read waits for what was queued before it."""

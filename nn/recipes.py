@@ -175,6 +175,7 @@ class Recipe:
             dtype=self.dtype,
             images_dtype=images.dtype.name,
             density=density_of(images),
+            needs_generic_plan=self.dropout != 0 or self.clip_norm is not None,
         )
 
 

@@ -40,7 +40,9 @@ def row_weights(
     of_classes = (
         _balanced(rows.labels, net.num_outputs) if is_balanced else _given(class_weight, net.num_outputs, names)
     )  # (classes,)
-    weights = of_classes[rows.labels] if own is None else of_classes[rows.labels] * own  # (samples,)
+    weights: npt.NDArray[np.float64] = of_classes[rows.labels]  # (samples,)
+    if own is not None:
+        weights = weights * own
     if not weights.any():
         raise ConfigError("class_weight leaves every row a weight of 0: give a class of the training rows more")
     return weights

@@ -260,7 +260,9 @@ def test_a_row_of_weight_two_counts_as_two(backend, labels_for, loss, dtype):
     plain, _, expected = backend.loss(backend.put(outputs[again]), backend.put(labels[again]), loss=loss, batch_size=7)
     np.testing.assert_allclose(backend.to_numpy(loss_sum), backend.to_numpy(plain), rtol=TOLERANCE[dtype])
     alone = [backend.loss(*(array[k : k + 1, ...] for array in arrays), loss=loss, batch_size=1)[1] for k in range(5)]
-    assert correct == sum(int(backend.to_numpy(one)) for one in alone)  # which are rows, whatever they weigh
+    assert int(backend.to_numpy(correct)) == sum(
+        int(backend.to_numpy(one)) for one in alone
+    )  # which are rows, whatever they weigh
     one = backend.to_numpy(expected)[[0, 1, 3, 4]]  # gradient of a single copy
     close(backend.to_numpy(grad)[[0, 1, 3, 4]], one * weights[[0, 1, 3, 4], None].astype(dtype), dtype)
     assert not backend.to_numpy(grad)[2].any()

@@ -5,11 +5,19 @@ from functools import cache
 
 import numpy as np
 import pytest
-from xpnn.backends import ACTIVATIONS, OPTIMIZERS, SGD, Adam, AdamW
+from xpnn.backends import ACTIVATIONS, LOSSES, OPTIMIZERS, SGD, Adam, AdamW
 from xpnn.backends.cupy_device import Device
 from xpnn.backends.cupy_division import divide
 from xpnn.backends.cupy_full_batch_plan import macros, shared_bytes
-from xpnn.backends.cupy_source import ACTIVATION_NAMES, EXACT_PARTS, OPTIMIZER_NAMES, Network, options, source
+from xpnn.backends.cupy_source import (
+    ACTIVATION_NAMES,
+    EXACT_PARTS,
+    LOSS_NAMES,
+    OPTIMIZER_NAMES,
+    Network,
+    options,
+    source,
+)
 
 nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="NVIDIA's compiler is not installed")
 
@@ -30,9 +38,9 @@ def architecture_of(capability):
 every_capability = pytest.mark.parametrize("capability", CAPABILITIES, ids=architecture_of)
 
 
-def make_network(sizes, *, activation="relu", real="float32", pixel="uint8", optimizer=None, l2=0.0, parts=0):
+def make_network(sizes, *, activation="relu", real="float32", pixel="uint8", optimizer=None, parts=0, **rest):
     scale = 1 / 255 if np.dtype(pixel).kind in "iu" else 1.0
-    return Network(sizes, activation, np.dtype(real), np.dtype(pixel), scale, optimizer or SGD(), l2, parts)
+    return Network(sizes, activation, np.dtype(real), np.dtype(pixel), scale, optimizer or SGD(), parts, **rest)
 
 
 @cache
@@ -76,8 +84,9 @@ NETWORKS = {
     "two layers": (make_network((784, 256, 10), parts=EXACT_PARTS), 128),
     "large batch": (make_network((784, 256, 10), optimizer=Adam(), parts=EXACT_PARTS), 4096),
     "bfloat16": (make_network((784, 256, 10), optimizer=AdamW(), parts=1), 128),
-    "four layers": (make_network((30, 700, 500, 11), activation="tanh", l2=0.1), 1000),
+    "four layers": (make_network((30, 700, 500, 11), activation="tanh", loss="squared_error"), 1000),
     "float64": (make_network((64, 32, 10), real="float64", pixel="float64", optimizer=SGD(0.1, momentum=0.9)), 32),
+    "weighted": (make_network((20, 100, 1), pixel="float32", loss="sigmoid_cross_entropy", is_weighted=True), 200),
     "no hidden layer": (make_network((13, 3), pixel="int16", optimizer=OPTIMIZERS["rmsprop"]()), 7),
 }
 
@@ -106,17 +115,33 @@ def test_full_batch(capability, sizes, activation):
         assert_clean(log, {"train_full_batch"})
 
 
-def test_every_optimizer_and_activation_of_the_tables_is_in_the_sources():
-    optimizers, activations = ("\n".join(lines_of(f"{name}.cuh")) for name in ("optimizers", "activations"))
+@every_capability
+@pytest.mark.parametrize("is_weighted", [False, True], ids=["plain", "weighted"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_of_full_batches(capability, loss, is_weighted):
+    """The largest kernel, which has all registers in use."""
+    network = make_network((784, 32, 32, 10), optimizer=Adam(), parts=EXACT_PARTS, loss=loss, is_weighted=is_weighted)
+    log = compile_for(capability, "full_batch.cu", options(network, **macros(network, 60_000)))
+    if shared_bytes(network) <= DEVICES[capability].shared_bytes and capability >= AMPERE:
+        assert_clean(log, {"train_full_batch"})
+
+
+def test_every_row_of_the_tables_is_in_the_sources():
+    optimizers, activations, losses = (
+        "\n".join(lines_of(f"{name}.cuh")) for name in ("optimizers", "activations", "losses")
+    )
+    assert set(LOSS_NAMES) == set(LOSSES.values())
+    assert all(f"RowLoss {name}(" in losses for name in LOSS_NAMES.values())
     assert {kind.name for kind in OPTIMIZER_NAMES} == set(OPTIMIZERS)
     assert all(f"defined({name})" in optimizers for name in OPTIMIZER_NAMES.values())
     assert set(ACTIVATION_NAMES) == {row.forward for row in ACTIVATIONS.values()}
     assert all(f"REAL {name}(REAL x)" in activations for name in ACTIVATION_NAMES.values())
 
 
-def test_no_kernel_is_compiled_for_a_learning_rate():
+@pytest.mark.parametrize("setting", [{"learning_rate": 2e-3}, {"epsilon": 1e-3}, {"epsilon_hat": True}], ids=str)
+def test_no_kernel_is_compiled_for_what_comes_with_each_step(setting):
     """CuPy keeps compiled kernels by their options."""
-    one, other = (make_network((6, 4, 3), optimizer=Adam(rate)) for rate in (1e-3, 2e-3))
+    one, other = (make_network((6, 4, 3), optimizer=Adam(**each)) for each in ({}, setting))
     assert options(one) == options(other)
     assert options(one) != options(make_network((6, 4, 3), optimizer=Adam(1e-3, beta_1=0.8)))
 

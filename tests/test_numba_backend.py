@@ -104,6 +104,64 @@ def test_loss(backend, generic, logits):
     np.testing.assert_allclose(grad, expected[2], rtol=1e-12, atol=1e-15)
 
 
+OUTPUTS = LOGITS | {
+    "infinite": np.random.default_rng(7).choice([-np.inf, 0.5, np.inf], size=(9, 4)),
+    "not a number": np.where(np.random.default_rng(7).random((9, 4)) < 0.2, np.nan, 1.0),
+    "many": np.zeros((9, 1500)),  # the product of 1500 twos is beyond float64
+    "one": np.random.default_rng(8).normal(size=(9, 1)),
+}
+
+
+@pytest.mark.parametrize("outputs", OUTPUTS.values(), ids=OUTPUTS)
+@pytest.mark.parametrize("loss", ["sigmoid_cross_entropy", "squared_error"])
+@pytest.mark.parametrize("weights", [None, np.arange(9) / 4], ids=["alike", "weighted"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_losses_of_numbers(backend, generic, outputs, loss, weights, dtype):
+    labels = np.random.default_rng(9).integers(0, 2, outputs.shape).astype(np.float64)
+    arguments, named = (outputs.astype(dtype), labels), {"loss": loss, "batch_size": 11.5, "weights": weights}
+    with np.errstate(all="ignore"):
+        loss_sum, correct, grad = backend.loss(*arguments, **named)
+        expected = generic.loss(*arguments, **named)
+    np.testing.assert_allclose(loss_sum, expected[0], rtol=1e-12)
+    assert correct == expected[1]
+    assert grad.dtype == dtype
+    np.testing.assert_allclose(grad, expected[2], rtol=1e-12 if dtype == "float64" else 1e-6, atol=1e-40)
+
+
+@pytest.mark.parametrize("logits", LOGITS.values(), ids=LOGITS)
+def test_a_weighted_loss_of_classes(backend, generic, logits):
+    labels, weights = np.array([0, 1, 2, 3, 0, 1, 2, 3, 7]), np.arange(9) / 4
+    named = {"loss": "softmax_cross_entropy", "batch_size": 11.5, "weights": weights}
+    loss_sum, correct, grad = backend.loss(logits, labels, **named)
+    expected = generic.loss(logits, labels, **named)
+    np.testing.assert_allclose(loss_sum, expected[0], rtol=1e-12)
+    assert correct == expected[1]
+    np.testing.assert_allclose(grad, expected[2], rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("loss", list(LOSSES))
+def test_labels_of_another_shape_never_reach_the_kernels(backend, generic, loss):
+    """They fit by broadcasting, or not at all."""
+    outputs, labels = np.ones((4, 3)), np.zeros((1, 3)) if loss != "softmax_cross_entropy" else np.zeros(1, dtype=int)
+    ours, theirs = (b.loss(outputs, labels, loss=loss, batch_size=4) for b in (backend, generic))
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("loss", list(LOSSES))
+def test_a_large_evaluation_goes_through_the_kernels(backend, generic, monkeypatch, loss):
+    from xpnn.backends import Layer, numba_backend
+
+    monkeypatch.setattr(numba_backend, "FORWARD_WORK", 0)
+    generator = np.random.default_rng(3)
+    layers = [Layer(generator.normal(size=(6, 3)), generator.normal(size=3), "identity")]
+    labels = generator.integers(0, 3, 23) if loss == "softmax_cross_entropy" else generator.integers(0, 2, (23, 3))
+    rows = backend.place(generator.integers(0, 256, (23, 6)).astype(np.uint8), labels, 1 / 255)
+    ours, theirs = (b.evaluate(layers, rows, loss=loss) for b in (backend, generic))
+    assert ours.loss_sum == pytest.approx(theirs.loss_sum, rel=1e-12)
+    assert ours[1:] == theirs[1:]
+
+
 @pytest.mark.parametrize("place", [0, 1, 3])
 def test_nan_shows_in_the_loss(backend, generic, place):
     logits = np.random.default_rng(6).normal(size=(1, 4))

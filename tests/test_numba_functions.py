@@ -45,10 +45,10 @@ def apply_activation(x, grad, out, code, lanes):
 
 
 @numba.njit
-def apply_softmax(logits, grad, rows, columns, labels, classes, batch_size, losses, hits, lanes):
+def apply_softmax(logits, grad, rows, columns, labels, classes, weight, size, losses, hits, lanes):
     z, g = Matrix(logits, 0, rows, 8, columns), Matrix(grad, 0, rows, 8, columns)
     for row in range(rows):
-        losses[row], hits[row] = softmax_cross_entropy_row(z, g, row, labels[row], classes, batch_size, lanes)
+        losses[row], hits[row] = softmax_cross_entropy_row(z, g, row, labels[row], classes, weight, size, lanes)
 
 
 def functions_of(x):
@@ -65,14 +65,14 @@ def in_blocks(array):
     return np.ascontiguousarray(blocks.reshape(rows, -1, 8).transpose(1, 0, 2)).ravel()
 
 
-def softmax_of(logits, labels, batch_size):
+def softmax_of(logits, labels, batch_size, weight=1.0):
     """Loss and hit of each row, and the gradient with its padding."""
     rows, classes = logits.shape
     columns = -(-classes // 8) * 8
     grad = np.full(rows * columns, 7, dtype=logits.dtype)
     losses, hits = np.empty(rows), np.empty(rows, dtype=np.int64)
     z = in_blocks(logits)
-    apply_softmax(z, grad, rows, columns, labels, classes, batch_size, losses, hits, Width(LANES))
+    apply_softmax(z, grad, rows, columns, labels, classes, weight, float(batch_size), losses, hits, Width(LANES))
     return losses, hits, grad.reshape(-1, rows, 8).transpose(1, 0, 2).reshape(rows, columns)
 
 

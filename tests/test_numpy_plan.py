@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from xpnn import nn
 from xpnn.backends import TrainingJob, get_backend
 from xpnn.backends.generic_plan import GenericPlan
@@ -29,7 +28,7 @@ def test_the_numbers_are_those_of_the_generic_plan(loss, optimizer, dtype):
         net.load_parameters(net.parameters())  # other arrays, which the plan has to notice
         net.layers[0].bias += 1
         plan.load_state(state, plan.step)
-        outcomes.append((totals + [plan.run()], net.parameters() | plan.state()))
+        outcomes.append(([*totals, plan.run()], net.parameters() | plan.state()))
     (expected_totals, expected), (totals, arrays) = outcomes
     assert totals == expected_totals
     assert arrays.keys() == expected.keys()

@@ -1,4 +1,4 @@
-// What every kernel builds on: number types, the network's shape, and shared memory.
+// What every kernel builds on: number types, the network's shape, shared memory, and sums over a warp.
 //
 // The host compiles the kernels for one training and says by macros what it is:
 //   REAL              float32 or float64: weights and arithmetic
@@ -40,6 +40,13 @@ extern __shared__ __align__(16) unsigned char shared_memory[];
 __device__ __forceinline__ constexpr int padded(int count, int unit) { return (count + unit - 1) / unit * unit; }
 
 __device__ __forceinline__ constexpr int larger(int a, int b) { return a > b ? a : b; }
+
+// The sum over the first `lanes` lanes of each group of them, a power of two, in each of them.
+template <class T>
+__device__ __forceinline__ T sum_over(T x, int lanes) {
+    for (int lane = 1; lane < lanes; lane *= 2) x += __shfl_xor_sync(0xFFFFFFFFu, x, lane);
+    return x;
+}
 
 // Four pixels that stand side by side in a row of images, from `first` on, as numbers; 0 beyond the row's end.
 struct Pixels {

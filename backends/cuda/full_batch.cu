@@ -19,6 +19,7 @@
 #include "activations.cuh"
 #include "optimizers.cuh"
 #include "tensor_tile.cuh"
+#include "losses.cuh"
 #include "later_layers.cuh"
 #include "grid_barrier.cuh"
 
@@ -187,12 +188,14 @@ __device__ __forceinline__ void add_later_grads(Shared& shared) {
     }
 }
 
-// images (samples, FEATURES), labels (samples,), order (rows,): step s trains on rows [s * stride, ...) of the order, at
-// most BATCH of them. partials (blocks, PARAMETERS) and block_sums (blocks, 2) are room; sums (steps, 2) becomes each
-// step's loss and correct rows; arrived must be 0.
+// images (samples, FEATURES), labels (samples, LABELS), weights (samples,), order (rows,): step s trains on rows
+// [s * stride, ...) of the order, at most BATCH of them, which weigh batch_weights[s] together. partials (blocks,
+// PARAMETERS) and block_sums (blocks, 2) are room; sums (steps, 2) becomes each step's loss and correct rows; arrived
+// must be 0.
 extern "C" __global__ __launch_bounds__(THREADS, 1) void train_full_batch(
-    const uint8* images, const int64* labels, const int* order, int64 rows, int64 stride, int steps, const Rates* rates,
-    float* state, float* partials, float64* block_sums, float64* sums, unsigned* arrived) {
+    const uint8* images, const LABEL* labels, const float64* weights, const float64* batch_weights, const int* order,
+    int64 rows, int64 stride, int steps, const Rates* rates, float* state, float* partials, float64* block_sums,
+    float64* sums, unsigned* arrived) {
     static_assert(sizeof(Shared) == SHARED_BYTES, "the host reckons with another size");
     SHARED_MEMORY(room);
     Shared& shared = *reinterpret_cast<Shared*>(room);
@@ -200,6 +203,7 @@ extern "C" __global__ __launch_bounds__(THREADS, 1) void train_full_batch(
     for (int step = 0; step < steps; ++step) {
         const int batch = int(min(int64(BATCH), rows - step * stride));
         const int* batch_order = order + step * stride;
+        const float64 batch_weight = WEIGHTED ? batch_weights[step] : 0;
         int first = blockIdx.x * ROWS;
         unsigned words[FETCHED];
         fetch(words, images, batch_order + first, batch - first);  // arrives while the weights are fetched
@@ -228,9 +232,8 @@ extern "C" __global__ __launch_bounds__(THREADS, 1) void train_full_batch(
             through_later_layers<ROWS>(
                 shared.values, shared.grads,
                 [&](int l) { return LayerWeights{shared.later_weight + later_start(l), SIZES[l] | 1, true}; },
-                min(ROWS, batch - first), batch,
-                [&](int row) { return int(labels[batch_order[first + row]]); },
-                [&](int row, REAL loss, bool is_hit) { shared.losses[row] += loss, shared.hits[row] += is_hit; });
+                min(ROWS, batch - first), Targets{labels, weights, batch_order + first, batch, batch_weight},
+                [&](int row, float64 loss, bool is_hit) { shared.losses[row] += loss, shared.hits[row] += is_hit; });
             split_grad(shared);
             __syncthreads();
             const int next = first + gridDim.x * ROWS;

@@ -2,7 +2,7 @@
 //
 //   first_layer      gather, uint8 to REAL, product, bias, activation
 //   hidden_layer     product, bias, activation: of a layer below FIRST_LATER
-//   later_layers     the rest forward, softmax cross-entropy, its gradient, the count, and backward to FIRST_LATER's input
+//   later_layers     the rest forward, the loss, its gradient, the count, and backward to FIRST_LATER's input
 //   hidden_backward  gradient of the input, and the activation's derivative: of a layer below FIRST_LATER
 //   gradients        x^T grad of all layers with the bias's row, with one shard the optimizer's step at once; and the
 //                    step's loss and correct rows, summed up
@@ -20,6 +20,7 @@
 #include "optimizers.cuh"
 #include "scalar_tile.cuh"
 #include "tensor_tile.cuh"
+#include "losses.cuh"
 #include "later_layers.cuh"
 
 #if PARTS
@@ -160,8 +161,8 @@ extern "C" __global__ __launch_bounds__(THREADS) void hidden_backward(
 }
 
 extern "C" __global__ __launch_bounds__(THREADS) void later_layers(
-    int step, const int64* progress, const int64* labels, const int* order, const REAL* state, REAL* values, REAL* grads,
-    REAL* losses, uint8* hits) {
+    int step, const int64* progress, const LABEL* labels, const float64* weights, const float64* batch_weights,
+    const int* order, const REAL* state, REAL* values, REAL* grads, float64* losses, uint8* hits) {
     SHARED_MEMORY(room);
     constexpr int ROWS = LATER_ROWS;
     const Batch batch(progress, step);
@@ -173,11 +174,11 @@ extern "C" __global__ __launch_bounds__(THREADS) void later_layers(
     const REAL* x = layer_of(values, FIRST_LATER - 1) + int64(first) * inputs;
     for (int i = threadIdx.x; i < ROWS * inputs; i += THREADS) here[i] = i < valid * inputs ? x[i] : REAL(0);
     __syncthreads();
+    const float64 batch_weight = WEIGHTED ? batch_weights[batch.number] : 0;
     through_later_layers<ROWS>(
         here, grads_here, [&](int l) { return LayerWeights{state + WEIGHT_AT[l - 1], SIZES[l], false}; }, valid,
-        batch.rows,
-        [&](int row) { return int(labels[order[batch.first + first + row]]); },
-        [&](int row, REAL loss, bool is_hit) {
+        Targets{labels, weights, order + batch.first + first, batch.rows, batch_weight},
+        [&](int row, float64 loss, bool is_hit) {
             losses[first + row] = loss;
             hits[first + row] = is_hit;
         });
@@ -201,12 +202,12 @@ __device__ __forceinline__ int tiles_of(int l) {
 }
 
 // sums (2,): the sum of the rows' losses, and the number of rows that were classified correctly.
-__device__ __forceinline__ void sum_rows(int rows, const REAL* losses, const uint8* hits, float64* sums) {
+__device__ __forceinline__ void sum_rows(int rows, const float64* losses, const uint8* hits, float64* sums) {
     SHARED_MEMORY(room);
     float64* partial = reinterpret_cast<float64*>(room);  // (THREADS,)
     for (int which = 0; which < 2; ++which) {
         float64 sum = 0;
-        for (int i = threadIdx.x; i < rows; i += THREADS) sum += which ? float64(hits[i]) : float64(losses[i]);
+        for (int i = threadIdx.x; i < rows; i += THREADS) sum += which ? float64(hits[i]) : losses[i];
         partial[threadIdx.x] = sum;
         __syncthreads();
         for (int half = THREADS / 2; half; half /= 2) {
@@ -219,7 +220,7 @@ __device__ __forceinline__ void sum_rows(int rows, const REAL* losses, const uin
 
 // Block (i, shard): tile i of all layers' tiles in a row, of the rows of one shard; the block behind the last sums up.
 extern "C" __global__ __launch_bounds__(THREADS, sizeof(REAL) == 4 ? 2 : 1) void gradients(
-    int step, const int64* progress, const PIXEL* images, const int* order, const Rates* rates, const REAL* losses,
+    int step, const int64* progress, const PIXEL* images, const int* order, const Rates* rates, const float64* losses,
     const uint8* hits, const REAL* values, const REAL* grads, REAL* state, REAL* shards, float64* sums) {
     const Batch batch(progress, step);
     if (batch.rows <= 0) return;

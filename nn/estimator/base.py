@@ -193,6 +193,7 @@ class BaseMLP(BaseEstimator):
                 images_dtype=rows.images.dtype.name,
                 density=density_of(rows.images),
                 loss=self._loss,
+                needs_generic_plan=self.dropout != 0,
             ),
         )
         self.backend_ = backend.name

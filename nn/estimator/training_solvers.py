@@ -65,8 +65,6 @@ def fit_with_steps(
     estimator.n_iter_ = 0
     decays_apart = estimator.solver == "adamw"
     batch_size = _batch_size(estimator, len(rows))
-    # Batches of one size have one penalty each, which compiled plans know.
-    is_even = rows.weights is None and len(rows) % batch_size == 0
     alpha = 0.0 if decays_apart else float(estimator.alpha)
     progress = Progress(
         estimator,
@@ -85,8 +83,8 @@ def fit_with_steps(
             epochs=epochs,
             batch_size=batch_size,
             schedule=estimator._rate,
-            l2=alpha / batch_size if is_even else alpha,
-            l2_per_batch=not is_even,
+            l2=alpha,
+            l2_per_batch=True,
             dropout=float(estimator.dropout),
             shuffle=bool(estimator.shuffle),
             seed=RowOrder(random_state, seed=int(random_state.randint(2**31)) if estimator.dropout else 0),
