@@ -6,6 +6,7 @@ What decides which code is traced is static; `row` is the table's function, so t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import jax
@@ -18,10 +19,8 @@ from .optimizers import Optimizer, State
 from .plan import Rows
 
 GENERIC = ArrayAPIBackend(jnp)
-if hasattr(jax, "enable_x64"):
-    enable_x64: Any = jax.enable_x64
-else:  # JAX before 0.8
-    pass
+# Before JAX 0.8 it had another place.
+enable_x64: Any = (jax if hasattr(jax, "enable_x64") else import_module("jax.experimental")).enable_x64
 
 
 def _gather(images: Array, labels: Array, index: Array, *, scale: float, dtype: Any) -> tuple[Array, Array]:

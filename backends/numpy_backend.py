@@ -15,7 +15,6 @@ from .generic_plan import GenericPlan
 from .job_outline import Estimate, JobOutline, Probe
 from .losses import LOSSES, sigmoid_cross_entropy, softmax_cross_entropy
 from .numpy_plan import MOST_PARAMETERS, FlatPlan
-from .optimizers import OPTIMIZERS
 from .plan import Plan, Rows, Totals, TrainingJob
 
 
@@ -60,8 +59,8 @@ class NumPyBackend(Backend):
         """See `Backend.compile`; small networks have a plan of fewer calls."""
         self.check_precision(job.precision)
         is_small = sum(layer.weight.size + layer.bias.size for layer in job.layers) <= MOST_PARAMETERS
-        is_elementwise = type(job.optimizer) in OPTIMIZERS.values()  # one of the user's own may look at a whole layer
-        return FlatPlan(self, job) if is_small and is_elementwise else GenericPlan(self, job)
+        is_flat = is_small and vars(type(job.optimizer)).get("is_elementwise", False)  # a subclass may not be
+        return FlatPlan(self, job) if is_flat else GenericPlan(self, job)
 
     def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
         """See `Backend.gather`; integers are scaled in place."""

@@ -26,12 +26,14 @@ class Optimizer(ABC):
     Attributes:
         learning_rate: size of a step, > 0; a schedule multiplies it.
         slots: names of the state arrays that one parameter needs.
+        is_elementwise: whether each number's step hangs on its own gradient and slots alone.
     """
 
     learning_rate: float
 
     name: ClassVar[str]
     slots: ClassVar[tuple[str, ...]] = ()
+    is_elementwise: ClassVar[bool] = False
     _unit_interval: ClassVar[tuple[str, ...]] = ()  # settings that must lie in [0, 1)
     _positive: ClassVar[tuple[str, ...]] = ()  # settings that must be > 0
 
@@ -91,6 +93,7 @@ class SGD(Optimizer):
     nesterov: bool = False
 
     name: ClassVar[str] = "sgd"
+    is_elementwise: ClassVar[bool] = True
     slots: ClassVar[tuple[str, ...]] = ("velocity",)
     _unit_interval: ClassVar[tuple[str, ...]] = ("momentum",)
 
@@ -136,6 +139,7 @@ class RMSprop(Optimizer):
     epsilon: float = 1e-8
 
     name: ClassVar[str] = "rmsprop"
+    is_elementwise: ClassVar[bool] = True
     slots: ClassVar[tuple[str, ...]] = ("mean_square",)
     _unit_interval: ClassVar[tuple[str, ...]] = ("decay",)
     _positive: ClassVar[tuple[str, ...]] = ("epsilon",)
@@ -175,6 +179,7 @@ class Adam(Optimizer):
     epsilon_hat: bool = False
 
     name: ClassVar[str] = "adam"
+    is_elementwise: ClassVar[bool] = True
     slots: ClassVar[tuple[str, ...]] = ("mean", "mean_square")
     _unit_interval: ClassVar[tuple[str, ...]] = ("beta_1", "beta_2")
     _positive: ClassVar[tuple[str, ...]] = ("epsilon",)
@@ -210,6 +215,7 @@ class AdamW(Adam):
     weight_decay: float = 0.01
 
     name: ClassVar[str] = "adamw"
+    is_elementwise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""At most so many threads for all computations of a block."""
+"""At most so many threads of Numba and BLAS for the computations of a block."""
 
 from __future__ import annotations
 

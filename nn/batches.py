@@ -152,11 +152,9 @@ class Feed:
     def _ask(self) -> None:
         """Ask for the next batch, so that the end of an epoch is known when its last step is done."""
         wanted = self._batches.steps_per_epoch
-        if self.taken == wanted:
-            self.is_over, self._next = True, None
-            return
         try:
-            self._next = next(self._waiting)
+            self.is_over = self.taken == wanted
+            self._next = None if self.is_over else next(self._waiting)
         except StopIteration:
             if wanted is not None or self.taken == 0:
                 raise DataError(
@@ -165,6 +163,8 @@ class Feed:
                     "epoch's number that makes a new one"
                 ) from None
             self.is_over, self._next = True, None
+        if self.is_over and not self.weight:
+            raise DataError(f"all weights of epoch {self._epoch} are 0: give the rows that count more")
 
     def _checked(self, given: Any) -> Split:
         """Return a batch as rows that fit the network."""

@@ -103,7 +103,7 @@ def column_values(column: Any, *, what: str) -> npt.NDArray[Any]:
     if library_of(column) == "pandas":
         values: npt.NDArray[Any] = column.to_numpy(dtype=dtype) if dtype is not None else np.asarray(column)
     elif library_of(column) == "polars" or dtype is not None:
-        values = np.asarray(column.to_numpy())
+        values = np.asarray(column)  # the columns' own methods differ in what they copy
     else:
         values = np.array(column.to_pylist(), dtype=object)
     # NumPy's own strings, as of a list, unless it would cut one off behind its last character.

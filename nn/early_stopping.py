@@ -20,7 +20,7 @@ class EarlyStopping:
     would have stopped.
 
     Attributes:
-        patience: epochs without an improvement after which the training ends.
+        patience: epochs without an improvement after which the training ends, at the next that is evaluated.
         min_delta: by how much a figure must be better than the best so far to count, in its own unit.
         monitor: which figure of an epoch: "validation_loss", "validation_accuracy" or "train_loss".
 
@@ -59,9 +59,11 @@ class EarlyStopping:
         return history[-1 if best_epoch is None else best_epoch - 1]
 
     def is_over(self, history: History) -> bool:
-        """Return whether so many epochs have passed since the best one that the training ends."""
+        """Return whether the last epoch has the figure, and comes so long after the best that the training ends."""
         best_epoch = self.best_epoch(history)
-        return best_epoch is not None and history[-1].epoch - best_epoch >= self.patience
+        if best_epoch is None or self._figure(history[-1]) is None:
+            return False
+        return history[-1].epoch - best_epoch >= self.patience
 
     def _figure(self, result: EpochResult) -> float | None:
         """Return what is to become small."""

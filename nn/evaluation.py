@@ -77,7 +77,7 @@ def check_rows(net: MLP, rows: Split) -> None:
 
 
 def check_weights(weights: npt.NDArray[Any], count: int) -> None:
-    """Refuse weights that are not finite numbers of at least 0, (samples,), some of them above.
+    """Refuse weights that are not finite numbers of at least 0, (samples,), with a finite sum.
 
     Raises:
         DataError: they are not.
@@ -87,5 +87,6 @@ def check_weights(weights: npt.NDArray[Any], count: int) -> None:
     if not (is_weight := np.isfinite(weights) & (weights >= 0)).all():
         row = int(is_weight.argmin())
         raise DataError(f"weights must be finite and at least 0, got {weights[row]} at row {row}: drop the row")
-    if not weights.any():
-        raise DataError("all weights are 0: there is nothing to learn; give the rows that count more")
+    with np.errstate(over="ignore"):
+        if not np.isfinite(weights.sum(dtype=np.float64)):
+            raise DataError(f"weights must have a finite sum, got up to {weights.max()}: divide them by their largest")

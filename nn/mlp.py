@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..backends import ACTIVATIONS, LOSSES, Backend, ConfigError, DataError, Layer, get_backend, look_up
+from ..backends import ACTIVATIONS, Backend, ConfigError, DataError, Layer, get_backend, look_up
 from ..backends.machine import memory_bytes
 from .argument_checks import are_whole
 from .datasets.dataset import Dataset
@@ -70,7 +70,7 @@ class MLP:
                 f"sizes must be two or more whole numbers >= 1 (features, hidden units, classes), got {sizes!r:.80}"
             )
         look_up("activation", activation, ACTIVATIONS)
-        look_up("loss", loss, LOSSES)
+        look_up("loss", loss, OUTPUTS)
         draw = look_up("initializer", initializer, INITIALIZERS)
         numpy_dtype = look_up("dtype", dtype, DTYPES)
         self.sizes = tuple(int(size) for size in sizes)

@@ -87,7 +87,8 @@ class Recipe:
             )
         if self.patience is not None and self.validation is None:
             raise ConfigError(
-                f"patience={self.patience} needs validation rows: hold some back, with validation=0.1 say"
+                f"patience={self.patience} needs validation rows: hold some back, "
+                "with --validation 0.1 or validation=0.1"
             )
         look_up("activation", self.activation, ACTIVATIONS)
         look_up("initializer", self.initializer, INITIALIZERS)

@@ -13,7 +13,9 @@ from .argument_checks import is_finite_number
 from .datasets.dataset import Split
 from .mlp import MLP
 
-ClassWeight = str | Mapping[Any, float] | Sequence[float]  # "balanced", class -> weight, or a weight for each class
+ClassWeight = (
+    str | Mapping[Any, float] | Sequence[float] | npt.NDArray[Any]
+)  # "balanced", class -> weight, or a weight for each class
 
 
 def row_weights(
@@ -25,7 +27,8 @@ def row_weights(
         net: the network, of softmax cross-entropy where `class_weight` is given.
         rows: with classes as labels, and perhaps weights of their own.
         class_weight: "balanced" for weights that make all classes count alike, `samples / (classes * rows of it)`
-            (King and Zeng 2001); or a weight for each class, by its number or its name, or in their order.
+            (King and Zeng 2001); or a weight for each class, by its name, its number where it has no name, or in their
+            order.
         names: of the classes, or none.
 
     Raises:
@@ -42,9 +45,12 @@ def row_weights(
     )  # (classes,)
     weights: npt.NDArray[np.float64] = of_classes[rows.labels]  # (samples,)
     if own is not None:
-        weights = weights * own
-    if not weights.any():
-        raise ConfigError("class_weight leaves every row a weight of 0: give a class of the training rows more")
+        with np.errstate(over="ignore"):
+            weights = weights * own
+    with np.errstate(over="ignore"):  # what comes out is looked at
+        total = weights.sum()
+    if not 0 < total < np.inf:
+        raise ConfigError(f"the weights of the rows must have a finite sum > 0 with class_weight, got {total}")
     return weights
 
 
@@ -59,14 +65,17 @@ def _given(class_weight: ClassWeight, num_classes: int, names: Sequence[str]) ->
     """Return the weights that the user gave, (classes,)."""
     if isinstance(class_weight, Mapping):
         weights = np.ones(num_classes)  # also of a class that is not named
-        places: dict[Any, int] = {k: k for k in range(num_classes)} | {name: k for k, name in enumerate(names)}
+        places = {name: k for k, name in enumerate(names or map(str, range(num_classes)))}
+        if unknown := [key for key in class_weight if str(key) not in places]:
+            known = f"{', '.join(places):.200}"
+            raise ConfigError(f"class_weight names a class {unknown[0]!r:.80}, which is none of {known}")
+        if len({str(key) for key in class_weight}) < len(class_weight):
+            raise ConfigError(f"class_weight names a class twice: {', '.join(map(repr, class_weight)):.200}")
         for key, weight in class_weight.items():
-            if key not in places:
-                known = ", ".join(map(str, names or range(num_classes)))
-                raise ConfigError(f"class_weight names a class {key!r:.80}, which is none of {known}")
-            weights[places[key]] = _checked(weight, key)
+            weights[places[str(key)]] = _checked(weight, key)
         return weights
-    if isinstance(class_weight, str) or not isinstance(class_weight, Sequence | np.ndarray):
+    is_text, is_row = isinstance(class_weight, str | bytes), np.ndim(class_weight) == 1
+    if is_text or not is_row or not isinstance(class_weight, Sequence | np.ndarray):
         raise ConfigError(f"class_weight must be 'balanced', a mapping or a sequence, got {class_weight!r:.80}")
     if len(class_weight) != num_classes:
         raise ConfigError(f"class_weight must have {num_classes} weights, one a class, got {len(class_weight)}")

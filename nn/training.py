@@ -101,7 +101,7 @@ def train(
         DataError: the data do not fit the network.
         ModelFileError: the checkpoint cannot be read.
         DivergenceError: the loss, a weight or the optimizer's state is no longer a finite number; the network then has
-            the weights before the step that went wrong.
+            the weights before the step that went wrong, or, of batches from outside, the last that were looked at.
     """
     if isinstance(data, Batches):
         data.check_options(schedule, warmup_steps, validation, class_weight, accumulate)
@@ -145,7 +145,7 @@ def train(
     if resume is not None:
         resume = resume if isinstance(resume, Checkpoint) else Checkpoint.load(resume)
         scale = data.scale if isinstance(data, Dataset) else net.input_scale
-        resume.check_fits(net, settings.identity(net, train_rows, scale, dropout_seed), settings)
+        resume.check_fits(net, settings.identity(net, train_rows, validation_rows, scale, dropout_seed), settings)
         resume.check_generator(generator)
         generator.bit_generator.state = resume.generator_state  # nothing was changed before this line
         net.load_parameters(resume.parameters)
@@ -168,7 +168,7 @@ def train(
         tile_rows=batch_size if accumulate > 1 else None, learning_rate=learning_rate, precision=precision,
     )  # fmt: skip
     plan = CheckedPlan(backend, job) if detect_anomaly else backend.compile(job)
-    run = TrainingRun(net, train_rows, settings, plan, generator, feed=feed)
+    run = TrainingRun(net, train_rows, settings, plan, generator, feed=feed, validation=validation_rows)
     if resume is not None:
         run.restore(resume)
     elif optimizer_state is not None:

@@ -53,6 +53,8 @@ def training_rows(
     train, held_back = _hold_back(net, rows, validation, seed)
     names = data.class_names if isinstance(data, Dataset) else net.class_names
     weights = row_weights(net, train, class_weight, names or ())
+    if weights is not None and not weights.any() and len(weights):
+        raise DataError("all weights are 0: there is nothing to learn; give the rows that count more")
     return TrainingRows(replace(train, weights=weights), test, held_back)
 
 
@@ -63,7 +65,7 @@ def _checked_rows(net: MLP, data: Dataset | Split | Batches) -> tuple[Split, Spl
     if not isinstance(data, Dataset | Split | Batches):
         raise DataError(
             f"data must be an nn.Dataset or an nn.Split, got {type(data).__name__}: "
-            "make one of arrays with nn.from_arrays(images, labels)"
+            "make one of arrays with nn.from_arrays(images, labels), or pass nn.Batches"
         )
     if not net.are_finite():
         raise ConfigError("the network's weights must be finite numbers: make a new one, or load the last good one")
@@ -108,7 +110,7 @@ def _hold_back(
             f"got {validation!r:.80}"
         )
     count = len(rows)
-    held_back = round(count * validation)
+    held_back = int(count * validation + 0.5)
     if not 0 < held_back < count:
         raise DataError(
             f"{count} rows at validation={validation} leave one part empty: give more rows or another share"

@@ -45,6 +45,7 @@ class TrainingRun:
         best: the parameters of the best epoch, with early stopping.
         watch: finds the step that went wrong.
         feed: the batches, where they come from outside; there are no `rows` then.
+        validation: the validation rows, or None.
         epoch_start: where the run was before its present epoch, from which alone such a training can go on.
     """
 
@@ -65,6 +66,7 @@ class TrainingRun:
     best: Arrays = field(default_factory=dict)
     watch: Watch | None = None
     feed: Feed | None = None
+    validation: Split | None = None
     epoch_start: Checkpoint | None = None
 
     def __post_init__(self) -> None:
@@ -83,7 +85,8 @@ class TrainingRun:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Which training it is; see `TrainingSettings.identity`."""
-        return self.settings.identity(self.net, self.rows, self.net.input_scale, self.plan.job.dropout_seed)
+        seed, scale = self.plan.job.dropout_seed, self.net.input_scale
+        return self.settings.identity(self.net, self.rows, self.validation, scale, seed)
 
     @property
     def optimizer_state(self) -> OptimizerState:

@@ -106,17 +106,21 @@ class TrainingSettings:
         )
         return at if self.first_step == 1 else lambda step: at(step - self.first_step + 1)
 
-    def identity(self, net: MLP, rows: Split, scale: float, dropout_seed: int) -> dict[str, Any]:
-        """Return all but the epochs that decides which training it is: a checkpoint of one is no start for another.
+    def identity(
+        self, net: MLP, rows: Split, validation: Split | None, scale: float, dropout_seed: int
+    ) -> dict[str, Any]:
+        """Return what decides which training it is: a checkpoint of one is no start for another.
 
-        When it ends, by the number of epochs or by early stopping, is no part of it: a training may go on for longer.
+        The number of epochs and the patience are no part of it: a training may go on for longer.
 
         Args:
             net: the network.
             rows: the training rows.
+            validation: the rows that early stopping may go by.
             scale: what their integers are multiplied by.
             dropout_seed: what decides which units the steps leave out.
         """
+        stopping = self.early_stopping
         return {
             "sizes": list(net.sizes),
             "activation": net.activation,
@@ -137,6 +141,8 @@ class TrainingSettings:
             "input_scale": float(scale),
             "number of rows": len(rows),
             "check sum of the rows": check_sum(rows),
+            "check sum of the validation rows": None if validation is None else check_sum(validation),
+            "best epoch": None if stopping is None else [stopping.monitor, float(stopping.min_delta)],
         }
 
 

@@ -51,7 +51,7 @@ def test_a_run_that_stopped_early_is_finished(train):
 def test_patience_needs_validation_rows(train):
     result, folder = train("--patience", "2")
     assert result.exit_code == 2
-    assert "patience=2 needs validation rows: hold some back, with validation=0.1 say" in result.output
+    assert "patience=2 needs validation rows: hold some back, with --validation 0.1" in result.output
     assert not folder.exists()
 
 

@@ -43,3 +43,19 @@ def test_small_networks_have_it_and_large_ones_have_not():
         net = nn.MLP([1, units, 2], backend=backend)
         placed = backend.place(np.zeros((2, 1)), np.array([0, 1]), 1.0)
         assert type(backend.compile(TrainingJob(net.layers, nn.SGD(0.1), placed, 2))) is kind
+
+
+def test_an_optimizer_that_looks_at_a_whole_layer_gets_one_layer_at_a_time():
+    """Layer-wise rates: a step as long as the parameter, whatever the gradient's length."""
+
+    class LayerWise(nn.SGD):
+        def update(self, xp, parameter, grad, state, *, step, learning_rate):  # noqa: ARG002
+            return parameter - learning_rate * grad / xp.sqrt(xp.sum(grad * grad)), state
+
+    net = nn.MLP([6, 4, 3], backend="numpy")
+    rows = net.backend.place(np.eye(6), np.array([0, 1, 2, 0, 1, 2]), 1.0)
+    plan = net.backend.compile(TrainingJob(net.layers, LayerWise(0.5), rows, 6))
+    before = net.parameters()
+    plan.run()
+    for name, array in net.parameters().items():
+        assert np.linalg.norm(array - before[name]) == pytest.approx(0.5, rel=1e-5)

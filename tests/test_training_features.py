@@ -163,7 +163,14 @@ def test_validation_may_be_rows_of_ones_own(make_net, noisy):
         ({"class_weight": {7: 1.0}}, "class_weight names a class 7, which is none of 0, 1, 2"),
         ({"class_weight": {1: -1.0}}, "the weight of class 1 must be a finite number >= 0, got -1.0"),
         ({"class_weight": [1.0, 2.0]}, "class_weight must have 3 weights, one a class, got 2"),
-        ({"class_weight": [0, 0, 0]}, "class_weight leaves every row a weight of 0"),
+        (
+            {"class_weight": [0, 0, 0]},
+            r"the weights of the rows must have a finite sum > 0 with class_weight, got 0\.0",
+        ),
+        ({"class_weight": b"abc"}, "class_weight must be 'balanced', a mapping or a sequence, got b'abc'"),
+        ({"class_weight": np.array(3.0)}, "class_weight must be 'balanced', a mapping or a sequence, got array"),
+        ({"class_weight": {1: 1.0, "1": 2.0}}, "class_weight names a class twice: 1, '1'"),
+        ({"class_weight": [1e308, 1e308, 1e308]}, "must have a finite sum > 0 with class_weight, got inf"),
     ],
 )
 def test_impossible_arguments_are_refused_before_a_step(make_net, noisy, options, message):
@@ -331,3 +338,47 @@ def test_a_saved_network_keeps_its_loss(make_net, tmp_path, loss):
     back = nn.load(tmp_path / "m.safetensors", backend="numpy")
     assert back.loss == loss
     np.testing.assert_allclose(back.predict(np.ones((2, 6))), net.predict(np.ones((2, 6))))
+
+
+def test_patience_goes_by_the_epochs_that_are_evaluated(make_net, noisy):
+    """With an evaluation every tenth epoch, the first that is not better ends it, however short the patience is."""
+    history = nn.train(
+        make_net(), noisy(), optimizer=nn.Adam(0.05), epochs=200, batch_size=None, evaluate_every=10, validation=0.25,
+        early_stopping=nn.EarlyStopping(patience=5),
+    )  # fmt: skip
+    losses = [result.validation_loss for result in history if result.validation_loss is not None]
+    best = int(np.argmin(losses))
+    assert len(history) == 10 * len(losses) == 10 * (best + 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"early_stopping": nn.EarlyStopping()}, "best epoch"),
+        ({"validation": 0.5}, "check sum of the"),
+        ({"dropout": 0.1}, "dropout"),
+        ({"class_weight": {0: 2.0}}, "check sum of the rows"),
+        ({"accumulate": 2, "batch_size": 10}, "accumulate"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused(noisy, tmp_path, changes, what):
+    options = {"epochs": 4, "batch_size": 20, "validation": 0.25}
+    net, path = nn.MLP([6, 8, 3], backend="numpy"), tmp_path / "run.safetensors"
+    nn.train(net, noisy(), callbacks=[nn.SaveCheckpoints(path)], **options)
+    with pytest.raises(ConfigError, match=f"the checkpoint is of a training with {what}"):
+        nn.train(nn.MLP([6, 8, 3], backend="numpy"), noisy(), resume=path, **options | changes)
+
+
+def test_classes_are_weighted_by_name_where_they_have_names(noisy, backend):
+    rows, seen = noisy(), {}
+
+    class Look(nn.Callback):
+        def on_train_begin(self, run):
+            seen["weights"] = run.rows.weights
+
+    data = nn.Dataset("named", rows, rows, ("1", "2", "3"), 1.0)
+    options = {"epochs": 1, "batch_size": 20, "callbacks": [Look()]}
+    nn.train(nn.MLP([6, 3], backend=backend), data, class_weight={1: 5.0}, **options)
+    np.testing.assert_array_equal(seen["weights"], np.where(rows.labels == 0, 5.0, 1.0))
+    with pytest.raises(ConfigError, match="class_weight names a class 0, which is none of 1, 2, 3"):
+        nn.train(nn.MLP([6, 3], backend=backend), data, class_weight={0: 5.0}, **options)

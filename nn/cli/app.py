@@ -119,6 +119,6 @@ def _short_help(point: EntryPoint) -> str:
 @click.version_option(version("xpnn"), prog_name="xpnn")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def xpnn(debug: bool) -> None:  # noqa: ARG001 - read by Commands.invoke
-    """Train feed-forward networks from scratch, on NumPy, Numba or CuPy."""
+    """Train feed-forward networks from scratch, on NumPy, Numba, CuPy, PyTorch or JAX."""
     LOGGER.handlers[:] = [logging.StreamHandler()]  # stderr; backends say there that they compile
     LOGGER.setLevel(logging.INFO)

@@ -66,7 +66,7 @@ def _data_options(command: Command, *, label_column: str | None, stratify: bool 
         ),
         option(
             "--data", section="Data", metavar="SOURCE", shell_complete=candidates.data,
-            help="A .csv, an .npz, a folder of IDX files, or mnist, fashion-mnist, digits.",
+            help="A .csv, an .npz, a folder of .npy or IDX files, or mnist, fashion-mnist, digits.",
         ),
     ):  # fmt: skip
         command = add(command)

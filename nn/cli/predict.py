@@ -45,7 +45,11 @@ def predict(model: Path, images: tuple[Path, ...], backend: str, as_json: bool) 
         [load_digit(path, image_shape=net.image_shape, largest=largest) for path in images]
     )  # (n, features)
     probabilities = net.predict_proba(rows)  # (n, classes)
-    predictions = [net.names[k] for k in probabilities.argmax(axis=1)]
+    if net.outputs.has_classes:
+        predictions = [net.names[k] for k in probabilities.argmax(axis=1)]
+    else:  # each row may have several labels, or none
+        is_label = net.predict(rows) == 1  # (n, outputs)
+        predictions = [", ".join(np.array(net.names)[row]) or "none of the labels" for row in is_label]
     if as_json:
         results = [
             {"image": str(path), "prediction": name, "probabilities": dict(zip(net.names, row.tolist(), strict=True))}

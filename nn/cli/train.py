@@ -87,7 +87,8 @@ RESUMABLE = {
 )  # fmt: skip
 @backend_option
 @option(
-    "--threads", section="Speed", type=click.IntRange(min=1), metavar="N", help="At most so many; all cores by default."
+    "--threads", section="Speed", type=click.IntRange(min=1), metavar="N",
+    help="Of Numba and BLAS, at most; all cores by default.",
 )  # fmt: skip
 @precision_options
 @option(

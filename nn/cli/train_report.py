@@ -15,7 +15,6 @@ from ..limits import CONFIG_BYTES
 from ..quoting import quoted
 from ..run_config import data_option
 from ..strict_json import parse_object
-from .app import COMMANDS
 from .start import Start
 
 
@@ -86,7 +85,6 @@ def _next(start: Start) -> Iterator[str]:
         return
     if start.data.train.images.dtype.kind != "f":  # else nobody knows which number full ink is
         yield f"xpnn predict {quoted(path)} picture.png"
-    if "export" in COMMANDS:
         yield f"xpnn export {quoted(path)} --html digit.html"
 
 

@@ -85,5 +85,5 @@ def _raise_not_found(source: str | os.PathLike[str]) -> NoReturn:
     nearest = difflib.get_close_matches(str(source).lower().replace("_", "-"), NAMED, n=1, cutoff=0.0)[0]
     raise ConfigError(
         f"unknown data set {source!r}: the names are {', '.join(NAMED)} (nearest: {nearest!r}); "
-        f"or give a path to a folder of IDX files, an .npz or a .csv{did_you_mean(path)}"
+        f"or give a path to a folder of IDX or .npy files, an .npz or a .csv{did_you_mean(path)}"
     )

@@ -35,9 +35,8 @@ class Objective:
         backend = net.backend
         placed = backend.place(rows.images, rows.labels, 1.0)
         everything = slice(0, len(rows))
-        self._x, self._labels = backend.gather(
-            placed, everything, net.layers[0].weight.dtype
-        )  # (samples, features), ...
+        # (samples, features), and (samples,) or (samples, outputs)
+        self._x, self._labels = backend.batch(placed, everything, net.layers[0].weight.dtype)
         self._weights = None if rows.weights is None else backend.put(np.asarray(rows.weights, dtype=np.float64))
         self._size = len(rows) if rows.weights is None else float(rows.weights.sum())
         self._shapes: list[tuple[int, int]] = list(pairwise(net.sizes))

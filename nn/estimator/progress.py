@@ -136,7 +136,7 @@ class Progress(Callback):
 def squared_weights(net: MLP) -> float:
     """Return the sum of all squared weights, biases left out, after one read from the device."""
     xp, total = net.backend.xp, 0.0
-    with np.errstate(over="ignore"):  # the training looks at the weights itself
+    with net.backend.scope(), np.errstate(over="ignore"):  # the training looks at the weights itself
         for layer in net.layers:
             weights = xp.reshape(layer.weight, (-1,))  # (in_features * out_features,)
             total = total + xp.vecdot(weights, weights)
