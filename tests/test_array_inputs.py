@@ -7,11 +7,18 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from xpnn import nn
-from xpnn.backends import DataError, get_backend
+from xpnn.backends import DataError, get_backend, why_unavailable
 from xpnn.nn.array_inputs import answer_like, categorical_codes, host_array
 
 ROWS = np.array([[1.0, 2.0], [-1.0, 3.0], [0.5, -0.25]], np.float32)  # (samples, features)
 LABELS = np.array([1, 0, 1])
+
+
+def available(name):
+    """Return a backend; the test is skipped where it cannot be had."""
+    if reason := why_unavailable(name):
+        pytest.skip(reason)
+    return get_backend(name)
 
 
 def taken(given, what="images"):
@@ -309,7 +316,7 @@ def test_a_frame_of_one_column_is_its_labels():
 @pytest.fixture(params=["numpy", "torch", "jax", "array-api-strict"])
 def net(request):
     """A network whose logits can be worked out: (x0, x1, 0)."""
-    made = nn.MLP([2, 3], backend=get_backend(request.param))
+    made = nn.MLP([2, 3], backend=available(request.param))
     made.load_parameters({"layers.0.weight": np.eye(2, 3), "layers.0.bias": np.zeros(3)})
     return made
 
@@ -394,7 +401,7 @@ def test_integers_are_scaled_on_the_device_too(net, make):
 @pytest.mark.parametrize("loss", ["sigmoid_cross_entropy", "squared_error"])
 @pytest.mark.parametrize("make", [torch_of, jax_of])
 def test_other_losses_answer_in_kind(loss, make):
-    for backend in ("torch", "jax", "numpy"):
+    for backend in filter(lambda name: not why_unavailable(name), ("torch", "jax", "numpy")):
         net = nn.MLP([2, 3], backend=backend, loss=loss, seed=1)
         got = net.predict(make(ROWS))
         assert type(got) is type(make(ROWS))
@@ -442,5 +449,5 @@ def test_no_history_of_gradients_is_kept():
 
 @pytest.mark.parametrize("backend", ["numpy", "torch", "jax"])
 def test_a_longdouble_predicts_like_a_double(backend):
-    net = nn.MLP([2, 3], backend=backend)
+    net = nn.MLP([2, 3], backend=available(backend))
     np.testing.assert_array_equal(net.logits(ROWS.astype(np.longdouble)), net.logits(ROWS.astype(np.float64)))
