@@ -130,7 +130,7 @@ def train(
     )
     learning_rate = settings.learning_rate()
     if not are_instances(callbacks, Callback):
-        raise ConfigError(f"callbacks must be a sequence of nn.Callback, got {callbacks!r:.80}")
+        raise ConfigError(f"callbacks must be a list of nn.Callback, got {callbacks!r:.80}: put it in a list")
     if early_stopping is not None and early_stopping.needs_validation and validation is None:
         raise ConfigError(f"early stopping by the {early_stopping.monitor} needs validation rows: pass validation=0.1")
     if resume is not None and optimizer_state is not None:

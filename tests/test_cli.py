@@ -448,3 +448,9 @@ def test_a_full_disk_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     result = run(*SHORT, "--out", "run")
     assert result.exit_code == 1
     assert result.stderr.endswith("the last checkpoint is whole: make room, then xpnn train --resume run\n")
+
+
+def test_a_data_set_in_place_of_a_recipe_is_told() -> None:
+    result = run("train", "digits")
+    assert result.exit_code == 2
+    assert "digits is a data set, not a recipe: xpnn train --data digits" in result.output

@@ -20,6 +20,7 @@ from ...backends.thread_limit import at_most_threads
 from ..callbacks import Callback
 from ..checkpoint import Checkpoint
 from ..curves import save_curves
+from ..datasets.load import NAMED
 from ..history import History
 from ..live import LiveCurves
 from ..model_file import save
@@ -142,6 +143,8 @@ def train(  # noqa: D103 - the help is in the decorator
         _refuse_other_options(ctx)
         folder = RunFolder(resume)
     else:
+        if recipe_name in NAMED:
+            raise ConfigError(f"{recipe_name} is a data set, not a recipe: xpnn train --data {recipe_name}")
         recipe = changed(look_up("recipe", recipe_name or "quickstart", RECIPES), **changes)
         folder = RunFolder(out or Path("runs") / f"{recipe.name}-{_now()}")
     with folder, at_most_threads(threads), StopOnSignal() as signals:

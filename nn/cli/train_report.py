@@ -44,7 +44,9 @@ def report(start: Start, history: History) -> None:
     click.echo(_result(start, history))
     last, guessing = history[-1], math.log(start.data.num_classes)
     if last.train_accuracy is not None and last.train_loss > guessing:
-        click.echo(f"its loss, {last.train_loss:.3g}, is above that of guessing, {guessing:.3g}: lower --lr", err=True)
+        is_falling = len(history) > 1 and last.train_loss < history[-2].train_loss
+        mend = "take more --epochs, or scale the features to about 1" if is_falling else "lower --lr"
+        click.echo(f"its loss, {last.train_loss:.3g}, is above that of guessing, {guessing:.3g}: {mend}", err=True)
     click.echo(f"\nsaved in {quoted(start.folder.path)}")
     for path, what in (
         (start.folder.model, "the network"),

@@ -36,6 +36,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        weighted = "" if self.weights is None else ", weighted"
+        images, labels = (f"{array.dtype} {array.shape}" for array in (self.images, self.labels))
+        return f"<Split: images {images}, labels {labels}{weighted}>"
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -57,6 +62,13 @@ class Dataset:
     class_names: tuple[str, ...]
     scale: float = 1 / 255
     image_shape: tuple[int, int] | None = None
+
+    def __repr__(self) -> str:
+        what = f"{self.num_classes} classes" if self.class_names else f"{self.num_outputs} outputs"
+        return (
+            f"<Dataset {self.name!r}: {len(self.train):,} training and {len(self.test):,} test rows of "
+            f"{self.features} features, {what}>"
+        )
 
     @property
     def features(self) -> int:

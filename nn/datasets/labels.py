@@ -16,6 +16,10 @@ from ..array_inputs import host_array
 from ..data_frames import only_column
 from ..plain_text import UNPRINTABLE
 
+FOR_NUMBERS = (
+    'classes are needed, not measurements; for those, nn.Split(images, labels) and nn.MLP(..., loss="squared_error")'
+)
+
 
 def check_labels(labels: Any, *, rows: int, what: str = "labels") -> npt.NDArray[Any]:
     """Check one row of labels by itself.
@@ -35,7 +39,10 @@ def check_labels(labels: Any, *, rows: int, what: str = "labels") -> npt.NDArray
     if values.ndim != 1:
         mend = f"pass {what}.ravel()"
         if values.ndim == 2 and values.shape[1] > 1:
-            mend = f"pass {what}.argmax(axis=1) if they are one-hot"
+            mend = (
+                f"pass {what}.argmax(axis=1) if they are one-hot; for several labels a row, nn.Split(images, {what}) "
+                'and nn.MLP(..., loss="sigmoid_cross_entropy")'
+            )
         raise DataError(f"{what} must have one dimension (samples,), got shape {values.shape}: {mend}")
     if len(values) != rows:
         raise DataError(f"{what} must be as many as the images, got {len(values)} for {rows} images: check both files")
@@ -138,7 +145,7 @@ def _whole_numbers(values: npt.NDArray[Any], what: str) -> npt.NDArray[np.int64]
     """Take whole floats as class numbers; beyond 2**53 neighbours would fall together."""
     with np.errstate(invalid="ignore"):
         is_class = (np.abs(values) <= 2**53) & (np.floor(values) == values)  # (samples,), false for NaN
-    _refuse_first(~is_class, values, what, "must be whole numbers or strings: classes are needed, not measurements")
+    _refuse_first(~is_class, values, what, f"must be whole numbers or strings: {FOR_NUMBERS}")
     return values.astype(np.int64)
 
 
