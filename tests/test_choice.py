@@ -266,7 +266,7 @@ def plan_of(backend, make_layers, problem, *, activation="relu", optimizer=None)
 
 def test_the_generic_plan_says_what_it_is(make_layers, small_problem):
     plan = plan_of(get_backend("numpy"), make_layers, small_problem)
-    assert plan.description == "generic: a loop over the operations of numpy"
+    assert plan.description == "generic: a loop over the operations of numpy, one update for all parameters"
 
 
 def test_numba_says_what_its_plan_could_not_take(make_layers, small_problem, monkeypatch):
@@ -298,5 +298,5 @@ def test_train_says_why_it_chose_and_what_plan_it_made(machine, numpy_takes, tmp
     assert "backend numpy" in said["plain"]
     assert not [line for line in said["plain"] if line.startswith("plan ")]
     assert "backend numpy: about 2.0 s, numba about 10 s (8.8 s to start, kernels to compile)" in said["verbose"]
-    assert "plan generic: a loop over the operations of numpy" in said["verbose"]
+    assert "plan generic: a loop over the operations of numpy, one update for all parameters" in said["verbose"]
     assert said["quiet"] == []

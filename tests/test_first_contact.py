@@ -69,7 +69,7 @@ def test_help_keeps_to_the_width_of_the_terminal(command: str, width: int) -> No
 def test_options_stand_in_sections_and_say_no_ranges() -> None:
     text = run("train", "--help").output
     assert re.findall(r"^(\w+):", text, re.MULTILINE) == [
-        "Usage", "Data", "Training", "Speed", "Output", "Options", "Examples",
+        "Usage", "Data", "Training", "Regularization", "Speed", "Output", "Options", "Examples",
     ]  # fmt: skip
     assert "--[no-]stratify" in text
     assert not re.search(r"RANGE|TEXT|x>=1", text)
@@ -243,16 +243,17 @@ def test_train_says_where_things_are_and_commands_that_work() -> None:
     assert run("evaluate", "my run", "--out", "pictures").exit_code == 0
 
 
-def test_what_comes_next_is_what_the_rows_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_comes_next_is_what_the_rows_allow() -> None:
     images = np.random.default_rng(0).random((40, 5))  # (rows, features)
     np.savez("rows.npz", images=images, labels=np.arange(40) % 2)
     commands = next_commands(run(*SHORT, "--data", "rows.npz", "--out", "run").stdout)
     data = quoted("--data", Path("rows.npz").resolve())
     assert commands == [f"xpnn evaluate run {data} --out pictures", "xpnn explain run"]
-    for names, offered in ((["export"], True), ([], False)):
-        monkeypatch.setattr(train_report, "COMMANDS", dict.fromkeys(names))
-        commands = next_commands(run(*SHORT, "--out", f"digits {offered}").stdout)
-        assert any(command.startswith("xpnn export") and "--html" in command for command in commands) is offered
+    assert "xpnn export digits --html digit.html" in next_commands(run(*SHORT, "--out", "digits").stdout)
+    images = np.random.default_rng(0).random((40, 4, 4))  # (rows, height, width): which number is full ink?
+    np.savez("pictures.npz", images=images, labels=np.arange(40) % 2)
+    commands = next_commands(run(*SHORT, "--data", "pictures.npz", "--out", "floats").stdout)
+    assert not any("export" in command or "predict" in command for command in commands)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +273,8 @@ def test_train_says_how_the_numbers_are_read(low: int, high: int, said: str) -> 
 
 def test_rows_without_classes_are_reported_by_their_loss(make_data) -> None:
     result = nn.EpochResult(3, 0.25, None, 0.5, None, 1.5)
-    start = SimpleNamespace(data=make_data(train=24, test=9))
+    recipe = SimpleNamespace(early_stopping=None)
+    start = SimpleNamespace(data=make_data(train=24, test=9), config=SimpleNamespace(recipe=recipe))
     text = train_report._result(start, [result])
     assert text == "loss 0.25 on the training rows, 0.5 on the 9 test rows, in 1.50 s"
     assert progress._figures(0.25, None, result) == "loss 0.2500"
