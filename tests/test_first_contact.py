@@ -453,6 +453,7 @@ def test_a_terminal_that_is_closed_leaves_a_run_to_go_on_with() -> None:
     pty = pytest.importorskip("pty")
     child, terminal = pty.fork()
     if child == 0:  # its controlling terminal is the new one
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever the tests were started by
         os.execv(sys.executable, [*PROGRAM, "train", "--backend", "numpy", "--epochs", "1000000", "--out", "run"])
     text = b""
     while b"epoch 2" not in text and b"epoch 3" not in text:  # the bar is drawn while it trains
