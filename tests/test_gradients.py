@@ -269,6 +269,7 @@ def test_the_formulas_that_are_shown_are_those_of_the_settings():
     assert SGD(momentum=0.9, nesterov=True).formulas() == ("v <- momentum v + g", "p <- p - lr (g + momentum v)")
     assert RMSprop().formulas()[-1] == "p <- p - lr g / (sqrt(s) + epsilon)"
     assert Adam().formulas()[-1] == "p <- p - lr m^ / (sqrt(v^) + epsilon)"
+    assert Adam(epsilon_hat=True).formulas()[-1] == "p <- p - lr m^ sqrt(1 - beta_2^t) / (sqrt(v) + epsilon)"
     assert AdamW().formulas() == ("p <- p - lr weight_decay p", *Adam().formulas())
 
     class OwnRule(Optimizer):
@@ -281,7 +282,8 @@ def test_the_formulas_that_are_shown_are_those_of_the_settings():
     for kind in OPTIMIZERS.values():  # every setting has its place in a formula, under its own name or as `lr`
         optimizer = kind(**({"momentum": 0.9} if kind is SGD else {}))
         text = " ".join(optimizer.formulas())
-        assert all(name in text for name in optimizer.settings() if name not in ("learning_rate", "nesterov"))
+        choices = ("learning_rate", "nesterov", "epsilon_hat")  # which decide on the formula
+        assert all(name in text for name in optimizer.settings() if name not in choices)
         assert "lr" in text
         shown = kind.update.__doc__  # the formula stands in one place
         assert "`formulas`" in shown
