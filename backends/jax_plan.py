@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from .activations import ACTIVATIONS, Activation, Array
 from .base import Backend
-from .generic_plan import check_state
+from .generic_plan import GenericPlan
 from .jax_functions import GENERIC
 from .losses import LOSSES, Loss
 from .optimizers import Optimizer, State
-from .plan import NO_ROWS, Layer, Plan, Rows, Totals, TrainingJob, checked_order
+from .plan import NO_ROWS, Layer, Rows, Totals, TrainingJob, checked_order
 
 Parameters = tuple[tuple[Array, Array], ...]  # (weight, bias) of each layer
 States = tuple[tuple[State, State], ...]  # of weight and bias of each layer
@@ -48,16 +48,12 @@ class StepOutline:
     in_order: bool
 
 
-class JaxPlan(Plan):
-    """Steps that XLA compiles as a whole, in a loop of its own over the batches of a run."""
+class JaxPlan(GenericPlan):
+    """The generic plan's steps, compiled as a whole by XLA, in a loop of its own over the batches of a run."""
 
     def __init__(self, backend: Backend, job: TrainingJob) -> None:
-        self.job = job
-        self.step = 0
+        super().__init__(backend, job)
         self.description = "compiled: the steps of a run are one call, compiled by XLA"
-        self._backend = backend
-        init = partial(job.optimizer.init, jnp)
-        self._states: States = tuple((init(layer.weight), init(layer.bias)) for layer in job.layers)
 
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
         """See `Plan.run`."""
@@ -95,36 +91,15 @@ class JaxPlan(Plan):
             activations, job.loss, functions, job.optimizer, float(job.l2), placed.scale, batch_size, rows is not None
         )
         parameters = tuple((layer.weight, layer.bias) for layer in job.layers)
-        parameters, self._states, *sums_then = take_steps(
-            (parameters, self._states, *sums),
+        parameters, states, *sums_then = take_steps(
+            (parameters, tuple(self._states), *sums),
             placed.images, placed.labels, order, learning_rates, steps, self.step, outline=outline,
         )  # fmt: skip
+        self._states = list(states)
         self.step += steps
         for layer, (weight, bias) in zip(job.layers, parameters, strict=True):
             layer.weight, layer.bias = weight, bias
         return sums_then[0], sums_then[1]
-
-    def state(self) -> dict[str, npt.NDArray[Any]]:
-        """See `Plan.state`."""
-        return {
-            f"layers.{k}.{parameter}.{slot}": self._backend.to_numpy(array)
-            for k, states in enumerate(self._states)
-            for parameter, slots in zip(("weight", "bias"), states, strict=True)
-            for slot, array in slots.items()
-        }
-
-    def load_state(self, state: dict[str, npt.NDArray[Any]], step: int) -> None:
-        """See `Plan.load_state`."""
-        check_state(state, self.state())
-        self.step = step
-        put = self._backend.put
-        self._states = tuple(
-            (
-                {slot: put(state[f"layers.{k}.weight.{slot}"]) for slot in of_weight},
-                {slot: put(state[f"layers.{k}.bias.{slot}"]) for slot in of_bias},
-            )
-            for k, (of_weight, of_bias) in enumerate(self._states)
-        )
 
 
 def _take_steps(
