@@ -8,7 +8,7 @@ Array API standard: https://data-apis.org/array-api/latest/
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .activations import ACTIVATIONS, Array
+from .communicator import Communicator
 from .errors import ConfigError
 from .generic_plan import GenericPlan
 from .job_outline import Estimate, JobOutline, Probe
@@ -228,11 +229,20 @@ class Backend:
             loss_sum, correct = loss_sum + tile_loss, correct + tile_correct
         return self.read_totals(loss_sum, correct, count)
 
+    def read_sums(self, sums: Sequence[tuple[Array, Array]]) -> npt.NDArray[np.float64]:
+        """Bring pairs of a loss (0-d float64) and a number of rows (0-d integer) to the host in one read.
+
+        Returns:
+            (pairs, 2).
+        """
+        xp = self.xp
+        losses, correct = (xp.stack(list(column)) for column in zip(*sums, strict=True))  # (pairs,) each
+        return self.to_numpy(xp.stack([losses, xp.astype(correct, xp.float64)], axis=1))
+
     def read_totals(self, loss_sum: Array, correct: Array, rows: int) -> Totals:
         """Bring sums to the host in one read: loss (0-d float64) and correct rows (0-d integer)."""
-        xp = self.xp
-        on_host = self.to_numpy(xp.stack([loss_sum, xp.astype(correct, xp.float64)]))  # (2,)
-        return Totals(float(on_host[0]), int(on_host[1]), rows)
+        [(loss, count)] = self.read_sums([(loss_sum, correct)])
+        return Totals(float(loss), int(count), rows)
 
     def logits(self, layers: list[Layer], images: npt.NDArray[Any], scale: float) -> npt.NDArray[Any]:
         """Return the last layer's outputs on the host, (samples, classes), for images (samples, features)."""
@@ -261,6 +271,10 @@ class Backend:
         """
         self.check_precision(job.precision)
         return GenericPlan(self, job)
+
+    def communicator(self, communicator: Communicator) -> Communicator:
+        """Return what adds up this backend's arrays over the same processes; a device may have a faster way."""
+        return communicator
 
     def check_precision(self, precision: str) -> None:
         """Refuse a precision of matrix products that the backend does not have; every `compile` begins with it.

@@ -12,9 +12,10 @@ from .activations import Array
 from .base import Backend
 from .errors import DivergenceError
 from .finite import first_not_finite
-from .generic_plan import GenericPlan, Gradients
+from .generic_plan import GenericPlan, Sums
 from .optimizers import Optimizer, State
 from .plan import Layer, Rows, TrainingJob
+from .reduction import Gradients, reduction_of
 
 
 class NotFinite(DivergenceError):  # noqa: N818
@@ -39,14 +40,27 @@ class CheckedPlan(GenericPlan):
     def __init__(self, backend: Backend, job: TrainingJob) -> None:
         self._checked = CheckedOperations(backend, job.layers)
         super().__init__(self._checked, job)
+        self._reduction = reduction_of(self._checked, job, overlap=False)  # a sum once begun cannot be called off
         self.description = f"checked: a loop over the operations of {backend.name}, with a look at each result"
 
-    def _gradients(
+    def _batch_gradients(
         self, order: Array | None, weights: npt.NDArray[np.float64] | None, batch: slice, size: float
-    ) -> tuple[Gradients, Array, Array]:
-        """See `GenericPlan._gradients`."""
+    ) -> tuple[Gradients, list[Sums]]:
+        """See `GenericPlan._batch_gradients`; what one process finds, all hear of before they add up."""
         self._checked.step = self.step + 1
-        return super()._gradients(order, weights, batch, size)
+        found, grads, sums = "", [], []
+        try:
+            for part in self._reduction.parts(batch):
+                of_part = self._gradients(order, weights, part, batch.start, size)
+                grads.append(of_part[0])
+                sums.append(of_part[1])
+        except NotFinite as error:
+            found = error.found
+        communicator = self.job.communicator
+        for rank in range(communicator.size):
+            if of_rank := communicator.broadcast(found, root=rank):
+                raise NotFinite(self.step + 1, f"rank {rank}: {of_rank}" if communicator.size > 1 else of_rank)
+        return self._reduction.gradients(grads), sums
 
     def _update(self, grads: Gradients, learning_rate: float, l2: float) -> None:
         """See `GenericPlan._update`; a step that goes wrong leaves the weights before it."""

@@ -14,18 +14,20 @@ from .activations import Array
 from .dropout import Dropout
 from .errors import ModelFileError
 from .plan import NO_ROWS, Plan, Rows, Totals, TrainingJob, checked_order
+from .reduction import Gradients, reduction_of
 
 if TYPE_CHECKING:
     from .base import Backend
 
-Gradients = list[tuple[Array, Array]]  # (grad_weight, grad_bias) of each layer
+Sums = tuple[Array, Array]  # sum of losses, and number of correct rows: () each
 
 
 class GenericPlan(Plan):
     """Forward, backward and update as one reads them, one batch at a time.
 
     A batch is worked through in tiles of at most `backend.tile_rows` or `job.tile_rows` rows whose gradients are added
-    up, so that a full batch needs no floating copy of the whole data set.
+    up, so that a full batch needs no floating copy of the whole data set. Where several processes train together, each
+    has its part of a batch, and the gradients of all are added up before the step; see `Reduction`.
     """
 
     def __init__(self, backend: Backend, job: TrainingJob) -> None:
@@ -33,6 +35,7 @@ class GenericPlan(Plan):
         self.step = 0
         self.description = f"generic: a loop over the operations of {backend.name}"
         self._backend = backend
+        self._reduction = reduction_of(backend, job)
         self._dropout = Dropout(job.dropout, job.dropout_seed) if job.dropout else None
         self._host_dtype = backend.to_numpy(job.layers[0].bias).dtype
         self._states = [
@@ -58,43 +61,74 @@ class GenericPlan(Plan):
         on_device = None if on_host is None else backend.put(on_host)  # (rows,)
         weights = job.rows.weights if on_host is None or job.rows.weights is None else job.rows.weights[on_host]
         learning_rates = job.learning_rates(self.step + 1, -(-count // job.batch_size))
-        loss_sum = backend.put(np.asarray(totals.loss_sum, dtype=np.float64))  # ()
-        correct = backend.put(np.asarray(totals.correct, dtype=np.int64))  # ()
+        sums: list[Sums] = []  # of each step and each of this process's parts of it
         for learning_rate, batch in zip(learning_rates, _slices(0, count, job.batch_size), strict=True):
             # What the mean is over: the batch's rows, or what they weigh; if that is nothing, all gradients are 0.
             size = batch.stop - batch.start if weights is None else float(weights[batch].sum()) or 1.0
-            grads, batch_loss, batch_correct = self._gradients(on_device, weights, batch, size)
-            # Every gradient of the step is complete here: a sum over processes has its place between these two lines.
+            grads, batch_sums = self._batch_gradients(on_device, weights, batch, size)
             if job.clip_norm is not None:
                 grads = self._clipped(grads, job.clip_norm)
             self._update(grads, float(learning_rate), job.l2 / size if job.l2_per_batch else job.l2)
-            loss_sum, correct = loss_sum + batch_loss, correct + batch_correct
-        return backend.read_totals(loss_sum, correct, totals.rows + count)
+            sums += batch_sums
+        return self._added(totals, sums, steps=len(learning_rates), rows=count)
+
+    def _added(self, totals: Totals, sums: list[Sums], *, steps: int, rows: int) -> Totals:
+        """Return `totals` with the sums of some steps added, one step after the other, after one read."""
+        if not sums:
+            return totals
+        of_parts = self._backend.read_sums(sums).reshape(steps, -1, 2).swapaxes(0, 1)  # (parts, steps, 2)
+        loss_sum, correct, _ = totals
+        for loss_of_step, correct_of_step in self._reduction.total(of_parts).tolist():
+            loss_sum, correct = loss_sum + loss_of_step, correct + int(correct_of_step)
+        return Totals(loss_sum, correct, totals.rows + rows)
+
+    def _batch_gradients(
+        self, order: Array | None, weights: npt.NDArray[np.float64] | None, batch: slice, size: float
+    ) -> tuple[Gradients, list[Sums]]:
+        """Gradients of the mean loss over a batch, and the sums over each of this process's parts; see `_gradients`."""
+        parts = self._reduction.parts(batch)
+        grads, sums = zip(*(self._gradients(order, weights, part, batch.start, size) for part in parts), strict=True)
+        return self._reduction.gradients(grads), list(sums)
 
     def _gradients(
-        self, order: Array | None, weights: npt.NDArray[np.float64] | None, batch: slice, size: float
-    ) -> tuple[Gradients, Array, Array]:
-        """Gradients of the mean loss over `batch`, and the batch's sum of losses and number of correct rows, ().
+        self,
+        order: Array | None,
+        weights: npt.NDArray[np.float64] | None,
+        part: slice,
+        batch_start: int,
+        size: float,
+    ) -> tuple[Gradients, Sums]:
+        """Gradients of a part of a batch of the mean loss over all of it, and the part's sums.
 
         Args:
             order: rows of the run, (rows,), on the device; None for every row as it stands.
             weights: of those rows, (rows,), on the host; None for 1 each.
-            batch: which of them.
+            part: which of them; a tile at a time.
+            batch_start: first row of the batch that they belong to.
             size: what the mean is over.
         """
-        sizes = [rows for rows in (self._backend.tile_rows, self.job.tile_rows, batch.stop - batch.start) if rows]
-        tiles = _slices(batch.start, batch.stop, min(sizes))
-        grads, loss_sum, correct = self._tile_gradients(order, weights, next(tiles), batch.start, size)
-        for tile in tiles:
-            tile_grads, tile_loss, tile_correct = self._tile_gradients(order, weights, tile, batch.start, size)
-            grads = [(weight + w, bias + b) for (weight, bias), (w, b) in zip(grads, tile_grads, strict=True)]
-            loss_sum, correct = loss_sum + tile_loss, correct + tile_correct
-        return grads, loss_sum, correct
+        most = min(rows for rows in (self._backend.tile_rows, self.job.tile_rows, part.stop - part.start or 1) if rows)
+        grads: Gradients = []
+        sums: Sums | None = None
+        for tile in list(_slices(part.start, part.stop, most)) or [part]:  # a part without rows has a gradient of 0
+            found = self._tile_gradients(order, weights, tile, batch_start, size, grads, is_last=tile.stop == part.stop)
+            grads, (loss_sum, correct) = found
+            sums = (loss_sum, correct) if sums is None else (sums[0] + loss_sum, sums[1] + correct)
+        assert sums is not None  # there is at least one tile
+        return grads, sums
 
     def _tile_gradients(
-        self, order: Array | None, weights: npt.NDArray[np.float64] | None, tile: slice, batch_start: int, size: float
-    ) -> tuple[Gradients, Array, Array]:
-        """Forward and backward through one tile of the batch that begins at `batch_start`; see `_gradients`."""
+        self,
+        order: Array | None,
+        weights: npt.NDArray[np.float64] | None,
+        tile: slice,
+        batch_start: int,
+        size: float,
+        so_far: Gradients,
+        *,
+        is_last: bool,
+    ) -> tuple[Gradients, Sums]:
+        """Forward and backward through one tile; its gradients come on top of those `so_far`. See `_gradients`."""
         backend, job, layers = self._backend, self.job, self.job.layers
         rows = tile if order is None else order[tile]  # (rows,)
         x, labels = backend.batch(job.rows, rows, layers[0].weight.dtype)  # (rows, features), (rows,)
@@ -114,8 +148,12 @@ class GenericPlan(Plan):
             grad_y, grad_weight, grad_bias = backend.linear_backward(
                 grad_y, outputs[k], inputs[k], layers[k].weight, activation=layers[k].activation, need_grad_x=k > 0
             )
+            if so_far:
+                grad_weight, grad_bias = so_far[k][0] + grad_weight, so_far[k][1] + grad_bias
             grads.insert(0, (grad_weight, grad_bias))
-        return grads, loss_sum, correct
+            if is_last:
+                self._reduction.ready(k, grads[0])
+        return grads, (loss_sum, correct)
 
     def _factors(self, start: int, stop: int) -> list[Array | None]:
         """Return what dropout multiplies each hidden layer's outputs by, (rows, units); None without dropout.

@@ -27,7 +27,12 @@ def hardware() -> dict[str, str | int]:
 
 def usable_cores() -> int:
     """Return how many processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(usable_core_numbers())
+
+
+def usable_core_numbers() -> set[int]:
+    """Return the numbers of the processors that this process may run on."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
 def memory_bytes() -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import array_api_compat.numpy as xp
@@ -15,7 +15,7 @@ from .generic_plan import GenericPlan
 from .job_outline import Estimate, JobOutline, Probe
 from .losses import LOSSES, sigmoid_cross_entropy, softmax_cross_entropy
 from .numpy_plan import MOST_PARAMETERS, FlatPlan
-from .plan import Plan, Rows, Totals, TrainingJob
+from .plan import Plan, Rows, TrainingJob
 
 
 class NumPyBackend(Backend):
@@ -50,10 +50,9 @@ class NumPyBackend(Backend):
         """See `Backend.all_finite`; nothing has to be brought together."""
         return all(bool(np.isfinite(array).all()) for array in arrays)
 
-    def read_totals(self, loss_sum: Array, correct: Array, rows: int) -> Totals:
-        """See `Backend.read_totals`."""
-        on_host = self.to_numpy(np.array([loss_sum, correct], dtype=np.float64))  # (2,)
-        return Totals(float(on_host[0]), int(on_host[1]), rows)
+    def read_sums(self, sums: Sequence[tuple[Array, Array]]) -> npt.NDArray[np.float64]:
+        """See `Backend.read_sums`."""
+        return self.to_numpy(np.array(sums, dtype=np.float64))  # (pairs, 2)
 
     def compile(self, job: TrainingJob) -> Plan:
         """See `Backend.compile`; small networks have a plan of fewer calls."""

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .activations import Array
+from .communicator import ALONE, Communicator
 from .errors import ConfigError
 from .optimizers import Optimizer
 
@@ -96,6 +97,9 @@ class TrainingJob:
         tile_rows: rows whose gradients are taken at once, where less memory is wanted; None for what the backend likes.
         learning_rate: step number, from 1 -> learning rate of that step; None for the optimizer's own.
         precision: of matrix products, one of the backend's `precisions`: "full", that of the network's dtype, or less.
+        communicator: the processes that share each batch; every one of them has such a job, of the same rows.
+        shards: into how many parts each batch is cut whose gradients are added up in a fixed order, so that the result
+            has the same bits on any number of processes; None where only their number says.
     """
 
     layers: list[Layer]
@@ -111,11 +115,18 @@ class TrainingJob:
     tile_rows: int | None = None
     learning_rate: Callable[[int], float] | None = None
     precision: str = "full"
+    communicator: Communicator = ALONE
+    shards: int | None = None
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether the gradient of a step is added up of parts that are taken apart."""
+        return self.communicator.size > 1 or self.shards is not None
 
     @property
     def needs_generic_plan(self) -> bool:
         """Whether it asks for what only the generic plan does: dropout, clipping, and rows that stay on the host."""
-        return self.dropout != 0 or self.clip_norm is not None or self.rows.on_host
+        return self.dropout != 0 or self.clip_norm is not None or self.rows.on_host or self.is_divided
 
     def learning_rates(self, first_step: int, steps: int) -> npt.NDArray[np.float64]:
         """Return the learning rates of `steps` steps from number `first_step`, (steps,)."""

@@ -8,7 +8,7 @@
 """
 
 from ..backends import SGD, Adam, AdamW, Optimizer, RMSprop, XpnnError
-from . import reference
+from . import distributed, reference
 from .batches import Batches
 from .callbacks import Callback
 from .checkpoint import Checkpoint, OptimizerState
@@ -51,6 +51,7 @@ __all__ = [
     "XpnnError",
     "calibration_error",
     "confusion_matrix",
+    "distributed",
     "evaluate",
     "from_arrays",
     "load",

@@ -69,7 +69,7 @@ class Batches:
             ) from error
 
     def check_options(
-        self, schedule: Any, warmup_steps: Any, validation: Any, class_weight: Any, accumulate: Any
+        self, schedule: Any, warmup_steps: Any, validation: Any, class_weight: Any, accumulate: Any, reproducible: Any
     ) -> None:
         """Refuse options of `nn.train` that need all rows or the number of steps.
 
@@ -86,6 +86,8 @@ class Batches:
             raise ConfigError("class_weight needs all rows: give each batch (images, labels, weights) instead")
         if accumulate != 1:
             raise ConfigError("accumulate needs batches of one size: make larger ones instead")
+        if reproducible:
+            raise ConfigError("reproducible needs batches of one size: pass all rows, which may be mapped from a file")
 
     @staticmethod
     def no_rows(net: MLP) -> Split:

@@ -16,9 +16,11 @@ class Callback:
 
     Attributes:
         each_epoch: whether it must hear of each epoch as it ends, so that full batches are never taken in one go.
+        every_rank: whether it is called in each of the processes that train together, not in the first one alone.
     """
 
     each_epoch: ClassVar[bool] = False
+    every_rank: ClassVar[bool] = False
 
     def on_train_begin(self, run: TrainingRun) -> None:
         """Called once, before the first step."""

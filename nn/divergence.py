@@ -57,23 +57,27 @@ class Watch:
     def __init__(self, run: TrainingRun) -> None:
         self._run = run
         self._good = State.of(run, run.plan)
-        self._look_from = self._keep_from = 0.0  # seconds of the clock
+        self._clock = self._look_from = self._keep_from = 0.0  # seconds of training, the same on all ranks
         run.watch = self
 
-    def check(self, sums: Sequence[Totals]) -> None:
+    def check(self, sums: Sequence[Totals], elapsed: float) -> None:
         """Look at the sums of a chunk, one or more epochs; now and then at the weights that it left, or at all.
+
+        Args:
+            sums: of each epoch.
+            elapsed: seconds that the chunk took.
 
         Raises:
             DivergenceError: a number is not finite; the network then has the weights before the step that went wrong.
         """
         if not is_finite(sums):
             raise self.divergence()
-        now = time.perf_counter()
-        if now >= self._look_from:
-            self._look_from = now + LOOK_SECONDS
+        self._clock += elapsed
+        if self._clock >= self._look_from:
+            self._look_from = self._clock + LOOK_SECONDS
             if not self._run.net.are_finite():
                 raise self.divergence()
-        if now >= self._keep_from:
+        if self._clock >= self._keep_from:
             self.check_state()
 
     def check_state(self) -> None:
@@ -86,8 +90,8 @@ class Watch:
         state = State.of(self._run, self._run.plan)
         if state.first_not_finite() is not None:
             raise self.divergence()
-        ended = time.perf_counter()
-        self._good, self._keep_from = state, ended + max(KEEP_SECONDS, (ended - began) / KEEP_SHARE)
+        took = self._run.communicator.broadcast(time.perf_counter() - began)
+        self._good, self._keep_from = state, self._clock + max(KEEP_SECONDS, took / KEEP_SHARE)
 
     def divergence(self) -> DivergenceError:
         """Go back to the last good state, find the step that went wrong from there, and return what to raise."""

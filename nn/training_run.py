@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends import Plan, Totals
+from ..backends.communicator import ALONE, Communicator
 from ..backends.finite import first_not_finite
+from ..backends.reduction import Reduction, WholeBatch
 from .checkpoint import Checkpoint, OptimizerState
 from .datasets.dataset import Split
 from .history import History
@@ -40,13 +42,16 @@ class TrainingRun:
         totals: sums over those rows.
         seconds: training time of the present epoch so far.
         epoch_start_state: the generator's state before it drew the present epoch's order.
-        stopped: whether `stop` was called.
+        stopped: whether `stop` was called, in this process.
+        is_stopping: whether it was in any, as all of them know.
         is_resumed: whether it goes on from a checkpoint.
         best: the parameters of the best epoch, with early stopping.
         watch: finds the step that went wrong.
         feed: the batches, where they come from outside; there are no `rows` then.
         validation: the validation rows, or None.
         epoch_start: where the run was before its present epoch, from which alone such a training can go on.
+        communicator: the processes that train together.
+        reduction: how they share rows, and add up what they find.
     """
 
     net: MLP
@@ -62,12 +67,15 @@ class TrainingRun:
     seconds: float = 0.0
     epoch_start_state: dict[str, Any] = field(init=False)
     stopped: bool = False
+    is_stopping: bool = False
     is_resumed: bool = False
     best: Arrays = field(default_factory=dict)
     watch: Watch | None = None
     feed: Feed | None = None
     validation: Split | None = None
     epoch_start: Checkpoint | None = None
+    communicator: Communicator = ALONE
+    reduction: Reduction = field(default_factory=WholeBatch)
 
     def __post_init__(self) -> None:
         self.mark_epoch_start()
@@ -139,6 +147,12 @@ class TrainingRun:
     def stop(self) -> None:
         """End the training after the present chunk."""
         self.stopped = True
+
+    def agree_to_stop(self) -> None:
+        """Tell the other processes whether to stop, and hear it of them."""
+        stopped = np.array(self.stopped, dtype=np.int64)  # ()
+        self.communicator.sum(stopped)
+        self.is_stopping = bool(stopped)
 
     def checkpoint(self) -> Checkpoint:
         """Return all that is needed to go on from here, on the host.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..backends import ConfigError, Optimizer
+from ..backends.reduction import shards_of
 from .argument_checks import is_finite_number, is_whole
 from .blocks import row_blocks
 from .datasets.dataset import Split
@@ -41,6 +42,8 @@ class TrainingSettings:
         early_stopping: when to stop before the last epoch, or None.
         first_step: number of the first step, from 1; more where the optimizer goes on from an earlier training.
         are_steps_known: whether the epochs have `steps_per_epoch` steps; of batches from outside, nobody may know.
+        reproducible: whether the result has the same bits on any number of processes.
+        ranks: number of processes; no part of what the training is, but each must have something to do.
 
     Raises:
         ConfigError: an argument has a value or a type that it cannot have.
@@ -62,6 +65,8 @@ class TrainingSettings:
     early_stopping: EarlyStopping | None = None
     first_step: int = 1
     are_steps_known: bool = True
+    reproducible: bool = False
+    ranks: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.optimizer, Optimizer):
@@ -84,8 +89,22 @@ class TrainingSettings:
             raise ConfigError(f"dropout must be a share in [0, 1), got {self.dropout!r:.80}")
         if self.clip_norm is not None and not (is_finite_number(self.clip_norm, least=0) and self.clip_norm > 0):
             raise ConfigError(f"clip_norm must be a finite number > 0, or None, got {self.clip_norm!r:.80}")
+        if not isinstance(self.reproducible, bool):
+            raise ConfigError(f"reproducible must be True or False, got {self.reproducible!r:.80}")
+        most = self.batch_size if self.shards is None else self.shards
+        if self.ranks > most:
+            shards = "" if self.shards is None else f", whose {self.shards} shards are added up in a fixed order,"
+            raise ConfigError(
+                f"{self.ranks} processes cannot share batches of {self.batch_size} rows{shards} as there are more than "
+                f"{most}: start fewer, or make larger batches"
+            )
         if not isinstance(self.early_stopping, EarlyStopping | None):
             raise ConfigError(f"early_stopping must be one such as nn.EarlyStopping(), got {self.early_stopping!r:.80}")
+
+    @property
+    def shards(self) -> int | None:
+        """Parts of a batch whose gradients are added up in a fixed order; None where their order is of no matter."""
+        return shards_of(self.batch_size) if self.reproducible else None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -136,6 +155,7 @@ class TrainingSettings:
             "dropout seed": dropout_seed,
             "clip_norm": None if self.clip_norm is None else float(self.clip_norm),
             "accumulate": int(self.accumulate),
+            "shards": self.shards,
             "first step": self.first_step,
             "shuffle": bool(self.shuffle),
             "input_scale": float(scale),

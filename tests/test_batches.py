@@ -125,7 +125,7 @@ def test_an_endless_source_is_asked_for_its_steps_only(problem):
 
 def test_chunks_follow_batches_of_any_size(problem, monkeypatch):
     images, labels = problem
-    monkeypatch.setattr("xpnn.nn.training.CHUNK_SECONDS", 1e9)  # as many as four times those before
+    monkeypatch.setattr("xpnn.nn.training_loop.CHUNK_SECONDS", 1e9)  # as many as four times those before
     seen = []
 
     class Watch(nn.Callback):
@@ -156,7 +156,7 @@ class StopInBatch(nn.Callback):
 @pytest.mark.parametrize("steps_per_epoch", [None, 6])
 @pytest.mark.parametrize("place", [(1, 7), (2, 14), (2, 40), (3, 21)])
 def test_a_stopped_training_goes_on_from_the_start_of_its_epoch(problem, tmp_path, monkeypatch, steps_per_epoch, place):
-    monkeypatch.setattr("xpnn.nn.training._next_chunk", lambda *_: 1)  # one batch at a time
+    monkeypatch.setattr("xpnn.nn.training_loop._next_chunk", lambda *_: 1)  # one batch at a time
     images, labels = problem
 
     def source(epoch):

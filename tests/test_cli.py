@@ -222,7 +222,7 @@ def test_resume_after_stop_is_bit_identical_to_an_unbroken_run(monkeypatch: pyte
                 os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr("xpnn.nn.training._next_chunk", lambda chunk, elapsed, batch_size: batch_size)  # noqa: ARG005
+        patch.setattr("xpnn.nn.training_loop._next_chunk", lambda chunk, elapsed, batch_size: batch_size)  # noqa: ARG005
         patch.setattr("xpnn.nn.cli.train.progress_callback", lambda quiet: StopInTheSecondEpoch())  # noqa: ARG005
         stopped = run(*arguments, "--out", "broken")
     assert stopped.exit_code == 143

@@ -353,7 +353,7 @@ SHORT = ["--dtype", "float64", "--epochs", "2", "--batch-size", "512", "--quiet"
 def small_chunks(tmp_path, monkeypatch):
     """An empty folder to work in, chunks of one batch, and a checkpoint after each."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("xpnn.nn.training._next_chunk", lambda chunk, elapsed, batch_size: batch_size)  # noqa: ARG005
+    monkeypatch.setattr("xpnn.nn.training_loop._next_chunk", lambda chunk, elapsed, batch_size: batch_size)  # noqa: ARG005
     monkeypatch.setattr("xpnn.nn.run_folder.CHECKPOINT_SECONDS", 0)
 
 

@@ -76,7 +76,7 @@ def test_the_step_is_found_from_the_last_good_state(make_data, monkeypatch):
     """The state is kept after every chunk here, so that no more than one chunk is taken again."""
     monkeypatch.setattr(divergence, "KEEP_SECONDS", 0.0)
     monkeypatch.setattr(divergence, "KEEP_SHARE", 1e9)
-    monkeypatch.setattr("xpnn.nn.training.CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr("xpnn.nn.training_loop.CHUNK_SECONDS", 0.0)
     net, ran = network(), []
     compiled = net.backend.compile
 
@@ -122,7 +122,7 @@ def test_rows_of_the_test_that_overflow_are_told_apart(make_data):
 
 
 def test_the_last_good_checkpoint_is_not_touched(make_data, tmp_path, monkeypatch):
-    monkeypatch.setattr("xpnn.nn.training.CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr("xpnn.nn.training_loop.CHUNK_SECONDS", 0.0)
 
     class Save(nn.Callback):
         def on_chunk_end(self, run):

@@ -135,7 +135,7 @@ def test_checkpoints_are_taken_while_an_epoch_runs(
     record, recipe: Recipe, tmp_path: Path, make_data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("xpnn.nn.run_folder.CHECKPOINT_SECONDS", 0)
-    monkeypatch.setattr("xpnn.nn.training._next_chunk", lambda chunk, elapsed, batch_size: batch_size)  # noqa: ARG005
+    monkeypatch.setattr("xpnn.nn.training_loop._next_chunk", lambda chunk, elapsed, batch_size: batch_size)  # noqa: ARG005
     folder, data, positions = RunFolder(tmp_path), make_data(), []
 
     class Look(nn.Callback):

@@ -40,7 +40,7 @@ def test_a_new_training_does_not_overwrite_the_checkpoint_of_an_earlier_one(make
 
 @pytest.mark.parametrize(("seconds", "saves"), [(0.0, 3 + 2), (1e9, 2)])
 def test_it_saves_no_more_often_than_it_is_told(make_data, tmp_path, monkeypatch, seconds, saves):
-    monkeypatch.setattr("xpnn.nn.training.CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr("xpnn.nn.training_loop.CHUNK_SECONDS", 0.0)
     saved = []
     monkeypatch.setattr(nn.Checkpoint, "save", lambda checkpoint, path: saved.append(checkpoint.step))  # noqa: ARG005
     callbacks = [nn.SaveCheckpoints(tmp_path / "c", every_seconds=seconds)]

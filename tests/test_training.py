@@ -20,7 +20,7 @@ from xpnn.backends import (
     RMSprop,
     RunError,
 )
-from xpnn.nn import training
+from xpnn.nn import training_loop
 from xpnn.nn.callbacks import Callback
 from xpnn.nn.history import EpochResult, History
 
@@ -33,7 +33,7 @@ STEPPERS = [
 @pytest.fixture
 def one_batch_chunks(monkeypatch):
     """Chunks of a single batch, so that a run can stop after every step."""
-    monkeypatch.setattr(training, "CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(training_loop, "CHUNK_SECONDS", 0.0)
 
 
 def network(backend="numpy", **options):
@@ -173,7 +173,7 @@ def orders_of(make_data, monkeypatch):
     """`orders_of(**options)`: what a training hands to its plan, one entry a chunk."""
 
     def run(*, epochs=2, chunk_seconds=0.0, **options):
-        monkeypatch.setattr(training, "CHUNK_SECONDS", chunk_seconds)
+        monkeypatch.setattr(training_loop, "CHUNK_SECONDS", chunk_seconds)
         net, seen = network(), []
         compiled = net.backend.compile
 
@@ -211,7 +211,7 @@ def test_a_full_batch_draws_no_order(orders_of, batch_size):
 
 
 def test_an_epoch_that_is_quick_becomes_one_chunk(orders_of, monkeypatch):
-    monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: 0.0))
+    monkeypatch.setattr(training_loop, "time", SimpleNamespace(perf_counter=lambda: 0.0))
     seen = orders_of(batch_size=2, epochs=3, chunk_seconds=0.5)
     assert [len(order) for order in seen] == [2, 8, 13, 23, 23]
 
@@ -222,7 +222,7 @@ def test_an_epoch_that_is_quick_becomes_one_chunk(orders_of, monkeypatch):
 @pytest.fixture
 def quick(monkeypatch):
     """A clock that stands still: chunks grow as fast as they may."""
-    monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: 0.0))
+    monkeypatch.setattr(training_loop, "time", SimpleNamespace(perf_counter=lambda: 0.0))
 
 
 @pytest.fixture
@@ -324,7 +324,7 @@ def test_a_run_goes_on_from_between_epochs_that_were_taken_together(make_data, w
     ],
 )
 def test_the_next_chunk_aims_at_half_a_second_in_whole_batches(chunk, elapsed, expected):
-    assert training._next_chunk(chunk, elapsed, batch_size=10) == expected
+    assert training_loop._next_chunk(chunk, elapsed, batch_size=10) == expected
 
 
 def test_the_last_batch_takes_the_mean_over_its_own_rows(backend, make_problem):
@@ -392,7 +392,7 @@ def test_the_network_takes_over_the_scale_and_names_of_the_data(make_data):
 def test_seconds_are_those_of_the_steps_alone(make_data, monkeypatch):
     """A clock that moves only when told: 2 for each run of the plan, 100 for each evaluation and callback."""
     now = [0.0]
-    monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(training_loop, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     net = network()
     compiled, evaluate = net.backend.compile, net.backend.evaluate
 
@@ -606,7 +606,7 @@ def test_more_epochs_may_be_added_on_resuming(make_data):
 @pytest.mark.usefixtures("one_batch_chunks")
 def test_the_seconds_of_a_stopped_epoch_are_counted(make_data, monkeypatch):
     ticks = iter(range(1000))
-    monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    monkeypatch.setattr(training_loop, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
     stop = StopAfter(2)
     nn.train(network(), make_data(), epochs=1, batch_size=8, callbacks=[stop])
     assert stop.checkpoint.seconds == 2.0
@@ -631,7 +631,7 @@ def test_a_generator_that_keeps_arrays_goes_on_from_a_file(make_data, tmp_path):
 @pytest.fixture
 def checkpoint(make_data, monkeypatch):
     """After 16 of 23 rows of epoch 2, in batches of 8."""
-    monkeypatch.setattr(training, "CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(training_loop, "CHUNK_SECONDS", 0.0)
     stop = StopAfter(5)
     nn.train(network(), make_data(), optimizer=Adam(), epochs=3, batch_size=8, callbacks=[stop])
     return stop.checkpoint
@@ -742,7 +742,7 @@ def test_a_checkpoint_may_be_named_by_its_run_folder(make_data, checkpoint, tmp_
 
 
 def test_another_function_is_another_schedule(make_data, monkeypatch):
-    monkeypatch.setattr(training, "CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(training_loop, "CHUNK_SECONDS", 0.0)
     stop, options = StopAfter(2), {"epochs": 3, "batch_size": 8}
     nn.train(network(), make_data(), schedule=lambda progress: 1 - progress, callbacks=[stop], **options)
     nn.train(network(), make_data(), schedule=lambda progress: 1 - progress, resume=stop.checkpoint, **options)
@@ -917,13 +917,13 @@ def test_the_settings_of_an_optimizer_are_plain_python_values():
 
 def test_chunks_stay_bounded_however_many_epochs_there_are(make_data, monkeypatch):
     chunks = []
-    grow = training._next_chunk
+    grow = training_loop._next_chunk
 
     def watched(taken, elapsed, batch_size):
         chunks.append(grow(taken, elapsed, batch_size))
         return chunks[-1]
 
-    monkeypatch.setattr(training, "_next_chunk", watched)
+    monkeypatch.setattr(training_loop, "_next_chunk", watched)
     data = make_data()
     nn.train(nn.MLP([6, 3], backend="numpy"), data, epochs=600, batch_size=None)
     assert len(chunks) == 600
@@ -953,7 +953,7 @@ def test_a_run_stopped_before_its_first_step_can_be_resumed(make_data):
 
 
 def test_a_run_resumed_and_stopped_at_once_keeps_its_place(make_data, monkeypatch):
-    monkeypatch.setattr(training, "_next_chunk", lambda taken, elapsed, batch_size: batch_size)  # noqa: ARG005
+    monkeypatch.setattr(training_loop, "_next_chunk", lambda taken, elapsed, batch_size: batch_size)  # noqa: ARG005
     data, options = make_data(), {"epochs": 3, "batch_size": 8, "seed": 5}
 
     class StopInside(StopAtOnce):
@@ -972,7 +972,7 @@ def test_a_run_resumed_and_stopped_at_once_keeps_its_place(make_data, monkeypatc
 
 
 def test_a_loss_that_is_no_number_stops_before_anyone_can_save_it(make_data, monkeypatch):
-    monkeypatch.setattr(training, "_next_chunk", lambda taken, elapsed, batch_size: batch_size)  # noqa: ARG005
+    monkeypatch.setattr(training_loop, "_next_chunk", lambda taken, elapsed, batch_size: batch_size)  # noqa: ARG005
     seen = []
 
     class Watch(Callback):

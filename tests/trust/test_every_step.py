@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from xpnn import nn
 from xpnn.backends import AdamW, RMSprop
-from xpnn.nn import training
+from xpnn.nn import training_loop
 
 from ..conftest import EMULATED
 
@@ -51,7 +51,7 @@ def test_resumed_at_every_step(backend, make_data, tmp_path, monkeypatch, reques
 
     large_chunks, whole = Keep(), Keep()
     train([large_chunks])
-    monkeypatch.setattr(training, "CHUNK_SECONDS", 0.0)  # from now on, a chunk is a step
+    monkeypatch.setattr(training_loop, "CHUNK_SECONDS", 0.0)  # from now on, a chunk is a step
     train([whole])
     assert [checkpoint.step for checkpoint in whole.checkpoints] == list(range(1, STEPS + 1))
     assert len(large_chunks.checkpoints) < STEPS
@@ -79,7 +79,7 @@ def test_full_batches_resumed_after_every_epoch(backend, make_data, tmp_path, mo
 
     whole = Keep()
     train([whole])
-    monkeypatch.setattr(training, "CHUNK_SECONDS", 0.0)  # one by one, where it was several at once before
+    monkeypatch.setattr(training_loop, "CHUNK_SECONDS", 0.0)  # one by one, where it was several at once before
     single = Keep()
     train([single])
     assert everything(single.end) == everything(whole.end)

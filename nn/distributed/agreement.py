@@ -1,0 +1,104 @@
+"""Making sure that all ranks train the same network on the same rows in the same way."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ...backends import ConfigError, RunError
+from ...backends.communicator import Communicator
+from ...backends.machine import versions
+from ..checkpoint import Checkpoint
+from ..mlp import MLP
+from ..tensor_files import Arrays
+from ..training_settings import TrainingSettings
+
+
+def refuse_differing(
+    communicator: Communicator,
+    net: MLP,
+    settings: TrainingSettings,
+    training: Mapping[str, Any],
+    generator: np.random.Generator,
+    resume: Checkpoint | None,
+) -> None:
+    """Refuse to begin where a rank has another training, another backend or another version than rank 0.
+
+    Args:
+        communicator: of the ranks.
+        net: the network, whose weights must be the same everywhere.
+        settings: of the training.
+        training: which training it is; see `TrainingSettings.identity`.
+        generator: of the orders.
+        resume: where it goes on, or None.
+
+    Raises:
+        ConfigError: on every rank, with the rank that differs and in what.
+    """
+    stopping = settings.early_stopping
+    own = {
+        **training,
+        "epochs": settings.epochs,
+        "evaluate_every": settings.evaluate_every,
+        "patience": None if stopping is None else stopping.patience,
+        "backend": net.backend.name,
+        "check sum of the weights": check_sum_of(net.parameters()),
+        "state of the generator": repr(generator.bit_generator.state),
+        "checkpoint of step": None if resume is None else resume.step,
+        "check sum of the checkpoint": None if resume is None else check_sum_of(resume.parameters),
+        **{f"version of {name}": number for name, number in versions().items()},
+    }
+    of_ranks = [communicator.broadcast(own, root=rank) for rank in range(communicator.size)]
+    expected = of_ranks[0]
+    for rank, found in enumerate(of_ranks):
+        for name in expected | found:
+            if (of_first := expected.get(name)) != (of_rank := found.get(name)):
+                raise ConfigError(
+                    f"rank {rank} has {name} {of_rank!r:.80}, rank 0 has {of_first!r:.80}: all ranks must have the "
+                    f"same; {_mend(name)}"
+                )
+
+
+def _mend(name: str) -> str:
+    """Return what to do about a difference."""
+    if name.startswith("version"):
+        return "install the same versions everywhere"
+    if name == "backend":
+        return "name the backend, such as numba, instead of auto"
+    if name == "check sum of the weights":
+        return "make the network with the same seed everywhere"
+    if name == "state of the generator":
+        return "pass the same seed everywhere"
+    if "checkpoint" in name:
+        return "resume all ranks from the same file"
+    if name.startswith("check sum") or name == "number of rows":
+        return "give every rank the same files"
+    return "start all ranks with the same arguments"
+
+
+def check_same_weights(communicator: Communicator, net: MLP, epoch: int) -> None:
+    """Make sure that all ranks still have the same weights, to the bit, after an epoch.
+
+    Raises:
+        RunError: on every rank: one has others.
+    """
+    if communicator.size == 1:
+        return
+    own = np.array(check_sum_of(net.parameters()), dtype=np.int64)  # ()
+    of_ranks = communicator.gather(own)  # (ranks,)
+    if (differing := np.flatnonzero(of_ranks != of_ranks[0])).size:
+        raise RunError(
+            f"after epoch {epoch} rank {differing[0]} has other weights than rank 0: its machine rounds in another "
+            "way, or its memory is faulty; go on from the last checkpoint on machines of one kind"
+        )
+
+
+def check_sum_of(arrays: Arrays) -> int:
+    """Return a number that changes with any bit of the arrays: CRC-32."""
+    number = 0
+    for array in arrays.values():
+        number = zlib.crc32(np.ascontiguousarray(array).data.cast("B"), number)
+    return number

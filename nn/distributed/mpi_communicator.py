@@ -1,0 +1,74 @@
+"""The communicator over MPI, by way of mpi4py.
+
+MPI: A Message-Passing Interface Standard, version 4.1, chapter 6. mpi4py: https://mpi4py.readthedocs.io
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from ...backends.activations import Array
+from ...backends.communicator import Communicator
+from ...backends.machine import usable_core_numbers
+
+
+class MpiCommunicator(Communicator):
+    """The processes of an MPI communicator, which sums arrays on the host.
+
+    Args:
+        comm: of mpi4py; a copy of it is used, so that no other message gets in between.
+
+    Attributes:
+        local_rank: number of this process among those on its machine.
+        sharing: how many of those may run on the same cores as this one, itself included.
+    """
+
+    def __init__(self, comm: Any) -> None:
+        from mpi4py import MPI
+
+        self._mpi, self._comm = MPI, comm.Dup()
+        self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
+        local = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
+        self.local_rank, cores = local.Get_rank(), usable_core_numbers()
+        self.sharing = sum(1 for others in local.allgather(cores) if cores & others)
+        local.Free()
+        self._sums: ThreadPoolExecutor | None = None  # a thread that sums while this one computes
+        self._may_thread = MPI.Query_thread() >= MPI.THREAD_SERIALIZED
+
+    def __repr__(self) -> str:
+        return f"<MpiCommunicator rank {self.rank} of {self.size}>"
+
+    def sum(self, array: Array) -> None:
+        """See `Communicator.sum`; the array is contiguous, and on the host."""
+        self._comm.Allreduce(self._mpi.IN_PLACE, array)
+
+    def start_sum(self, array: Array) -> Callable[[], None]:
+        """See `Communicator.start_sum`; another thread waits for the others, as MPI moves nothing by itself."""
+        if not self._may_thread:
+            return super().start_sum(array)
+        if self._sums is None:
+            self._sums = ThreadPoolExecutor(1, thread_name_prefix="xpnn-sums")
+        return self._sums.submit(self.sum, array).result
+
+    def gather(self, array: Array) -> Array:
+        """See `Communicator.gather`."""
+        own = np.ascontiguousarray(array)
+        gathered = np.empty((self.size, *own.shape), own.dtype)
+        self._comm.Allgather(own, gathered)
+        return gathered
+
+    def broadcast(self, value: Any, *, root: int = 0) -> Any:
+        """See `Communicator.broadcast`."""
+        return self._comm.bcast(value, root=root)
+
+    def barrier(self) -> None:
+        """See `Communicator.barrier`."""
+        self._comm.Barrier()
+
+    def abort(self, code: int) -> None:
+        """End all processes at once, with an exit code of at least 1."""
+        self._mpi.COMM_WORLD.Abort(max(code, 1))
