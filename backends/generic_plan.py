@@ -87,8 +87,8 @@ class GenericPlan(Plan):
     ) -> tuple[Gradients, list[Sums]]:
         """Gradients of the mean loss over a batch, and the sums over each of this process's parts; see `_gradients`."""
         parts = self._reduction.parts(batch)
-        grads, sums = zip(*(self._gradients(order, weights, part, batch.start, size) for part in parts), strict=True)
-        return self._reduction.gradients(grads), list(sums)
+        found = [self._gradients(order, weights, part, batch.start, size) for part in parts]
+        return self._reduction.gradients([grads for grads, _ in found]), [sums for _, sums in found]
 
     def _gradients(
         self,
@@ -107,13 +107,14 @@ class GenericPlan(Plan):
             batch_start: first row of the batch that they belong to.
             size: what the mean is over.
         """
-        most = min(rows for rows in (self._backend.tile_rows, self.job.tile_rows, part.stop - part.start or 1) if rows)
+        rows = part.stop - part.start
+        most = min(self._backend.tile_rows or rows, self.job.tile_rows or rows, rows) or 1
         grads: Gradients = []
         sums: Sums | None = None
         for tile in list(_slices(part.start, part.stop, most)) or [part]:  # a part without rows has a gradient of 0
             found = self._tile_gradients(order, weights, tile, batch_start, size, grads, is_last=tile.stop == part.stop)
-            grads, (loss_sum, correct) = found
-            sums = (loss_sum, correct) if sums is None else (sums[0] + loss_sum, sums[1] + correct)
+            grads, of_tile = found
+            sums = of_tile if sums is None else (sums[0] + of_tile[0], sums[1] + of_tile[1])
         assert sums is not None  # there is at least one tile
         return grads, sums
 

@@ -94,9 +94,17 @@ class Watch:
         self._good, self._keep_from = state, self._clock + max(KEEP_SECONDS, took / KEEP_SHARE)
 
     def divergence(self) -> DivergenceError:
-        """Go back to the last good state, find the step that went wrong from there, and return what to raise."""
+        """Go back to the last good state, find the step that went wrong from there, and return what to raise.
+
+        Processes that train together find it together: each of them calls this.
+        """
         with np.errstate(all="ignore"):
             return diverged(self._run, *self._find())
+
+    def divergence_of(self, found: str) -> DivergenceError:
+        """Return what to raise for what a checkpoint has come upon, which only one of several processes takes."""
+        alone = self._run.communicator.size == 1
+        return self.divergence() if alone else diverged(self._run, self._run.plan.step, found)
 
     def _find(self) -> tuple[int, str]:
         """Return the first step that went wrong, and which of its numbers was the first to."""

@@ -175,8 +175,9 @@ class TrainingRun:
             training=self.identity,
             best=self.best,
         )
-        if self.watch is not None and first_not_finite(checkpoint.parameters | checkpoint.optimizer_state):
-            raise self.watch.divergence()
+        found = first_not_finite(checkpoint.parameters | checkpoint.optimizer_state)
+        if self.watch is not None and found is not None:
+            raise self.watch.divergence_of(found)
         return checkpoint
 
     def restore(self, checkpoint: Checkpoint) -> None:
