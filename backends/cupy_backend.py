@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from .activations import ACTIVATIONS, Array, relu
 from .base import Backend, in_native_order
+from .communicator import Communicator
 from .cupy_device import Device, current_device
 from .cupy_errors import batch_size_that_fits, gpu_memory, rows_that_fit
 from .cupy_full_batch_plan import FullBatchPlan, is_for_full_batch
@@ -22,6 +23,7 @@ from .cupy_start import start_cupy
 from .errors import ConfigError
 from .generic_plan import GenericPlan
 from .job_outline import Estimate, JobOutline, Probe
+from .nccl_communicator import gpu_communicator
 from .plan import NO_ROWS, Layer, Plan, Rows, Totals, TrainingJob
 
 # Estimates, all three: no figure has been measured yet. Seconds to import CuPy, make a context and compile the kernels;
@@ -125,6 +127,15 @@ class CuPyBackend(Backend):
         with gpu_memory(self._cupy, "the plan's arrays", FREE_OR_NUMBA, fits):
             return self._compiled(job, current_device(self._cupy))
 
+    def communicator(self, communicator: Communicator) -> Communicator:
+        """See `Backend.communicator`: NCCL's where every process has a GPU of its own.
+
+        Raises:
+            DeviceError: NCCL finds no way between the GPUs.
+        """
+        with gpu_memory(self._cupy, "joining the GPUs of the ranks", FREE_OR_NUMBA):
+            return gpu_communicator(self._cupy, communicator)
+
     def _compiled(self, job: TrainingJob, device: Device) -> Plan:
         """The plan that reads the images least often."""
         parts = _parts(job, device)
@@ -145,6 +156,8 @@ class LoopPlan(GenericPlan):
     def __init__(self, backend: CuPyBackend, job: TrainingJob, cupy: Any) -> None:
         super().__init__(backend, job)
         self._cupy = cupy
+        if job.communicator.size > 1:
+            self.description += f", summed {'on the host' if job.communicator.on_host else 'by NCCL on the GPUs'}"
 
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
         """See `Plan.run`."""

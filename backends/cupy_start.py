@@ -18,6 +18,16 @@ from .cupy_install import (
 )
 from .errors import BackendUnavailable
 
+# In which launchers tell a process its number among those on its machine: MPICH's and Intel's, Open MPI's, Slurm's,
+# PALS, MVAPICH's.
+LOCAL_RANK_VARIABLES = (
+    "MPI_LOCALRANKID",
+    "OMPI_COMM_WORLD_LOCAL_RANK",
+    "SLURM_LOCALID",
+    "PALS_LOCAL_RANKID",
+    "MV2_COMM_WORLD_LOCAL_RANK",
+)
+
 
 def start_cupy() -> Any:
     """Return the module `cupy` after it has found a device and run a small kernel on it.
@@ -38,6 +48,7 @@ def start_cupy() -> Any:
         raise _unavailable(f"cupy cannot be imported ({one_line(error.__cause__ or error)}): {mend}") from error
     try:
         devices = cupy.cuda.runtime.getDeviceCount()
+        _take_own_device(cupy, devices)
         problem = _too_old(cupy, devices, packages) if devices else ""
     except Exception as error:
         raise _unavailable(_no_device(packages, driver, one_line(error))) from error
@@ -55,6 +66,18 @@ def start_cupy() -> Any:
         mend = f"{reinstall_line(packages, driver)}, or update the driver from {DRIVERS}"
         raise _unavailable(f"a small kernel gave {got} instead of [[6, 15], [15, 51]]: {mend}")
     return cupy
+
+
+def _take_own_device(cupy: Any, devices: int) -> None:
+    """Make one device the current one for each process that a launcher started on this machine, in turn.
+
+    Where the launcher shows each process a device of its own, there is nothing to choose, nor where another than the
+    first was chosen before.
+    """
+    told = (os.environ.get(name, "") for name in LOCAL_RANK_VARIABLES)
+    local_rank = next((int(number) for number in told if number.isdecimal()), None)
+    if local_rank is not None and devices > 1 and cupy.cuda.runtime.getDevice() == 0:
+        cupy.cuda.Device(local_rank % devices).use()
 
 
 def _unavailable(reason: str) -> BackendUnavailable:

@@ -27,7 +27,8 @@ ACCURACY_TARGET=${ACCURACY_TARGET:-0.98}       # of the test rows
 ACCURACY_SEEDS=${ACCURACY_SEEDS:-0,1,2,3,4}
 PYTEST_SECONDS=${PYTEST_SECONDS:-300}
 TESTS=${TESTS-tests/test_cupy_plans.py tests/test_cupy_losses.py tests/test_cupy_backend.py tests/test_cupy_failures.py \
-  tests/test_backend_contract.py tests/test_bench_contestants.py tests/test_bench_gpu_peers.py}
+  tests/test_nccl_communicator.py tests/test_backend_contract.py tests/test_bench_contestants.py \
+  tests/test_bench_gpu_peers.py}
 SANITIZERS=${SANITIZERS-memcheck racecheck}
 # Of an epoch under a sanitizer, which is slow; more than a batch. At least 9000, or W1 and W2 do without the persistent
 # kernel: it is for two tiles of 32 rows on each of a device's multiprocessors, which is 8448 rows on 132 of them.

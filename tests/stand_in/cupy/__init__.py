@@ -19,7 +19,7 @@ import numpy
 from . import cuda, fft, linalg  # noqa: F401
 from .cuda.function import RawKernel, RawModule  # noqa: F401
 from .cuda.memory import OutOfMemoryError
-from .cuda.stream import refuse_while_capturing
+from .cuda.stream import get_current_stream, refuse_while_capturing, touch
 
 reads = 0  # calls of asnumpy and get
 held = weakref.WeakValueDictionary()  # the device arrays that something still refers to, by id
@@ -40,6 +40,7 @@ class ndarray(numpy.ndarray):  # noqa: N801
         refuse_while_capturing(f"cupy.{ufunc.__name__}")
         if out:
             options["out"] = _inside(out)
+        _touch(inputs, out)
         result = getattr(ufunc, method)(*_inside(inputs), **options)
         return out[0] if out else _to_device(result)
 
@@ -47,10 +48,18 @@ class ndarray(numpy.ndarray):  # noqa: N801
         raise TypeError(f"numpy.{function.__name__} on a device array")
 
     def __getitem__(self, index):
-        return self.take(index, axis=0) if isinstance(index, ndarray) else _to_device(_inside(self)[index])
+        if isinstance(index, ndarray):
+            return self.take(index, axis=0)
+        found = _inside(self)[index]
+        if not (isinstance(found, numpy.ndarray) and found.base is not None):  # no view
+            touch(self)
+        return _to_device(found)
 
     def __setitem__(self, index, value):
         refuse_while_capturing("an assignment to an array's elements")
+        found = _inside(self)[_inside(index)]
+        is_view = isinstance(found, numpy.ndarray) and numpy.may_share_memory(found, _inside(self))
+        _touch(found.view(ndarray) if is_view else self, value)
         numpy.ndarray.__setitem__(_inside(self), _inside(index), _inside(value))
 
     @property
@@ -71,6 +80,7 @@ class ndarray(numpy.ndarray):  # noqa: N801
             raise ValueError(f"Shape mismatch. Old shape: {self.shape}, new shape: {arr.shape}")
         if not self.flags.c_contiguous and not self.flags.f_contiguous:
             raise RuntimeError("Cannot set to non-contiguous array")
+        touch(self)
         _inside(self)[...] = arr
 
     def get(self, stream=None, order="C", out=None, blocking=True):
@@ -78,20 +88,24 @@ class ndarray(numpy.ndarray):  # noqa: N801
 
     def fill(self, value):
         refuse_while_capturing("ndarray.fill")
+        touch(self)
         _inside(self).fill(value)
 
     def copy(self, order="C"):
         refuse_while_capturing("ndarray.copy")
+        touch(self)
         return _to_device(_copied(_inside(self), order))
 
     def take(self, indices, axis=None, out=None):
         refuse_while_capturing("ndarray.take")
+        _touch(self, indices)
         return _to_device(numpy.take(_inside(self), _inside(indices), axis=axis, mode="wrap"))
 
     def astype(self, dtype, order="K", casting=None, subok=None, copy=True):
         if not copy and self.dtype == dtype:
             return self
         refuse_while_capturing("ndarray.astype")
+        touch(self)
         return _to_device(_inside(self).astype(dtype, order=order))
 
     def _refuse(self, *args):
@@ -121,6 +135,17 @@ def _inside(value):
     return tuple(map(_inside, value)) if isinstance(value, list | tuple) else value
 
 
+def _touch(*values):
+    """Work of the current stream on device arrays, wherever they are among the values."""
+    for value in values:
+        if isinstance(value, ndarray):
+            touch(value)
+        elif isinstance(value, list | tuple):
+            _touch(*value)
+        elif isinstance(value, dict):
+            _touch(*value.values())
+
+
 VIEWS = {
     "reshape",
     "ravel",
@@ -140,6 +165,7 @@ def _on_device(function):
     def run(*args, **kwargs):
         if function.__name__ not in VIEWS:
             refuse_while_capturing(f"cupy.{function.__name__}")
+            _touch(args, kwargs)
         return _to_device(function(*_inside(args), **{name: _inside(value) for name, value in kwargs.items()}))
 
     return run
@@ -217,6 +243,8 @@ def _read(device, order, out):
     global reads
     refuse_while_capturing("a copy to the host")
     reads += 1
+    get_current_stream().run_queued()
+    touch(device)
     if out is None:
         return numpy.array(_inside(device), order=order)
     out[...] = _inside(device)

@@ -1,20 +1,29 @@
-"""The only device there is; a test sets what it can do."""
+"""The devices, all alike; a test sets how many there are and what they can do. Memory is not told apart by device."""
 
-import contextlib
+import threading
 
+count = 1
 multiprocessors = 3
 compute_capability = "90"
 shared_memory = 232448  # bytes that a block may ask for
 cooperative = True
 
 
-class Device(contextlib.nullcontext):
-    id = 0
+_local = threading.local()  # the current device is the thread's
 
+
+class Device:
     def __init__(self, device=None):
-        super().__init__(self)
-        if device is not None and int(device):
-            raise ValueError(f"the stand-in has no device {device}")
+        self.id = getattr(_local, "device", 0) if device is None else int(device)
+        if not 0 <= self.id < count:
+            raise ValueError(f"the stand-in has no device {self.id}")
+
+    def __enter__(self):
+        self._before = Device()
+        return self.use()
+
+    def __exit__(self, *_):
+        self._before.use()
 
     def __int__(self):
         return self.id
@@ -44,5 +53,10 @@ class Device(contextlib.nullcontext):
 
         runtime.deviceSynchronize()
 
+    @property
+    def pci_bus_id(self):
+        return f"0000:{self.id + 1:02X}:00.0"
+
     def use(self):
+        _local.device = self.id
         return self

@@ -10,7 +10,7 @@ import weakref
 import host_kernels
 import numpy
 
-from . import device
+from . import device, in_flight
 from .compiler import CompileException
 from .driver import CUDADriverError
 
@@ -126,6 +126,12 @@ class Node:
     def __init__(self, kernel, grid, block, shared_mem, packed, args):
         self.kernel, self.grid, self.block, self.shared_mem, self.packed = kernel, grid, block, shared_mem, packed
         self._args = [_Array(each) if isinstance(each, numpy.ndarray) else each for each in args]
+
+    def touch(self, stream):
+        """Refuse arrays that another stream is still at work on."""
+        for each in self._args:
+            if type(each) is _Array and each.owner() is not None:
+                in_flight.touch(each.of(each.owner()), stream)
 
     def run(self):
         for number, each in enumerate(self._args):

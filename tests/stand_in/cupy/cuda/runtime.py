@@ -1,6 +1,8 @@
-"""One device, as cudaGetDeviceProperties tells of it."""
+"""Devices, as cudaGetDeviceProperties tells of them."""
 
 import sys
+
+from . import device as _device
 
 
 class CUDARuntimeError(RuntimeError):
@@ -8,7 +10,7 @@ class CUDARuntimeError(RuntimeError):
 
 
 def getDeviceCount():  # noqa: N802
-    return 1
+    return _device.count
 
 
 def getDeviceProperties(device):  # noqa: ARG001, N802
@@ -16,7 +18,15 @@ def getDeviceProperties(device):  # noqa: ARG001, N802
 
 
 def getDevice():  # noqa: N802
-    return 0
+    return _device.Device().id
+
+
+def setDevice(device):  # noqa: N802
+    _device.Device(device).use()
+
+
+def deviceGetPCIBusId(device):  # noqa: N802
+    return _device.Device(device).pci_bus_id
 
 
 def runtimeGetVersion():  # noqa: N802
@@ -24,7 +34,7 @@ def runtimeGetVersion():  # noqa: N802
 
 
 def deviceSynchronize():  # noqa: N802
-    sys.modules[__package__].stream.refuse_while_any_captures("cudaDeviceSynchronize")
+    sys.modules[__package__].stream.synchronize_all()
 
 
 def memGetInfo():  # noqa: N802
