@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .activations import ACTIVATIONS, Array
+from .blas_threads import one_blas_thread
 from .communicator import Communicator
 from .errors import ConfigError
 from .generic_plan import GenericPlan
@@ -70,6 +71,10 @@ class Backend:
     def scope(self) -> AbstractContextManager[object]:
         """Return the context in which `xp` works as it should; methods and the runs of plans enter it themselves."""
         return nullcontext()
+
+    def fixed_order(self) -> AbstractContextManager[object]:
+        """Return the context in which a result does not hang on how many threads there are, to the bit."""
+        return one_blas_thread()
 
     # Arrays come and go
 

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .activations import ACTIVATIONS, Array, relu
-from .base import Backend, in_native_order
+from .base import Backend
+from .blas_threads import one_blas_thread
 from .errors import BackendUnavailable
 
 INSTALL = 'pip install "xpnn[torch]"'
+
+
+class OneThread:
+    """What the Python threads that leave PyTorch one thread of its own share.
+
+    Attributes:
+        lock: held while it changes.
+        blocks: how many such blocks there are now.
+        before: PyTorch's threads before the first of them.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.blocks, self.before = Lock(), 0, 1
+
+
+_ONE_THREAD = OneThread()
 
 
 class TorchBackend(Backend):
@@ -67,9 +87,31 @@ class TorchBackend(Backend):
             return "cuda"
         return "cpu" if chosen.type == "mps" else chosen
 
+    @contextmanager
+    def fixed_order(self) -> Iterator[None]:
+        """See `Backend.fixed_order`; PyTorch has threads of its own, and gives each a part of a sum."""
+        with _ONE_THREAD.lock:
+            if not _ONE_THREAD.blocks:
+                _ONE_THREAD.before = self._torch.get_num_threads()
+            _ONE_THREAD.blocks += 1
+            self._torch.set_num_threads(1)  # of this Python thread, and of those that have not computed yet
+        try:
+            with one_blas_thread():
+                yield
+        finally:
+            with _ONE_THREAD.lock:
+                _ONE_THREAD.blocks -= 1
+                self._torch.set_num_threads(_ONE_THREAD.before)
+
     def put(self, array: npt.NDArray[Any]) -> Array:
-        """See `Backend.put`; tensors know no negative strides, so rows come to lie one after the other."""
-        return self._torch.from_numpy(np.array(in_native_order(array), order="C")).to(self.device)
+        """See `Backend.put`; the memory is PyTorch's own, as NumPy's may begin at any multiple of 16 bytes.
+
+        The bits of a product of MKL hang on where its factors begin in a line of the cache. As tensors know no negative
+        strides, rows come to lie one after the other.
+        """
+        tensor = self._torch.empty(array.shape, dtype=getattr(self._torch, array.dtype.name), device="cpu")
+        tensor.numpy()[...] = array
+        return tensor.to(self.device)
 
     def to_numpy(self, array: Array) -> npt.NDArray[Any]:
         """See `Backend.to_numpy`."""

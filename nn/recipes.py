@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..backends import ACTIVATIONS, SGD, Adam, Backend, ConfigError, JobOutline, Optimizer, density_of, look_up
+from ..backends.communicator import Communicator
 from .argument_checks import are_whole, is_whole
 from .callbacks import Callback
 from .checkpoint import Checkpoint
@@ -50,6 +51,7 @@ class Recipe:
         evaluate_every: epochs from one evaluation on the test rows to the next.
         precision: of matrix products, what the backend has: "full" or less.
         test_fraction: where given, all rows are shuffled and this share is held back, in place of the data's own split.
+        reproducible: whether any number of processes gets the same bits; see `nn.train`.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Recipe:
     evaluate_every: int = 1
     precision: str = "full"
     test_fraction: float | None = None
+    reproducible: bool = False
 
     def __post_init__(self) -> None:
         if not (are_whole(self.sizes, least=1) and len(self.sizes) >= 2):
@@ -138,6 +141,7 @@ class Recipe:
         callbacks: Sequence[Callback] = (),
         resume: Checkpoint | None = None,
         detect_anomaly: bool = False,
+        communicator: Communicator | None = None,
     ) -> History:
         """Train `net` on `data` as the recipe says; see `nn.train` for the arguments and errors."""
         return train(
@@ -161,10 +165,17 @@ class Recipe:
             callbacks=callbacks,
             resume=resume,
             detect_anomaly=detect_anomaly,
+            communicator=communicator,
+            reproducible=self.reproducible,
         )
 
-    def outline(self, data: Dataset) -> JobOutline:
-        """Return what `get_backend("auto", job=...)` needs to know of the whole training."""
+    def outline(self, data: Dataset, *, ranks: int = 1) -> JobOutline:
+        """Return what `get_backend("auto", job=...)` needs to know of the whole training.
+
+        Args:
+            data: to be trained on.
+            ranks: number of processes that share it.
+        """
         rows, images = len(data.train), data.train.images
         return JobOutline(
             sizes=self.sizes_for(data),
@@ -176,7 +187,7 @@ class Recipe:
             dtype=self.dtype,
             images_dtype=images.dtype.name,
             density=density_of(images),
-            needs_generic_plan=self.dropout != 0 or self.clip_norm is not None,
+            needs_generic_plan=self.dropout != 0 or self.clip_norm is not None or self.reproducible or ranks > 1,
         )
 
 

@@ -189,7 +189,7 @@ class RecordRun(SaveCheckpoints):
 
 
 def summarize(
-    config: RunConfig, history: History, *, versions: Mapping[str, Any], hardware: Mapping[str, Any]
+    config: RunConfig, history: History, *, versions: Mapping[str, Any], hardware: Mapping[str, Any], ranks: int = 1
 ) -> dict[str, Any]:
     """Return the result of a run, as `summary.json` holds it.
 
@@ -198,6 +198,7 @@ def summarize(
         history: results of its epochs, at least one.
         versions: of the packages that took part.
         hardware: what it ran on.
+        ranks: number of processes that shared it.
     """
     stopping, seconds = config.recipe.early_stopping, [result.seconds for result in history]
     last, kept = history[-1], history[-1] if stopping is None else stopping.kept(history)
@@ -206,6 +207,7 @@ def summarize(
         "backend": config.backend,
         "dtype": config.recipe.dtype,
         "seed": config.seed,
+        "ranks": ranks,
         "epochs": last.epoch,
         "kept_epoch": kept.epoch,
         "train_accuracy": kept.train_accuracy,

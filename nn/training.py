@@ -9,7 +9,6 @@ from contextlib import nullcontext
 import numpy as np
 
 from ..backends import Adam, ConfigError, Optimizer, Rows, TrainingJob
-from ..backends.blas_threads import one_blas_thread
 from ..backends.checked_plan import CheckedPlan
 from ..backends.communicator import ALONE, Communicator
 from ..backends.reduction import Reduction, reduction_of
@@ -152,7 +151,7 @@ def train(
         raise ConfigError(
             f"detect_anomaly computes in full precision, got precision={precision!r}: leave one of them out"
         )
-    communicator = net.backend.communicator(ALONE if communicator is None else communicator)
+    communicator = ALONE if communicator is None else communicator
     generator = make_generator(seed, stream=SHUFFLE_STREAM)
     dropout_seed = int(make_generator(seed, stream=DROPOUT_STREAM).integers(2**63)) if dropout else 0
     scale = data.scale if isinstance(data, Dataset) else net.input_scale
@@ -163,6 +162,7 @@ def train(
     if communicator.size > 1:
         identity = settings.identity(net, train_rows, validation_rows, scale, dropout_seed)
         refuse_differing(communicator, net, settings, identity, generator, resume)
+    communicator = net.backend.communicator(communicator)  # all ranks have the same backend by now
     if resume is not None:  # nothing was changed before this line
         generator.bit_generator.state = resume.generator_state
         net.load_parameters(resume.parameters)
@@ -181,7 +181,7 @@ def train(
     )  # fmt: skip
     reduction = reduction_of(backend, job)
     unseen = Unseen(*(_placed_parts(net, reduction, rows) for rows in (test_rows, validation_rows)))
-    with one_blas_thread() if reproducible else nullcontext():  # whose number could show in the bits of a product
+    with backend.fixed_order() if reproducible else nullcontext():
         plan = CheckedPlan(backend, job) if detect_anomaly else backend.compile(job)
         run = TrainingRun(
             net, train_rows, settings, plan, generator, feed=feed, validation=validation_rows,

@@ -70,8 +70,8 @@ def test_train_leaves_a_whole_run_folder_and_says_where() -> None:
     assert {"epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"} <= set(epochs[0])
     summary = json.loads((folder / "summary.json").read_text())
     assert set(summary) == {
-        "recipe", "backend", "dtype", "seed", "epochs", "kept_epoch", "train_accuracy", "test_accuracy", "train_loss",
-        "test_loss", "total_seconds", "median_epoch_seconds", "versions", "hardware",
+        "recipe", "backend", "dtype", "seed", "ranks", "epochs", "kept_epoch", "train_accuracy", "test_accuracy",
+        "train_loss", "test_loss", "total_seconds", "median_epoch_seconds", "versions", "hardware",
     }  # fmt: skip
     assert summary["test_accuracy"] == epochs[-1]["test_accuracy"] > 0.9
     assert summary["total_seconds"] == pytest.approx(sum(epoch["seconds"] for epoch in epochs))

@@ -175,8 +175,8 @@ def test_summary_is_made_of_the_last_epoch_and_all_times(recipe: Recipe) -> None
     )  # fmt: skip
     summary = summarize(RunConfig(recipe, DataChoice(), "numpy", 3), history, versions={"v": "1"}, hardware={"h": 2})
     assert json.loads(json.dumps(summary)) == {
-        "recipe": "quickstart", "backend": "numpy", "dtype": "float32", "seed": 3, "epochs": 3, "kept_epoch": 3,
-        "train_accuracy": 0.8, "test_accuracy": 0.9, "train_loss": 0.9, "test_loss": 0.4,
+        "recipe": "quickstart", "backend": "numpy", "dtype": "float32", "seed": 3, "ranks": 1,
+        "epochs": 3, "kept_epoch": 3, "train_accuracy": 0.8, "test_accuracy": 0.9, "train_loss": 0.9, "test_loss": 0.4,
         "total_seconds": 5.25, "median_epoch_seconds": 1.25, "versions": {"v": "1"}, "hardware": {"h": 2},
     }  # fmt: skip
 

@@ -20,7 +20,13 @@ def main() -> None:
     try:
         from .app import xpnn
 
-        xpnn(prog_name="xpnn")
+        try:
+            xpnn(prog_name="xpnn")
+        except SystemExit as error:
+            from .ending import end_others_too
+
+            end_others_too(error)
+            raise
     except KeyboardInterrupt:  # while it was still being imported
         print("xpnn: interrupted", file=sys.stderr)  # noqa: T201
         sys.exit(130)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...backends import XpnnError
-from .ending import end_after, say_error
+from .ending import end_after, end_with
 from .help_page import Command, Context
 
 if TYPE_CHECKING:
@@ -89,16 +89,14 @@ class Commands(Command, click.Group):
                 raise
             end_after(ctx, error)
         except KeyboardInterrupt:
-            say_error("interrupted")
-            ctx.exit(130)
+            end_with(ctx, 130, "interrupted")
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:  # no cause of the user's: a defect, or the machine's memory
             if ctx.params["debug"]:
                 raise
             what = "the memory is full" if isinstance(error, MemoryError) else f"unexpected {type(error).__name__}"
-            say_error(f"{what}: {error}; `xpnn --debug ...` shows where")
-            ctx.exit(1)
+            end_with(ctx, 1, f"{what}: {error}; `xpnn --debug ...` shows where")
 
 
 def _short_help(point: EntryPoint) -> str:

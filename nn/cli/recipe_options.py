@@ -52,6 +52,10 @@ TRAINING = (
         help="From one evaluation to the next; 1 by default.",
     ),
     option(
+        "--reproducible", section="Training", is_flag=True, default=None,
+        help="Same bits on any number of processes. Slower.",
+    ),
+    option(
         "--dropout", section="Regularization", type=SHARE, metavar="SHARE",
         help="Hidden units that each step leaves out.",
     ),

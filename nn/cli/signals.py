@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 from ..callbacks import Callback
+from ..distributed.supervision import is_supervised
 from ..training_run import TrainingRun
 
 SHOW_CURSOR = "\x1b[?25h"  # which a progress bar hides
 # What asks for an end: Ctrl-C, the system, a terminal that is closed, Ctrl-Break on Windows. Not every system has all.
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+ONE_SIGNAL_SECONDS = 1.0  # within which a rank may get the same signal twice
 HANG_UP = getattr(signal, "SIGHUP", None)
 
 
@@ -24,12 +27,18 @@ class StopOnSignal(Callback):
     Before the training has begun there is nothing to save, and the first one ends the process. A SIGHUP that is
     ignored, as under nohup, stays so.
 
+    Args:
+        speaks: whether it says so where it ends the process.
+
     Attributes:
         received: number of the signal, or 0.
     """
 
-    def __init__(self) -> None:
+    every_rank = True  # a launcher passes signals on to all of them
+
+    def __init__(self, *, speaks: bool = True) -> None:
         self.received = 0
+        self._speaks, self._received_at = speaks, 0.0
         self._run: TrainingRun | None = None
         self._previous: dict[int, Any] = {}
         self._leave_terminal: Callable[[], None] = terminal_leaver()
@@ -55,10 +64,12 @@ class StopOnSignal(Callback):
         if number == HANG_UP:
             self._leave_terminal()
         if self._run is None:
-            end_at_once(number, "interrupted before the first step")
+            end_at_once(number, "interrupted before the first step" if self._speaks else "")
         if self.received:
-            end_at_once(number, "ended at once; the last checkpoint is whole")
-        self.received = number
+            if is_supervised() and time.monotonic() - self._received_at < ONE_SIGNAL_SECONDS:
+                return  # launchers may send it to the supervisor, which passes it on, and to this process as well
+            end_at_once(number, "ended at once; the last checkpoint is whole" if self._speaks else "")
+        self.received, self._received_at = number, time.monotonic()
         self._run.stop()
 
 
@@ -94,5 +105,5 @@ def _is_terminal(descriptor: int) -> bool:
 def end_at_once(number: int, words: str) -> NoReturn:
     """End the process as a signal does; an exception could be swallowed where a compiler calls back."""
     shown = SHOW_CURSOR if sys.stderr.isatty() else ""
-    os.write(2, f"{shown}xpnn: {words}\n".encode())
+    os.write(2, f"{shown}xpnn: {words}\n".encode() if words else b"")
     os._exit(128 + number)

@@ -12,7 +12,10 @@ from ..run_folder import RunFolder
 
 
 class Start(NamedTuple):
-    """What a run begins with; `checkpoint` is None for a new one, and for one that was killed before it had any."""
+    """What a run begins with; `checkpoint` is None for a new one, and for one that was killed before it had any.
+
+    `ranks` is the number of processes that share it.
+    """
 
     folder: RunFolder
     config: RunConfig
@@ -20,6 +23,7 @@ class Start(NamedTuple):
     backend: Backend
     checkpoint: Checkpoint | None
     resumed: bool
+    ranks: int = 1
 
     def is_finished(self) -> bool:
         """Return whether there is nothing left to do."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -15,6 +14,7 @@ from typing import Any
 import click
 
 from ...backends import ConfigError, DeviceError, MissingDependency, StorageError, get_backend, look_up
+from ...backends.communicator import Communicator
 from ...backends.machine import hardware, versions
 from ...backends.thread_limit import at_most_threads
 from ..callbacks import Callback
@@ -29,7 +29,7 @@ from ..run_config import RunConfig
 from ..run_folder import RecordRun, RunFolder, summarize, write_json
 from ..tensorboard import TensorBoard
 from ..training_run import TrainingRun
-from . import candidates
+from . import candidates, together
 from .help_page import command, option
 from .options import (
     backend_option,
@@ -54,6 +54,7 @@ RESUMABLE = {
     "data",
     "detect_anomaly",
     "threads",
+    "distributed",
     "live",
     "tensorboard",
     "as_json",
@@ -91,6 +92,12 @@ RESUMABLE = {
     "--threads", section="Speed", type=click.IntRange(min=1), metavar="N",
     help="Of Numba and BLAS, at most; all cores by default.",
 )  # fmt: skip
+@option(
+    "--distributed",
+    section="Speed",
+    is_flag=True,
+    help="Share each batch among the processes of mpiexec.",
+)
 @precision_options
 @option(
     "--out", section="Output", type=UserPath(), metavar="FOLDER",
@@ -128,6 +135,7 @@ def train(  # noqa: D103 - the help is in the decorator
     resume: Path | None,
     detect_anomaly: bool,
     threads: int | None,
+    distributed: bool,
     live: bool,
     tensorboard: bool,
     as_json: bool,
@@ -138,6 +146,13 @@ def train(  # noqa: D103 - the help is in the decorator
     talk = not (quiet or as_json)
     if not talk:
         logging.getLogger("xpnn").setLevel(logging.WARNING)
+    communicator = together.join(ctx) if distributed else None
+    if not distributed:
+        together.say_if_several(ctx)
+    if communicator is not None and communicator.rank > 0:
+        together.follow(communicator, data, threads=threads, detect_anomaly=detect_anomaly)
+        return
+    ranks = 1 if communicator is None else communicator.size
     recipe = None
     if resume is not None:
         _refuse_other_options(ctx)
@@ -149,36 +164,42 @@ def train(  # noqa: D103 - the help is in the decorator
         folder = RunFolder(out or Path("runs") / f"{recipe.name}-{_now()}")
     with folder, at_most_threads(threads), StopOnSignal() as signals:
         if recipe is None:
-            start = _resumed(folder, backend if "backend" in _given(ctx) else None, changes["precision"], data)
+            start = _resumed(folder, backend if "backend" in _given(ctx) else None, changes["precision"], data, ranks)
         else:
             choice = DataChoice(data, label_column, test_fraction, stratify)
             choice.refuse_idle(_given(ctx), recipe)
-            start = _new(folder, recipe, choice, backend, seed)
+            start = _new(folder, recipe, choice, backend, seed, ranks)
+        processes = None if communicator is None else together.lead(communicator, start)
         if start.is_finished():
             tell_again(start, as_json=as_json, talk=talk)
             return
         if talk:
             announce(start, verbose=verbose)
+            if distributed:
+                click.echo(processes or "1 process: mpiexec -n N starts more of them")
         listeners: list[Callback] = [SayPlan()] if talk and verbose else []
         if live:
             listeners.append(LiveCurves(folder.curves, title=start.config.recipe.name))
         if tensorboard:
             listeners.append(TensorBoard(folder.path))
         progress = progress_callback(quiet=not talk)
-        history = _run(start, [*listeners, signals], progress=progress, detect_anomaly=detect_anomaly)
-        if signals.received:  # without a picture: it would take longer than the system may wait
+        history = _run(
+            start, [*listeners, signals], progress=progress, detect_anomaly=detect_anomaly, communicator=communicator
+        )
+        if received := together.agreed_signal(communicator, signals):
+            # Without a picture: it would take longer than the system may wait.
             click.echo(f"stopped and saved; go on with: {going_on(start)}", err=True)
-            sys.exit(128 + signals.received)
+            together.leave(128 + received)
         with suppress(MissingDependency):  # the run is done; its picture is not worth failing for
             save_curves(history, folder.curves, title=start.config.recipe.name)
-        summary = summarize(start.config, history, versions=versions(), hardware=hardware())
+        summary = summarize(start.config, history, versions=versions(), hardware=hardware(), ranks=ranks)
         write_json(folder.summary, summary)
         if as_json:
             click.echo(json.dumps({**summary, "out": str(folder.path)}))
         elif talk:
             report(start, history)
         if signals.received:  # after the last step: all is done and saved
-            sys.exit(128 + signals.received)
+            together.leave(128 + signals.received)
 
 
 def _now() -> str:
@@ -186,16 +207,16 @@ def _now() -> str:
     return datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
 
 
-def _new(folder: RunFolder, recipe: Recipe, choice: DataChoice, backend: str, seed: int) -> Start:
+def _new(folder: RunFolder, recipe: Recipe, choice: DataChoice, backend: str, seed: int, ranks: int) -> Start:
     """Prepare a new run; nothing is written yet."""
     folder.refuse_existing()
     choice = choice.absolute()
     data = choice.load(recipe, seed=seed)
-    chosen = get_backend(backend, job=recipe.outline(data))
-    return Start(folder, RunConfig(recipe, choice, chosen.name, seed), data, chosen, None, resumed=False)
+    chosen = get_backend(backend, job=recipe.outline(data, ranks=ranks))
+    return Start(folder, RunConfig(recipe, choice, chosen.name, seed), data, chosen, None, resumed=False, ranks=ranks)
 
 
-def _resumed(folder: RunFolder, backend: str | None, precision: str | None, source: str | None) -> Start:
+def _resumed(folder: RunFolder, backend: str | None, precision: str | None, source: str | None, ranks: int) -> Start:
     """Prepare to go on with an earlier run, on its own backend and with its own precision or others."""
     folder.read_config()  # what is no run folder is left alone
     folder.claim()
@@ -209,9 +230,9 @@ def _resumed(folder: RunFolder, backend: str | None, precision: str | None, sour
     data = choice.load(config.recipe, seed=config.seed)
     if checkpoint is not None:
         checkpoint.check_sizes(config.recipe.sizes_for(data))
-    chosen = get_backend(backend or config.backend, job=config.recipe.outline(data))
+    chosen = get_backend(backend or config.backend, job=config.recipe.outline(data, ranks=ranks))
     config = dataclasses.replace(config, data=choice, backend=chosen.name)
-    return Start(folder, config, data, chosen, checkpoint, resumed=True)
+    return Start(folder, config, data, chosen, checkpoint, resumed=True, ranks=ranks)
 
 
 class SayPlan(Callback):
@@ -222,7 +243,14 @@ class SayPlan(Callback):
         click.echo(f"plan {run.plan.description}")
 
 
-def _run(start: Start, listeners: Sequence[Callback], *, progress: Progress, detect_anomaly: bool) -> History:
+def _run(
+    start: Start,
+    listeners: Sequence[Callback],
+    *,
+    progress: Progress,
+    detect_anomaly: bool,
+    communicator: Communicator | None,
+) -> History:
     """Train, and save the network, whether the training ended or was stopped."""
     recipe, seed = start.config.recipe, start.config.seed
     record = RecordRun(start.folder, start.config, resumed=start.resumed)
@@ -231,7 +259,7 @@ def _run(start: Start, listeners: Sequence[Callback], *, progress: Progress, det
             net = recipe.network(start.data, backend=start.backend, seed=seed)
             history = recipe.train(
                 net, start.data, seed=seed, callbacks=[record, progress, *listeners],
-                resume=start.checkpoint, detect_anomaly=detect_anomaly,
+                resume=start.checkpoint, detect_anomaly=detect_anomaly, communicator=communicator,
             )  # fmt: skip
             save(net, start.folder.model)
     except StorageError as error:

@@ -102,4 +102,5 @@ def tell_again(start: Start, *, as_json: bool, talk: bool) -> None:
 def going_on(start: Start) -> str:
     """Return the command that goes on with a run."""
     data = data_option(start.config.data)
-    return f"xpnn train --resume {quoted(start.folder.path)}" + (f" {data}" if data else "")
+    command = f"xpnn train --resume {quoted(start.folder.path)}" + (f" {data}" if data else "")
+    return command if start.ranks == 1 else f"mpiexec -n {start.ranks} {command} --distributed"

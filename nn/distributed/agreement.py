@@ -48,10 +48,23 @@ def refuse_differing(
         "check sum of the weights": check_sum_of(net.parameters()),
         "state of the generator": repr(generator.bit_generator.state),
         "checkpoint of step": None if resume is None else resume.step,
-        "check sum of the checkpoint": None if resume is None else check_sum_of(resume.parameters),
+        "check sum of the checkpoint": None if resume is None else check_sum_of(resume.parameters | resume.optimizer_state),
         **{f"version of {name}": number for name, number in versions().items()},
     }
-    of_ranks = [communicator.broadcast(own, root=rank) for rank in range(communicator.size)]
+    refuse_other(communicator, own)
+
+
+def refuse_other(communicator: Communicator, own: Mapping[str, Any]) -> None:
+    """Refuse to go on where a rank has another value of anything than rank 0.
+
+    Args:
+        communicator: of the ranks.
+        own: this rank's values, by their names; those are told if they differ.
+
+    Raises:
+        ConfigError: on every rank, with the first rank that differs and in what.
+    """
+    of_ranks = [communicator.broadcast(dict(own), root=rank) for rank in range(communicator.size)]
     expected = of_ranks[0]
     for rank, found in enumerate(of_ranks):
         for name in expected | found:
@@ -97,8 +110,8 @@ def check_same_weights(communicator: Communicator, net: MLP, epoch: int) -> None
 
 
 def check_sum_of(arrays: Arrays) -> int:
-    """Return a number that changes with any bit of the arrays: CRC-32."""
+    """Return a number that changes with any bit of the arrays, and not with their order, any in a file: CRC-32."""
     number = 0
-    for array in arrays.values():
-        number = zlib.crc32(np.ascontiguousarray(array).data.cast("B"), number)
+    for name in sorted(arrays):
+        number = zlib.crc32(np.ascontiguousarray(arrays[name]).data.cast("B"), number)
     return number

@@ -6,14 +6,17 @@ import os
 import sys
 import time
 import traceback
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from functools import cache
 from types import TracebackType
+from typing import Any, NoReturn
 
 from ...backends import MissingDependency
 from ...backends.machine import usable_cores
 from ...backends.thread_limit import at_most_threads
 from .mpi_communicator import MpiCommunicator
+from .supervision import end_others, is_supervised, launched
 
 # What all ranks get wrong in the same way, the first one says for all: the others wait for it so long.
 OTHERS_WAIT_SECONDS = 1.0
@@ -52,22 +55,64 @@ def _share_cores(communicator: MpiCommunicator) -> None:
         _LIMITS.enter_context(at_most_threads(max(1, usable_cores() // communicator.sharing)))
 
 
+def joined() -> MpiCommunicator | None:
+    """Return the communicator of `world()` where it has been called and there are others; else None."""
+    return world() if world.cache_info().currsize and world().size > 1 else None
+
+
+def is_one_of_many() -> bool:
+    """Return whether others train with this process, or will as soon as MPI has begun."""
+    return is_supervised() or joined() is not None
+
+
+def threads_of_process() -> int:
+    """Return how many threads this process computes with, as far as it was told."""
+    numbers = [os.environ[name] for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS") if name in os.environ]
+    return int(numbers[0]) if numbers and numbers[0].isdecimal() else usable_cores()
+
+
 def _end_all(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Say what nobody caught, with the number of the rank, and end all processes."""
     lines = "".join(traceback.format_exception(kind, error, trace)).rstrip().splitlines()
-    end_job(1, "\n".join(f"rank {world().rank}: {line}" for line in lines))
+    end_job(1, "\n".join(f"rank {own_rank()}: {line}" for line in lines))
 
 
-def end_job(code: int, words: str) -> None:
+def say_plainly(words: str) -> None:
+    """Write a line on stderr."""
+    print(words, file=sys.stderr)  # noqa: T201
+
+
+def own_rank() -> int:
+    """Return the number of this process, as the launcher tells it where MPI has not begun."""
+    mpi = _running_mpi()
+    place = launched()
+    return int(mpi.COMM_WORLD.Get_rank()) if mpi is not None else 0 if place is None else place.rank
+
+
+def end_job(code: int, words: str, say: Callable[[str], None] = say_plainly) -> NoReturn:
     """End all processes with an exit code, after saying why on stderr; an end that all come to is told once.
+
+    It may be called before MPI has begun, too.
 
     Args:
         code: at least 1.
         words: what happened here.
+        say: writes them on stderr.
     """
-    communicator = world()
-    if communicator.rank != 0:
+    if own_rank() != 0:
         time.sleep(OTHERS_WAIT_SECONDS)
-    sys.stdout.flush()
-    print(words, file=sys.stderr, flush=True)  # noqa: T201
-    communicator.abort(code)
+    say(words)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # it may be what is broken
+            stream.flush()
+    if (mpi := _running_mpi()) is not None:
+        mpi.COMM_WORLD.Abort(code)
+    if not is_supervised():
+        end_others(code)
+    os._exit(code)
+
+
+def _running_mpi() -> Any:
+    """Return mpi4py's module where MPI has begun and not ended, else None."""
+    mpi = sys.modules.get("mpi4py.MPI")
+    return mpi if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized() else None

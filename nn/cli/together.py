@@ -1,0 +1,157 @@
+"""What the ranks of `xpnn train --distributed` do together: rank 0 decides, records and talks; the others follow."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn, TypeVar
+
+import click
+import numpy as np
+
+from ...backends import get_backend
+from ...backends.machine import versions
+from ...backends.thread_limit import at_most_threads
+from ..checkpoint import Checkpoint
+from ..data_choice import DataChoice
+from ..distributed.agreement import refuse_other
+from ..distributed.mpi_communicator import MpiCommunicator
+from ..distributed.supervision import end_together, launched, supervise, tell_supervisor
+from ..distributed.world import threads_of_process, world
+from ..run_config import RunConfig
+from .signals import StopOnSignal
+from .start import Start
+from .train_report import going_on
+
+Loaded = TypeVar("Loaded")
+
+# Options that may differ from rank to rank: paths on its machine, and what rank 0 alone heeds.
+OWN = {"data", "out", "resume", "threads", "live", "tensorboard", "as_json", "quiet", "verbose"}
+
+
+class Orders(NamedTuple):
+    """What rank 0 has decided, for the others.
+
+    Attributes:
+        config: of the run.
+        checkpoint: where it goes on, or None.
+        is_finished: whether there is nothing to do.
+        go_on: the command that goes on with it.
+    """
+
+    config: RunConfig
+    checkpoint: Checkpoint | None
+    is_finished: bool
+    go_on: str
+
+
+def join(ctx: click.Context) -> MpiCommunicator | None:
+    """Meet the other ranks, each watched over by a process of its own; return None where this one is alone.
+
+    Raises:
+        ConfigError: on every rank: one was given other options, or has another version of a package.
+        MissingDependency: there is no MPI.
+    """
+    supervise()
+    communicator = world()
+    if communicator.size == 1:
+        return None
+    options = {param.opts[0]: ctx.params[param.name] for param in ctx.command.params if param.name not in OWN | {None}}
+    options["--resume"] = ctx.params["resume"] is not None
+    refuse_other(communicator, {f"version of {name}": number for name, number in versions().items()} | options)
+    if communicator.rank > 0:
+        logging.getLogger("xpnn").setLevel(logging.ERROR)
+    return communicator
+
+
+def say_if_several(ctx: click.Context) -> None:
+    """Say that each process trains by itself, where a launcher has started several without --distributed."""
+    place = launched()
+    if place is not None and place.size > 1 and place.rank == 0 and not ctx.params["quiet"]:
+        click.echo(
+            f"xpnn: {place.size} processes were started, and each trains a network of its own; "
+            "with --distributed they train one together",
+            err=True,
+        )
+
+
+def lead(communicator: MpiCommunicator, start: Start) -> str:
+    """Tell the other ranks what to do; return how many processes there are, and on how many machines.
+
+    They load their rows now that rank 0 has.
+    """
+    communicator.broadcast(Orders(start.config, start.checkpoint, start.is_finished(), going_on(start)))
+    if start.is_finished():
+        return ""
+    tell_supervisor(f"go on with the last checkpoint: {going_on(start)}")
+    communicator.barrier()
+    return processes_of(communicator)
+
+
+def follow(communicator: MpiCommunicator, source: str | None, *, threads: int | None, detect_anomaly: bool) -> None:
+    """Train as rank 0 says, and leave files, words and decisions to it.
+
+    Args:
+        communicator: of the ranks.
+        source: where this rank's rows are, if it was told.
+        threads: at most.
+        detect_anomaly: see `nn.train`.
+    """
+    with at_most_threads(threads), StopOnSignal(speaks=False) as signals:
+        orders: Orders = communicator.broadcast(None)
+        if orders.is_finished:
+            return
+        tell_supervisor(f"go on with the last checkpoint: {orders.go_on}")
+        recipe, seed = orders.config.recipe, orders.config.seed
+        choice = _choice(orders, source)
+        data = in_turn(communicator, lambda: choice.load(recipe, seed=seed))
+        backend = get_backend(orders.config.backend)
+        processes_of(communicator)
+        net = recipe.network(data, backend=backend, seed=seed)
+        recipe.train(
+            net, data, seed=seed, callbacks=[signals], resume=orders.checkpoint, detect_anomaly=detect_anomaly,
+            communicator=communicator,
+        )  # fmt: skip
+        if received := agreed_signal(communicator, signals):
+            leave(128 + received)
+
+
+def _choice(orders: Orders, source: str | None) -> DataChoice:
+    """Return where a rank's rows come from: from where it was told, else from where rank 0 has them."""
+    return orders.config.data if source is None else orders.config.data_from(source)
+
+
+def in_turn(communicator: MpiCommunicator, load: Callable[[], Loaded]) -> Loaded:
+    """Load on the first rank of each machine, then on the others, which find there what the first has downloaded.
+
+    Rank 0 is at the barrier when it has loaded; see `lead`.
+    """
+    loaded = load() if communicator.local_rank == 0 else None
+    communicator.barrier()
+    return load() if loaded is None else loaded
+
+
+def processes_of(communicator: MpiCommunicator) -> str:
+    """Return how many processes there are on how many machines, each with how many threads; every rank calls it."""
+    own = np.array([communicator.local_rank == 0, threads_of_process()], dtype=np.int64)  # (2,)
+    firsts, threads = communicator.gather(own).T  # (ranks,), (ranks,)
+    machines, least, most = int(firsts.sum()), int(threads.min()), int(threads.max())
+    several = f"{least}" if least == most else f"{least} to {most}"
+    return (
+        f"{communicator.size} processes on {machines} machine{'s' * (machines > 1)}, "
+        f"each with {several} thread{'s' * (most > 1)}"
+    )
+
+
+def agreed_signal(communicator: MpiCommunicator | None, signals: StopOnSignal) -> int:
+    """Return the number of the signal that any rank has received, 0 for none; every rank calls it."""
+    if communicator is None:
+        return signals.received
+    return int(communicator.gather(np.array(signals.received, dtype=np.int64)).max())
+
+
+def leave(code: int) -> NoReturn:
+    """End with an exit code that all ranks end with."""
+    end_together()
+    sys.exit(code)

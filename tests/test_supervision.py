@@ -1,0 +1,167 @@
+"""The process that watches over a rank: no MPI is needed to see what it does."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from xpnn.nn.distributed import supervision
+from xpnn.nn.distributed.supervision import Place, launched
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+RANK_2 = {"PMI_RANK": "2", "PMI_SIZE": "4"}
+HEAD = "import os, signal, sys, time\nfrom xpnn.nn.distributed.supervision import *\n"
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    """`start(script)` runs a script that may be supervised."""
+
+    def run(script: str, variables: dict[str, str] | None = None, **options: object) -> "subprocess.Popen[str]":
+        path = tmp_path / "script.py"
+        path.write_text(HEAD + textwrap.dedent(script), encoding="utf-8")
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("PMI", "OMPI", "SLURM"))}
+        return subprocess.Popen(
+            [sys.executable, "-W", "error", str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=own | (RANK_2 if variables is None else variables), **options,
+        )  # fmt: skip
+
+    return run
+
+
+def ended(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    try:
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return process.returncode, stdout, stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "place"),
+    [
+        ({}, None),
+        ({"PMI_RANK": "2", "PMI_SIZE": "4"}, Place(2, 4)),
+        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", "PMIX_RANK": "1"}, Place(1, 2)),
+        ({"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "8", "SLURM_NTASKS": "8"}, Place(3, 8)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, None),  # the batch script itself, which srun has not started
+        ({"PMI_RANK": "a", "PMI_SIZE": ""}, None),
+    ],
+)
+def test_launchers_tell_rank_and_size(variables, place):
+    assert launched(variables) == place
+
+
+@pytest.mark.parametrize("ending", ["sys.exit(5)", "os._exit(5)"])
+def test_the_exit_code_is_passed_on_and_nothing_is_said_twice(start, ending):
+    script = f"""
+        print("before")
+        parent = os.getpid()
+        supervise()
+        assert is_supervised() and os.getppid() == parent
+        supervise()  # once is enough
+        assert os.getppid() == parent
+        print("after", flush=True)
+        {ending}
+    """
+    assert ended(start(script)) == (5, "before\nafter\n", "")
+
+
+@pytest.mark.parametrize("variables", [{}, {"PMI_RANK": "0", "PMI_SIZE": "1"}])
+def test_one_process_is_not_supervised(start, variables):
+    script = """
+        own = os.getpid()
+        supervise()
+        assert own == os.getpid() and not is_supervised()
+        tell_supervisor("nobody")
+        end_together()
+    """
+    assert ended(start(script, variables)) == (0, "", "")
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGKILL", 137), ("SIGSEGV", 139)])
+def test_a_rank_that_is_killed_is_named_with_how_to_go_on(start, name, code):
+    script = f"""
+        supervise()
+        print(os.getpid(), flush=True)
+        tell_supervisor("first")
+        tell_supervisor("go on with this")
+        os.kill(os.getpid(), signal.{name})
+    """
+    returned, stdout, stderr = ended(start(script))
+    assert returned == code
+    assert stderr.startswith(f"xpnn: rank 2 (process {stdout.strip()} on ")
+    assert f"was killed by {name}" in stderr
+    assert stderr.endswith("; go on with this\n")
+
+
+def test_a_signal_is_passed_on_to_the_rank(start):
+    script = """
+        supervise()
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(7))
+        print("ready", flush=True)
+        while True:
+            signal.pause()
+    """
+    process = start(script)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert ended(process) == (7, "", "")
+
+
+def test_a_rank_that_ends_by_a_signal_passed_on_is_no_news(start):
+    process = start('supervise()\nprint("ready", flush=True)\nsignal.pause()')
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert ended(process) == (128 + signal.SIGTERM, "", "")
+
+
+def test_a_signal_that_is_ignored_stays_so(start):
+    script = """
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        supervise()
+        os.kill(os.getppid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)
+    """
+    assert ended(start(script)) == (0, "", "")
+
+
+def test_a_rank_ends_with_its_supervisor(start):
+    process = start('supervise()\nprint("ready", flush=True)\nsignal.pause()')
+    assert process.stdout.readline() == "ready\n"
+    process.kill()
+    assert ended(process) == (-signal.SIGKILL, "", "")  # stdout has an end: nobody holds it any more
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("os.kill(os.getpid(), 9)", b"cmd=abort exitcode=137\n"),
+        ("sys.exit(3)", b"cmd=abort exitcode=3\n"),
+        ("end_together(); sys.exit(143)", b""),
+        ("sys.exit(0)", b""),
+    ],
+)
+def test_the_launcher_is_told_to_end_the_others(start, script, told):
+    reads, writes = os.pipe()
+    process = start(f"supervise()\n{script}", RANK_2 | {"PMI_FD": str(writes)}, pass_fds=[writes])
+    os.close(writes)
+    assert ended(process)[0] != 0 or not told
+    with os.fdopen(reads, "rb") as pipe:
+        assert pipe.read() == told
+
+
+def test_slurm_is_told_by_the_exit_code_alone(monkeypatch):
+    wrote = []
+    monkeypatch.setattr(supervision.os, "write", lambda *arguments: wrote.append(arguments))
+    supervision.end_others(1, {"PMI_FD": "9", "SLURM_STEP_NUM_TASKS": "2"})
+    assert not wrote
+    supervision.end_others(1, {"PMI_FD": "9"})
+    assert wrote == [(9, b"cmd=abort exitcode=1\n")]
