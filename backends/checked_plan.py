@@ -12,10 +12,11 @@ from .activations import Array
 from .base import Backend
 from .errors import DivergenceError
 from .finite import first_not_finite
+from .flat_gradients import Gradients
 from .generic_plan import GenericPlan, Sums
 from .optimizers import Optimizer, State
 from .plan import Layer, Rows, TrainingJob
-from .reduction import Gradients, reduction_of
+from .reduction import reduction_of
 
 
 class NotFinite(DivergenceError):  # noqa: N818

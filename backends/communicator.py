@@ -16,11 +16,13 @@ class Communicator(ABC):
         rank: number of this process, in [0, size).
         size: how many there are.
         on_host: whether it sums NumPy arrays alone; arrays on a device go through the host then.
+        overlaps: whether a sum that was begun goes on while this process computes, and neither slows the other down.
     """
 
     rank: int
     size: int
     on_host: bool = True
+    overlaps: bool = True
 
     @abstractmethod
     def sum(self, array: Array) -> None:

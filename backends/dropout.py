@@ -41,7 +41,8 @@ class Dropout(NamedTuple):
         Returns:
             (stop - start, units).
         """
-        first, end = start // BLOCK_ROWS, -(-stop // BLOCK_ROWS)
+        first = start // BLOCK_ROWS
+        end = max(-(-stop // BLOCK_ROWS), first + 1)  # of no rows too there is a block to cut from
         draws = np.concatenate([self._block(step, layer, block, units) for block in range(first, end)])
         kept = draws[start - first * BLOCK_ROWS : stop - first * BLOCK_ROWS] >= self.rate  # (rows, units)
         factors: npt.NDArray[Any] = kept.astype(dtype) / np.asarray(1 - self.rate, dtype=dtype)

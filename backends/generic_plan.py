@@ -13,8 +13,9 @@ import numpy.typing as npt
 from .activations import Array
 from .dropout import Dropout
 from .errors import ModelFileError
+from .flat_gradients import Gradients
 from .plan import NO_ROWS, Plan, Rows, Totals, TrainingJob, checked_order
-from .reduction import Gradients, reduction_of
+from .reduction import reduction_of
 
 if TYPE_CHECKING:
     from .base import Backend
@@ -77,10 +78,7 @@ class GenericPlan(Plan):
         if not sums:
             return totals
         of_parts = self._backend.read_sums(sums).reshape(steps, -1, 2).swapaxes(0, 1)  # (parts, steps, 2)
-        loss_sum, correct, _ = totals
-        for loss_of_step, correct_of_step in self._reduction.total(of_parts).tolist():
-            loss_sum, correct = loss_sum + loss_of_step, correct + int(correct_of_step)
-        return Totals(loss_sum, correct, totals.rows + rows)
+        return self._reduction.added(totals, of_parts, rows)
 
     def _batch_gradients(
         self, order: Array | None, weights: npt.NDArray[np.float64] | None, batch: slice, size: float

@@ -30,6 +30,9 @@ class JaxBackend(Backend):
     may be, so that the methods set it while they run, for their own thread alone: the caller's JAX code keeps its
     setting. What works on the backend's arrays outside its methods does so inside `with backend.scope():`.
 
+    XLA divides a sum among its threads when it compiles, and how many there are is set once, when JAX starts: results
+    have the same bits wherever a process may use as many cores, or with PJRT_NPROC=1 in the environment.
+
     Raises:
         BackendUnavailable: JAX cannot be imported, or its default device does not compute in float64.
     """
@@ -138,7 +141,7 @@ class JaxBackend(Backend):
         self.check_precision(job.precision)
         has_even_batches = job.rows.weights is None and not (job.l2 and job.l2_per_batch)
         is_known = has_even_batches and job.tile_rows is None and type(job.optimizer) in TRACED_OPTIMIZERS
-        if job.needs_generic_plan or not is_known:
+        if job.needs_generic_plan or job.is_divided or not is_known:
             return GenericPlan(self, job)
         plan: Plan = import_module(".jax_plan", __package__).JaxPlan(self, job)
         return plan

@@ -58,6 +58,7 @@ class NumbaBackend(Backend):
         except ImportError as error:
             raise BackendUnavailable(f"backend numba cannot import numba ({error}): {_install_line()}") from error
         from . import (
+            numba_divided_plan,
             numba_forward,
             numba_loss_operations,
             numba_operations,
@@ -69,6 +70,7 @@ class NumbaBackend(Backend):
 
         super().__init__(xp)
         self._operations, self._optimizers, self._plan = numba_operations, numba_optimizers, numba_plan
+        self._divided_plan = numba_divided_plan
         self._losses, self._targets = numba_loss_operations, numba_targets
         self._forward, self._team = numba_forward, numba_team.Team(numba_team.usable_threads())
 
@@ -212,6 +214,9 @@ class NumbaBackend(Backend):
             generic = super().compile(job)
             generic.description += f", since {self._why_generic(job)}"
             return generic
+        if job.is_divided:
+            divided: Plan = self._divided_plan.DividedPlan(self, job)
+            return divided
         plan: Plan = self._plan.NumbaPlan(job)
         mark_cached(kernels_of(_outline_of(job)))
         return plan

@@ -103,6 +103,34 @@ def step_of_share(
 
 
 @kernel
+def take_steps(
+    side: Side,
+    state: State,
+    grads: Any,
+    weights: int,
+    rule: Rule,
+    number: int,
+    learning_rate: float,
+    l2: float,
+    widths: Widths,
+) -> None:
+    """Take one step on all parameters with a gradient that came from elsewhere.
+
+    Args:
+        side: this thread's place in the team.
+        state: parameters and slots, changed in place.
+        grads: gradients that are added up, (gradients, parameters).
+        weights: how many of the parameters are weights, which come first.
+        rule: the optimizer.
+        number: of the step, from 1.
+        learning_rate: at this step.
+        l2: strength of the penalty on weights.
+        widths: of the kernels.
+    """
+    step_of_share(side, state, grads, weights, step_of(rule, number, learning_rate), l2, widths)
+
+
+@kernel
 def train_by_rows(
     side: Side,
     network: Network,

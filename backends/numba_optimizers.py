@@ -13,6 +13,7 @@ from .numba_lanes import like, load, square_root, store
 from .optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 
 DESCENT, MOMENTUM, NESTEROV, RMSPROP, ADAM = range(5)
+KEEP = 5  # the parameters stay, and the gradient takes the place of the first slot
 
 
 class Rule(NamedTuple):
@@ -55,6 +56,9 @@ def slot_pair(slots: list[Any], parameter: Any) -> tuple[Any, Any]:
     none = np.empty(0, dtype=parameter.dtype)
     first, second = [*slots, none, none][:2]
     return first.reshape(-1), second.reshape(-1)
+
+
+GRADIENT = Rule(KEEP)
 
 
 class Step(NamedTuple):
@@ -130,6 +134,9 @@ class State(NamedTuple):
 def take_step(step: Step, state: State, at: int, g: Any, l2: float, width: Width) -> Any:
     """Take a step on `width` parameters from `at` on with the gradient `g`, (width,); return them."""
     w = load(state.parameters, at, width)
+    if step.rule.kind == KEEP:
+        store(state.first, at, g)
+        return w
     g = g + like(g, l2) * w
     zero = like(g, 0)
     if step.rule.kind == DESCENT:

@@ -45,7 +45,7 @@ class NumbaPlan(Plan):
         self.step = 0
         images, dtype = job.rows.images, job.layers[0].weight.dtype
         lanes, units = lanes_of(dtype), [layer.weight.shape[1] for layer in job.layers]
-        batch = max(min(job.batch_size, len(images)), 1)
+        batch = max(min(self._most_rows(), len(images)), 1)  # rows that are worked through together
         work = batch * sum(layer.weight.size for layer in job.layers)
         rule = rule_of(job.optimizer)
         assert rule is not None  # `supports` says so
@@ -53,12 +53,12 @@ class NumbaPlan(Plan):
         with announced("compiling the numba plan; cached for the next process"):
             # lists of what is not zero would bring a mapped file into memory
             self.is_sparse = not is_mapped(images) and np.count_nonzero(images) < SPARSE_DENSITY * images.size
-            self._is_kept = self.is_sparse and batch == len(images) and images.dtype == np.uint8
+            self._is_kept = self.is_sparse and job.batch_size >= len(images) and images.dtype == np.uint8
             schedule = choose_schedule(
                 units, images.shape[1], batch, is_sparse=self.is_sparse, is_kept=self._is_kept, lanes=lanes
             )
             self._schedule, block = schedule, lanes * schedule.block
-            self._team = team = Team(min(usable_threads(), schedule.parts) if work >= SMALL_STEP else 1)
+            self._team = team = Team(min(usable_threads(), self._most_threads()) if work >= SMALL_STEP else 1)
             self._widths = widths_of(dtype, block)
             self._layout = Layout(job.layers, lanes=lanes, block=block, pad_features=not self.is_sparse)
             slots = list(job.optimizer.init(np, np.empty(0, dtype=dtype)))
@@ -66,7 +66,7 @@ class NumbaPlan(Plan):
             self._state = State(*(array[0] for array in states))
             self._slots = dict(zip(slots, self._state[1:], strict=False))
             self._inputs, self._targets = self._new_inputs(), targets_of(job.rows, job.loss)
-            self._room = new_room(schedule, self._layout, states, team.threads)
+            self._room = self._new_room(states)
             self._sums = Sums(*(np.zeros(1 + SHARDS, dtype=kind) for kind in (np.float64, np.int64)))
             self._arrays = self._layout.empty_arrays(dtype)
             self._places = self._layout.places(self._arrays, self._state.parameters)
@@ -74,6 +74,18 @@ class NumbaPlan(Plan):
             self.description = f"compiled: {kind} input, {team.threads} threads, dealt out by {schedule.name}"
             self._figures = (-1, np.empty(0), np.empty(0))  # rows of the last run, and its batches' sizes and penalties
             self._kernel = self._compiled()
+
+    def _most_rows(self) -> int:
+        """Return the rows of one step that this process takes together, at most."""
+        return self.job.batch_size
+
+    def _most_threads(self) -> int:
+        """Return how many threads at most have something to do."""
+        return self._schedule.parts
+
+    def _new_room(self, states: State) -> tuple[Any, ...]:
+        """Return what the kernel works in, from the parameters and slots on."""
+        return new_room(self._schedule, self._layout, states, self._team.threads)
 
     def _compiled(self) -> Callable[..., Any]:
         """Return the schedule's kernel for arguments of the types that they have now."""
@@ -117,6 +129,15 @@ class NumbaPlan(Plan):
         count = len(self.job.rows.images)
         rows = np.arange(count, dtype=np.int64) if order is None else checked_order(order, count)  # (rows,)
         self._read_layers()
+        totals = self._take_steps(rows, totals)
+        for part, place in self._places:
+            part[...] = place
+        for layer, (weight, bias) in zip(self.job.layers, self._arrays, strict=True):
+            layer.weight, layer.bias = weight, bias
+        return totals
+
+    def _take_steps(self, rows: npt.NDArray[np.int64], totals: Totals) -> Totals:
+        """Take the steps for the samples `rows`, (rows,), on the plan's parameters; return `totals` with theirs."""
         self._sums.loss[0], self._sums.correct[0] = totals.loss_sum, totals.correct
         size = self.job.batch_size if self._is_kept else max(len(rows), 1)
         for part in (rows[start : start + size] for start in range(0, len(rows), size)):
@@ -124,10 +145,6 @@ class NumbaPlan(Plan):
                 self._keep_lists(part)
             self._team.run(self._kernel, *self._arguments(part))
             self.step += -(-len(part) // self.job.batch_size)
-        for part, place in self._places:
-            part[...] = place
-        for layer, (weight, bias) in zip(self.job.layers, self._arrays, strict=True):
-            layer.weight, layer.bias = weight, bias
         return Totals(float(self._sums.loss[0]), int(self._sums.correct[0]), totals.rows + len(rows))
 
     def _arguments(self, order: npt.NDArray[np.int64]) -> tuple[Any, ...]:

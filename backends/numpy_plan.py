@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .activations import Array
+from .flat_gradients import Gradients
 from .generic_plan import GenericPlan, check_state
 from .plan import NO_ROWS, Totals, TrainingJob
-from .reduction import Gradients
 
 if TYPE_CHECKING:
     from .base import Backend

@@ -126,7 +126,7 @@ class TrainingJob:
     @property
     def needs_generic_plan(self) -> bool:
         """Whether it asks for what only the generic plan does: dropout, clipping, and rows that stay on the host."""
-        return self.dropout != 0 or self.clip_norm is not None or self.rows.on_host or self.is_divided
+        return self.dropout != 0 or self.clip_norm is not None or self.rows.on_host
 
     def learning_rates(self, first_step: int, steps: int) -> npt.NDArray[np.float64]:
         """Return the learning rates of `steps` steps from number `first_step`, (steps,)."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,15 +22,15 @@ import numpy.typing as npt
 
 from .activations import Array
 from .communicator import Communicator
+from .flat_gradients import FlatGradients, Gradients
 from .plan import Layer, Totals, TrainingJob
 
 if TYPE_CHECKING:
     from .base import Backend
 
-Gradients = list[tuple[Array, Array]]  # (grad_weight, grad_bias) of each layer
 Span = tuple[int, int]  # of shards: first, and the one after the last
 
-# A sum that is begun while earlier layers still go backward must be worth the hand-over to another thread.
+# A sum that begins while earlier layers go backward must be worth the hand-over to another thread. An estimate.
 LEAST_BYTES = 1 << 20
 
 
@@ -49,8 +50,28 @@ class Reduction(ABC):
         """Return the sum of the gradients of the parts of all ranks, given this one's."""
 
     @abstractmethod
+    def sum_flat(self, parts: Sequence[Array]) -> None:
+        """Replace the first of this rank's buffers, one for each part, by the sum of those of all ranks.
+
+        They are (numbers,), and lie where the communicator adds; the others may change, too.
+        """
+
+    @abstractmethod
     def total(self, parts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the sum, (...), of figures of the parts of all ranks, given this one's on the host, (parts, ...)."""
+
+    def added(self, totals: Totals, parts: npt.NDArray[np.float64], rows: int) -> Totals:
+        """Return `totals` with the sums of some steps added, one step after the other.
+
+        Args:
+            totals: so far.
+            parts: losses and correct rows of this rank's parts of each step, (parts, steps, 2).
+            rows: of all those steps.
+        """
+        loss_sum, correct, rows_so_far = totals
+        for loss_of_step, correct_of_step in self.total(parts).tolist():
+            loss_sum, correct = loss_sum + loss_of_step, correct + int(correct_of_step)
+        return Totals(loss_sum, correct, rows_so_far + rows)
 
     def totals(self, parts: Sequence[Totals]) -> Totals:
         """Return the sums over the rows of all ranks, given those over this one's parts."""
@@ -72,54 +93,13 @@ class WholeBatch(Reduction):
         """See `Reduction.gradients`."""
         return parts[0]
 
+    def sum_flat(self, parts: Sequence[Array]) -> None:
+        """See `Reduction.sum_flat`; the first is the only one."""
+
     def total(self, parts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """See `Reduction.total`."""
         whole: npt.NDArray[np.float64] = parts[0]
         return whole
-
-
-class FlatGradients:
-    """A buffer of the gradients of all layers, the last layer first, as they come when one goes backward.
-
-    It lies where the communicator adds: on the host, or on the backend's device.
-
-    Args:
-        backend: whose arrays the gradients are.
-        layers: of the network.
-        on_host: where it is to lie.
-
-    Attributes:
-        buffer: (parameters,).
-        ends: where the gradient of each layer ends in it.
-    """
-
-    def __init__(self, backend: Backend, layers: Sequence[Layer], *, on_host: bool) -> None:
-        shapes = [(tuple(layer.weight.shape), tuple(layer.bias.shape)) for layer in layers]
-        sizes = [int(np.prod(weight)) + int(np.prod(bias)) for weight, bias in reversed(shapes)]
-        places = np.cumsum([0, *sizes])[::-1].tolist()  # the end of each layer's part, from the first; then 0
-        dtype = backend.to_numpy(layers[0].bias).dtype
-        self.buffer: Array = np.zeros(sum(sizes), dtype)
-        is_host = isinstance(layers[0].bias, np.ndarray)
-        if not (on_host or is_host):
-            self.buffer = backend.put(self.buffer)
-        self._shapes, self.ends, self._starts = shapes, places[:-1], places[1:]
-        self._crosses, self._backend = on_host and not is_host, backend
-
-    def set(self, layer: int, grads: tuple[Array, Array]) -> None:
-        """Copy the gradient of one layer to its place."""
-        for place, grad in zip(self._places(layer), grads, strict=True):
-            place[...] = self._backend.to_numpy(grad) if self._crosses else grad
-
-    def layers(self) -> Gradients:
-        """Return the gradient of each layer; where they lie on the backend's device, without a copy."""
-        come = self._backend.put if self._crosses else lambda array: array
-        return [(come(weight), come(bias)) for weight, bias in map(self._places, range(len(self._shapes)))]
-
-    def _places(self, layer: int) -> tuple[Array, Array]:
-        """Return views of a layer's part: (in_features, out_features) and (out_features,)."""
-        (weight, bias), start, end = self._shapes[layer], self._starts[layer], self.ends[layer]
-        of_weight = end - bias[0]
-        return self.buffer[start:of_weight].reshape(weight), self.buffer[of_weight:end].reshape(bias)
 
 
 class SumOverRanks(Reduction):
@@ -138,10 +118,14 @@ class SumOverRanks(Reduction):
     def __init__(
         self, backend: Backend, layers: Sequence[Layer], communicator: Communicator, *, overlap: bool = True
     ) -> None:
-        self._communicator, self._layers = communicator, layers
-        self._flat = FlatGradients(backend, layers, on_host=communicator.on_host)
+        self._backend, self._communicator, self._layers = backend, communicator, layers
         self._overlap, self._begun = overlap, 0
         self._waits: list[Callable[[], None]] = []
+
+    @cached_property
+    def _flat(self) -> FlatGradients:
+        """Return the buffer; a plan that has one of its own needs none."""
+        return FlatGradients(self._backend, self._layers, on_host=self._communicator.on_host)
 
     def parts(self, batch: slice) -> list[slice]:
         """See `Reduction.parts`."""
@@ -162,6 +146,10 @@ class SumOverRanks(Reduction):
         self._communicator.sum(self._flat.buffer[self._begun :])
         self._waits, self._begun = [], 0
         return self._flat.layers()
+
+    def sum_flat(self, parts: Sequence[Array]) -> None:
+        """See `Reduction.sum_flat`."""
+        self._communicator.sum(parts[0])
 
     def total(self, parts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """See `Reduction.total`."""
@@ -192,12 +180,15 @@ class SumOfShards(Reduction):
     """
 
     def __init__(self, backend: Backend, layers: Sequence[Layer], communicator: Communicator, shards: int) -> None:
-        self._communicator, self._shards = communicator, shards
-        self._flats = [
-            FlatGradients(backend, layers, on_host=communicator.on_host) for _ in self.parts(slice(0, shards))
-        ]
+        self._backend, self._layers, self._communicator, self._shards = backend, layers, communicator, shards
         of_ranks = [_share(slice(0, shards), rank, communicator.size) for rank in range(communicator.size)]
         self._spans = [_whole_spans((0, shards), own) for own in of_ranks]
+
+    @cached_property
+    def _flats(self) -> list[FlatGradients]:
+        """Return a buffer for each of this rank's shards; see `SumOverRanks._flat`."""
+        on_host, own = self._communicator.on_host, self.parts(slice(0, self._shards))
+        return [FlatGradients(self._backend, self._layers, on_host=on_host) for _ in own]
 
     def parts(self, batch: slice) -> list[slice]:
         """See `Reduction.parts`."""
@@ -212,16 +203,20 @@ class SumOfShards(Reduction):
         for flat, grads in zip(self._flats, parts, strict=True):
             for layer, of_layer in enumerate(grads):
                 flat.set(layer, of_layer)
-        self._flats[0].buffer[...] = self._tree_sum([flat.buffer for flat in self._flats])
+        self.sum_flat([flat.buffer for flat in self._flats])
         return self._flats[0].layers()
+
+    def sum_flat(self, parts: Sequence[Array]) -> None:
+        """See `Reduction.sum_flat`."""
+        parts[0][...] = self._tree_sum(parts)
 
     def total(self, parts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """See `Reduction.total`."""
-        whole: npt.NDArray[np.float64] = self._tree_sum(list(parts))
+        whole: npt.NDArray[np.float64] = self._tree_sum(list(parts.copy()))
         return whole
 
     def _tree_sum(self, parts: Sequence[Array]) -> Array:
-        """Return the sum of the arrays of all shards, given this rank's, each of one shape."""
+        """Return the sum of the arrays of all shards, given this rank's, each of one shape; they change."""
         spans = self._spans[self._communicator.rank]
         first = spans[0][0]
         known = {(first + k, first + k + 1): part for k, part in enumerate(parts)}
@@ -257,11 +252,12 @@ def _whole_spans(span: Span, own: slice) -> list[Span]:
 
 
 def _tree(span: Span, known: dict[Span, Any]) -> Any:
-    """Return the sum over a tree, some of whose subtrees are known."""
+    """Return the sum over a tree, some of whose subtrees are known; it may lie in the place of its first one."""
     if span in known:
         return known[span]
     left, right = (_tree(half, known) for half in _halves(span))
-    return left + right
+    left += right  # in place: room for a large network's sums would take as long to come by as the sums
+    return left
 
 
 def reduction_of(backend: Backend, job: TrainingJob, *, overlap: bool = True) -> Reduction:
@@ -269,5 +265,5 @@ def reduction_of(backend: Backend, job: TrainingJob, *, overlap: bool = True) ->
     if job.shards is not None:
         return SumOfShards(backend, job.layers, job.communicator, job.shards)
     if job.communicator.size > 1:
-        return SumOverRanks(backend, job.layers, job.communicator, overlap=overlap)
+        return SumOverRanks(backend, job.layers, job.communicator, overlap=overlap and job.communicator.overlaps)
     return WholeBatch()

@@ -201,6 +201,7 @@ def overlaps(
     network: Network, backend: str, batch_size: int, communicator: Communicator, least: Sequence[int], turns: int
 ) -> list[dict[str, Any]]:
     """Time steps in turns whose sums begin with so many bytes, and such that never begin early."""
+    communicator.overlaps = True
     steps = Steps(network, backend, batch_size, communicator)
     before = reduction.LEAST_BYTES
 

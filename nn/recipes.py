@@ -169,13 +169,8 @@ class Recipe:
             reproducible=self.reproducible,
         )
 
-    def outline(self, data: Dataset, *, ranks: int = 1) -> JobOutline:
-        """Return what `get_backend("auto", job=...)` needs to know of the whole training.
-
-        Args:
-            data: to be trained on.
-            ranks: number of processes that share it.
-        """
+    def outline(self, data: Dataset) -> JobOutline:
+        """Return what `get_backend("auto", job=...)` needs to know of the whole training."""
         rows, images = len(data.train), data.train.images
         return JobOutline(
             sizes=self.sizes_for(data),
@@ -187,7 +182,7 @@ class Recipe:
             dtype=self.dtype,
             images_dtype=images.dtype.name,
             density=density_of(images),
-            needs_generic_plan=self.dropout != 0 or self.clip_norm is not None or self.reproducible or ranks > 1,
+            needs_generic_plan=self.dropout != 0 or self.clip_norm is not None,
         )
 
 

@@ -104,3 +104,57 @@ def test_tiles_are_those_of_the_device(backend, make_layers, small_problem):
     plan = backend.compile(TrainingJob(make_layers(backend), SGD(0.5), backend.place(*small_problem, 1 / 255), 23))
     assert plan.run().rows == 23
     assert TorchBackend("cpu").tile_rows == 4096
+
+
+# The same bits again
+
+
+@pytest.mark.parametrize("skipped", range(4))
+def test_arrays_come_to_lie_in_pytorch_s_own_memory(backend, skipped):
+    """At multiples of 64 bytes, on which the bits of MKL's products hang, wherever NumPy had them."""
+    array = np.arange(100.0)[2 * skipped :]
+    tensor = backend.put(array)
+    assert tensor.data_ptr() % 64 == 0
+    np.testing.assert_array_equal(backend.to_numpy(tensor), array)
+    array[:] = 0
+    assert tensor[0] == 2 * skipped
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16", "int64", "float16", "float32", ">f8", ">i4"])
+def test_arrays_of_every_type_come_as_they_are(backend, dtype):
+    array = np.arange(12).reshape(3, 4).astype(dtype)[::-1, ::2]
+    array.flags.writeable = False
+    tensor = backend.put(array)
+    assert backend.to_numpy(tensor).dtype == array.dtype.newbyteorder("=")
+    np.testing.assert_array_equal(backend.to_numpy(tensor), array)
+
+
+def test_sums_have_a_fixed_order_in_one_thread(backend):
+    """PyTorch's own threads, also in a block within another; afterwards they are as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with backend.fixed_order():
+            assert torch.get_num_threads() == 1
+            with backend.fixed_order():
+                assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_reproducible_training_has_the_same_bits_on_any_number_of_threads(backend):
+    """Shards of 1,875 rows of 32 outputs: PyTorch would give each thread a part of the sum of the losses."""
+    generator = np.random.default_rng(0)
+    rows = nn.Split(generator.normal(size=(60_000, 4)).astype(np.float32), generator.integers(0, 32, 60_000))
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            net = nn.MLP([4, 32], backend=backend, seed=0)
+            history = nn.train(net, rows, epochs=2, batch_size=None, reproducible=True, validation=rows)
+            figures = [(each.train_loss, each.validation_loss) for each in history]
+            results.append((figures, {name: array.tobytes() for name, array in net.parameters().items()}))
+    finally:
+        torch.set_num_threads(before)
+    assert results[0] == results[1]

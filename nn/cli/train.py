@@ -212,7 +212,7 @@ def _new(folder: RunFolder, recipe: Recipe, choice: DataChoice, backend: str, se
     folder.refuse_existing()
     choice = choice.absolute()
     data = choice.load(recipe, seed=seed)
-    chosen = get_backend(backend, job=recipe.outline(data, ranks=ranks))
+    chosen = get_backend(backend, job=recipe.outline(data))
     return Start(folder, RunConfig(recipe, choice, chosen.name, seed), data, chosen, None, resumed=False, ranks=ranks)
 
 
@@ -230,7 +230,7 @@ def _resumed(folder: RunFolder, backend: str | None, precision: str | None, sour
     data = choice.load(config.recipe, seed=config.seed)
     if checkpoint is not None:
         checkpoint.check_sizes(config.recipe.sizes_for(data))
-    chosen = get_backend(backend or config.backend, job=config.recipe.outline(data, ranks=ranks))
+    chosen = get_backend(backend or config.backend, job=config.recipe.outline(data))
     config = dataclasses.replace(config, data=choice, backend=chosen.name)
     return Start(folder, config, data, chosen, checkpoint, resumed=True, ranks=ranks)
 

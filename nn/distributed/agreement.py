@@ -10,7 +10,7 @@ import numpy as np
 
 from ...backends import ConfigError, RunError
 from ...backends.communicator import Communicator
-from ...backends.machine import versions
+from ...backends.machine import version_of, versions
 from ..checkpoint import Checkpoint
 from ..mlp import MLP
 from ..tensor_files import Arrays
@@ -45,10 +45,11 @@ def refuse_differing(
         "evaluate_every": settings.evaluate_every,
         "patience": None if stopping is None else stopping.patience,
         "backend": net.backend.name,
+        "version of the backend": version_of(net.backend.name),
         "check sum of the weights": check_sum_of(net.parameters()),
         "state of the generator": repr(generator.bit_generator.state),
         "checkpoint of step": None if resume is None else resume.step,
-        "check sum of the checkpoint": None if resume is None else check_sum_of(resume.parameters | resume.optimizer_state),
+        "check sum of the checkpoint": resume and check_sum_of(resume.parameters | resume.optimizer_state),
         **{f"version of {name}": number for name, number in versions().items()},
     }
     refuse_other(communicator, own)

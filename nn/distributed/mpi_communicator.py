@@ -13,7 +13,7 @@ import numpy as np
 
 from ...backends.activations import Array
 from ...backends.communicator import Communicator
-from ...backends.machine import usable_core_numbers
+from ...backends.machine import usable_core_numbers, usable_cores
 
 
 class MpiCommunicator(Communicator):
@@ -37,7 +37,10 @@ class MpiCommunicator(Communicator):
         self.sharing = sum(1 for others in local.allgather(cores) if cores & others)
         local.Free()
         self._sums: ThreadPoolExecutor | None = None  # a thread that sums while this one computes
-        self._may_thread = MPI.Query_thread() >= MPI.THREAD_SERIALIZED
+        # The thread takes a core. With one core a rank, sums that began early made steps of 784-2048-2048-10 up to 14 %
+        # longer, and at no bandwidth shorter (bench/results/distributed); with more cores nothing was measured.
+        has_core = usable_cores() > self.sharing
+        self.overlaps = has_core and MPI.Query_thread() >= MPI.THREAD_SERIALIZED
 
     def __repr__(self) -> str:
         return f"<MpiCommunicator rank {self.rank} of {self.size}>"
@@ -48,7 +51,7 @@ class MpiCommunicator(Communicator):
 
     def start_sum(self, array: Array) -> Callable[[], None]:
         """See `Communicator.start_sum`; another thread waits for the others, as MPI moves nothing by itself."""
-        if not self._may_thread:
+        if not self.overlaps:
             return super().start_sum(array)
         if self._sums is None:
             self._sums = ThreadPoolExecutor(1, thread_name_prefix="xpnn-sums")

@@ -11,12 +11,12 @@ from xpnn.backends.machine import hardware, versions
 
 from .watch import MIB, Watch
 
-BEGIN, END = "<!-- trust:begin -->", "<!-- trust:end -->"
 MOST_MEMORY = 256 * MIB  # that a file of a few hundred bytes, or a bomb, may take
 SLICE = 150  # files of each kind in an ordinary test run
 SLOWEST = 1.0  # seconds of the processor for one file, held only where all of them are loaded
 
-FIGURES: dict[tuple[int, str], str] = {}  # number and name of an experiment -> what it showed
+# Section of the page -> number and name of an experiment -> what it showed.
+FIGURES: dict[str, dict[tuple[int, str], str]] = {}
 
 
 @pytest.fixture
@@ -26,11 +26,14 @@ def amount(pytestconfig: pytest.Config) -> Callable[..., int]:
 
 
 @pytest.fixture
-def show() -> Callable[[int, str, str], None]:
-    """`show(1, "kill -9 in training", "200 of 200 ended bit-identical")`: a row of the page, by number and name."""
+def show() -> Callable[..., None]:
+    """`show(1, "kill -9 in training", "200 of 200 ended bit-identical")`: a row of the page, by number and name.
 
-    def keep(number: int, experiment: str, seen: str) -> None:
-        FIGURES[number, experiment] = seen
+    The rows of another `section` have marks, a date and a machine of their own.
+    """
+
+    def keep(number: int, experiment: str, seen: str, *, section: str = "trust") -> None:
+        FIGURES.setdefault(section, {})[number, experiment] = seen
 
     return keep
 
@@ -88,11 +91,16 @@ def damage(pytestconfig, amount, tmp_path):
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Write the figures into the page that `--trust-page` names, if everything passed."""
+    """Write the figures into the page that `--trust-page` names, if everything passed.
+
+    A section none of whose experiments was done stays as it is.
+    """
     page = session.config.getoption("--trust-page")
     if page is not None and exitstatus == 0:
         path = Path(page)
-        path.write_text(rewritten(path.read_text(encoding="utf-8"), table(FIGURES)), encoding="utf-8")
+        for section, figures in FIGURES.items():
+            text = rewritten(path.read_text(encoding="utf-8"), table(figures), section)
+            path.write_text(text, encoding="utf-8")
 
 
 def table(figures: dict[tuple[int, str], str]) -> str:
@@ -104,7 +112,8 @@ def table(figures: dict[tuple[int, str], str]) -> str:
     return "\n".join(["| | experiment | seen |", "|---|---|---|", *rows, "", on.removeprefix("0")])
 
 
-def rewritten(page: str, text: str) -> str:
-    """Return the page with `text` between its two marks."""
-    before, rest = page.split(BEGIN)
-    return f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}"
+def rewritten(page: str, text: str, section: str) -> str:
+    """Return the page with `text` between the two marks of a section."""
+    begin, end = f"<!-- {section}:begin -->", f"<!-- {section}:end -->"
+    before, rest = page.split(begin)
+    return f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}"

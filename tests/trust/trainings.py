@@ -21,7 +21,9 @@ MAKING = ("before mkdir", "after mkdir")
 APPENDING = ("while appending",)
 MOMENTS = (*SAVING, *MAKING, *APPENDING)
 INSIDE = len(MOMENTS)  # where the shared page says whether the process is inside a save; before it, how often each came
+STEPS = INSIDE + 1  # and from where on each rank of a training on several says how many steps it has taken
 PAGE = 4096
+RANK_VARIABLE = "PMI_RANK"  # by which MPICH's mpiexec tells each process its rank
 PROGRAM = Path(__file__).with_name("training_process.py")
 CASES = {
     f"{backend}, {size}": ("--backend", backend, *options)

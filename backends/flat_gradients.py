@@ -1,0 +1,60 @@
+"""The gradients of all layers side by side, as they are added up over processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .activations import Array
+from .plan import Layer
+
+if TYPE_CHECKING:
+    from .base import Backend
+
+Gradients = list[tuple[Array, Array]]  # (grad_weight, grad_bias) of each layer
+
+
+class FlatGradients:
+    """A buffer of the gradients of all layers, the last layer first, as they come when one goes backward.
+
+    It lies where the communicator adds: on the host, or on the backend's device.
+
+    Args:
+        backend: whose arrays the gradients are.
+        layers: of the network.
+        on_host: where it is to lie.
+
+    Attributes:
+        buffer: (parameters,).
+        ends: where the gradient of each layer ends in it.
+    """
+
+    def __init__(self, backend: Backend, layers: Sequence[Layer], *, on_host: bool) -> None:
+        shapes = [(tuple(layer.weight.shape), tuple(layer.bias.shape)) for layer in layers]
+        sizes = [int(np.prod(weight)) + int(np.prod(bias)) for weight, bias in reversed(shapes)]
+        places = np.cumsum([0, *sizes])[::-1].tolist()  # the end of each layer's part, from the first; then 0
+        dtype = backend.to_numpy(layers[0].bias).dtype
+        self.buffer: Array = np.zeros(sum(sizes), dtype)
+        is_host = type(layers[0].bias) is np.ndarray  # a subclass may be a device's
+        if not (on_host or is_host):
+            self.buffer = backend.put(self.buffer)
+        self._shapes, self.ends, self._starts = shapes, places[:-1], places[1:]
+        self._crosses, self._backend = on_host and not is_host, backend
+
+    def set(self, layer: int, grads: tuple[Array, Array]) -> None:
+        """Copy the gradient of one layer to its place."""
+        for place, grad in zip(self._places(layer), grads, strict=True):
+            place[...] = self._backend.to_numpy(grad) if self._crosses else grad
+
+    def layers(self) -> Gradients:
+        """Return the gradient of each layer; where they lie on the backend's device, without a copy."""
+        come = self._backend.put if self._crosses else lambda array: array
+        return [(come(weight), come(bias)) for weight, bias in map(self._places, range(len(self._shapes)))]
+
+    def _places(self, layer: int) -> tuple[Array, Array]:
+        """Return views of a layer's part: (in_features, out_features) and (out_features,)."""
+        (weight, bias), start, end = self._shapes[layer], self._starts[layer], self.ends[layer]
+        of_weight = end - bias[0]
+        return self.buffer[start:of_weight].reshape(weight), self.buffer[of_weight:end].reshape(bias)
