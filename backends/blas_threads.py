@@ -7,26 +7,42 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 
 from threadpoolctl import ThreadpoolController
 
-# Held by the thread that limits: two that did so at once could restore each other's limit.
-_LOCK = threading.Lock()
+
+class Blocks:
+    """The blocks in which BLAS has one thread, of all threads of Python.
+
+    Attributes:
+        lock: held while they change.
+        count: how many there are now.
+        limit: undoes the limit, when the last of them ends.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.count, self.limit = threading.Lock(), 0, ExitStack()
+
+
+_BLOCKS = Blocks()
 
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Leave BLAS one thread inside this block; nothing changes if another thread is in such a block already."""
-    if not _LOCK.acquire(blocking=False):
-        yield
-        return
+    """Leave BLAS one thread inside this block, and until the last of several such blocks has ended."""
+    with _BLOCKS.lock:
+        if not _BLOCKS.count:
+            _BLOCKS.limit.enter_context(_controller().limit(limits=1, user_api="blas"))
+        _BLOCKS.count += 1
     try:
-        with _controller().limit(limits=1, user_api="blas"):
-            yield
+        yield
     finally:
-        _LOCK.release()
+        with _BLOCKS.lock:
+            _BLOCKS.count -= 1
+            if not _BLOCKS.count:
+                _BLOCKS.limit.close()
 
 
 @cache

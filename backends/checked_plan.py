@@ -16,7 +16,6 @@ from .flat_gradients import Gradients
 from .generic_plan import GenericPlan, Sums
 from .optimizers import Optimizer, State
 from .plan import Layer, Rows, TrainingJob
-from .reduction import reduction_of
 
 
 class NotFinite(DivergenceError):  # noqa: N818
@@ -38,10 +37,11 @@ class CheckedPlan(GenericPlan):
     Slower than any other plan, and the same arithmetic as the generic one.
     """
 
+    overlaps_sums = False  # what was begun on one process cannot be called off on the others
+
     def __init__(self, backend: Backend, job: TrainingJob) -> None:
         self._checked = CheckedOperations(backend, job.layers)
         super().__init__(self._checked, job)
-        self._reduction = reduction_of(self._checked, job, overlap=False)  # a sum once begun cannot be called off
         self.description = f"checked: a loop over the operations of {backend.name}, with a look at each result"
 
     def _batch_gradients(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,12 +31,14 @@ class GenericPlan(Plan):
     has its part of a batch, and the gradients of all are added up before the step; see `Reduction`.
     """
 
+    overlaps_sums: ClassVar[bool] = True  # whether a sum may begin before the whole gradient is there
+
     def __init__(self, backend: Backend, job: TrainingJob) -> None:
         self.job = job
         self.step = 0
         self.description = f"generic: a loop over the operations of {backend.name}"
         self._backend = backend
-        self._reduction = reduction_of(backend, job)
+        self._reduction = reduction_of(backend, job, overlap=self.overlaps_sums)
         self._dropout = Dropout(job.dropout, job.dropout_seed) if job.dropout else None
         self._host_dtype = backend.to_numpy(job.layers[0].bias).dtype
         self._states = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import wraps
 from importlib import import_module
@@ -135,6 +135,10 @@ class JaxBackend(Backend):
             parameter, grad, state, step, float(learning_rate), float(l2), optimizer=optimizer, has_l2=bool(l2)
         )
         return updated, next_state
+
+    def read_sums(self, sums: Sequence[tuple[Array, Array]]) -> npt.NDArray[np.float64]:
+        """See `Backend.read_sums`; to stack them would be compiled anew for each number of them."""
+        return np.array(self._jax.device_get(list(sums)), dtype=np.float64)  # (pairs, 2)
 
     def compile(self, job: TrainingJob) -> Plan:
         """See `Backend.compile`; weighted rows and penalties that differ from batch to batch go the generic way."""

@@ -39,6 +39,9 @@ class NcclCommunicator(Communicator):
         cupy: the module; the current device is this process's.
         host: of the same processes; shares NCCL's id, and carries objects and NumPy arrays.
 
+    Attributes:
+        has_failed: whether it cannot be used any more.
+
     Raises:
         DeviceError: NCCL finds no way between the GPUs, or two processes have the same one.
         DeviceLost: this process can no longer use its GPU.
@@ -50,7 +53,7 @@ class NcclCommunicator(Communicator):
         self._cupy, self._host, self._nccl = cupy, host, import_module("cupy.cuda.nccl")
         self.rank, self.size = host.rank, host.size
         self._comm: Any = None
-        self._has_failed = False
+        self.has_failed = False
         self._begun: dict[int, Array] = {}  # by number: their memory must not be given to others before they end
         self._number = 0
         with self._in_words("joining the GPUs of the ranks"):
@@ -136,12 +139,12 @@ class NcclCommunicator(Communicator):
     @contextmanager
     def _in_words(self, work: str) -> Iterator[None]:
         """Turn an error of NCCL into one line, after which the communicator cannot be used; any other error passes."""
-        if self._has_failed:
+        if self.has_failed:
             raise DeviceError(f"{work}: NCCL has failed before on rank {self.rank}: start all ranks again")
         try:
             yield
         except self._nccl.NcclError as error:
-            self._abort()
+            self.abort()
             lost = self._lost()
             if lost is not None:
                 raise DeviceLost(
@@ -150,9 +153,9 @@ class NcclCommunicator(Communicator):
                 ) from error
             raise DeviceError(f"{work}: NCCL failed on rank {self.rank} ({one_line(error)}): {_mend(error)}") from error
 
-    def _abort(self) -> None:
+    def abort(self) -> None:
         """End what is still queued: a sum that waits for a rank that is gone would wait for ever, and all after it."""
-        self._has_failed = True
+        self.has_failed = True
         if self._comm is not None:
             self._comm.abort()
         self._begun.clear()
@@ -209,18 +212,29 @@ def gpu_communicator(cupy: Any, communicator: Communicator) -> Communicator:
         return communicator
     own = _own_place(cupy)
     places = tuple(communicator.broadcast(own, root=rank) for rank in range(communicator.size))
-    say: Callable[[str], None] = LOGGER.info
-    words = f"the gradients of {communicator.size} ranks are summed by NCCL on their GPUs"
-    made: Communicator = communicator
+    is_first, key = communicator.rank == 0, (cupy, communicator, places)
     if reason := _why_on_host(places):
-        say, words = LOGGER.warning, f"the gradients of {communicator.size} ranks are summed on the host: {reason}"
-    elif (key := (cupy, communicator, places)) in _MADE:
-        return _MADE[key]
-    else:
-        made = _MADE[key] = NcclCommunicator(cupy, communicator)
-    if communicator.rank == 0:
-        say(words)
+        if is_first:
+            LOGGER.warning("the gradients of %d ranks are summed on the host: %s", communicator.size, reason)
+        return communicator
+    if (kept := _kept(key)) is not None:
+        return kept
+    made = _MADE[key] = NcclCommunicator(cupy, communicator)
+    if is_first:
+        LOGGER.info("the gradients of %d ranks are summed by NCCL on their GPUs", communicator.size)
     return made
+
+
+def _kept(key: tuple[Any, Communicator, tuple[Place, ...]]) -> NcclCommunicator | None:
+    """Return what an earlier training has made; None, and it is gone, on all ranks where any of them cannot use its."""
+    made, (_, communicator, _) = _MADE.get(key), key
+    is_usable = np.array([made is not None and not made.has_failed], dtype=np.int64)  # (1,)
+    if communicator.gather(is_usable).all():
+        return made
+    if made is not None and not made.has_failed:
+        made.abort()
+    _MADE.pop(key, None)
+    return None
 
 
 def _own_place(cupy: Any) -> Place:

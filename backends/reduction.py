@@ -43,7 +43,10 @@ class Reduction(ABC):
 
     @abstractmethod
     def ready(self, layer: int, grads: tuple[Array, Array]) -> None:
-        """Hear that the gradient of a layer is complete, while earlier layers still go backward."""
+        """Hear that the gradient of a layer is complete, while earlier layers still go backward.
+
+        Called once for each layer and each part of a step, from the last layer to the first.
+        """
 
     @abstractmethod
     def gradients(self, parts: Sequence[Gradients]) -> Gradients:
@@ -139,8 +142,8 @@ class SumOverRanks(Reduction):
             self._waits.append(self._communicator.start_sum(part))
             self._begun = self._flat.ends[layer]
 
-    def gradients(self, parts: Sequence[Gradients]) -> Gradients:  # noqa: ARG002 - `ready` has them
-        """See `Reduction.gradients`."""
+    def gradients(self, parts: Sequence[Gradients]) -> Gradients:  # noqa: ARG002
+        """See `Reduction.gradients`; `ready` has put them into the buffer already."""
         for wait in self._waits:
             wait()
         self._communicator.sum(self._flat.buffer[self._begun :])

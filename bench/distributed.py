@@ -21,7 +21,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ import click
 
 from .. import nn
 from ..backends import ConfigError, MissingDependency, RunError
-from ..backends.machine import hardware, versions
+from ..backends.machine import hardware, version_of, versions
 from . import distributed_measure as measure
 from .distributed_model import RANKS, Work, forecast, parse_link, table
 from .program import Program
@@ -57,20 +56,13 @@ def _tell(what: str, figures: dict[str, Any], out: Path | None) -> None:
         **figures,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": hardware(),
-        "versions": {**versions(), **{name: _version_of(name) for name in ("mpi4py", "mpich")}},
+        "versions": {**versions(), **{name: version_of(name) for name in ("mpi4py", "mpich")}},
     }
     if out is None:
         click.echo(json.dumps(record))
     else:
         with out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
-
-
-def _version_of(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _whole_numbers(text: str) -> list[int]:
@@ -180,12 +172,11 @@ def overhead(network: str, backend: str, turns: int, out: Path | None) -> None:
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for command in commands
     ]
     try:
-        seconds = [[_turn_of(worker) for worker in _begun_by_another(workers, k)] for k in range(turns + 1)][1:]
+        seconds = [_turn_of_each(workers, turn) for turn in range(turns + 1)][1:]  # the first one warms up
     finally:
         for process in workers:
             process.terminate()
             process.wait()
-    seconds = [pair[:: 1 if (k + 1) % 2 == 0 else -1] for k, pair in enumerate(seconds)]
     without, under = zip(*seconds, strict=True)
     ratios = sorted(b / a for a, b in seconds)
     case = {
@@ -198,9 +189,11 @@ def overhead(network: str, backend: str, turns: int, out: Path | None) -> None:
     _tell("overhead", case, out)
 
 
-def _begun_by_another(workers: Sequence[Any], turn: int) -> Sequence[Any]:
-    """Return both workers in the order of a turn: each turn begins with the other one."""
-    return workers if turn % 2 == 0 else workers[::-1]
+def _turn_of_each(workers: Sequence[subprocess.Popen[str]], turn: int) -> list[float]:
+    """Let all workers train for a turn, and return what `_turn_of` says of each; odd turns begin with the last one."""
+    numbers = range(len(workers))
+    found = {number: _turn_of(workers[number]) for number in (numbers if turn % 2 == 0 else reversed(numbers))}
+    return [found[number] for number in numbers]
 
 
 def _turn_of(worker: subprocess.Popen[str]) -> float:

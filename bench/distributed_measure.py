@@ -200,19 +200,22 @@ def training(
 def overlaps(
     network: Network, backend: str, batch_size: int, communicator: Communicator, least: Sequence[int], turns: int
 ) -> list[dict[str, Any]]:
-    """Time steps in turns whose sums begin with so many bytes, and such that never begin early."""
-    communicator.overlaps = True
-    steps = Steps(network, backend, batch_size, communicator)
-    before = reduction.LEAST_BYTES
+    """Time steps in turns whose sums begin with so many bytes, and such that never begin early.
+
+    Sums begin early here even where no rank has a core to spare, as `communicator.overlaps` asks for.
+    """
+    before = communicator.overlaps, reduction.LEAST_BYTES
 
     def take(count: int) -> float:
         reduction.LEAST_BYTES = count
         return steps.take()
 
     try:
+        communicator.overlaps = True
+        steps = Steps(network, backend, batch_size, communicator)
         times = in_turns([lambda count=count: take(count) for count in (NEVER, *least)], turns)  # type: ignore[misc]
     finally:
-        reduction.LEAST_BYTES = before
+        communicator.overlaps, reduction.LEAST_BYTES = before
     return [
         {"least_bytes": None if count == NEVER else count, **found._asdict()}
         for count, found in zip((NEVER, *least), times, strict=True)

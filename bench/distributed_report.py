@@ -117,15 +117,21 @@ def rows(heads: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in [list(heads), ["---"] * len(heads), *told])
 
 
+def plural(count: int, noun: str) -> str:
+    """Return a number of things."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def page(measured: Measurements, name: str) -> str:
     """Return the whole page."""
     last = measured.records[-1]
     hardware, versions = last["hardware"], last["versions"]
+    cores = max(record["hardware"]["cores"] for record in measured.records)  # some were bound to one of them
     told = ", ".join(f"{package} {number}" for package, number in versions.items() if number)
     parts = [
         "# Ranks that train together: measured, and forecast",
         f"Written by `python -m xpnn.bench.distributed_report bench/results/distributed/{name}` on what was measured "
-        f"until {last['date'][:10]} on {hardware['processor']}, {hardware['cores']} cores, {hardware['system']}; "
+        f"until {last['date'][:10]} on {hardware['processor']}, {plural(cores, 'core')}, {hardware['system']}; "
         f"{told}. Times are in milliseconds, and the shortest of the turns, as other programs were there; or medians. "
         "Each rank has one core; 4 ranks share 2, for which the model counts a rank's work twice.",
     ]
@@ -214,7 +220,7 @@ def _trained(measured: Measurements) -> str:
     if not lines:
         return ""
     told = "; ".join(
-        f"{n} ranks: median {100 * statistics.median(each):.0f}, worst {100 * max(each):.0f}"
+        f"{plural(n, 'rank')}: median {100 * statistics.median(each):.0f}, worst {100 * max(each):.0f}"
         for n, each in sorted(errors.items())
     )
     heads = ("network", "batch", "link", "ranks", "measured", "model", "error, %", "speed-up, measured")

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from ..backends import ConfigError, DataError, Plan, Totals
+from ..backends.communicator import Communicator
 from .argument_checks import is_whole
 from .array_inputs import host_array
 from .datasets.dataset import Split
 from .evaluation import check_rows
 from .mlp import MLP
+from .training_settings import check_sum
 
 BatchSource = Iterable[Any] | Callable[[int], Iterable[Any]]
 
@@ -103,6 +105,7 @@ class Feed:
     Args:
         batches: where they come from.
         net: what they must fit.
+        communicator: the processes that share them, each of which makes all.
 
     Attributes:
         taken: batches of the present epoch that have been trained on.
@@ -110,8 +113,8 @@ class Feed:
         is_over: whether the present epoch has no more of them.
     """
 
-    def __init__(self, batches: Batches, net: MLP) -> None:
-        self._batches, self._net = batches, net
+    def __init__(self, batches: Batches, net: MLP, communicator: Communicator) -> None:
+        self._batches, self._net, self._communicator = batches, net, communicator
         self._waiting: Iterator[Any] = iter(())
         self._next: Any = None
         self._epoch, self.taken, self.weight, self.is_over = 0, 0, 0.0, True
@@ -143,6 +146,7 @@ class Feed:
         end = totals.rows + rows
         while totals.rows < end and not self.is_over:
             batch = self._checked(self._next)
+            self._refuse_other(check_sum(Split(batch.images[:1], batch.labels)))
             placed = self._net.backend.place(batch.images, batch.labels, self._net.input_scale, batch.weights)
             plan.feed(placed)
             totals = plan.run(None, totals)
@@ -167,6 +171,23 @@ class Feed:
             self.is_over, self._next = True, None
         if self.is_over and not self.weight:
             raise DataError(f"all weights of epoch {self._epoch} are 0: give the rows that count more")
+        self._refuse_other(self.is_over)
+
+    def _refuse_other(self, found: int) -> None:
+        """Make sure that all processes that train together have the same batch, or none.
+
+        Args:
+            found: what would differ.
+
+        Raises:
+            DataError: on every rank: one has others.
+        """
+        of_ranks = self._communicator.gather(np.array(found, dtype=np.int64))  # (ranks,)
+        if (differing := np.flatnonzero(of_ranks != of_ranks[0])).size:
+            raise DataError(
+                f"rank {differing[0]} has another batch {self.taken + 1} of epoch {self._epoch} than rank 0, or none: "
+                "each rank must make the same batches, of which it takes a part; shuffle by the epoch's number"
+            )
 
     def _checked(self, given: Any) -> Split:
         """Return a batch as rows that fit the network."""

@@ -16,7 +16,8 @@ class Callback:
 
     Attributes:
         each_epoch: whether it must hear of each epoch as it ends, so that full batches are never taken in one go.
-        every_rank: whether it is called in each of the processes that train together, not in the first one alone.
+        every_rank: whether it is called in each of the processes that train together, not in the first one alone. One
+            that is not must not call what takes all of them, such as a communicator's methods.
     """
 
     each_epoch: ClassVar[bool] = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from .batches import Batches, Feed
 from .callbacks import Callback
 from .checkpoint import Checkpoint, OptimizerState
 from .datasets.dataset import Dataset, Split
-from .distributed.agreement import refuse_differing
+from .distributed.agreement import check_sum_of, refuse_differing
 from .early_stopping import EarlyStopping
 from .generators import make_generator
 from .history import History
@@ -27,7 +28,7 @@ from .schedules import Schedule
 from .training_loop import Unseen, take_steps
 from .training_rows import training_rows
 from .training_run import TrainingRun
-from .training_settings import TrainingSettings
+from .training_settings import TrainingSettings, check_sum
 
 SHUFFLE_STREAM = 1  # keeps the order of rows independent of weights that were drawn from the same seed
 DROPOUT_STREAM = 2
@@ -96,8 +97,9 @@ def train(
             slow. Without it, the run is looked at after each chunk, and the step that went wrong is searched for then.
         communicator: the processes that share each batch, `nn.distributed.world()`; each of them calls this with the
             same network, rows and arguments. The result is that of one process, up to rounding.
-        reproducible: whether the result has the same bits on any number of processes: each batch is cut into shards
-            whose gradients are added up in a fixed order, of at least 8 rows and at most 32, one or more a process.
+        reproducible: whether the result has the same bits on any number of processes, on machines of one kind: each
+            batch is cut into at most 32 shards, of at least 8 rows, whose gradients are added up in a fixed order.
+            There must be a shard for each process.
 
     Returns:
         One result an epoch, those of the resumed run included.
@@ -110,12 +112,16 @@ def train(
         DivergenceError: the loss, a weight or the optimizer's state is no longer a finite number; the network then has
             the weights before the step that went wrong, or, of batches from outside, the last that were looked at.
     """
+    communicator = ALONE if communicator is None else communicator
+    if not isinstance(communicator, Communicator):
+        raise ConfigError(f"communicator must be nn.distributed.world(), or None, got {communicator!r:.80}")
     if isinstance(data, Batches):
         data.check_options(schedule, warmup_steps, validation, class_weight, accumulate, reproducible)
     train_rows, test_rows, validation_rows = training_rows(net, data, validation, class_weight, seed)
     feed, rows = None, len(train_rows)
     if isinstance(data, Batches):
-        feed, rows, batch_size = Feed(data, net), data.steps_per_epoch or 1, 1  # its steps are counted, not its rows
+        feed = Feed(data, net, communicator)
+        rows, batch_size = data.steps_per_epoch or 1, 1  # its steps are counted, not its rows
     batch_size = rows if batch_size is None else batch_size
     settings = TrainingSettings(
         optimizer=Adam() if optimizer is None else optimizer,
@@ -135,15 +141,13 @@ def train(
         first_step=1 if optimizer_state is None else optimizer_state.step + 1,
         are_steps_known=not isinstance(data, Batches) or data.steps_per_epoch is not None,
         reproducible=reproducible,
-        ranks=communicator.size if isinstance(communicator, Communicator) and feed is None else 1,
+        ranks=communicator.size if feed is None else 1,
     )
     learning_rate = settings.learning_rate()
     if not are_instances(callbacks, Callback):
         raise ConfigError(f"callbacks must be a list of nn.Callback, got {callbacks!r:.80}: put it in a list")
     if early_stopping is not None and early_stopping.needs_validation and validation is None:
         raise ConfigError(f"early stopping by the {early_stopping.monitor} needs validation rows: pass validation=0.1")
-    if not isinstance(communicator, Communicator | None):
-        raise ConfigError(f"communicator must be nn.distributed.world(), or None, got {communicator!r:.80}")
     if resume is not None and optimizer_state is not None:
         raise ConfigError("a resumed training has its own optimizer_state: leave one of them out")
     net.backend.check_precision(precision)
@@ -151,17 +155,24 @@ def train(
         raise ConfigError(
             f"detect_anomaly computes in full precision, got precision={precision!r}: leave one of them out"
         )
-    communicator = ALONE if communicator is None else communicator
     generator = make_generator(seed, stream=SHUFFLE_STREAM)
     dropout_seed = int(make_generator(seed, stream=DROPOUT_STREAM).integers(2**63)) if dropout else 0
     scale = data.scale if isinstance(data, Dataset) else net.input_scale
+    identity: dict[str, Any] = {}  # to find it reads all rows: only where it is asked for
+    if resume is not None or communicator.size > 1:
+        identity = settings.identity(net, train_rows, validation_rows, scale, dropout_seed)
     if resume is not None:
         resume = resume if isinstance(resume, Checkpoint) else Checkpoint.load(resume)
-        resume.check_fits(net, settings.identity(net, train_rows, validation_rows, scale, dropout_seed), settings)
+        resume.check_fits(net, identity, settings)
         resume.check_generator(generator)
     if communicator.size > 1:
-        identity = settings.identity(net, train_rows, validation_rows, scale, dropout_seed)
-        refuse_differing(communicator, net, settings, identity, generator, resume)
+        others = {
+            "check sum of the test rows": None if test_rows is None else check_sum(test_rows),
+            "check sum of the optimizer's state": optimizer_state and check_sum_of(optimizer_state.arrays),
+            "detect_anomaly": detect_anomaly,
+            "precision": precision,
+        }
+        refuse_differing(communicator, net, settings, identity, generator, resume, others)
     communicator = net.backend.communicator(communicator)  # all ranks have the same backend by now
     if resume is not None:  # nothing was changed before this line
         generator.bit_generator.state = resume.generator_state
@@ -187,6 +198,8 @@ def train(
             net, train_rows, settings, plan, generator, feed=feed, validation=validation_rows,
             communicator=communicator, reduction=reduction,
         )  # fmt: skip
+        if identity:
+            run.identity = identity
         if resume is not None:
             run.restore(resume)
         elif optimizer_state is not None:

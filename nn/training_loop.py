@@ -36,7 +36,7 @@ def take_steps(run: TrainingRun, unseen: Unseen, callbacks: Sequence[Callback]) 
     chunk = settings.batch_size  # rows of the next chunk; grows to about CHUNK_SECONDS
     for callback in callbacks:
         callback.on_train_begin(run)
-    run.agree_to_stop()
+    _agree_to_stop(run)
     while run.epoch <= settings.epochs and not run.is_stopping:
         order = run.begin_epoch()
         while not run.is_epoch_over and not run.is_stopping:
@@ -48,14 +48,21 @@ def take_steps(run: TrainingRun, unseen: Unseen, callbacks: Sequence[Callback]) 
             chunk = _next_chunk(len(sums) * run.position - before, elapsed, settings.batch_size)
             for callback in callbacks:
                 callback.on_chunk_end(run)
-            run.agree_to_stop()
+            _agree_to_stop(run)
         if run.is_epoch_over:
             is_due = run.epoch == settings.epochs or run.epoch % settings.evaluate_every == 0
             _finish_epoch(run, unseen if is_due else Unseen(None, None), callbacks)
-            run.agree_to_stop()
+            _agree_to_stop(run)
     watch.check_state()
     for callback in callbacks:
         callback.on_train_end(run)
+
+
+def _agree_to_stop(run: TrainingRun) -> None:
+    """Tell the other processes whether to stop, and hear it of them."""
+    stopped = np.array(run.stopped, dtype=np.int64)  # ()
+    run.communicator.sum(stopped)
+    run.is_stopping = bool(stopped)
 
 
 def _take(run: TrainingRun, order: npt.NDArray[np.int64] | None, rows: int, at_once: int) -> list[Totals]:

@@ -148,12 +148,6 @@ class TrainingRun:
         """End the training after the present chunk."""
         self.stopped = True
 
-    def agree_to_stop(self) -> None:
-        """Tell the other processes whether to stop, and hear it of them."""
-        stopped = np.array(self.stopped, dtype=np.int64)  # ()
-        self.communicator.sum(stopped)
-        self.is_stopping = bool(stopped)
-
     def checkpoint(self) -> Checkpoint:
         """Return all that is needed to go on from here, on the host.
 

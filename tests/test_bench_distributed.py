@@ -13,8 +13,9 @@ import pytest
 from click.testing import CliRunner
 from xpnn import nn
 from xpnn.backends import ConfigError, DataError, reduction
+from xpnn.bench import agreement
 from xpnn.bench import distributed_measure as measure
-from xpnn.bench.distributed import distributed
+from xpnn.bench.distributed import _turn_of_each, distributed
 from xpnn.bench.distributed_model import Forecast, Link, Work, best, fit_link, fit_work, forecast, parse_link, table
 from xpnn.bench.distributed_report import Case, main, read
 
@@ -201,6 +202,13 @@ def test_functions_take_turns():
     assert second == (4.0, 2.0, 3)
 
 
+def test_each_turn_begins_with_the_other_worker(monkeypatch):
+    called, seconds = [], {"a": 1.0, "b": 2.0}
+    monkeypatch.setattr("xpnn.bench.distributed._turn_of", lambda worker: called.append(worker) or seconds[worker])
+    assert [_turn_of_each("ab", turn) for turn in range(3)] == [[1.0, 2.0]] * 3
+    assert called == list("abbaab")
+
+
 def test_training_is_timed_without_its_first_epoch(monkeypatch):
     def train(_net, rows, *, epochs, batch_size, communicator, reproducible):
         assert (len(rows), epochs, batch_size, communicator, reproducible) == (80, 4, 8, None, True)
@@ -213,10 +221,14 @@ def test_training_is_timed_without_its_first_epoch(monkeypatch):
 
 def test_overlap_leaves_the_constant_as_it_was(monkeypatch):
     monkeypatch.setattr(measure, "TURN_SECONDS", 0.0)
-    before = reduction.LEAST_BYTES
-    found = measure.overlaps(measure.NETWORKS["quickstart"], "numpy", 8, measure.Silent(2), [4096], 1)
-    assert [each["least_bytes"] for each in found] == [None, 4096]
+    before, silent, begun = reduction.LEAST_BYTES, measure.Silent(2), []
+    silent.overlaps = False  # as where no rank has a core to spare; sums begin early all the same
+    monkeypatch.setattr(silent, "start_sum", lambda array: begun.append(array.nbytes) or (lambda: None))
+    found = measure.overlaps(measure.NETWORKS["quickstart"], "numpy", 8, silent, [1], 1)
+    assert [each["least_bytes"] for each in found] == [None, 1]
+    assert begun
     assert before == reduction.LEAST_BYTES
+    assert not silent.overlaps
 
 
 # The report
@@ -257,6 +269,7 @@ def measured(tmp_path):
         record("overlap", early, network="2048x2", backend="numpy", batch_size=128, setting="a link", ranks=2),
         record("overhead", **case | turns, overhead_of_least=0.02, quartiles_of_turns=[-0.01, 0.03]),
     ]
+    records[-1]["hardware"]["cores"] = 1  # a process that was bound to one of them
     path = tmp_path / "measured.jsonl"
     path.write_text("".join(json.dumps(each) + "\n" for each in records))
     return path
@@ -279,8 +292,8 @@ def test_the_page_says_what_was_measured_and_how_far_off_the_model_is(measured):
     result = CliRunner().invoke(main, [str(measured)])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert any("A processor, 2 cores" in line and "numpy 2.4" in line for line in lines)
-    assert "Errors of the model in percent: 1 ranks: median 0, worst 0; 2 ranks: median 50, worst 50." in result.stdout
+    assert any("A processor, 2 cores, Linux" in line and "numpy 2.4" in line for line in lines)
+    assert "Errors of the model in percent: 1 rank: median 0, worst 0; 2 ranks: median 50, worst 50." in result.stdout
     (two,) = (line for line in lines if line.startswith("| mnist-98, numpy | 128 | a link | 2 |"))
     assert "| -50 |" in two
     assert "| 2048x2, numpy | 128 | a link | 2e+03 | -10 | -10 | -10 |" in lines
@@ -295,6 +308,17 @@ def test_a_file_without_what_is_asked_for_says_so(measured, tmp_path):
     (tmp_path / "no.jsonl").write_text("no\n")
     with pytest.raises(DataError, match=r"no\.jsonl cannot be read"):
         read(tmp_path / "no.jsonl")
+
+
+# Many processes against one
+
+
+@pytest.mark.parametrize(("dtype", "far", "expected"), [("float32", 2e-5, 1), ("float32", 5e-6, 0), ("float64", 1, 0)])
+def test_the_page_explains_jumps_where_there_are_any(dtype, far, expected):
+    case = agreement.Case("quickstart", "numpy", dtype, reproducible=False)
+    names = [f"{case.key}/{step}/weights" for step in range(25, 101, 25)]
+    of_sizes = {size: {name: np.full(2, far if size == 2 else 0.0) for name in names} for size in (0, 1, 2)}
+    assert agreement.page([case], of_sizes, "a command").count("may be a ReLU") == expected
 
 
 # The link

@@ -97,7 +97,7 @@ def test_slurm_starts_the_training_and_resumes_it(tmp_path):
     )
     assert_xpnn_takes(first[3:], "job-17")
     (tmp_path / "runs" / "job-17").mkdir(parents=True)
-    (tmp_path / "runs" / "job-17" / "checkpoint.safetensors").touch()
+    (tmp_path / "runs" / "job-17" / "config.json").touch()  # killed before the first checkpoint
     again = started(SLURM.read_text("utf-8"), tmp_path, "srun", **variables)
     assert again == [*options, *shlex.split("xpnn train --distributed --resume runs/job-17")]
     assert_xpnn_takes(again[3:], "job-17")
@@ -153,7 +153,7 @@ def test_the_launcher_starts_a_rank_on_each_slot_and_resumes(tmp_path):
     assert "--reproducible" in first
     assert_xpnn_takes(first[2:], "run")
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "checkpoint.safetensors").touch()
+    (tmp_path / "run" / "config.json").touch()  # killed before the first checkpoint
     again = started(script, tmp_path, "mpiexec")
     assert again == ["-n", str(slots), *shlex.split(f"xpnn train --distributed --resume {tmp_path}/run")]
     assert_xpnn_takes(again[2:], "run")

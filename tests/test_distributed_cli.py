@@ -300,9 +300,7 @@ def test_without_the_option_several_processes_are_told_that_each_trains_by_itsel
 
 def test_without_mpi_the_option_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "mpi4py", None)
-    from xpnn.nn.distributed.world import world
-
-    world.cache_clear()
+    monkeypatch.setattr(importlib.import_module("xpnn.nn.distributed.world"), "_world", None)
     result = CliRunner().invoke(xpnn, [*TRAIN, "--distributed"])
     assert result.exit_code == 2
     assert 'pip install "xpnn[mpi]"' in result.stderr

@@ -255,6 +255,30 @@ def test_sums_go_through_the_host_where_nccl_cannot_emulated(cupy, ranks, monkey
     assert f"summed on the host: {said}" in caplog.text
 
 
+@pytest.mark.parametrize("failed", [[], [1], [0, 1]])
+def test_all_ranks_make_a_new_one_where_that_of_any_has_failed_emulated(cupy, ranks, monkeypatch, failed):
+    class Made:
+        def __init__(self, *_):
+            self.has_failed = self.is_aborted = False
+
+        def abort(self):
+            self.is_aborted = True
+
+    module = sys.modules[NcclCommunicator.__module__]
+    monkeypatch.setattr(module, "_MADE", {})
+    monkeypatch.setattr(module, "NcclCommunicator", Made)
+    monkeypatch.setattr(module, "_own_place", lambda _: Place("a", str(ranks.current()), 22707, 13))
+
+    def work(communicator):
+        first = gpu_communicator(cupy, communicator)
+        first.has_failed = communicator.rank in failed
+        second, third = gpu_communicator(cupy, communicator), gpu_communicator(cupy, communicator)
+        return second is first, third is second, first.is_aborted
+
+    # one that has failed was aborted when it did
+    assert ranks(2, work) == [(not failed, True, bool(failed) and rank not in failed) for rank in range(2)]
+
+
 def test_unlike_versions_of_nccl():
     from xpnn.backends.nccl_communicator import _why_on_host
 

@@ -29,7 +29,7 @@ RANKS = st.integers(1, 6)
 class Seat:
     """The place of a rank among others, for what asks for nothing else."""
 
-    on_host = True
+    on_host, overlaps = True, True
 
     def __init__(self, rank, size):
         self.rank, self.size = rank, size

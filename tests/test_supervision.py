@@ -7,9 +7,11 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
-from xpnn.nn.distributed import supervision
+from xpnn.nn.distributed import MpiCommunicator, supervision
 from xpnn.nn.distributed.supervision import Place, launched
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -27,7 +29,11 @@ def start(tmp_path: Path) -> Start:
     def run(script: str, variables: dict[str, str] | None = None, **options: object) -> "subprocess.Popen[str]":
         path = tmp_path / "script.py"
         path.write_text(HEAD + textwrap.dedent(script), encoding="utf-8")
-        own = {name: value for name, value in os.environ.items() if not name.startswith(("PMI", "OMPI", "SLURM"))}
+        own = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("PMI", "OMPI", "SLURM", "HYDI", "MPI_"))
+        }
         return subprocess.Popen(
             [sys.executable, "-W", "error", str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env=own | (RANK_2 if variables is None else variables), **options,
@@ -151,17 +157,125 @@ def test_a_rank_ends_with_its_supervisor(start):
 )
 def test_the_launcher_is_told_to_end_the_others(start, script, told):
     reads, writes = os.pipe()
-    process = start(f"supervise()\n{script}", RANK_2 | {"PMI_FD": str(writes)}, pass_fds=[writes])
+    process = start(
+        f"supervise()\n{script}", RANK_2 | {"PMI_FD": str(writes), "HYDI_CONTROL_FD": "7"}, pass_fds=[writes]
+    )
     os.close(writes)
     assert ended(process)[0] != 0 or not told
     with os.fdopen(reads, "rb") as pipe:
         assert pipe.read() == told
 
 
-def test_slurm_is_told_by_the_exit_code_alone(monkeypatch):
+@pytest.mark.parametrize(
+    ("variables", "is_told"),
+    [
+        ({"PMI_FD": "9", "SLURM_STEP_NUM_TASKS": "2"}, False),  # srun, to which the exit code says enough
+        ({"PMI_FD": "9", "HYDI_CONTROL_FD": "7"}, True),
+        ({"PMI_FD": "9", "MPI_LOCALNRANKS": "2"}, True),  # on another machine than the launcher's
+        ({"PMI_FD": "9", "HYDI_CONTROL_FD": "7", "SLURM_STEP_NUM_TASKS": "1"}, True),  # mpiexec in a batch script
+        ({"HYDI_CONTROL_FD": "7"}, False),
+    ],
+)
+def test_mpichs_launcher_alone_is_told(monkeypatch, variables, is_told):
     wrote = []
     monkeypatch.setattr(supervision.os, "write", lambda *arguments: wrote.append(arguments))
-    supervision.end_others(1, {"PMI_FD": "9", "SLURM_STEP_NUM_TASKS": "2"})
-    assert not wrote
-    supervision.end_others(1, {"PMI_FD": "9"})
-    assert wrote == [(9, b"cmd=abort exitcode=1\n")]
+    supervision.end_others(1, variables)
+    assert wrote == [(9, b"cmd=abort exitcode=1\n")] * is_told
+
+
+def test_the_exit_code_counts_where_the_ends_of_children_are_ignored(start):
+    script = """
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        supervise()
+        assert is_supervised() and signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
+        print("done")
+    """
+    assert ended(start(script)) == (0, "done\n", "")
+
+
+def test_the_last_words_may_name_a_path_that_is_no_utf_8(start):
+    script = r"""
+        supervise()
+        tell_supervisor("go on with\n" + os.fsdecode(b"run-\xff"))
+        os.kill(os.getpid(), 9)
+    """
+    code, _, stderr = ended(start(script, errors="surrogateescape"))
+    assert code == 137
+    assert stderr.endswith("; go on with run-\udcff\n")
+
+
+@pytest.mark.parametrize(("ending", "code"), [("sys.exit(4)", 4), ("os.kill(os.getpid(), 9)", 137)])
+def test_streams_may_be_closed(tmp_path, ending, code):
+    path = tmp_path / "script.py"
+    path.write_text(f"{HEAD}assert sys.stdout is sys.stderr is None\nsupervise()\n{ending}\n", encoding="utf-8")
+    shell = ["sh", "-c", 'exec "$0" "$1" >&- 2>&-', sys.executable, str(path)]
+    assert subprocess.run(shell, env=os.environ | RANK_2, timeout=60, check=False).returncode == code
+
+
+def test_where_no_process_can_be_made_nobody_watches(start):
+    script = """
+        def refuse():
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+
+        os.fork = refuse
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+        opened = os.listdir("/dev/fd")
+        supervise()
+        assert not is_supervised() and os.listdir("/dev/fd") == opened
+        assert signal.pthread_sigmask(signal.SIG_SETMASK, mask) == mask | {signal.SIGUSR1}
+        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN
+        print("done")
+    """
+    assert ended(start(script)) == (0, "done\n", "")
+
+
+def test_an_error_of_the_supervisor_itself_is_told(start):
+    script = """
+        def fail(*_):
+            raise ValueError("a fault of its own")
+
+        os.waitpid = fail
+        supervise()
+    """
+    code, _, stderr = ended(start(script))
+    assert code == 1
+    assert "ValueError: a fault of its own" in stderr
+
+
+class EndedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (ValueError("bad"), 1)])
+@pytest.mark.parametrize("is_own", [True, False])
+def test_what_nobody_caught_ends_all_after_the_users_own_hook(monkeypatch, error, code, is_own):
+    world, ends, heard = sys.modules["xpnn.nn.distributed.world"], [], []
+
+    def end_job(*arguments):
+        ends.append(arguments)
+        raise EndedError
+
+    monkeypatch.setattr(world, "end_job", end_job)
+    monkeypatch.setattr(world, "own_rank", lambda: 2)
+    before = (lambda *arguments: heard.append(arguments)) if is_own else sys.__excepthook__
+    try:
+        raise error
+    except BaseException as caught:
+        with pytest.raises(EndedError):
+            world._end_all(before, type(caught), caught, caught.__traceback__)
+    ((ended_with, words),) = ends
+    assert ended_with == code
+    assert [each[1] for each in heard] == [error] * is_own
+    assert all(line.startswith("rank 2: ") for line in words.splitlines())
+    assert words.splitlines()[-1].startswith(f"rank 2: {type(error).__name__}")
+    assert ("Traceback" in words) != is_own
+
+
+def test_a_number_of_each_rank_is_gathered_in_a_row():
+    gathering = MpiCommunicator.__new__(MpiCommunicator)
+    gathering.size = 3
+    gathering._comm = SimpleNamespace(Allgather=lambda own, gathered: gathered.__setitem__(..., own))
+    assert gathering.gather(np.array(4)).tolist() == [4, 4, 4]
+    columns = np.arange(6).reshape(2, 3).T  # (3, 2), not contiguous
+    assert gathering.gather(columns).shape == (3, 3, 2)

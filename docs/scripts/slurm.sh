@@ -21,7 +21,7 @@ set -euo pipefail
 run=${RUN:-runs/job-$SLURM_JOB_ID}
 export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK NUMBA_NUM_THREADS=$SLURM_CPUS_PER_TASK
 
-if [ -e "$run/checkpoint.safetensors" ]; then
+if [ -e "$run/config.json" ]; then # written first; without a checkpoint, resuming begins anew
   command=(xpnn train --distributed --resume "$run")
 else
   command=(xpnn train mnist-98 --distributed --reproducible --backend numba --out "$run")

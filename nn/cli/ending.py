@@ -9,7 +9,7 @@ import click
 
 from ...backends import RunError, XpnnError
 from ..distributed.supervision import is_ending_together, launched
-from ..distributed.world import end_job, is_one_of_many, own_rank
+from ..distributed.world import end_job, is_one_of_many, of_rank
 
 
 def say_error(text: str) -> None:
@@ -25,7 +25,7 @@ def end_after(ctx: click.Context, error: XpnnError) -> NoReturn:
 def end_with(ctx: click.Context, code: int, text: str) -> NoReturn:
     """Say what is wrong, and exit."""
     if is_one_of_many():
-        end_job(code, f"rank {own_rank()}: {text}", say_error)
+        end_job(code, of_rank(text), say_error)
     say_error(text)
     ctx.exit(code)
 
@@ -34,7 +34,7 @@ def end_others_too(error: SystemExit) -> None:
     """Let no other process wait for one that exits with an error."""
     if error.code not in (None, 0) and _others_wait() and not is_ending_together():
         code = error.code if isinstance(error.code, int) else 1
-        end_job(code, f"rank {own_rank()}: {f'exits with {code}' if code is error.code else error.code}", say_error)
+        end_job(code, of_rank(f"exits with {code}" if code is error.code else str(error.code)), say_error)
 
 
 def _others_wait() -> bool:

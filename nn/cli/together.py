@@ -1,4 +1,16 @@
-"""What the ranks of `xpnn train --distributed` do together: rank 0 decides, records and talks; the others follow."""
+"""What the ranks of `xpnn train --distributed` do together: rank 0 decides, records and talks; the others follow.
+
+What all of them call, in this order, rank 0 in `lead` and `xpnn train`, the others in `follow`:
+
+1. `join`: MPI begins, and the options and versions of all are compared.
+2. A broadcast of rank 0's orders, which has loaded its rows by then. The ranks part here where nothing is to do.
+3. A barrier between the first rank of each machine, which loads its rows before it, and the others, which do so after.
+4. A gather of what each computes with, `processes_of`.
+5. What `nn.train` calls.
+6. A gather of the signals received, `agreed_signal`.
+
+An error on one rank, at any time, ends all: nobody waits in one of these for a rank that does not come.
+"""
 
 from __future__ import annotations
 

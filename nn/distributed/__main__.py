@@ -8,12 +8,11 @@ from __future__ import annotations
 import os
 import runpy
 import sys
-import traceback
 from collections.abc import Sequence
 from types import TracebackType
 
 from .supervision import is_ending_together, supervise
-from .world import end_job, is_one_of_many, own_rank
+from .world import end_after_error, end_job, is_one_of_many, of_rank
 
 USAGE = "usage: mpiexec -n 4 python -m xpnn.nn.distributed SCRIPT [ARGUMENT ...]"
 
@@ -37,14 +36,12 @@ def main(arguments: Sequence[str]) -> None:
     except SystemExit as error:
         if error.code not in (None, 0) and is_one_of_many() and not is_ending_together():
             code = error.code if isinstance(error.code, int) else 1
-            end_job(code, f"rank {own_rank()}: {f'exits with {code}' if code is error.code else error.code}")
+            end_job(code, of_rank(f"exits with {code}" if code is error.code else str(error.code)))
         raise
     except BaseException as error:
         if not is_one_of_many():
             raise
-        lines = traceback.format_exception(type(error), error, _of_script(error.__traceback__, script))
-        words = "\n".join(f"rank {own_rank()}: {line}" for line in "".join(lines).rstrip().splitlines())
-        end_job(130 if isinstance(error, KeyboardInterrupt) else 1, words)
+        end_after_error(error, _of_script(error.__traceback__, script))
 
 
 def _of_script(trace: TracebackType | None, script: str) -> TracebackType | None:

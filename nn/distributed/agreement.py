@@ -24,6 +24,7 @@ def refuse_differing(
     training: Mapping[str, Any],
     generator: np.random.Generator,
     resume: Checkpoint | None,
+    others: Mapping[str, Any],
 ) -> None:
     """Refuse to begin where a rank has another training, another backend or another version than rank 0.
 
@@ -34,6 +35,7 @@ def refuse_differing(
         training: which training it is; see `TrainingSettings.identity`.
         generator: of the orders.
         resume: where it goes on, or None.
+        others: what else must be the same, by the name that is told.
 
     Raises:
         ConfigError: on every rank, with the rank that differs and in what.
@@ -41,6 +43,7 @@ def refuse_differing(
     stopping = settings.early_stopping
     own = {
         **training,
+        **others,
         "epochs": settings.epochs,
         "evaluate_every": settings.evaluate_every,
         "patience": None if stopping is None else stopping.patience,
@@ -69,7 +72,8 @@ def refuse_other(communicator: Communicator, own: Mapping[str, Any]) -> None:
     expected = of_ranks[0]
     for rank, found in enumerate(of_ranks):
         for name in expected | found:
-            if (of_first := expected.get(name)) != (of_rank := found.get(name)):
+            of_first, of_rank = expected.get(name), found.get(name)
+            if repr(of_first) != repr(of_rank):  # a NaN is not equal to itself
                 raise ConfigError(
                     f"rank {rank} has {name} {of_rank!r:.80}, rank 0 has {of_first!r:.80}: all ranks must have the "
                     f"same; {_mend(name)}"
@@ -111,8 +115,9 @@ def check_same_weights(communicator: Communicator, net: MLP, epoch: int) -> None
 
 
 def check_sum_of(arrays: Arrays) -> int:
-    """Return a number that changes with any bit of the arrays, and not with their order, any in a file: CRC-32."""
+    """Return a number that all but surely changes with the arrays, and not with their order, any in a file: CRC-32."""
     number = 0
     for name in sorted(arrays):
+        number = zlib.crc32(name.encode(), number)
         number = zlib.crc32(np.ascontiguousarray(arrays[name]).data.cast("B"), number)
     return number

@@ -37,8 +37,8 @@ class MpiCommunicator(Communicator):
         self.sharing = sum(1 for others in local.allgather(cores) if cores & others)
         local.Free()
         self._sums: ThreadPoolExecutor | None = None  # a thread that sums while this one computes
-        # The thread takes a core. With one core a rank, sums that began early made steps of 784-2048-2048-10 up to 14 %
-        # longer, and at no bandwidth shorter (bench/results/distributed); with more cores nothing was measured.
+        # The thread takes a core. With one core a rank, steps whose sums began early took 8 % less to 14 % more, mostly
+        # more (bench/results/distributed); with more cores nothing was measured.
         has_core = usable_cores() > self.sharing
         self.overlaps = has_core and MPI.Query_thread() >= MPI.THREAD_SERIALIZED
 
@@ -59,7 +59,7 @@ class MpiCommunicator(Communicator):
 
     def gather(self, array: Array) -> Array:
         """See `Communicator.gather`."""
-        own = np.ascontiguousarray(array)
+        own = np.asarray(array, order="C")
         gathered = np.empty((self.size, *own.shape), own.dtype)
         self._comm.Allgather(own, gathered)
         return gathered
@@ -71,7 +71,3 @@ class MpiCommunicator(Communicator):
     def barrier(self) -> None:
         """See `Communicator.barrier`."""
         self._comm.Barrier()
-
-    def abort(self, code: int) -> None:
-        """End all processes at once, with an exit code of at least 1."""
-        self._mpi.COMM_WORLD.Abort(max(code, 1))

@@ -11,11 +11,12 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # (rank, number of ranks) as launchers tell them: MPICH and its kin, Open MPI, Slurm's srun.
 VARIABLES = (
@@ -24,6 +25,7 @@ VARIABLES = (
     ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
 )
 PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCONT")
+HYDRA_VARIABLES = ("HYDI_CONTROL_FD", "MPI_LOCALNRANKS")  # that MPICH's launcher sets, of which Slurm's sets none
 TOGETHER = "together"  # what a rank tells its supervisor where all ranks end alike, if not well
 MOST_BYTES = 4096  # that a pipe takes at once
 
@@ -57,24 +59,30 @@ class _Line:
 def supervise() -> None:
     """Go on in a child, while this process waits for its end; where there is a launcher, several ranks and `fork`.
 
-    The child ends when its supervisor is killed.
+    The child ends when its supervisor is killed. Where the system allows no more processes, nobody watches.
     """
     place = launched()
     if place is None or place.size == 1 or not hasattr(os, "fork") or _Line.end is not None:
         return
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_streams()
     alive, held = os.pipe()  # the supervisor holds one end: when it ends, the other one is told
     heard, told = os.pipe()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _passed_on())
-    with warnings.catch_warnings():  # of threads, which BLAS has ended before the fork
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
+    of_children = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, the system would not keep the exit code
+    try:
+        with warnings.catch_warnings():  # of threads, which BLAS has ended before the fork
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+    except OSError:
+        for end in (alive, held, heard, told):
+            os.close(end)
+        _restore(before, of_children)
+        return
     if child == 0:
         os.close(held)
         os.close(heard)
         _Line.end = told
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _restore(before, of_children)
         threading.Thread(target=_end_with_supervisor, args=(alive,), name="xpnn-supervised", daemon=True).start()
         return
     os.close(alive)
@@ -82,8 +90,26 @@ def supervise() -> None:
     code = 1
     try:
         code = _watch(child, heard, place, before)
+    except BaseException:
+        traceback.print_exc()
+        raise
     finally:  # nothing of what the rank does in the end is done here
         os._exit(code)
+
+
+def _restore(mask: set[signal.Signals | int], of_children: Any) -> None:
+    """Set the mask of signals, and what is done when a child ends, to what they were."""
+    if of_children is not None:  # it was set by Python
+        signal.signal(signal.SIGCHLD, of_children)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def flush_streams() -> None:
+    """Write what stdout and stderr still hold; a stream may be broken, and is None where it was closed."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with suppress(OSError, ValueError):
+                stream.flush()
 
 
 def is_supervised() -> bool:
@@ -95,7 +121,8 @@ def tell_supervisor(words: str) -> None:
     """Tell the supervisor what to say if this rank is killed, such as how to go on; the last words count."""
     if _Line.end is not None:
         with suppress(OSError):
-            os.write(_Line.end, words.replace("\n", " ").encode()[: MOST_BYTES - 1] + b"\n")
+            line = " ".join(words.splitlines()).encode(errors="surrogateescape")  # a path may be no UTF-8
+            os.write(_Line.end, line[: MOST_BYTES - 1] + b"\n")
 
 
 def end_together() -> None:
@@ -114,12 +141,13 @@ def end_others(code: int, environ: Mapping[str, str] = os.environ) -> None:
 
     MPICH's launcher waits for the others if a process ends with an error before it has begun with MPI; other launchers
     end them. It hears of it by a message of its own, "abort" of PMI-1 (https://www.mpich.org, "PMI v1 wire protocol").
+    Slurm's srun has a `PMI_FD`, too, but speaks PMI-2 there; `mpiexec` in a batch script inherits Slurm's variables.
 
     Args:
         code: exit code of the job.
         environ: environment variables.
     """
-    if environ.get("PMI_FD", "").isdecimal() and "SLURM_STEP_NUM_TASKS" not in environ:
+    if environ.get("PMI_FD", "").isdecimal() and any(name in environ for name in HYDRA_VARIABLES):
         with suppress(OSError):
             os.write(int(environ["PMI_FD"]), f"cmd=abort exitcode={code}\n".encode())
 
@@ -154,23 +182,25 @@ def _watch(child: int, heard: int, place: Place, mask: set[signal.Signals | int]
     told = _all_of(heard).splitlines()
     if code < 0:
         if -code not in passed:
-            words = f"rank {place.rank} (process {child} on {socket.gethostname()}) was killed by {_name(-code)}"
-            hints = [line for line in told if line != TOGETHER]
-            os.write(2, f"xpnn: {'; '.join([words, *hints[-1:]])}\n".encode())
+            words = f"xpnn: rank {place.rank} (process {child} on {socket.gethostname()}) was killed by {_name(-code)}"
+            hints = [line for line in told if line != TOGETHER.encode()]
+            if sys.stderr is not None:  # else the number may be another file's by now
+                with suppress(OSError):
+                    os.write(2, b"; ".join([words.encode(), *hints[-1:]]) + b"\n")
         code = 128 - code
-    if code and TOGETHER not in told:
+    if code and TOGETHER.encode() not in told:
         end_others(code)
     return code
 
 
-def _all_of(pipe: int) -> str:
+def _all_of(pipe: int) -> bytes:
     """Return what was written into a pipe so far; a process that the rank has left behind may still hold it."""
     os.set_blocking(pipe, False)
     content = b""
     with suppress(BlockingIOError):
         while part := os.read(pipe, 1 << 16):
             content += part
-    return content.decode(errors="replace")
+    return content
 
 
 def _name(number: int) -> str:

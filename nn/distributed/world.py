@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from functools import cache
+from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -16,16 +16,16 @@ from ...backends import MissingDependency
 from ...backends.machine import usable_cores
 from ...backends.thread_limit import at_most_threads
 from .mpi_communicator import MpiCommunicator
-from .supervision import end_others, is_supervised, launched
+from .supervision import end_others, flush_streams, is_supervised, launched
 
 # What all ranks get wrong in the same way, the first one says for all: the others wait for it so long.
 OTHERS_WAIT_SECONDS = 1.0
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 _LIMITS = ExitStack()  # for as long as the process lives
+_world: MpiCommunicator | None = None  # as soon as it was asked for
 
 
-@cache
 def world() -> MpiCommunicator:
     """Return the communicator of all processes that `mpiexec` started; of one alone where it did not.
 
@@ -36,17 +36,20 @@ def world() -> MpiCommunicator:
     Raises:
         MissingDependency: mpi4py or an MPI library is not installed.
     """
+    global _world
+    if _world is not None:
+        return _world
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # mpi4py raises the latter where it finds no MPI library
         raise MissingDependency(
             f'many processes need MPI ({error}): pip install "xpnn[mpi]" mpich, or use the MPI of your cluster'
         ) from error
-    communicator = MpiCommunicator(MPI.COMM_WORLD)
-    if communicator.size > 1:
-        sys.excepthook = _end_all
-        _share_cores(communicator)
-    return communicator
+    _world = MpiCommunicator(MPI.COMM_WORLD)
+    if _world.size > 1:
+        sys.excepthook = partial(_end_all, sys.excepthook)
+        _share_cores(_world)
+    return _world
 
 
 def _share_cores(communicator: MpiCommunicator) -> None:
@@ -57,7 +60,7 @@ def _share_cores(communicator: MpiCommunicator) -> None:
 
 def joined() -> MpiCommunicator | None:
     """Return the communicator of `world()` where it has been called and there are others; else None."""
-    return world() if world.cache_info().currsize and world().size > 1 else None
+    return _world if _world is not None and _world.size > 1 else None
 
 
 def is_one_of_many() -> bool:
@@ -71,15 +74,46 @@ def threads_of_process() -> int:
     return int(numbers[0]) if numbers and numbers[0].isdecimal() else usable_cores()
 
 
-def _end_all(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Say what nobody caught, with the number of the rank, and end all processes."""
-    lines = "".join(traceback.format_exception(kind, error, trace)).rstrip().splitlines()
-    end_job(1, "\n".join(f"rank {own_rank()}: {line}" for line in lines))
+def _end_all(
+    before: Callable[..., object], kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Say what nobody caught, with the number of the rank, and end all processes.
+
+    Args:
+        before: the hook that was there; where it is not Python's own, it says where the error comes from.
+        kind: of the error.
+        error: what nobody caught.
+        trace: where it comes from.
+    """
+    if before is sys.__excepthook__:
+        end_after_error(error, trace)
+    try:
+        before(kind, error, trace)
+    except Exception:  # all must end all the same
+        end_after_error(error, trace)
+    end_after_error(error, None)
+
+
+def end_after_error(error: BaseException, trace: TracebackType | None) -> NoReturn:
+    """Say what nobody caught, with the number of the rank, and end all processes: with 130 after Ctrl-C, else with 1.
+
+    Args:
+        error: what nobody caught.
+        trace: where it comes from; None leaves that out.
+    """
+    words = "".join(traceback.format_exception(type(error), error, trace, chain=trace is not None))
+    end_job(130 if isinstance(error, KeyboardInterrupt) else 1, of_rank(words))
+
+
+def of_rank(words: str) -> str:
+    """Return words with the number of this process before each line."""
+    return "\n".join(f"rank {own_rank()}: {line}" for line in words.rstrip().splitlines())
 
 
 def say_plainly(words: str) -> None:
-    """Write a line on stderr."""
-    print(words, file=sys.stderr)  # noqa: T201
+    """Write a line on stderr; nothing where it was closed."""
+    if sys.stderr is not None:
+        print(words, file=sys.stderr)  # noqa: T201
 
 
 def own_rank() -> int:
@@ -101,10 +135,9 @@ def end_job(code: int, words: str, say: Callable[[str], None] = say_plainly) -> 
     """
     if own_rank() != 0:
         time.sleep(OTHERS_WAIT_SECONDS)
-    say(words)
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # it may be what is broken
-            stream.flush()
+    with suppress(OSError, ValueError):  # stderr may be what is broken
+        say(words)
+    flush_streams()
     if (mpi := _running_mpi()) is not None:
         mpi.COMM_WORLD.Abort(code)
     if not is_supervised():
