@@ -22,11 +22,13 @@ ARRAY_API_TESTS = [
     for name in (
         "array_inputs",
         "backend_contract",
+        "distributed",
         "generic_plan",
         "gradients",
         "jax_backend",
         "losses",
         "parity",
+        "reduction",
         "torch_backend",
         "training_features",
     )
