@@ -173,7 +173,7 @@ def test_xpnn_takes_the_commands_of_the_page():
     for line in lines:
         command = shlex.split(line)
         assert command[0] == "mpiexec"
-        assert_xpnn_takes(command[command.index("xpnn") :], "mnist-98-1")
+        assert_xpnn_takes(command[command.index("xpnn") :], "four")
 
 
 @pytest.mark.skipif(

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -77,7 +78,10 @@ def test_the_exit_code_is_passed_on_and_nothing_is_said_twice(start, ending):
         print("after", flush=True)
         {ending}
     """
-    assert ended(start(script)) == (5, "before\nafter\n", "")
+    returned, stdout, stderr = ended(start(script))
+    assert (returned, stdout) == (5, "before\nafter\n")
+    assert stderr.endswith("exited with code 5\n")
+    assert stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("variables", [{}, {"PMI_RANK": "0", "PMI_SIZE": "1"}])
@@ -106,6 +110,21 @@ def test_a_rank_that_is_killed_is_named_with_how_to_go_on(start, name, code):
     assert stderr.startswith(f"xpnn: rank 2 (process {stdout.strip()} on ")
     assert f"was killed by {name}" in stderr
     assert stderr.endswith("; go on with this\n")
+
+
+@pytest.mark.parametrize(("last", "is_said"), [("", False), ("tell_supervisor(SAID)", True), ("end_together()", True)])
+def test_a_rank_that_ends_without_a_word_is_named(start, last, is_said):
+    script = f"""
+        from xpnn.nn.distributed.supervision import SAID
+        supervise()
+        print(os.getpid(), flush=True)
+        {last}
+        os._exit(3)
+    """
+    returned, stdout, stderr = ended(start(script))
+    assert returned == 3
+    words = f"xpnn: rank 2 (process {stdout.strip()} on {socket.gethostname()}) exited with code 3\n"
+    assert stderr == ("" if is_said else words)
 
 
 def test_a_signal_is_passed_on_to_the_rank(start):
@@ -143,7 +162,10 @@ def test_a_rank_ends_with_its_supervisor(start):
     process = start('supervise()\nprint("ready", flush=True)\nsignal.pause()')
     assert process.stdout.readline() == "ready\n"
     process.kill()
-    assert ended(process) == (-signal.SIGKILL, "", "")  # stdout has an end: nobody holds it any more
+    returned, stdout, stderr = ended(process)  # they have an end: nobody holds them any more
+    assert (returned, stdout) == (-signal.SIGKILL, "")
+    assert stderr.startswith("xpnn: rank 2 (process ")
+    assert stderr.endswith("ends, as its parent was killed\n")
 
 
 @pytest.mark.parametrize(

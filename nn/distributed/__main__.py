@@ -9,6 +9,7 @@ import os
 import runpy
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 
 from .supervision import is_ending_together, supervise
@@ -26,8 +27,11 @@ def main(arguments: Sequence[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE, file=sys.stdout if arguments else sys.stderr)
         sys.exit(0 if arguments else 2)
-    supervise()
     script = arguments[0]
+    if not Path(script).exists():
+        print(f"no such script: {script}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    supervise()
     sys.argv[:] = arguments
     if not getattr(sys.flags, "safe_path", False):
         sys.path[0] = os.path.dirname(os.path.realpath(script))  # noqa: PTH120

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Mapping
@@ -27,7 +28,9 @@ VARIABLES = (
 PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCONT")
 HYDRA_VARIABLES = ("HYDI_CONTROL_FD", "MPI_LOCALNRANKS")  # that MPICH's launcher sets, of which Slurm's sets none
 TOGETHER = "together"  # what a rank tells its supervisor where all ranks end alike, if not well
+SAID = "said"  # ... and where it has said itself why it ends
 MOST_BYTES = 4096  # that a pipe takes at once
+MOST_WORDS_SECONDS, LOOK_SECONDS = 2.0, 0.005  # how long a launcher may take to read stderr, and between two looks
 
 
 class Place(NamedTuple):
@@ -83,7 +86,7 @@ def supervise() -> None:
         os.close(heard)
         _Line.end = told
         _restore(before, of_children)
-        threading.Thread(target=_end_with_supervisor, args=(alive,), name="xpnn-supervised", daemon=True).start()
+        threading.Thread(target=_end_with_supervisor, args=(alive, place), name="xpnn-supervised", daemon=True).start()
         return
     os.close(alive)
     os.close(told)
@@ -152,17 +155,42 @@ def end_others(code: int, environ: Mapping[str, str] = os.environ) -> None:
             os.write(int(environ["PMI_FD"]), f"cmd=abort exitcode={code}\n".encode())
 
 
+def let_words_pass() -> None:
+    """Wait until the launcher has read what was written on stderr, if that is a pipe.
+
+    MPICH's may throw away what it finds there when it has heard that the job ends.
+    """
+    deadline = time.monotonic() + MOST_WORDS_SECONDS
+    with suppress(ImportError, OSError):  # stderr is closed or no pipe, or this system cannot say
+        from fcntl import ioctl
+        from termios import FIONREAD
+
+        while any(ioctl(2, FIONREAD, bytes(4))) and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
+
+
 def _passed_on() -> list[signal.Signals]:
     """Return the signals that a supervisor passes on; one that is ignored, as under nohup, stays so."""
     numbers = [getattr(signal, name) for name in PASSED_ON if hasattr(signal, name)]
     return [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
 
 
-def _end_with_supervisor(alive: int) -> None:
-    """Wait for the end of the supervisor, and end this process at once: nobody else would end it."""
+def _end_with_supervisor(alive: int, place: Place) -> None:
+    """Wait for the end of the supervisor, and end this process and the job: nobody else would end it.
+
+    Launchers end both processes of a rank together: one that sees the end of the other was not ended by them.
+    """
     while os.read(alive, 1):
         pass
-    os._exit(1)
+    code = 128 + signal.SIGKILL
+    words = (
+        f"xpnn: rank {place.rank} (process {os.getpid()} on {socket.gethostname()}) ends, as its parent was killed\n"
+    )
+    with suppress(OSError):
+        os.write(2, words.encode())
+    let_words_pass()
+    end_others(code)
+    os._exit(code)
 
 
 def _watch(child: int, heard: int, place: Place, mask: set[signal.Signals | int]) -> int:
@@ -180,15 +208,17 @@ def _watch(child: int, heard: int, place: Place, mask: set[signal.Signals | int]
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     told = _all_of(heard).splitlines()
-    if code < 0:
-        if -code not in passed:
-            words = f"xpnn: rank {place.rank} (process {child} on {socket.gethostname()}) was killed by {_name(-code)}"
-            hints = [line for line in told if line != TOGETHER.encode()]
-            if sys.stderr is not None:  # else the number may be another file's by now
-                with suppress(OSError):
-                    os.write(2, b"; ".join([words.encode(), *hints[-1:]]) + b"\n")
-        code = 128 - code
+    marks = {TOGETHER.encode(), SAID.encode()}
+    is_unexplained = -code not in passed if code < 0 else code > 0 and not passed and marks.isdisjoint(told)
+    if is_unexplained and sys.stderr is not None:  # else its number may be another file's by now
+        end = f"was killed by {_name(-code)}" if code < 0 else f"exited with code {code}"
+        words = f"xpnn: rank {place.rank} (process {child} on {socket.gethostname()}) {end}"
+        hints = [line for line in told if line not in marks]
+        with suppress(OSError):
+            os.write(2, b"; ".join([words.encode(), *hints[-1:]]) + b"\n")
+    code = 128 - code if code < 0 else code
     if code and TOGETHER.encode() not in told:
+        let_words_pass()
         end_others(code)
     return code
 

@@ -16,7 +16,7 @@ from ...backends import MissingDependency
 from ...backends.machine import usable_cores
 from ...backends.thread_limit import at_most_threads
 from .mpi_communicator import MpiCommunicator
-from .supervision import end_others, flush_streams, is_supervised, launched
+from .supervision import SAID, end_others, flush_streams, is_supervised, launched, let_words_pass, tell_supervisor
 
 # What all ranks get wrong in the same way, the first one says for all: the others wait for it so long.
 OTHERS_WAIT_SECONDS = 1.0
@@ -137,7 +137,9 @@ def end_job(code: int, words: str, say: Callable[[str], None] = say_plainly) -> 
         time.sleep(OTHERS_WAIT_SECONDS)
     with suppress(OSError, ValueError):  # stderr may be what is broken
         say(words)
+        tell_supervisor(SAID)
     flush_streams()
+    let_words_pass()
     if (mpi := _running_mpi()) is not None:
         mpi.COMM_WORLD.Abort(code)
     if not is_supervised():

@@ -51,7 +51,7 @@ class Counts:
         seconds: from each kill to the end of the job's last process.
         lost: steps that the job had taken after its last checkpoint, by the shortest time between two checkpoints.
         named: how often stderr told the rank and what killed it.
-        watchers: how often the process that watches over the rank was killed, alone or with it.
+        both: how often the process that watches over the rank was killed together with it.
         early: how often the rank was killed before it was watched over, or had no launcher to tell anybody.
         runs: that were brought to their end.
     """
@@ -61,7 +61,7 @@ class Counts:
     seconds: list[float] = field(default_factory=list)
     lost: dict[float, list[int]] = field(default_factory=dict)
     named: int = 0
-    watchers: int = 0
+    both: int = 0
     early: int = 0
     runs: int = 0
 
@@ -112,7 +112,7 @@ def killed(run, ranks, generator, counts):
     before, launched = step_of(run), ranks > 1 or generator.random() < 0.5
     rank, share, step = generator.randrange(ranks), generator.random(), generator.randint(min(before + 1, STEPS), STEPS)
     moment = "start" if before == STEPS else MOMENTS[len(counts.seconds) % len(MOMENTS)]
-    victim = VICTIMS[(counts.named + counts.watchers) % len(VICTIMS)]
+    victim = VICTIMS[(counts.named + counts.both) % len(VICTIMS)]
     every = 0 if moment == "save" else generator.choice(CHECKPOINT_SECONDS)
     with start(run, ranks, launched=launched, checkpoint_seconds=every) as job:
         if not comes(job, moment, rank, step, share):
@@ -139,10 +139,11 @@ def killed(run, ranks, generator, counts):
     ] += 1  # fmt: skip
     if len(processes) < 2:
         counts.early += 1
-    elif victim != "worker":
-        counts.watchers += 1
+    elif victim == "both":
+        counts.both += 1
     else:
-        assert re.search(rf"rank {rank} \(process {chosen[0]} on [^)]+\) was killed by SIGKILL", ended.errors), what
+        end = "was killed by SIGKILL" if victim == "worker" else "ends, as its parent was killed"
+        assert re.search(rf"rank {rank} \(process {processes[-1]} on [^)]+\) {end}", ended.errors), what
         counts.named += 1
     return True
 
@@ -160,7 +161,7 @@ def test_killed_ranks_end_the_job_and_other_numbers_of_ranks_go_on(tmp_path, sta
         shutil.rmtree(run)
         counts.runs += 1
     assert counts.named > 0
-    assert counts.watchers > 0 or not amount(1, slice=0)
+    assert counts.both > 0 or not amount(1, slice=0)
     report(show, counts)
 
 
@@ -188,8 +189,9 @@ def report(show, counts):
         ),
         "kill -9: when, and on how many ranks": f"{told(counts.moments)}; on {told(counts.ranks)}",
         "kill -9: which rank it was": (
-            f"named on stderr {counts.named} times of {counts.named}; {counts.watchers} more were killed with the "
-            f"process that watches over them, or that one alone, {counts.early} before it watched or where none does"
+            f"named on stderr {counts.named} times of {counts.named}, the process that trains being killed or the one "
+            f"that watches over it; not named {counts.both} times that both were killed at once, and {counts.early} "
+            "times before any watched or where none does"
         ),
         "kill -9: until the last process of the job had ended": (
             f"median {statistics.median(counts.seconds):.1f} s, most {max(counts.seconds):.1f} s"
@@ -208,7 +210,10 @@ def told(counter):
 FAULTS = {
     "raise": ("an exception on a rank", r"rank {rank}\b.*this rank has had enough"),
     "segfault": ("a rank that crashes (SIGSEGV)", r"rank {rank} \(process \d+ on [^)]+\) was killed by SIGSEGV"),
-    "exit": ("a rank that exits with code 3, without a word", ""),
+    "exit": (
+        "a rank that exits with code 3, without a word",
+        r"rank {rank} \(process \d+ on [^)]+\) exited with code 3",
+    ),
 }  # what `rank_process.py` does -> what that is, and what stderr says of it
 FAILING = [(fault, ranks, rank) for fault in FAULTS for ranks, rank in ((2, 1), (4, 3), (4, 0))]
 
@@ -228,13 +233,12 @@ def test_a_rank_that_fails_ends_the_job(tmp_path, state, amount, show):
         assert 0 < step_of(run) <= half
         finished(run, 1 if ranks == 2 else 2)
         assert differences(left_by(run), state) == []
-    for fault, (name, words) in FAULTS.items():
-        named = " and the rank on stderr" if words else ""
+    for fault, (name, _) in FAULTS.items():
         show(
             13,
             name,
-            f"3 of 3 jobs ended with a code other than 0{named}, and left no process, in {seconds[fault]:.1f} s "
-            "at most; resumed, bit-identical",
+            f"3 of 3 jobs ended with a code other than 0 and the rank on stderr, and left no process, in "
+            f"{seconds[fault]:.1f} s at most; resumed, bit-identical",
             section="ranks",
         )
 
