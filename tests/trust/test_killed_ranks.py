@@ -212,7 +212,7 @@ FAULTS = {
     "segfault": ("a rank that crashes (SIGSEGV)", r"rank {rank} \(process \d+ on [^)]+\) was killed by SIGSEGV"),
     "exit": (
         "a rank that exits with code 3, without a word",
-        r"rank {rank} \(process \d+ on [^)]+\) exited with code 3",
+        r"rank {rank} \(process \d+ on \S+\) exited with code 3",
     ),
 }  # what `rank_process.py` does -> what that is, and what stderr says of it
 FAILING = [(fault, ranks, rank) for fault in FAULTS for ranks, rank in ((2, 1), (4, 3), (4, 0))]
