@@ -130,8 +130,8 @@ def test_every_loss_with_weights_and_a_penalty_per_batch(make_plan, ranks, way, 
 @every_way
 @sparse_or_dense
 def test_single_precision(make_plan, ranks, way, density):
-    alone = result_of(make_plan(way, density, dtype="float32", images="float32"))
-    make = lambda rank: make_plan(way, density, rank, dtype="float32", images="float32")  # noqa: E731
+    alone = result_of(make_plan(way, density, dtype="float32"))
+    make = lambda rank: make_plan(way, density, rank, dtype="float32")  # noqa: E731
     assert_close(ranks(2, lambda rank: result_of(make(rank)))[0], alone, 1e-4)
 
 
