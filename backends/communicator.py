@@ -38,7 +38,7 @@ class Communicator(ABC):
 
     @abstractmethod
     def gather(self, array: Array) -> Array:
-        """Return the arrays of all ranks, of one shape, one after the other: (size, *shape)."""
+        """Return the arrays of all ranks, of one shape, one after the other, rank 0 first: (size, ...)."""
 
     @abstractmethod
     def broadcast(self, value: Any, *, root: int = 0) -> Any:
