@@ -625,10 +625,13 @@ def test_a_state_of_something_else_is_refused(backend, make_plan, make_layers, s
 
 def test_a_run_of_the_generic_plan_reads_the_device_once(backend, make_layers, small_problem, monkeypatch):
     plan = GenericPlan(backend, TrainingJob(make_layers(backend), Adam(), backend.place(*small_problem, SCALE), 8))
-    reads, to_numpy = [], backend.to_numpy
+    reads, sums, to_numpy, read_sums = [], [], backend.to_numpy, backend.read_sums
     monkeypatch.setattr(backend, "to_numpy", lambda array: reads.append(array) or to_numpy(array))
+    monkeypatch.setattr(backend, "read_sums", lambda pairs: sums.append(pairs) or read_sums(pairs))
     plan.run(np.arange(23))
-    assert len(reads) == 1
+    assert len(sums) == 1
+    assert len(sums[0]) == 3  # steps
+    assert len(reads) <= 1  # by `read_sums`, or by what it has in place of `to_numpy`
 
 
 def test_an_evaluation_reads_the_device_once(backend, make_layers, small_problem, monkeypatch):
