@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .activations import Array
-from .base import Backend
 from .errors import DivergenceError
 from .finite import first_not_finite
 from .flat_gradients import Gradients
 from .generic_plan import GenericPlan, Sums
+from .operations import Operations
 from .optimizers import Optimizer, State
 from .plan import Layer, Rows, TrainingJob
 
@@ -39,7 +39,7 @@ class CheckedPlan(GenericPlan):
 
     overlaps_sums = False  # what was begun on one process cannot be called off on the others
 
-    def __init__(self, backend: Backend, job: TrainingJob) -> None:
+    def __init__(self, backend: Operations, job: TrainingJob) -> None:
         self._checked = CheckedOperations(backend, job.layers)
         super().__init__(self._checked, job)
         self.description = f"checked: a loop over the operations of {backend.name}, with a look at each result"
@@ -77,7 +77,7 @@ class CheckedPlan(GenericPlan):
         return self._checked.xp.asarray(array, copy=True)
 
 
-class CheckedOperations(Backend):
+class CheckedOperations(Operations):
     """A backend's operations, each of whose results must be finite.
 
     Attributes:
@@ -86,7 +86,7 @@ class CheckedOperations(Backend):
 
     name = "checked"
 
-    def __init__(self, backend: Backend, layers: list[Layer]) -> None:
+    def __init__(self, backend: Operations, layers: list[Layer]) -> None:
         super().__init__(backend.xp)
         self._backend, self._layers, self.step = backend, layers, 1
         self.tile_rows = backend.tile_rows  # type: ignore[misc]  # so that its sums are added up alike

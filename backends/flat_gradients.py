@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .activations import Array
+from .operations import Operations
 from .plan import Layer
-
-if TYPE_CHECKING:
-    from .base import Backend
 
 Gradients = list[tuple[Array, Array]]  # (grad_weight, grad_bias) of each layer
 
@@ -31,7 +28,7 @@ class FlatGradients:
         ends: where the gradient of each layer ends in it.
     """
 
-    def __init__(self, backend: Backend, layers: Sequence[Layer], *, on_host: bool) -> None:
+    def __init__(self, backend: Operations, layers: Sequence[Layer], *, on_host: bool) -> None:
         shapes = [(tuple(layer.weight.shape), tuple(layer.bias.shape)) for layer in layers]
         sizes = [int(np.prod(weight)) + int(np.prod(bias)) for weight, bias in reversed(shapes)]
         places = np.cumsum([0, *sizes])[::-1].tolist()  # the end of each layer's part, from the first; then 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +14,9 @@ from .activations import Array
 from .dropout import Dropout
 from .errors import ModelFileError
 from .flat_gradients import Gradients
+from .operations import Operations
 from .plan import NO_ROWS, Plan, Rows, Totals, TrainingJob, checked_order
 from .reduction import reduction_of
-
-if TYPE_CHECKING:
-    from .base import Backend
 
 Sums = tuple[Array, Array]  # sum of losses, and number of correct rows: () each
 
@@ -33,7 +31,7 @@ class GenericPlan(Plan):
 
     overlaps_sums: ClassVar[bool] = True  # whether a sum may begin before the whole gradient is there
 
-    def __init__(self, backend: Backend, job: TrainingJob) -> None:
+    def __init__(self, backend: Operations, job: TrainingJob) -> None:
         self.job = job
         self.step = 0
         self.description = f"generic: a loop over the operations of {backend.name}"
@@ -135,39 +133,30 @@ class GenericPlan(Plan):
         x, labels = backend.batch(job.rows, rows, layers[0].weight.dtype)  # (rows, features), (rows,)
         tile_weights = None if weights is None else backend.put(weights[tile])  # (rows,)
         factors = self._factors(tile.start - batch_start, tile.stop - batch_start)
-        inputs, outputs = [x], []  # of each layer: (rows, in_features), (rows, out_features)
-        for layer, factor in zip(layers, [*factors, None], strict=True):
-            outputs.append(backend.linear(inputs[-1], layer.weight, layer.bias, activation=layer.activation))
-            inputs.append(outputs[-1] if factor is None else outputs[-1] * factor)
-        loss_sum, correct, grad_y = backend.loss(
-            outputs[-1], labels, loss=job.loss, batch_size=size, weights=tile_weights
-        )
-        grads: Gradients = []
-        for k in reversed(range(len(layers))):
-            if k < len(factors) and factors[k] is not None:
-                grad_y = grad_y * factors[k]
-            grad_y, grad_weight, grad_bias = backend.linear_backward(
-                grad_y, outputs[k], inputs[k], layers[k].weight, activation=layers[k].activation, need_grad_x=k > 0
-            )
+
+        def settle(k: int, grads: tuple[Array, Array]) -> tuple[Array, Array]:
             if so_far:
-                grad_weight, grad_bias = so_far[k][0] + grad_weight, so_far[k][1] + grad_bias
-            grads.insert(0, (grad_weight, grad_bias))
+                grads = so_far[k][0] + grads[0], so_far[k][1] + grads[1]
             if is_last:
-                self._reduction.ready(k, grads[0])
+                self._reduction.ready(k, grads)
+            return grads
+
+        grads, loss_sum, correct = backend.gradients(
+            layers, x, labels, loss=job.loss, size=size, weights=tile_weights, factors=factors, settle=settle
+        )
         return grads, (loss_sum, correct)
 
-    def _factors(self, start: int, stop: int) -> list[Array | None]:
-        """Return what dropout multiplies each hidden layer's outputs by, (rows, units); None without dropout.
+    def _factors(self, start: int, stop: int) -> list[Array]:
+        """Return what dropout multiplies each hidden layer's outputs by, (rows, units); nothing without dropout.
 
         Args:
             start: first row of a tile, by its place in the batch.
             stop: the row after the last.
         """
-        hidden = self.job.layers[:-1]
         if self._dropout is None:
-            return [None] * len(hidden)
+            return []
         step, draw = self.step + 1, self._dropout.factors
-        units = [(layer.bias.shape[0], self._host_dtype) for layer in hidden]
+        units = [(layer.bias.shape[0], self._host_dtype) for layer in self.job.layers[:-1]]
         return [self._backend.put(draw(step, k, start, stop, *each)) for k, each in enumerate(units)]
 
     def _clipped(self, grads: Gradients, most: float) -> Gradients:

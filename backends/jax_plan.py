@@ -147,15 +147,7 @@ def _gradients(
     """Gradients of the mean loss over a batch, and its sum of losses and number of correct rows, ()."""
     layers = [Layer(*each, kind) for each, kind in zip(parameters, outline.activations, strict=True)]
     x, labels = GENERIC.gather(rows, index, layers[0].weight.dtype)  # (batch, features), (batch,)
-    outputs = GENERIC.forward(layers, x)  # the layers' outputs, (batch, out_features) each
-    loss_sum, correct, grad_y = GENERIC.loss(outputs[-1], labels, loss=outline.loss, batch_size=outline.batch_size)
-    grads: list[tuple[Array, Array]] = []
-    inputs = [x, *outputs[:-1]]
-    for k in reversed(range(len(layers))):
-        grad_y, grad_weight, grad_bias = GENERIC.linear_backward(
-            grad_y, outputs[k], inputs[k], layers[k].weight, activation=layers[k].activation, need_grad_x=k > 0
-        )
-        grads.insert(0, (grad_weight, grad_bias))
+    grads, loss_sum, correct = GENERIC.gradients(layers, x, labels, loss=outline.loss, size=outline.batch_size)
     return tuple(grads), loss_sum, correct
 
 

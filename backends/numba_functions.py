@@ -15,6 +15,7 @@ from .numba_compile import inner_kernel
 from .numba_lane_types import compiled_as
 from .numba_lanes import fma, like, nearest, power_of_two, where_less
 
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 IDENTITY, RELU, LEAKY_RELU, TANH, SIGMOID = range(5)
 
 # The key is the pair of functions, not the name: a row that a user put in place of ours is not ours.

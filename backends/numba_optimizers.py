@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from .numba_compile import inner_kernel, kernel
+from .numba_compile import inner_kernel
 from .numba_lane_types import Width
 from .numba_lanes import like, load, square_root, store
 from .optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
@@ -49,13 +47,6 @@ def rule_of(optimizer: Optimizer) -> Rule | None:
             betas, epsilon = (float(optimizer.beta_1), float(optimizer.beta_2)), float(optimizer.epsilon)
             return Rule(ADAM, *betas, epsilon, decay, bool(optimizer.epsilon_hat))
     return None
-
-
-def slot_pair(slots: list[Any], parameter: Any) -> tuple[Any, Any]:
-    """Return two flat arrays for the kernel, empty ones in place of the slots that the optimizer does not have."""
-    none = np.empty(0, dtype=parameter.dtype)
-    first, second = [*slots, none, none][:2]
-    return first.reshape(-1), second.reshape(-1)
 
 
 GRADIENT = Rule(KEEP)
@@ -190,38 +181,3 @@ def settle(position: Position, state: State, grads: Any, at: int, g: Any, l2: fl
         take_step(position.step, state, at, g, l2, width)
     else:
         store(grads, at, g)
-
-
-@kernel
-def update(
-    rule: Rule,
-    parameter: Any,
-    grad: Any,
-    first: Any,
-    second: Any,
-    step: int,
-    learning_rate: float,
-    l2: float,
-) -> None:
-    """Take one step of `rule` on a whole array, in place and in one pass.
-
-    Args:
-        rule: the optimizer.
-        parameter: changed in place, (parameters,).
-        grad: gradient of the mean loss without the penalty, (parameters,).
-        first: velocity, mean, or RMSprop's mean square, changed in place, (parameters,) or (0,).
-        second: Adam's mean square, changed in place, (parameters,) or (0,).
-        step: number of this step, from 1.
-        learning_rate: at this step.
-        l2: strength of the penalty `l2 / 2 * sum(parameter**2)`.
-    """
-    figures, penalty = step_of(rule, step, learning_rate), parameter.dtype.type(l2)
-    zero = parameter.dtype.type(0)
-    for i in range(parameter.shape[0]):
-        w, g = parameter[i], grad[i] + penalty * parameter[i]
-        if rule.kind == DESCENT:
-            parameter[i], _, _ = stepped(figures, w, g, zero, zero)
-        elif rule.kind == ADAM:
-            parameter[i], first[i], second[i] = stepped(figures, w, g, first[i], second[i])
-        else:
-            parameter[i], first[i], _ = stepped(figures, w, g, first[i], zero)

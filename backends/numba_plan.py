@@ -17,12 +17,11 @@ from .numba_batches import Batches, Sums, sizes_and_penalties
 from .numba_columns import kept_columns, new_columns
 from .numba_compile import announced, entry_of
 from .numba_compress import chunk_bounds, compressed, entry_counts
-from .numba_functions import IDENTITY, activation_code
+from .numba_functions import FLOATS, IDENTITY, activation_code
 from .numba_inputs import DenseInput, SparseInput
 from .numba_lane_types import lanes_of
 from .numba_layers import widths_of
 from .numba_layout import Layout, rows_of
-from .numba_operations import FLOATS
 from .numba_optimizers import State, rule_of
 from .numba_schedules import SHARDS, choose_schedule, new_room, new_states, tile_bounds
 from .numba_targets import are_targets, targets_of

@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +23,8 @@ import numpy.typing as npt
 from .activations import Array
 from .communicator import Communicator
 from .flat_gradients import FlatGradients, Gradients
+from .operations import Operations
 from .plan import Layer, Totals, TrainingJob
-
-if TYPE_CHECKING:
-    from .base import Backend
 
 Span = tuple[int, int]  # of shards: first, and the one after the last
 
@@ -119,7 +117,7 @@ class SumOverRanks(Reduction):
     """
 
     def __init__(
-        self, backend: Backend, layers: Sequence[Layer], communicator: Communicator, *, overlap: bool = True
+        self, backend: Operations, layers: Sequence[Layer], communicator: Communicator, *, overlap: bool = True
     ) -> None:
         self._backend, self._communicator, self._layers = backend, communicator, layers
         self._overlap, self._begun = overlap, 0
@@ -182,7 +180,7 @@ class SumOfShards(Reduction):
         shards: into how many each batch is cut, at least one for each rank.
     """
 
-    def __init__(self, backend: Backend, layers: Sequence[Layer], communicator: Communicator, shards: int) -> None:
+    def __init__(self, backend: Operations, layers: Sequence[Layer], communicator: Communicator, shards: int) -> None:
         self._backend, self._layers, self._communicator, self._shards = backend, layers, communicator, shards
         of_ranks = [_share(slice(0, shards), rank, communicator.size) for rank in range(communicator.size)]
         self._spans = [_whole_spans((0, shards), own) for own in of_ranks]
@@ -263,7 +261,7 @@ def _tree(span: Span, known: dict[Span, Any]) -> Any:
     return left
 
 
-def reduction_of(backend: Backend, job: TrainingJob, *, overlap: bool = True) -> Reduction:
+def reduction_of(backend: Operations, job: TrainingJob, *, overlap: bool = True) -> Reduction:
     """Return how the ranks of a job share it."""
     if job.shards is not None:
         return SumOfShards(backend, job.layers, job.communicator, job.shards)

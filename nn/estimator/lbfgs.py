@@ -56,15 +56,11 @@ class Objective:
         net, backend, layers = self._net, self._net.backend, self._net.layers
         for layer, weight, bias in self._with_parts(vector):
             layer.weight, layer.bias = backend.put(weight), backend.put(bias)
-        outputs = backend.forward(layers, self._x)  # (samples, out_features) each
-        loss_sum, _, grad_y = backend.loss(
-            outputs[-1], self._labels, loss=net.loss, batch_size=self._size, weights=self._weights
+        grads, loss_sum, _ = backend.gradients(
+            layers, self._x, self._labels, loss=net.loss, size=self._size, weights=self._weights
         )
-        inputs, gradient = [self._x, *outputs[:-1]], np.empty_like(vector)
-        for k, (layer, of_weight, of_bias) in reversed(list(enumerate(self._with_parts(gradient)))):
-            grad_y, grad_weight, grad_bias = backend.linear_backward(
-                grad_y, outputs[k], inputs[k], layer.weight, activation=layer.activation, need_grad_x=k > 0
-            )
+        gradient = np.empty_like(vector)
+        for (_, of_weight, of_bias), (grad_weight, grad_bias) in zip(self._with_parts(gradient), grads, strict=True):
             of_weight[...], of_bias[...] = backend.to_numpy(grad_weight), backend.to_numpy(grad_bias)
         weights = vector[: self._num_weights]  # (all weights,)
         gradient[: self._num_weights] += (self._alpha / self._size) * weights
