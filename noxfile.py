@@ -85,7 +85,7 @@ def coverage(session: nox.Session) -> None:
     session.install(".[cli]", *group("test"))
     session.run("coverage", "erase")
     session.run("coverage", "run", "--parallel-mode", "-m", "pytest", *session.posargs)
-    kernels = [*map(str, sorted(Path("tests").glob("test_numba_*.py"))), "tests/test_backend_contract.py"]
+    kernels = [*map(str, sorted(Path("tests").glob("test_numba_*.py"))), "tests/backends/test_contract.py"]
     session.run("coverage", "run", "--parallel-mode", "-m", "pytest", *kernels, env={"NUMBA_DISABLE_JIT": "1"})
     session.run("coverage", "combine")
     session.run("coverage", "report", "--skip-covered", "--show-missing", "--fail-under=95")
@@ -95,7 +95,7 @@ def coverage(session: nox.Session) -> None:
 def races(session: nox.Session) -> None:
     """Take away each barrier of the CUDA kernels in turn, for minutes: ThreadSanitizer must find that it is missing."""
     session.install(".[cli]", *group("test"))
-    session.run("pytest", "tests/test_races.py", "-m", "thorough or not thorough", *session.posargs)
+    session.run("pytest", "tests/backends/cupy/test_races.py", "-m", "thorough or not thorough", *session.posargs)
 
 
 @nox.session

@@ -17,7 +17,6 @@ from .errors import ConfigError
 from .generic_plan import GenericPlan
 from .job_outline import Estimate, JobOutline, Probe
 from .operations import Operations
-from .operations import in_native_order as in_native_order
 from .plan import Layer, Plan, Rows, Totals, TrainingJob
 
 

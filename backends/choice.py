@@ -11,7 +11,7 @@ import numpy as np
 from .base import Backend
 from .blas_threads import one_blas_thread
 from .job_outline import Estimate, JobOutline, Probe
-from .numpy_backend import NumPyBackend
+from .numpy.backend import NumPyBackend
 from .plan import Layer, TrainingJob
 
 PROBE_SECONDS = 0.004  # a probe is repeated for so long, and its shortest time counts

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from .array_api import ArrayAPIBackend
 from .base import Backend
-from .cupy_install import TOO_OLD, device_problem, driver_cuda, fits, install_problem, installed_cupy
+from .cupy.install import TOO_OLD, device_problem, driver_cuda, fits, install_problem, installed_cupy
 from .errors import BackendUnavailable
 from .machine import hardware, versions
 from .optimizers import SGD

@@ -3,7 +3,7 @@
 A loss takes the last layer's outputs and gives the sum of the rows' losses, the number of rows that were classified
 correctly, and the gradient of the *mean* loss over the batch with respect to the outputs. Where rows have weights, both
 sums are weighted, and the mean is over the sum of the weights. A new loss is a function and a row in `LOSSES`; what the
-outputs of a network mean that is trained with it is a row in `nn/outputs.py`.
+outputs of a network mean that is trained with it is a row in `nn/network/outputs.py`.
 """
 
 from __future__ import annotations

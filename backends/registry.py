@@ -19,11 +19,11 @@ ENTRY_POINT_GROUP = "xpnn.backends"
 
 # name -> the module of this package and the class in it; nothing is imported before it is asked for
 BUILTIN: dict[str, tuple[str, str]] = {
-    "numpy": ("numpy_backend", "NumPyBackend"),
-    "numba": ("numba_backend", "NumbaBackend"),
-    "cupy": ("cupy_backend", "CuPyBackend"),
-    "torch": ("torch_backend", "TorchBackend"),
-    "jax": ("jax_backend", "JaxBackend"),
+    "numpy": ("numpy.backend", "NumPyBackend"),
+    "numba": ("numba.backend", "NumbaBackend"),
+    "cupy": ("cupy.backend", "CuPyBackend"),
+    "torch": ("torch.backend", "TorchBackend"),
+    "jax": ("jax.backend", "JaxBackend"),
     "array-api-strict": ("array_api", "ArrayAPIStrictBackend"),
 }
 

@@ -26,13 +26,13 @@ from .. import nn
 from ..backends import ConfigError, MissingDependency, RunError
 from ..backends.communicator import ALONE, Communicator
 from ..backends.machine import hardware, version_of, versions
-from ..nn.data_choice import DataChoice
-from ..nn.files import write_atomically
-from ..nn.generators import make_generator
-from ..nn.recipes import RECIPES
-from ..nn.training import SHUFFLE_STREAM
+from ..nn.files.atomic import write_atomically
+from ..nn.inputs.generators import make_generator
+from ..nn.runs.data_choice import DataChoice
+from ..nn.runs.recipes import RECIPES
+from ..nn.training.train import SHUFFLE_STREAM
+from .compare.results_file import commit
 from .program import Program
-from .results_file import commit
 
 STEPS = 100
 SIZES = (0, 1, 2, 4)  # processes under mpiexec; 0 for one that was started without it

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from xpnn.backends import SGD, Adam, Backend, Optimizer, TrainingJob, available_backends, get_backend
-from xpnn.bench.data import draw_pixels
+from xpnn.bench.compare.data import draw_pixels
 from xpnn.nn import MLP, Dataset
 
 BATCH, FEATURES, UNITS, CLASSES = 128, 784, 256, 10

@@ -18,11 +18,11 @@ import numpy.typing as npt
 
 from ..backends import ConfigError
 from ..backends.machine import hardware, usable_cores, version_of, versions
-from ..nn.files import write_atomically
-from .data import DataSource
+from ..nn.files.atomic import write_atomically
+from .compare.data import DataSource
+from .compare.results_file import commit
+from .compare.workloads import WORKLOADS
 from .program import Program
-from .results_file import commit
-from .workloads import WORKLOADS
 
 Rows = tuple[npt.NDArray[Any], npt.NDArray[Any]]  # (samples, features), (samples,)
 

@@ -10,7 +10,7 @@ import click
 
 from ..backends import get_backend, look_up
 from ..backends.machine import hardware, versions
-from ..nn.recipes import RECIPES, DataChoice, Recipe
+from ..nn.runs.recipes import RECIPES, DataChoice, Recipe
 
 # What the authors of each recipe show; `mnist-98` is held to 98 % for nine of ten seeds.
 CLAIMS = {

@@ -9,21 +9,21 @@
 
 from ..backends import SGD, Adam, AdamW, Optimizer, RMSprop, XpnnError
 from . import distributed, reference
-from .batches import Batches
-from .callbacks import Callback
-from .checkpoint import Checkpoint, OptimizerState
 from .datasets import Dataset, Split, from_arrays, load_dataset, resplit
-from .early_stopping import EarlyStopping
-from .evaluation import Evaluation, evaluate
-from .history import EpochResult, History
-from .metrics import Calibration, ClassScores, calibration_error, confusion_matrix, precision_recall
-from .mlp import MLP
-from .model_file import load, save
-from .save_checkpoints import SaveCheckpoints
-from .schedules import SCHEDULES
-from .tensorboard import TensorBoard
-from .training import train
-from .training_run import TrainingRun
+from .network.evaluation import Evaluation, evaluate
+from .network.metrics import Calibration, ClassScores, calibration_error, confusion_matrix, precision_recall
+from .network.mlp import MLP
+from .network.model_file import load, save
+from .training.batches import Batches
+from .training.callbacks import Callback
+from .training.checkpoint import Checkpoint, OptimizerState
+from .training.early_stopping import EarlyStopping
+from .training.history import EpochResult, History
+from .training.run import TrainingRun
+from .training.save_checkpoints import SaveCheckpoints
+from .training.schedules import SCHEDULES
+from .training.tensorboard import TensorBoard
+from .training.train import train
 
 __all__ = [
     "MLP",

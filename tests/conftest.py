@@ -28,7 +28,7 @@ from xpnn.backends import (
     why_unavailable,
 )
 from xpnn.backends.communicator import Communicator
-from xpnn.nn.outputs import OUTPUTS
+from xpnn.nn.network.outputs import OUTPUTS
 
 FEATURES, CLASSES = 6, 3
 
@@ -46,7 +46,7 @@ EMULATED = "cupy, emulated"  # on the stand-in for CuPy, whose kernels g++ compi
 @contextmanager
 def stand_in_for_cupy() -> Iterator[Any]:
     """The stand-in, importable as `cupy`, with the package and the driver that would fit it."""
-    from xpnn.backends import cupy_start
+    from xpnn.backends.cupy import start as cupy_start
 
     def modules() -> list[str]:
         return [name for name in sys.modules if name.startswith(("cupy", "array_api_compat.cupy"))]

@@ -11,8 +11,8 @@ from click.shell_completion import CompletionItem
 
 from ...backends import registered_backends
 from ..datasets.load import NAMED
-from ..quoting import quoted
-from ..recipes import RECIPES
+from ..files.quoting import quoted
+from ..runs.recipes import RECIPES
 from .recent_runs import RUNS, recent_runs
 
 if TYPE_CHECKING:

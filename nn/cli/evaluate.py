@@ -15,13 +15,13 @@ import numpy.typing as npt
 from ...backends import ConfigError, DataError, RunError, StorageError, log_softmax
 from ...backends.mapped import is_mapped
 from ..datasets import Dataset, Split, load_dataset
-from ..evaluation import check_rows, evaluate_logits
-from ..evaluation_pictures import save_confusion_matrix, save_worst_mistakes
-from ..metrics import calibration_error, confusion_matrix, precision_recall
-from ..mlp import MLP
-from ..model_file import load
-from ..reliability_diagram import save_reliability_diagram
-from ..run_folder import RunFolder, write_json
+from ..network.evaluation import check_rows, evaluate_logits
+from ..network.metrics import calibration_error, confusion_matrix, precision_recall
+from ..network.mlp import MLP
+from ..network.model_file import load
+from ..pictures.evaluation import save_confusion_matrix, save_worst_mistakes
+from ..pictures.reliability_diagram import save_reliability_diagram
+from ..runs.folder import RunFolder, write_json
 from .help_page import command, option
 from .model_argument import model_argument, model_path
 from .options import backend_option, json_option, run_data_options

@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from ...backends import look_up
-from .. import explain as explanation
-from ..data_file import existing_path
-from ..model_file import load
-from ..recipes import RECIPES, Recipe
-from ..run_folder import RunFolder
+from ..files.data_file import existing_path
+from ..network import explain as explanation
+from ..network.model_file import load
+from ..runs.folder import RunFolder
+from ..runs.recipes import RECIPES, Recipe
 from . import candidates
 from .help_page import command
 from .model_argument import model_path

@@ -14,9 +14,9 @@ from ..export.contents import as_path
 from ..export.npz_file import npz_bytes
 from ..export.onnx_model import INPUT_TYPES, input_dtype, onnx_bytes
 from ..export.page import html_bytes
-from ..files import write_atomically
-from ..mlp import MLP
-from ..model_file import load
+from ..files.atomic import write_atomically
+from ..network.mlp import MLP
+from ..network.model_file import load
 from .help_page import command, option
 from .model_argument import model_argument, model_path
 from .options import json_option

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from ..data_file import existing_path
-from ..quoting import quoted
-from ..run_folder import RunFolder
+from ..files.data_file import existing_path
+from ..files.quoting import quoted
+from ..runs.folder import RunFolder
 from . import candidates
 from .recent_runs import recent_runs
 from .user_path import UserPath

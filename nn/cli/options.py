@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ..recipes import RECIPES
+from ..runs.recipes import RECIPES
 from . import candidates
 from .help_page import option
 

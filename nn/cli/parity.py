@@ -9,9 +9,9 @@ import sys
 import click
 
 from ...backends import ConfigError, get_backend, look_up
-from ..data_choice import DataChoice
-from ..parity import TOLERANCES, AccuracyParity, StepParity, compare_accuracies, compare_steps, subset, to_json
-from ..recipes import RECIPES
+from ..runs.data_choice import DataChoice
+from ..runs.parity import TOLERANCES, AccuracyParity, StepParity, compare_accuracies, compare_steps, subset, to_json
+from ..runs.recipes import RECIPES
 from . import candidates
 from .help_page import command, option
 from .options import data_options, json_option, recipe_argument

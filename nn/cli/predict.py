@@ -10,8 +10,8 @@ import click
 import numpy as np
 
 from ...backends import DataError
-from ..digit_images import load_digit
-from ..model_file import load
+from ..network.model_file import load
+from ..pictures.digit_images import load_digit
 from .help_page import command
 from .model_argument import model_argument, model_path
 from .options import backend_option, json_option

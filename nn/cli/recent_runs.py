@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..plain_text import is_plain
+from ..files.plain_text import is_plain
 
 RUNS = Path("runs")
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ..recipes import Recipe
+from ..runs.recipes import Recipe
 from .help_page import option
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-from ..callbacks import Callback
 from ..distributed.supervision import is_supervised
-from ..training_run import TrainingRun
+from ..training.callbacks import Callback
+from ..training.run import TrainingRun
 
 SHOW_CURSOR = "\x1b[?25h"  # which a progress bar hides
 # What asks for an end: Ctrl-C, the system, a terminal that is closed, Ctrl-Break on Windows. Not every system has all.

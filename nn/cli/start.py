@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ...backends import Backend
-from ..checkpoint import Checkpoint
 from ..datasets import Dataset
-from ..run_config import RunConfig
-from ..run_folder import RunFolder
+from ..runs.config import RunConfig
+from ..runs.folder import RunFolder
+from ..training.checkpoint import Checkpoint
 
 
 class Start(NamedTuple):

@@ -25,13 +25,13 @@ import numpy as np
 from ...backends import get_backend
 from ...backends.machine import versions
 from ...backends.thread_limit import at_most_threads
-from ..checkpoint import Checkpoint
-from ..data_choice import DataChoice
-from ..distributed.agreement import refuse_other
 from ..distributed.mpi_communicator import MpiCommunicator
 from ..distributed.supervision import end_together, launched, supervise, tell_supervisor
 from ..distributed.world import threads_of_process, world
-from ..run_config import RunConfig
+from ..runs.config import RunConfig
+from ..runs.data_choice import DataChoice
+from ..training.agreement import refuse_other
+from ..training.checkpoint import Checkpoint
 from .signals import StopOnSignal
 from .start import Start
 from .train_report import going_on

@@ -17,18 +17,18 @@ from ...backends import ConfigError, DeviceError, MissingDependency, StorageErro
 from ...backends.communicator import Communicator
 from ...backends.machine import hardware, versions
 from ...backends.thread_limit import at_most_threads
-from ..callbacks import Callback
-from ..checkpoint import Checkpoint
-from ..curves import save_curves
 from ..datasets.load import NAMED
-from ..history import History
-from ..live import LiveCurves
-from ..model_file import save
-from ..recipes import RECIPES, DataChoice, Recipe
-from ..run_config import RunConfig
-from ..run_folder import RecordRun, RunFolder, summarize, write_json
-from ..tensorboard import TensorBoard
-from ..training_run import TrainingRun
+from ..network.model_file import save
+from ..pictures.curves import save_curves
+from ..pictures.live import LiveCurves
+from ..runs.config import RunConfig
+from ..runs.folder import RecordRun, RunFolder, summarize, write_json
+from ..runs.recipes import RECIPES, DataChoice, Recipe
+from ..training.callbacks import Callback
+from ..training.checkpoint import Checkpoint
+from ..training.history import History
+from ..training.run import TrainingRun
+from ..training.tensorboard import TensorBoard
 from . import candidates, together
 from .help_page import command, option
 from .options import (

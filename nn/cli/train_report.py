@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import click
 
 from ..datasets import Dataset
-from ..files import read_whole
-from ..history import History
-from ..limits import CONFIG_BYTES
-from ..quoting import quoted
-from ..run_config import data_option
-from ..strict_json import parse_object
+from ..files.atomic import read_whole
+from ..files.limits import CONFIG_BYTES
+from ..files.quoting import quoted
+from ..files.strict_json import parse_object
+from ..runs.config import data_option
+from ..training.history import History
 from .start import Start
 
 

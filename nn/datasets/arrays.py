@@ -12,9 +12,9 @@ import numpy.typing as npt
 from ...backends.errors import ConfigError, DataError
 from ...backends.machine import memory_bytes
 from ...backends.mapped import is_mapped
-from ..argument_checks import refuse_not_finite
-from ..array_inputs import categorical_codes
-from ..data_frames import only_column
+from ..inputs.arguments import refuse_not_finite
+from ..inputs.arrays import categorical_codes
+from ..inputs.frames import only_column
 from .dataset import Dataset, Split
 from .labels import as_array, check_labels, encode_labels
 from .split import split_rows

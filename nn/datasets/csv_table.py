@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import DataError
-from .. import limits
-from ..data_file import opened
+from ..files import limits
+from ..files.data_file import opened
 
 MAX_LABEL = 64  # characters
 BLOCK = 2**19  # characters that are parsed at a time: a parsed row has room for the longest label

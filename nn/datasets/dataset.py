@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..array_inputs import host_array
+from ..inputs.arrays import host_array
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ...backends.errors import DataError, MissingDependency, StorageError
-from ..files import remove_temporaries, write_atomically
+from ..files.atomic import remove_temporaries, write_atomically
 
 LOGGER = logging.getLogger("xpnn")
 

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from ...backends.errors import DataError
 from ...backends.machine import memory_bytes
-from .. import limits
-from ..data_file import fill, opened, unpackable
+from ..files import limits
+from ..files.data_file import fill, opened, unpackable
 
 MAX_DIMENSIONS = 8
 

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
-from ..array_inputs import host_array
-from ..data_frames import only_column
-from ..plain_text import UNPRINTABLE
+from ..files.plain_text import UNPRINTABLE
+from ..inputs.arrays import host_array
+from ..inputs.frames import only_column
 
 FOR_NUMBERS = (
     'classes are needed, not measurements; for those, nn.Split(images, labels) and nn.MLP(..., loss="squared_error")'

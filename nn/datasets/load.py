@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from ...backends.errors import ConfigError, DataError
-from ..data_file import existing_path
-from ..near_paths import did_you_mean
+from ..files.data_file import existing_path
+from ..files.near_paths import did_you_mean
 from .dataset import Dataset
 from .digits import load_digits
 from .idx_folder import find_parts

@@ -23,7 +23,7 @@ from urllib.parse import urljoin, urlsplit
 from urllib.request import AbstractHTTPHandler, OpenerDirector, ProxyHandler, Request
 
 from ...backends.errors import DataError
-from ..limits import DOWNLOAD_BYTES
+from ..files.limits import DOWNLOAD_BYTES
 
 CONNECT_SECONDS = 10.0  # for the connection to each of a mirror's addresses
 TIMEOUT_SECONDS = 30.0  # for each wait on the next bytes

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...backends.errors import DataError
-from ..data_file import existing_path
-from ..near_paths import did_you_mean
+from ..files.data_file import existing_path
+from ..files.near_paths import did_you_mean
 from .dataset import Dataset
 from .download import cache_folder, fetch
 from .idx import read_idx

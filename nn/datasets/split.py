@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
 from ...backends.mapped import is_mapped
-from ..argument_checks import is_finite_number
-from ..generators import make_generator
+from ..inputs.arguments import is_finite_number
+from ..inputs.generators import make_generator
 from .dataset import Dataset, Split
 
 

@@ -13,9 +13,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ...backends import BackendUnavailable, DivergenceError, JobOutline, Layer, density_of, get_backend
-from ..checkpoint import OptimizerState
 from ..datasets.dataset import Split
-from ..mlp import MLP
+from ..network.mlp import MLP
+from ..training.checkpoint import OptimizerState
 from .backend_choice import LIKELY_EPOCHS, choose_backend
 from .constraints import ACTIVATION_ROWS, CONSTRAINTS, STOCHASTIC_SOLVERS
 from .dense_rows import dense_rows, dense_tiles

@@ -13,7 +13,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets, type_of_target
 from sklearn.utils.validation import validate_data
 
-from ..outputs import OUTPUTS
+from ..network.outputs import OUTPUTS
 from .base import BaseMLP, has_partial_fit
 
 SOFTMAX, SIGMOID = "softmax_cross_entropy", "sigmoid_cross_entropy"

@@ -12,7 +12,7 @@ from scipy.optimize import OptimizeResult, minimize
 
 from ...backends import Layer
 from ..datasets.dataset import Split
-from ..mlp import MLP
+from ..network.mlp import MLP
 
 Vector = npt.NDArray[np.float64]  # (parameters,): all weights, then all biases
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ..callbacks import Callback
-from ..history import EpochResult
-from ..mlp import MLP
-from ..training_run import TrainingRun
+from ..network.mlp import MLP
+from ..training.callbacks import Callback
+from ..training.history import EpochResult
+from ..training.run import TrainingRun
 from .learning_rates import LearningRate
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from sklearn.utils.optimize import _check_optimize_result
 
 from ...backends import DivergenceError
 from ..datasets.dataset import Split
-from ..mlp import MLP
-from ..training import train
+from ..network.mlp import MLP
+from ..training.train import train
 from .lbfgs import minimize_with_lbfgs
 from .learning_rates import LearningRate
 from .optimizers import optimizer_of

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from ...backends import ConfigError, DivergenceError, look_up
 from ...backends.finite import first_not_finite
-from ..mlp import MLP
-from ..plain_text import is_plain
+from ..files.plain_text import is_plain
+from ..network.mlp import MLP
 
 # loss: what is made of the last layer's outputs
 OUTPUT_FUNCTIONS = {

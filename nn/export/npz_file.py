@@ -8,8 +8,8 @@ import os
 
 import numpy as np
 
-from ..files import write_atomically
-from ..mlp import MLP
+from ..files.atomic import write_atomically
+from ..network.mlp import MLP
 from .contents import as_path, check_network, describe, finite_parameters
 
 

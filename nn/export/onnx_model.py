@@ -10,8 +10,8 @@ import numpy as np
 
 from ...backends import ConfigError, MissingDependency, look_up
 from ...backends.activations import LEAKY_SLOPE
-from ..files import write_atomically
-from ..mlp import MLP
+from ..files.atomic import write_atomically
+from ..network.mlp import MLP
 from .contents import as_path, check_network, describe, finite_parameters, output_function
 
 if TYPE_CHECKING:

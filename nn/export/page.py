@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from ...backends import ConfigError, DataError
 from ...backends.activations import LEAKY_SLOPE
-from .. import digit_images, limits
-from ..files import write_atomically
-from ..mlp import MLP
+from ..files import limits
+from ..files.atomic import write_atomically
+from ..network.mlp import MLP
+from ..pictures import digit_images
 from .contents import as_path, check_network, describe, finite_parameters
 
 SCRIPTS = ("network.js", "centring.js", "framing.js", "sheet.js", "cells.js", "page.js")  # one after the other

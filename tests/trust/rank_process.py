@@ -32,7 +32,7 @@ def fail(how: str) -> None:
 
 def say_steps(page: Any, order: dict[str, Any]) -> None:
     """Have each rank write down the steps that it has taken after each chunk, and fail at its step if it is to."""
-    from xpnn.nn.divergence import Watch
+    from xpnn.nn.training.divergence import Watch
 
     own = Watch.check
 

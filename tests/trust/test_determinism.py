@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from xpnn import nn
-from xpnn.nn.generators import make_generator
-from xpnn.nn.initializers import INITIALIZERS
+from xpnn.nn.inputs.generators import make_generator
+from xpnn.nn.network.initializers import INITIALIZERS
 
 TRAIN = [sys.executable, "-c", "from xpnn.nn.cli import main; main()", "train", "--epochs", "4", "--quiet"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from xpnn import nn
 from xpnn.backends import AdamW, RMSprop
-from xpnn.nn import training_loop
+from xpnn.nn.training import loop as training_loop
 
 from ..conftest import EMULATED
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save
 from xpnn.nn.datasets.idx_folder import PARTS
-from xpnn.nn.tensor_files import description_text, read_tensors, sealed
+from xpnn.nn.files.tensors import description_text, read_tensors, sealed
 
 AUDITED = Path(__file__).with_name("audited.py")
 CALLS = [

@@ -14,7 +14,7 @@ from xpnn import nn
 from xpnn.backends import DataError, XpnnError
 from xpnn.nn.datasets import read_idx
 from xpnn.nn.datasets.idx_folder import PARTS
-from xpnn.nn.digit_images import load_digit
+from xpnn.nn.pictures.digit_images import load_digit
 
 from .conftest import MOST_MEMORY
 from .mutations import mutated

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import strategies as st
 from safetensors.numpy import save
 from xpnn import nn
-from xpnn.nn.recipes import RECIPES, DataChoice
-from xpnn.nn.run_config import RunConfig
-from xpnn.nn.run_folder import RunFolder
-from xpnn.nn.tensor_files import BLANK, description_text, read_tensors, sealed
+from xpnn.nn.files.tensors import BLANK, description_text, read_tensors, sealed
+from xpnn.nn.runs.config import RunConfig
+from xpnn.nn.runs.folder import RunFolder
+from xpnn.nn.runs.recipes import RECIPES, DataChoice
 
 from .mutations import mutated
 

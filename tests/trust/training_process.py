@@ -128,8 +128,9 @@ def fill(path: Path, *, room: int) -> None:
 
 def train(page: Any, order: dict[str, Any], *, watched: bool = True) -> int:
     """Do as ordered, and return the exit code."""
-    from xpnn.nn import run_folder, training_loop
     from xpnn.nn.cli import main
+    from xpnn.nn.runs import folder as run_folder
+    from xpnn.nn.training import loop as training_loop
 
     for module, name in ((training_loop, "CHUNK_SECONDS"), (run_folder, "CHECKPOINT_SECONDS")):
         own = getattr(module, name)  # fails if there is no such constant any more

@@ -1,0 +1,186 @@
+"""The CuPy backend: the generic operations on a CUDA device, and plans of CUDA kernels for training."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..activations import ACTIVATIONS, Array, relu
+from ..base import Backend, in_native_order
+from ..communicator import Communicator
+from ..errors import ConfigError
+from ..generic_plan import GenericPlan
+from ..job_outline import Estimate, JobOutline, Probe
+from ..plan import NO_ROWS, Layer, Plan, Rows, Totals, TrainingJob
+from .device import Device, current_device
+from .errors import batch_size_that_fits, gpu_memory, rows_that_fit
+from .full_batch_plan import FullBatchPlan, is_for_full_batch
+from .graph_plan import GraphPlan, is_for_graph
+from .nccl_communicator import gpu_communicator
+from .plan import network_of, supports
+from .source import EXACT_PARTS
+from .start import start_cupy
+
+# Estimates, all three: no figure has been measured yet. Seconds to import CuPy, make a context and compile the kernels;
+# of a step, whose three or more kernels of a graph wait for each other; and multiply-adds a second.
+START_SECONDS, STEP_SECONDS, MULTIPLY_ADDS = 4.0, 2e-5, 1e13
+
+FREE_OR_NUMBA = "close what else runs on the GPU, use a smaller network, or the backend numba"
+
+
+class CuPyBackend(Backend):
+    """CuPy arrays on the current CUDA device.
+
+    Raises:
+        BackendUnavailable: CuPy is not installed or is installed twice, there is no driver or device, the package is
+            newer than the driver, or a small kernel does not run; the message has the line that mends it.
+    """
+
+    name = "cupy"
+    has_compiled_plan = True
+    precisions = ("full", "bfloat16")
+    # All 60,000 rows of MNIST are one tile (188 MB as float32 with 784 features): few, large launches. Only a larger
+    # batch is divided, so that its memory stays bounded. An estimate: no other size has been measured.
+    tile_rows = 65536
+    evaluation_rows = 65536
+
+    def __init__(self) -> None:
+        self._cupy = start_cupy()
+        super().__init__(import_module("array_api_compat.cupy"))
+
+    @classmethod
+    def estimate(cls, job: JobOutline, probe: Probe) -> Estimate | None:
+        """See `Backend.estimate`; whether there is a device shows when it is started."""
+        imported = sys.modules.get("cupy") is not None
+        if not imported and find_spec("cupy") is None:
+            return None
+        work = job.rows_in_all * job.multiply_adds_of_row / MULTIPLY_ADDS
+        start = 0.0 if imported else START_SECONDS * probe.slowness
+        return Estimate(start, job.steps * STEP_SECONDS * probe.slowness + work, "a guess")
+
+    def put(self, array: npt.NDArray[Any]) -> Array:
+        """See `Backend.put`; waits for the copy, since the caller may write to `array` afterwards."""
+        work = f"copying {array.dtype} of shape {array.shape} to the GPU"
+        fits = rows_that_fit(array.nbytes // len(array), len(array)) if array.size and array.ndim else None
+        with gpu_memory(self._cupy, work, "use fewer rows, or the backend numba", fits):
+            return self._cupy.array(in_native_order(array), blocking=True)
+
+    def to_numpy(self, array: Array) -> npt.NDArray[Any]:
+        """See `Backend.to_numpy`."""
+        with gpu_memory(self._cupy, "reading from the GPU", FREE_OR_NUMBA):  # a kernel's fault may show here first
+            host: npt.NDArray[Any] = self._cupy.asnumpy(array)
+            return host
+
+    def own(self, array: Any) -> Array | None:
+        """See `Backend.own`."""
+        is_own = isinstance(array, self._cupy.ndarray) and array.device.id == self._cupy.cuda.Device().id
+        return array if is_own else None
+
+    def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
+        """See `Backend.gather`; integers are scaled in place. An index out of range wraps around, as CuPy does it."""
+        if isinstance(index, slice):
+            images, labels = rows.images[index], rows.labels[index]
+        else:
+            images, labels = rows.images.take(index, axis=0), rows.labels.take(index, axis=0)
+        x = images.astype(dtype, copy=False)  # (batch, features)
+        if self.xp.isdtype(images.dtype, "integral"):
+            x *= rows.scale  # a copy already, since its type changed
+        return x, labels
+
+    def linear(self, x: Array, weight: Array, bias: Array, *, activation: str) -> Array:
+        """See `Backend.linear`; the bias is added, and ReLU taken, in place."""
+        y = x @ weight  # (batch, out_features)
+        y += bias
+        forward = ACTIVATIONS[activation].forward
+        return self.xp.maximum(y, 0, out=y) if forward is relu else forward(self.xp, y)
+
+    def evaluate(self, layers: list[Layer], rows: Rows, *, loss: str = "softmax_cross_entropy") -> Totals:
+        """See `Backend.evaluate`."""
+        with gpu_memory(self._cupy, "evaluation", FREE_OR_NUMBA):
+            return super().evaluate(layers, rows, loss=loss)
+
+    def logits(self, layers: list[Layer], images: npt.NDArray[Any], scale: float) -> npt.NDArray[Any]:
+        """See `Backend.logits`."""
+        with gpu_memory(self._cupy, "prediction", FREE_OR_NUMBA):
+            return super().logits(layers, images, scale)
+
+    def logits_on_device(self, layers: list[Layer], images: Array, scale: float) -> Array:
+        """See `Backend.logits_on_device`."""
+        with gpu_memory(self._cupy, "prediction", FREE_OR_NUMBA):
+            return super().logits_on_device(layers, images, scale)
+
+    def compile(self, job: TrainingJob) -> Plan:
+        """See `Backend.compile`; a job that the kernels do not know gets the generic plan.
+
+        Raises:
+            ConfigError: `job.precision` cannot be had for this job or on this device.
+        """
+        self.check_precision(job.precision)
+        # Of each row of a batch, a plan keeps the layers' outputs and their gradients.
+        row_bytes = 2 * sum(layer.bias.nbytes for layer in job.layers)
+        fits = rows_that_fit(row_bytes, job.batch_size, "a batch_size of {:,} would fit")
+        with gpu_memory(self._cupy, "the plan's arrays", FREE_OR_NUMBA, fits):
+            return self._compiled(job, current_device(self._cupy))
+
+    def communicator(self, communicator: Communicator) -> Communicator:
+        """See `Backend.communicator`: NCCL's where every process has a GPU of its own.
+
+        Raises:
+            DeviceError: NCCL finds no way between the GPUs.
+        """
+        with gpu_memory(self._cupy, "joining the GPUs of the ranks", FREE_OR_NUMBA):
+            return gpu_communicator(self._cupy, communicator)
+
+    def _compiled(self, job: TrainingJob, device: Device) -> Plan:
+        """The plan that reads the images least often."""
+        parts = _parts(job, device)
+        if supports(job):
+            network = network_of(job, parts=parts)
+            if is_for_full_batch(job, network, device):
+                return FullBatchPlan(job, network, self._cupy, device)
+            if is_for_graph(network, device):
+                return GraphPlan(job, network, self._cupy, device)
+        if job.precision != "full":
+            raise ConfigError(f"precision {job.precision} needs a network that the kernels know; use full")
+        return LoopPlan(self, job, self._cupy)
+
+
+class LoopPlan(GenericPlan):
+    """The generic plan: every step is queued on the current stream, and a run waits for the device once, at its end."""
+
+    def __init__(self, backend: CuPyBackend, job: TrainingJob, cupy: Any) -> None:
+        super().__init__(backend, job)
+        self._cupy = cupy
+        if job.communicator.size > 1:
+            self.description += f", summed {'on the host' if job.communicator.on_host else 'by NCCL on the GPUs'}"
+
+    def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
+        """See `Plan.run`."""
+        mend = f"use a smaller batch_size than {self.job.batch_size}, a smaller network, or the backend numba"
+        with gpu_memory(self._cupy, "training", mend, batch_size_that_fits(self.job, self._backend.tile_rows)):
+            return super().run(order, totals)
+
+
+def _parts(job: TrainingJob, device: Device) -> int:
+    """Return into how many bf16 parts the first layer's numbers are split; 0 where there are no products of those.
+
+    Raises:
+        ConfigError: bfloat16 is asked for where it cannot be had.
+    """
+    is_bytes = job.rows.images.dtype == np.uint8 and job.layers[0].weight.dtype == np.float32
+    if job.precision == "full":
+        return EXACT_PARTS if is_bytes and device.has_bf16 else 0
+    if not device.has_bf16:
+        number = ".".join(map(str, device.capability))
+        raise ConfigError(f"precision bfloat16 needs a GPU of compute capability 8.0, this one has {number}; use full")
+    if not (is_bytes and supports(job)):
+        raise ConfigError(
+            "precision bfloat16 needs uint8 images and a float32 network that the kernels know, "
+            f"got {job.rows.images.dtype} and {job.layers[0].weight.dtype}; use full"
+        )
+    return 1

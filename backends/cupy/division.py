@@ -1,0 +1,154 @@
+"""How the work of a step is divided among the blocks of the CUDA kernels of steps.cu."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+from .device import Device
+from .source import Network
+from .tiles import SCALAR_TILES, TENSOR_TILES, THREADS, Tile, choose_tile, count, deepened
+
+# Layers whose weights have so few numbers together are gone through by one kernel, a few rows to a block.
+LATER_WEIGHTS = 1 << 16
+LATER_ROWS = (8, 4, 2, 1)
+# Rows of a shard of the gradients at least, and bytes of all shards at most.
+SHARD_ROWS, SHARD_BYTES = 256, 1 << 28
+SHARED_BYTES = 48 << 10  # that a block gets without asking
+
+
+@dataclass(frozen=True)
+class Division:
+    """The division of one network's steps.
+
+    Attributes:
+        network: what the kernels are compiled for.
+        batch_size: rows of a step.
+        first_tile: of the first layer's outputs.
+        gradient_tile: of its gradient.
+        hidden_tile: of the other layers' outputs, where they have kernels of their own, and of their gradients.
+        first_later: the first of the layers that one kernel goes through with the loss; one beyond the last if none.
+        later_rows: rows of a block of that kernel.
+        shards: into which the batch is divided for the gradients, which are added up afterwards.
+    """
+
+    network: Network
+    batch_size: int
+    first_tile: Tile
+    gradient_tile: Tile
+    hidden_tile: Tile
+    first_later: int
+    later_rows: int
+    shards: int
+
+    @property
+    def shard_rows(self) -> int:
+        """Rows of a shard; the last one has what is left."""
+        return -(-self.batch_size // self.shards)
+
+    @property
+    def hidden(self) -> range:
+        """The layers behind the first that have kernels of their own."""
+        return range(2, self.first_later)
+
+    @property
+    def gradient_tiles(self) -> int:
+        """Tiles of all layers' gradients, each with the bias as its last row."""
+        return gradient_tiles(self.network, self.gradient_tile, self.hidden_tile)
+
+    @property
+    def later_bytes(self) -> int:
+        """Shared memory of a block of the later layers, bytes."""
+        return later_bytes(self.network, self.first_later, self.later_rows)
+
+    def shared_bytes(self, *tiles: Tile) -> int:
+        """Return the shared memory of a block that takes such tiles, bytes."""
+        return max(tile.shared_bytes(self.network.real.itemsize, self.network.parts) for tile in tiles)
+
+    def macros(self) -> dict[str, object]:
+        """Return what steps.cu asks for."""
+        return {
+            "THREADS": THREADS,
+            "BATCH": self.batch_size,
+            "FIRST_TILE": self.first_tile.macro,
+            "GRADIENT_TILE": self.gradient_tile.macro,
+            "HIDDEN_TILE": self.hidden_tile.macro,
+            "FIRST_BYTES": self.shared_bytes(self.first_tile),
+            "GRADIENT_BYTES": self.shared_bytes(self.gradient_tile, self.hidden_tile),
+            "HIDDEN_BYTES": self.shared_bytes(self.hidden_tile),
+            "FIRST_LATER": self.first_later,
+            "LATER_ROWS": self.later_rows,
+            "SHARDS": self.shards,
+            "SHARD_ROWS": self.shard_rows,
+        }
+
+
+def divide(network: Network, batch_size: int, device: Device) -> Division:
+    """Return the division that keeps the device's multiprocessors busy."""
+    tiles: tuple[Tile, ...] = TENSOR_TILES if network.parts else SCALAR_TILES
+    first_tile = choose_tile(tiles, batch_size, network.sizes[1], device.multiprocessors)
+    first = first_later(network, device)
+    widest = max(network.sizes[2:first], default=1)
+    hidden_tile = choose_tile(SCALAR_TILES, batch_size, widest, device.multiprocessors)
+    gradient_tile, shards = _gradient(network, batch_size, tiles, hidden_tile, device)
+    return Division(
+        network,
+        batch_size,
+        first_tile=deepened(first_tile, network.sizes[0], device.shared_bytes),
+        gradient_tile=gradient_tile,
+        hidden_tile=hidden_tile,
+        first_later=first,
+        later_rows=_later_rows(network, batch_size, first, device),
+        shards=-(-batch_size // -(-batch_size // shards)),  # none of them empty
+    )
+
+
+def first_later(network: Network, device: Device) -> int:
+    """Return the first of the layers 2, 3, ... that one kernel goes through to the last; one beyond it if none.
+
+    From it on the weights are few, and the outputs of a row fit into a block's shared memory.
+    """
+    sizes = network.sizes
+    first, weights = len(sizes), 0
+    while first > 2:
+        weights += sizes[first - 2] * sizes[first - 1]
+        if weights > LATER_WEIGHTS or later_bytes(network, first - 1, 1) > device.shared_bytes:
+            break
+        first -= 1
+    return first
+
+
+def later_bytes(network: Network, first: int, rows: int) -> int:
+    """Return the shared memory of the layers from `first` on, bytes: of each row, outputs and gradients."""
+    return rows * 2 * sum(network.sizes[first - 1 :]) * network.real.itemsize
+
+
+def gradient_tiles(network: Network, tile: Tile, hidden_tile: Tile) -> int:
+    """Return the tiles of all layers' gradients, each with the bias as its last row: `tile` of the first layer."""
+    features, units, *_ = network.sizes
+    return count(tile, features + 1, units) + sum(count(hidden_tile, n + 1, m) for n, m in pairwise(network.sizes[1:]))
+
+
+def _gradient(
+    network: Network, batch_size: int, tiles: tuple[Tile, ...], hidden_tile: Tile, device: Device
+) -> tuple[Tile, int]:
+    """Return the tile of the first layer's gradient, and into how many shards the batch is divided.
+
+    There are as many shards as give every multiprocessor two tiles at once, but no third.
+    """
+    (features, units), busy = network.sizes[:2], device.multiprocessors
+    room = SHARD_BYTES // (network.weights_at[-1] * network.real.itemsize)
+    most = min(batch_size // SHARD_ROWS, room)
+    if most <= 1:
+        return choose_tile(tiles, features + 1, units, busy), 1
+    tile = next((tile for tile in tiles if 2 * units > tile.columns), tiles[-1])
+    return tile, min(most, max(1, 2 * busy // (gradient_tiles(network, tile, hidden_tile) + 1)))
+
+
+def _later_rows(network: Network, batch_size: int, first: int, device: Device) -> int:
+    """Return how many rows a block of the later layers takes."""
+    for rows in LATER_ROWS:
+        is_busy = -(-batch_size // rows) >= device.multiprocessors
+        if is_busy and later_bytes(network, first, rows) <= SHARED_BYTES:
+            return rows
+    return 1

@@ -1,0 +1,265 @@
+"""Sums over the GPUs of many processes, by NCCL; what lies on the host goes by another communicator, such as MPI's.
+
+NCCL: https://docs.nvidia.com/deeplearning/nccl/user-guide/docs, by way of `cupy.cuda.nccl`.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..activations import Array
+from ..communicator import Communicator
+from ..errors import ConfigError, DeviceError, DeviceLost
+from .errors import is_lost, one_line
+
+LOGGER = logging.getLogger("xpnn")
+
+# The types that NCCL adds up, by NumPy's names.
+NCCL_TYPES = {
+    name: f"NCCL_{name.upper()}"
+    for name in ("float16", "float32", "float64", "int8", "uint8", "int32", "uint32", "int64", "uint64")
+}
+SYSTEM_ERROR = 2  # ncclSystemError: of the network or of the memory that processes share
+
+
+class NcclCommunicator(Communicator):
+    """The GPUs of the processes of another communicator, a GPU each, whose arrays NCCL adds up where they lie.
+
+    All work is queued: nothing waits on the host for a sum. Each process makes one, at the same time.
+
+    Args:
+        cupy: the module; the current device is this process's.
+        host: of the same processes; shares NCCL's id, and carries objects and NumPy arrays.
+
+    Attributes:
+        has_failed: whether it cannot be used any more.
+
+    Raises:
+        DeviceError: NCCL finds no way between the GPUs, or two processes have the same one.
+        DeviceLost: this process can no longer use its GPU.
+    """
+
+    on_host = False
+
+    def __init__(self, cupy: Any, host: Communicator) -> None:
+        self._cupy, self._host, self._nccl = cupy, host, import_module("cupy.cuda.nccl")
+        self.rank, self.size = host.rank, host.size
+        self._comm: Any = None
+        self.has_failed = False
+        self._begun: dict[int, Array] = {}  # by number: their memory must not be given to others before they end
+        self._number = 0
+        with self._in_words("joining the GPUs of the ranks"):
+            unique_id = host.broadcast(self._nccl.get_unique_id() if self.rank == 0 else None)
+            self._comm = self._nccl.NcclCommunicator(self.size, unique_id, self.rank)
+        self._stream = cupy.cuda.Stream(non_blocking=True)  # of the sums that run beside the current stream's work
+
+    def __repr__(self) -> str:
+        return f"<NcclCommunicator rank {self.rank} of {self.size}>"
+
+    def sum(self, array: Array) -> None:
+        """See `Communicator.sum`; an array on the GPU is summed on the current stream, after what is queued there."""
+        if not self._is_on_gpu(array):
+            self._host.sum(array)
+            return
+        whole = array if array.flags.c_contiguous else array.copy(order="C")
+        self._all_reduce(whole, self._cupy.cuda.get_current_stream())
+        if whole is not array:
+            array[...] = whole
+
+    def start_sum(self, array: Array) -> Callable[[], None]:
+        """See `Communicator.start_sum`; what is returned lets the current stream wait, and not the host."""
+        if not self._is_on_gpu(array):
+            return self._host.start_sum(array)
+        if not array.flags.c_contiguous:
+            return super().start_sum(array)
+        self._stream.wait_event(self._event(self._cupy.cuda.get_current_stream()))  # the array is complete by then
+        self._all_reduce(array, self._stream)
+        end, number = self._event(self._stream), self._number
+        self._begun[number], self._number = array, number + 1
+
+        def wait() -> None:
+            self._cupy.cuda.get_current_stream().wait_event(end)
+            self._begun.pop(number, None)
+
+        return wait
+
+    def gather(self, array: Array) -> Array:
+        """See `Communicator.gather`; of an array on the GPU, the result lies there too."""
+        if not self._is_on_gpu(array):
+            return self._host.gather(array)
+        own = array if array.flags.c_contiguous else array.copy(order="C")
+        gathered = self._cupy.empty((self.size, *own.shape), dtype=own.dtype)
+        stream = self._cupy.cuda.get_current_stream()
+        with self._in_words("gathering the arrays of the ranks"):
+            self._comm.allGather(own.data.ptr, gathered.data.ptr, own.size, self._type_of(own), stream.ptr)
+        return gathered
+
+    def broadcast(self, value: Any, *, root: int = 0) -> Any:
+        """See `Communicator.broadcast`; on the host."""
+        return self._host.broadcast(value, root=root)
+
+    def barrier(self) -> None:
+        """See `Communicator.barrier`; of the processes, not of what is queued on their GPUs."""
+        self._host.barrier()
+
+    def _is_on_gpu(self, array: Array) -> bool:
+        return isinstance(array, self._cupy.ndarray)
+
+    def _event(self, stream: Any) -> Any:
+        """Return an event of all that is queued on a stream."""
+        return stream.record(self._cupy.cuda.Event(disable_timing=True))
+
+    def _all_reduce(self, array: Array, stream: Any) -> None:
+        """Queue the sum of a contiguous array on a stream, in place."""
+        address = array.data.ptr
+        with self._in_words("summing over the GPUs of the ranks"):
+            kind, operation = self._type_of(array), self._nccl.NCCL_SUM
+            self._comm.allReduce(address, address, array.size, kind, operation, stream.ptr)
+
+    def _type_of(self, array: Array) -> int:
+        """Return NCCL's number of an array's type.
+
+        Raises:
+            ConfigError: it has none.
+        """
+        name = np.dtype(array.dtype).name
+        if name not in NCCL_TYPES:
+            raise ConfigError(f"NCCL sums arrays of {', '.join(NCCL_TYPES)}, got {name}")
+        number: int = getattr(self._nccl, NCCL_TYPES[name])
+        return number
+
+    @contextmanager
+    def _in_words(self, work: str) -> Iterator[None]:
+        """Turn an error of NCCL into one line, after which the communicator cannot be used; any other error passes."""
+        if self.has_failed:
+            raise DeviceError(f"{work}: NCCL has failed before on rank {self.rank}: start all ranks again")
+        try:
+            yield
+        except self._nccl.NcclError as error:
+            self.abort()
+            lost = self._lost()
+            if lost is not None:
+                raise DeviceLost(
+                    f"{work}: rank {self.rank}'s GPU is lost to its process ({one_line(lost)}): start all ranks again; "
+                    "if it happens again, check the GPU with nvidia-smi"
+                ) from error
+            raise DeviceError(f"{work}: NCCL failed on rank {self.rank} ({one_line(error)}): {_mend(error)}") from error
+
+    def abort(self) -> None:
+        """End what is still queued: a sum that waits for a rank that is gone would wait for ever, and all after it."""
+        self.has_failed = True
+        if self._comm is not None:
+            self._comm.abort()
+        self._begun.clear()
+
+    def _lost(self) -> Exception | None:
+        """Return why this process can no longer use its GPU; None if it can."""
+        try:
+            self._cupy.cuda.runtime.deviceSynchronize()
+        except Exception as error:
+            return error if is_lost(error) else None
+        return None
+
+
+def _mend(error: Any) -> str:
+    """Return what to do about an error of NCCL."""
+    more = "NCCL_DEBUG=INFO makes it say more"
+    if getattr(error, "status", None) == SYSTEM_ERROR:
+        return (
+            "see that the machines reach each other (NCCL_SOCKET_IFNAME names the network), and that a container has "
+            f"shared memory (--shm-size=1g); {more}"
+        )
+    return f"see that each rank has a GPU of its own, and all the same NCCL and driver; {more}"
+
+
+class Place(NamedTuple):
+    """Where a process computes.
+
+    Attributes:
+        host: name of the machine.
+        gpu: the device's PCI bus id.
+        nccl: version of NCCL, such as 22707 for 2.27.7; 0 where there is none.
+        cuda: major version that CuPy is built for.
+    """
+
+    host: str
+    gpu: str
+    nccl: int
+    cuda: int
+
+
+_MADE: dict[tuple[Any, Communicator, tuple[Place, ...]], NcclCommunicator] = {}  # to be used by the next training too
+
+
+def gpu_communicator(cupy: Any, communicator: Communicator) -> Communicator:
+    """Return what adds up on the GPUs of the processes of a communicator; the given one where that cannot be had.
+
+    One process alone has nothing to add. NCCL wants a GPU of its own for each process. All of them call this together,
+    and get the same answer, which rank 0 logs.
+
+    Raises:
+        DeviceError: NCCL finds no way between the GPUs.
+    """
+    if communicator.size == 1:
+        return communicator
+    own = _own_place(cupy)
+    places = tuple(communicator.broadcast(own, root=rank) for rank in range(communicator.size))
+    is_first, key = communicator.rank == 0, (cupy, communicator, places)
+    if reason := _why_on_host(places):
+        if is_first:
+            LOGGER.warning("the gradients of %d ranks are summed on the host: %s", communicator.size, reason)
+        return communicator
+    if (kept := _kept(key)) is not None:
+        return kept
+    made = _MADE[key] = NcclCommunicator(cupy, communicator)
+    if is_first:
+        LOGGER.info("the gradients of %d ranks are summed by NCCL on their GPUs", communicator.size)
+    return made
+
+
+def _kept(key: tuple[Any, Communicator, tuple[Place, ...]]) -> NcclCommunicator | None:
+    """Return what an earlier training has made; None, and it is gone, on all ranks where any of them cannot use its."""
+    made, (_, communicator, _) = _MADE.get(key), key
+    is_usable = np.array([made is not None and not made.has_failed], dtype=np.int64)  # (1,)
+    if communicator.gather(is_usable).all():
+        return made
+    if made is not None and not made.has_failed:
+        made.abort()
+    _MADE.pop(key, None)
+    return None
+
+
+def _own_place(cupy: Any) -> Place:
+    """Return where this process computes."""
+    with warnings.catch_warnings():  # CuPy warns where it does not find the library; the reason is told below
+        warnings.simplefilter("ignore")
+        nccl = import_module("cupy.cuda.nccl")
+    cuda = int(cupy.cuda.runtime.runtimeGetVersion()) // 1000
+    return Place(
+        socket.gethostname(), str(cupy.cuda.Device().pci_bus_id), int(nccl.get_version()) if nccl.available else 0, cuda
+    )
+
+
+def _why_on_host(places: tuple[Place, ...]) -> str:
+    """Return why NCCL cannot add up; empty if it can."""
+    seen: dict[tuple[str, str], int] = {}
+    for rank, place in enumerate(places):
+        if not place.nccl:
+            return f"CuPy finds no NCCL on rank {rank}: pip install nvidia-nccl-cu{place.cuda}"
+        if place.nccl != places[0].nccl:
+            return f"NCCL is {place.nccl} on rank {rank} and {places[0].nccl} on rank 0: install the same everywhere"
+        first = seen.setdefault((place.host, place.gpu), rank)
+        if first != rank:
+            return (
+                f"ranks {first} and {rank} have the same GPU, {place.gpu} of {place.host}: start one process for each "
+                "GPU, or name each its own in CUDA_VISIBLE_DEVICES"
+            )
+    return ""

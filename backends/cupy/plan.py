@@ -1,0 +1,190 @@
+"""What the plans with CUDA kernels share: order and rates go to the device, sums come back, once a run."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..activations import ACTIVATIONS, Array
+from ..losses import LOSSES
+from ..plan import NO_ROWS, Plan, Totals, TrainingJob, checked_order
+from .errors import gpu_memory
+from .parameters import Parameters
+from .rates import FIELDS, rates_of
+from .source import ACTIVATION_NAMES, LOSS_NAMES, OPTIMIZER_NAMES, PIXELS, REALS, Network, labels_of
+
+LEAST_STEPS = 4096  # that the buffers have room for: so many full batches are taken without a read
+
+
+class CuPyPlan(Plan):
+    """A plan that keeps the parameters in one buffer, and all that a run needs where the kernels look for it.
+
+    Attributes:
+        network: what the kernels are compiled for.
+        parameters: weights, biases and the optimizer's slots.
+    """
+
+    def __init__(self, job: TrainingJob, network: Network, cupy: Any) -> None:
+        self.job, self.network, self.step, self._cupy = job, network, 0, cupy
+        self._stream = cupy.cuda.Stream(non_blocking=True)  # graphs are captured on such a stream only
+        self._dtype, self._batch_size = network.real, int(job.batch_size)
+        samples = len(job.rows.images)
+        self._steps = max(-(-samples // self._batch_size), LEAST_STEPS)  # room of `_rates` and `_sums`
+        with self._stream:
+            self.parameters = Parameters(cupy, job.layers, job.optimizer)
+            self._order: Array = cupy.arange(samples, dtype=np.int32)  # (samples,): the rows of a run
+            self._rates: Array = cupy.empty((self._steps, FIELDS), dtype=self._dtype)  # as optimizers.cuh reads them
+            self._sums: Array = cupy.empty((self._steps, 2), dtype=np.float64)  # loss and correct rows of each step
+            self._batch_weights: Array = cupy.empty(self._steps if network.is_weighted else 1, dtype=np.float64)
+            self._weights: Array = cupy.empty(1, dtype=np.float64)  # (samples,) where rows have weights
+            if job.rows.weights is not None:
+                self._weights = cupy.array(np.ascontiguousarray(job.rows.weights, dtype=np.float64), blocking=True)
+        self._run_weights = job.rows.weights  # of the rows of `_order`, on the host
+        self._is_in_order = True  # whether `_order` is 0, 1, 2, ...
+
+    def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
+        """See `Plan.run`.
+
+        Raises:
+            ConfigError: an index of `order` is not a row of the job, or a layer was given weights of another shape.
+        """
+        samples, batch_size = len(self._order), self._batch_size
+        rows = None if order is None else checked_order(order, samples)
+        count = samples if rows is None else len(rows)
+        size = samples if count <= samples else samples // batch_size * batch_size  # whole batches before the last
+        with self._on_device():
+            self.parameters.take_in()
+            for start in range(0, count, size):
+                taken = min(size, count - start)
+                self._set_order(None if rows is None else rows[start : start + taken])
+                for loss, correct in self._take(-(-taken // batch_size), taken, stride=batch_size):
+                    totals = Totals(totals.loss_sum + float(loss), totals.correct + int(correct), totals.rows)
+        return totals._replace(rows=totals.rows + count)
+
+    def run_epochs(self, epochs: int) -> list[Totals]:
+        """See `Plan.run_epochs`; full batches are taken without a read between them."""
+        samples = len(self._order)
+        if self._batch_size < samples:
+            return super().run_epochs(epochs)
+        totals: list[Totals] = []
+        with self._on_device():
+            self.parameters.take_in()
+            self._set_order(None)
+            while len(totals) < epochs:
+                sums = self._take(min(epochs - len(totals), self._steps), samples, stride=0)
+                totals += [Totals(float(loss), int(correct), samples) for loss, correct in sums]
+        return totals
+
+    @contextmanager
+    def _on_device(self) -> Iterator[None]:
+        """Work on the plan's stream, after what is still done to the layers on the caller's."""
+        mend = f"use a smaller batch_size than {self.job.batch_size}, a smaller network, or the backend numba"
+        with gpu_memory(self._cupy, "training", mend):
+            self._cupy.cuda.get_current_stream().synchronize()
+            with self._stream:
+                yield
+
+    def _set_order(self, rows: npt.NDArray[np.int64] | None) -> None:
+        """Put the rows of a run, at most `samples`, or all of them where it is None, to the device."""
+        if rows is None and self._is_in_order:
+            return
+        self._is_in_order = rows is None
+        wanted = np.arange(len(self._order)) if rows is None else rows
+        self._run_weights = None if self.job.rows.weights is None else self.job.rows.weights[wanted]
+        self._order[: len(wanted)].set(wanted.astype(np.int32))
+
+    def _take(self, steps: int, rows: int, *, stride: int) -> npt.NDArray[np.float64]:
+        """Take steps on batches of `_order`, and return (steps, 2): each one's loss and correct rows, after one read.
+
+        Args:
+            steps: how many, at most `_steps`.
+            rows: of `_order` that are there.
+            stride: how many rows further on each step begins.
+        """
+        sizes = self._batch_sizes(steps, rows)
+        self._rates[:steps].set(rates_of(self.job, self.step + 1, sizes).astype(self._dtype))
+        if self.network.is_weighted:
+            self._batch_weights[:steps].set(sizes)
+        self._launch(steps, rows, stride)
+        self.step += steps
+        sums: npt.NDArray[np.float64] = self._sums[:steps].get()
+        return sums
+
+    def _batch_sizes(self, steps: int, rows: int) -> npt.NDArray[np.float64]:
+        """Return what the mean of each step is over, (steps,): its rows, or what they weigh; 1 if that is nothing."""
+        starts = np.arange(0, rows, self._batch_size)
+        if self._run_weights is None:
+            sizes = np.minimum(rows - starts, self._batch_size).astype(np.float64)
+        else:
+            sizes = np.add.reduceat(self._run_weights[:rows], starts, dtype=np.float64)
+            sizes[sizes == 0] = 1
+        return np.broadcast_to(sizes, steps).copy()  # one size where the steps are all on the same rows
+
+    @abstractmethod
+    def _launch(self, steps: int, rows: int, stride: int) -> None:
+        """Submit the kernels of so many steps on the current stream; arguments as of `_take`."""
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """See `Plan.state`."""
+        with self._on_device():
+            return self.parameters.slots()
+
+    def load_state(self, state: dict[str, npt.NDArray[Any]], step: int) -> None:
+        """See `Plan.load_state`."""
+        with self._on_device():
+            self.parameters.load_slots(state)
+        self.step = step
+
+
+def network_of(job: TrainingJob, *, parts: int) -> Network:
+    """Return what the kernels are compiled for.
+
+    Args:
+        job: the training; `supports` it.
+        parts: see `Network.parts`.
+    """
+    layers, images = job.layers, job.rows.images
+    return Network(
+        sizes=(images.shape[1], *(layer.weight.shape[1] for layer in layers)),
+        activation=layers[0].activation,
+        real=np.dtype(layers[0].weight.dtype),
+        pixel=np.dtype(images.dtype),
+        scale=float(job.rows.scale),
+        optimizer=job.optimizer,
+        parts=parts,
+        loss=job.loss,
+        is_weighted=job.rows.weights is not None,
+    )
+
+
+def supports(job: TrainingJob) -> bool:
+    """Whether the kernels know all of the job, and its arrays are of the types and shapes that they read unchecked."""
+    rows, layers = job.rows, job.layers
+    dtype, pixel = np.dtype(layers[0].weight.dtype), np.dtype(rows.images.dtype)
+    outputs = [rows.images.shape[1:], *((layer.weight.shape[-1],) for layer in layers)]  # (features,), (units,)...
+    activations = [ACTIVATIONS[layer.activation].forward for layer in layers]
+    label, labels = labels_of(job.loss, layers[-1].weight.shape[-1])
+    return (
+        not (job.needs_generic_plan or job.is_divided)
+        and LOSSES[job.loss] in LOSS_NAMES
+        and type(job.optimizer) in OPTIMIZER_NAMES
+        and all(activation in ACTIVATION_NAMES for activation in activations)
+        and layers[-1].activation == "identity"
+        and len({*activations[:-1]}) <= 1
+        and dtype in REALS
+        and all(array.dtype == dtype for layer in layers for array in (layer.weight, layer.bias))
+        and pixel in PIXELS | REALS
+        and 1 <= job.batch_size <= len(rows.images) < 2**31
+        and rows.labels.dtype == label
+        and rows.labels.shape == (len(rows.images), *labels)
+        and (rows.weights is None or rows.weights.shape == rows.images.shape[:1])
+        and all(array.flags.c_contiguous for array in (rows.images, rows.labels))
+        and all(layer.weight.shape == (*n, *m) for layer, n, m in zip(layers, outputs, outputs[1:], strict=False))
+        and all(layer.bias.shape == m for layer, m in zip(layers, outputs[1:], strict=True))
+        and sum(layer.weight.size + layer.bias.size for layer in layers) < 2**31
+    )

@@ -1,0 +1,169 @@
+"""The JAX backend: the generic operations, each compiled by XLA, and a plan whose steps are one compiled call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from functools import wraps
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..activations import ACTIVATIONS, Array
+from ..base import Backend, in_native_order
+from ..errors import BackendUnavailable
+from ..generic_plan import GenericPlan
+from ..losses import LOSSES
+from ..optimizers import SGD, Adam, AdamW, Optimizer, RMSprop, State
+from ..plan import Plan, Rows, TrainingJob
+
+INSTALL = 'pip install "xpnn[jax]"'
+TRACED_OPTIMIZERS = (SGD, RMSprop, Adam, AdamW)  # one of the user's own may ask for the value of what is traced
+
+
+class JaxBackend(Backend):
+    """JAX arrays on JAX's default device; gradients are those of this package, not of `jax.grad`.
+
+    JAX makes float32 of every float64 unless `jax_enable_x64` is set. The sums of losses are float64 here, and networks
+    may be, so that the methods set it while they run, for their own thread alone: the caller's JAX code keeps its
+    setting. What works on the backend's arrays outside its methods does so inside `with backend.scope():`.
+
+    XLA divides a sum among its threads when it compiles, and how many there are is set once, when JAX starts: results
+    have the same bits wherever a process may use as many cores, or with PJRT_NPROC=1 in the environment.
+
+    Raises:
+        BackendUnavailable: JAX cannot be imported, or its default device does not compute in float64.
+    """
+
+    name = "jax"
+    has_compiled_plan = True
+    evaluation_rows = 16384
+
+    def __init__(self) -> None:
+        try:
+            self._jax: Any = import_module("jax")
+            super().__init__(import_module("jax.numpy"))
+        except Exception as error:  # a broken installation raises what it likes
+            said = " ".join(str(error).split())
+            raise BackendUnavailable(f"backend jax cannot import jax ({said:.200}): {INSTALL}") from error
+        self._functions: Any = import_module(".functions", __package__)
+        mend = "take another device by JAX_PLATFORMS=cpu in the environment"
+        try:
+            with self.scope():
+                x = self.xp.arange(6, dtype=self.xp.float64).reshape(2, 3)  # (2, 3)
+                got, self._devices = (x @ x.T + 1).tolist(), x.devices()  # (2, 2)
+        except Exception as error:
+            said = " ".join(str(error).split())
+            raise BackendUnavailable(
+                f"backend jax: a small product in float64 does not run ({said:.200}): {mend}"
+            ) from error
+        if got != [[6, 15], [15, 51]]:
+            raise BackendUnavailable(f"backend jax: a small product gave {got} instead of [[6, 15], [15, 51]]: {mend}")
+
+    def scope(self) -> AbstractContextManager[object]:
+        """Return a context with 64-bit types, and with products in full float32 on GPUs that would take fewer bits."""
+        scope = ExitStack()
+        scope.enter_context(self._functions.enable_x64(True))
+        scope.enter_context(self._jax.default_matmul_precision("highest"))
+        return scope
+
+    def put(self, array: npt.NDArray[Any]) -> Array:
+        """See `Backend.put`."""
+        return self.xp.array(in_native_order(array), copy=True)
+
+    def to_numpy(self, array: Array) -> npt.NDArray[Any]:
+        """See `Backend.to_numpy`."""
+        return np.array(array)
+
+    def own(self, array: Any) -> Array | None:
+        """See `Backend.own`; not what JAX is tracing, which has no values yet."""
+        if not isinstance(array, self._jax.Array) or isinstance(array, self._jax.core.Tracer):
+            return None
+        return array if array.devices() == self._devices else None
+
+    def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
+        """See `Backend.gather`."""
+        if isinstance(index, slice):
+            return super().gather(rows, index, dtype)
+        labels: Array
+        x, labels = self._functions.gather(rows.images, rows.labels, index, scale=rows.scale, dtype=np.dtype(dtype))
+        return x, labels
+
+    def all_finite(self, arrays: Iterable[Array]) -> bool:
+        """See `Backend.all_finite`."""
+        return bool(self._functions.all_finite(list(arrays)))
+
+    def linear(self, x: Array, weight: Array, bias: Array, *, activation: str) -> Array:
+        """See `Backend.linear`."""
+        return self._functions.linear(x, weight, bias, activation=activation, row=ACTIVATIONS[activation])
+
+    def linear_backward(
+        self, grad_y: Array, y: Array, x: Array, weight: Array, *, activation: str, need_grad_x: bool = True
+    ) -> tuple[Array | None, Array, Array]:
+        """See `Backend.linear_backward`."""
+        grad_x, grad_weight, grad_bias = self._functions.linear_backward(
+            grad_y, y, x, weight, activation=activation, need_grad_x=need_grad_x, row=ACTIVATIONS[activation]
+        )
+        return grad_x, grad_weight, grad_bias
+
+    def loss(
+        self, outputs: Array, labels: Array, *, loss: str, batch_size: float, weights: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        """See `Backend.loss`."""
+        loss_sum, correct, grad = self._functions.loss(
+            outputs, labels, batch_size, weights, loss=loss, row=LOSSES[loss]
+        )
+        return loss_sum, correct, grad
+
+    def update(
+        self,
+        optimizer: Optimizer,
+        parameter: Array,
+        grad: Array,
+        state: State,
+        *,
+        step: int,
+        learning_rate: float,
+        l2: float = 0.0,
+    ) -> tuple[Array, State]:
+        """See `Backend.update`; the optimizers of this package are compiled."""
+        if type(optimizer) not in TRACED_OPTIMIZERS:
+            return super().update(optimizer, parameter, grad, state, step=step, learning_rate=learning_rate, l2=l2)
+        updated, next_state = self._functions.update(
+            parameter, grad, state, step, float(learning_rate), float(l2), optimizer=optimizer, has_l2=bool(l2)
+        )
+        return updated, next_state
+
+    def read_sums(self, sums: Sequence[tuple[Array, Array]]) -> npt.NDArray[np.float64]:
+        """See `Backend.read_sums`; to stack them would be compiled anew for each number of them."""
+        return np.array(self._jax.device_get(list(sums)), dtype=np.float64)  # (pairs, 2)
+
+    def compile(self, job: TrainingJob) -> Plan:
+        """See `Backend.compile`; weighted rows and penalties that differ from batch to batch go the generic way."""
+        self.check_precision(job.precision)
+        has_even_batches = job.rows.weights is None and not (job.l2 and job.l2_per_batch)
+        is_known = has_even_batches and job.tile_rows is None and type(job.optimizer) in TRACED_OPTIMIZERS
+        if job.needs_generic_plan or job.is_divided or not is_known:
+            return GenericPlan(self, job)
+        plan: Plan = import_module(".plan", __package__).JaxPlan(self, job)
+        return plan
+
+
+def _scoped(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the method so that it runs inside the backend's scope."""
+
+    @wraps(method)
+    def run(self: JaxBackend, *args: Any, **options: Any) -> Any:
+        with self.scope():
+            return method(self, *args, **options)
+
+    return run
+
+
+for _name in (
+    "put", "to_numpy", "place", "gather", "all_finite", "linear", "linear_backward", "loss", "update", "forward",
+    "evaluate", "read_sums", "read_totals", "logits", "logits_on_device", "compile",
+):  # fmt: skip
+    setattr(JaxBackend, _name, _scoped(getattr(JaxBackend, _name)))

@@ -1,0 +1,168 @@
+"""The JAX backend's plan: all whole batches of a run are one compiled call, and a shorter last batch another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from ..activations import ACTIVATIONS, Activation, Array
+from ..base import Backend
+from ..generic_plan import GenericPlan
+from ..losses import LOSSES, Loss
+from ..optimizers import Optimizer, State
+from ..plan import NO_ROWS, Layer, Rows, Totals, TrainingJob, checked_order
+from .functions import GENERIC
+
+Parameters = tuple[tuple[Array, Array], ...]  # (weight, bias) of each layer
+States = tuple[tuple[State, State], ...]  # of weight and bias of each layer
+
+
+@dataclass(frozen=True)
+class StepOutline:
+    """What the code of a step hangs on: two jobs of one outline and the same shapes share it.
+
+    Attributes:
+        activations: of the layers, rows of `ACTIVATIONS`, by name.
+        loss: a row of `LOSSES`, by name.
+        rows: the functions behind those names, so that a changed table is traced anew.
+        optimizer: how gradients become steps.
+        l2: strength of the penalty.
+        scale: of integer images.
+        batch_size: rows of a step.
+        in_order: whether an order says which rows they are; without one, they are all rows as they stand.
+    """
+
+    activations: tuple[str, ...]
+    loss: str
+    rows: tuple[Activation | Loss, ...]
+    optimizer: Optimizer
+    l2: float
+    scale: float
+    batch_size: int
+    in_order: bool
+
+
+class JaxPlan(GenericPlan):
+    """The generic plan's steps, compiled as a whole by XLA, in a loop of its own over the batches of a run."""
+
+    def __init__(self, backend: Backend, job: TrainingJob) -> None:
+        super().__init__(backend, job)
+        self.description = "compiled: the steps of a run are one call, compiled by XLA"
+
+    def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
+        """See `Plan.run`."""
+        samples, batch_size = self.job.rows.images.shape[0], self.job.batch_size
+        rows = None if order is None else checked_order(order, samples)  # (rows,)
+        if rows is None and batch_size < samples:
+            rows = np.arange(samples)
+        count = samples if rows is None else len(rows)
+        whole, rest = divmod(count, batch_size) if rows is not None else (1, 0)
+        with self._backend.scope():
+            sums = jnp.asarray(totals.loss_sum, jnp.float64), jnp.asarray(totals.correct, jnp.int64)  # (), ()
+            if rows is None:
+                sums = self._take(None, 1, count, sums)
+            if rows is not None and whole:
+                sums = self._take(rows[: whole * batch_size], whole, batch_size, sums)
+            if rows is not None and rest:
+                sums = self._take(rows[whole * batch_size :], 1, rest, sums)
+            return self._backend.read_totals(*sums, totals.rows + count)
+
+    def _take(
+        self, rows: npt.NDArray[np.int64] | None, steps: int, batch_size: int, sums: tuple[Array, Array]
+    ) -> tuple[Array, Array]:
+        """Take `steps` steps of `batch_size` rows each, and return the sums with theirs added."""
+        job, placed = self.job, self.job.rows
+        # A longer array of one length, of which only `steps` batches are taken, so that one compilation is enough.
+        capacity = max(-(-placed.images.shape[0] // batch_size), steps) if batch_size == job.batch_size else 1
+        learning_rates = np.zeros(capacity)
+        learning_rates[:steps] = job.learning_rates(self.step + 1, steps)
+        order = np.zeros(capacity * batch_size, np.int64)
+        if rows is not None:
+            order[: len(rows)] = rows
+        activations = tuple(layer.activation for layer in job.layers)
+        functions: tuple[Activation | Loss, ...] = (*(ACTIVATIONS[name] for name in activations), LOSSES[job.loss])
+        outline = StepOutline(
+            activations, job.loss, functions, job.optimizer, float(job.l2), placed.scale, batch_size, rows is not None
+        )
+        parameters = tuple((layer.weight, layer.bias) for layer in job.layers)
+        parameters, states, *sums_then = take_steps(
+            (parameters, tuple(self._states), *sums),
+            placed.images, placed.labels, order, learning_rates, steps, self.step, outline=outline,
+        )  # fmt: skip
+        self._states = list(states)
+        self.step += steps
+        for layer, (weight, bias) in zip(job.layers, parameters, strict=True):
+            layer.weight, layer.bias = weight, bias
+        return sums_then[0], sums_then[1]
+
+
+def _take_steps(
+    start: tuple[Parameters, States, Array, Array],
+    images: Array,
+    labels: Array,
+    order: Array,
+    learning_rates: Array,
+    steps: Array,
+    taken: Array,
+    *,
+    outline: StepOutline,
+) -> Any:
+    """Take steps, one after the other.
+
+    Args:
+        start: parameters, optimizer's arrays, sum of losses and number of correct rows so far.
+        images: (samples, features).
+        labels: (samples,) or (samples, outputs).
+        order: (batches * batch_size,), rows of the job, batch after batch.
+        learning_rates: (batches,).
+        steps: how many of the batches are taken.
+        taken: number of steps before the first of these.
+        outline: see there.
+
+    Returns:
+        What `start` has become.
+    """
+    rows, size = Rows(images, labels, outline.scale), outline.batch_size
+
+    def step(k: Array, carry: tuple[Parameters, States, Array, Array]) -> tuple[Parameters, States, Array, Array]:
+        parameters, states, loss_sum, correct = carry
+        index = jax.lax.dynamic_slice(order, (k * size,), (size,)) if outline.in_order else slice(None)  # (batch,)
+        grads, batch_loss, batch_correct = _gradients(parameters, rows, index, outline)
+        rate = learning_rates[k].astype(parameters[0][0].dtype)
+        parameters, states = _updated(parameters, states, grads, taken + k + 1, rate, outline)
+        return parameters, states, loss_sum + batch_loss, correct + batch_correct
+
+    return jax.lax.fori_loop(0, steps, step, start)
+
+
+def _gradients(
+    parameters: Parameters, rows: Rows, index: Array | slice, outline: StepOutline
+) -> tuple[Parameters, Array, Array]:
+    """Gradients of the mean loss over a batch, and its sum of losses and number of correct rows, ()."""
+    layers = [Layer(*each, kind) for each, kind in zip(parameters, outline.activations, strict=True)]
+    x, labels = GENERIC.gather(rows, index, layers[0].weight.dtype)  # (batch, features), (batch,)
+    grads, loss_sum, correct = GENERIC.gradients(layers, x, labels, loss=outline.loss, size=outline.batch_size)
+    return tuple(grads), loss_sum, correct
+
+
+def _updated(
+    parameters: Parameters, states: States, grads: Parameters, step: Array, learning_rate: Array, outline: StepOutline
+) -> tuple[Parameters, States]:
+    """Every weight and bias, and the optimizer's arrays, after one step."""
+    update = partial(GENERIC.update, outline.optimizer, step=step, learning_rate=learning_rate)
+    moved, kept = [], []
+    for (weight, bias), (grad_weight, grad_bias), (of_weight, of_bias) in zip(parameters, grads, states, strict=True):
+        weight, of_weight = update(weight, grad_weight, of_weight, l2=outline.l2)
+        bias, of_bias = update(bias, grad_bias, of_bias, l2=0.0)
+        moved.append((weight, bias))
+        kept.append((of_weight, of_bias))
+    return tuple(moved), tuple(kept)
+
+
+take_steps = jax.jit(_take_steps, static_argnames="outline")

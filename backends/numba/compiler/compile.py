@@ -1,0 +1,97 @@
+"""How the kernels are compiled: when first called, cached on disk where that is possible, and not in silence."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numba
+from numba.core import event
+from numba.core.dispatcher import Dispatcher
+from numba.extending import overload
+
+from ..kernel_cache import sources_digest
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+LOGGER = logging.getLogger("xpnn")
+
+# Multiply-adds may be fused, the sign of a zero and the order of a sum are free. No flag assumes that there is no NaN
+# and no infinity: a diverged run must show. Without `_nrt`, Numba's runtime, no references to arrays are counted, which
+# took half of the time of a narrow network.
+OPTIONS = {"fastmath": {"contract", "nsz", "reassoc"}, "error_model": "numpy", "nogil": True, "_nrt": False}
+
+
+SOURCES = sources_digest()
+
+
+def kernel(function: Function) -> Function:
+    """Compile `function` at its first call for each combination of types; to disk where a cache folder is writable."""
+    return _compiled(function)
+
+
+def inner_kernel(function: Function) -> Function:
+    """Compile a function that only kernels call: without an entry from Python, which takes long."""
+    return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def _compiled(function: Function, **options: Any) -> Function:
+    """Compile `function` with the options of all kernels and those given."""
+    # Numba's cache watches only the file that a function stands in, yet the machine code of a caller contains that of
+    # its callees from other files. The qualified name is part of the cache file's name, so every change of any kernel
+    # leaves the old files behind.
+    function.__qualname__ = f"{function.__qualname__}_{SOURCES}"
+    options |= OPTIONS
+    try:
+        compiled: Function = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # "cannot cache function: no locator available", no folder can be written
+        compiled = numba.njit(**options)(function)
+    return compiled
+
+
+def entry_of(kernel: Callable[..., Any], *args: Any) -> Callable[..., Any]:
+    """Return the machine code of a kernel for arguments of these types: to be called with no others.
+
+    It does not look at the types of what it is called with: for tuples that takes longer than a small network's step.
+    """
+    if not isinstance(kernel, Dispatcher):
+        return kernel  # plain Python
+    entry: Callable[..., Any] = kernel.compile(tuple(numba.typeof(arg) for arg in args))
+    return entry
+
+
+def chosen_by_kind(functions: dict[type, Callable[..., Any]]) -> Callable[..., Any]:
+    """Return one function that is another one for each kind of its first argument."""
+
+    def function(first: Any, *args: Any) -> Any:
+        return functions[type(first)](first, *args)
+
+    @overload(function, strict=False, jit_options=OPTIONS)
+    def choose(first: Any, *args: Any) -> Any:
+        return functions[first.instance_class]
+
+    return function
+
+
+class _Notice(event.Listener):
+    """Logs a line when the first compilation starts; what comes from the cache starts none."""
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+
+    def on_start(self, event: Any) -> None:  # noqa: ARG002
+        if self._message:
+            LOGGER.info(self._message)
+        self._message = ""
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+@contextmanager
+def announced(message: str) -> Iterator[None]:
+    """Log `message` once if anything is compiled inside the block."""
+    with event.install_listener("numba:compile", _Notice(message)):
+        yield

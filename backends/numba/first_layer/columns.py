@@ -1,0 +1,213 @@
+"""A tile of sparse rows, listed by feature: the gradient of a weight's row is a sum over one list.
+
+The sums of a block of units then stay in registers. To add row by row in place of that would load and store them for
+every entry.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..compiler.compile import chosen_by_kind, inner_kernel, kernel
+from ..compiler.lane_types import Width
+from ..compiler.lanes import count_of, fma, item, like, load, put, whole, zeros
+from ..compiler.team import Side, Team, share
+from ..network.layout import rows_of
+from .sparse import Sparse
+
+# Rows of a tile that one byte can tell apart.
+ENTRY_ROWS = 256
+# Lanes of a block for which four sums side by side fit into the registers of any processor.
+NARROW_LANES = 16
+
+
+class Columns(NamedTuple):
+    """A tile of rows as lists by feature.
+
+    Attributes:
+        count: length of each feature's list, (features,).
+        rows: row in the tile of each entry, (features * tile rows,): room for a full list of every feature.
+        values: its value, alike.
+    """
+
+    count: Any
+    rows: Any
+    values: Any
+
+
+class ByteColumns(NamedTuple):
+    """A tile of at most 256 rows of bytes as lists by feature.
+
+    Attributes:
+        count: length of each feature's list, (features,).
+        entries: `row * 256 + value` of each entry, (features * tile rows,): one number to write in place of two.
+    """
+
+    count: Any
+    entries: Any
+
+
+class KeptColumns(NamedTuple):
+    """All tiles of a full batch of bytes as compressed sparse columns: made once, for as long as the order stays.
+
+    Attributes:
+        starts: where each tile's lists begin in `entries`, and where its last one ends, (tiles, features + 1).
+        entries: `row * 256 + value` of each entry, with its row in the tile, (entries,).
+    """
+
+    starts: Any
+    entries: Any
+
+
+@inner_kernel
+def packed(row: int, value: int) -> int:
+    """Return one number for a row of a tile and a byte."""
+    return (row << 8) | value
+
+
+@inner_kernel
+def unpacked(entry: int) -> tuple[int, int]:
+    """Return the row and the byte."""
+    return entry >> 8, entry & 255
+
+
+def new_columns(threads: int, features: int, tile_rows: int, values: Any) -> ByteColumns | Columns:
+    """Return room for each thread's lists of entries like `values`, (threads, ...) arrays."""
+    count = rows_of(threads, features, np.int32)
+    entries = rows_of(threads, features * tile_rows, np.uint16)
+    if values.dtype == np.uint8 and tile_rows <= ENTRY_ROWS:
+        return ByteColumns(count, entries)
+    return Columns(count, entries, rows_of(threads, features * tile_rows, values.dtype))
+
+
+def kept_columns(
+    team: Team, sparse: Sparse, order: npt.NDArray[np.int64], bounds: npt.NDArray[np.int64]
+) -> KeptColumns:
+    """Return the lists of all tiles of the samples `order`, (rows,), whose first rows are `bounds`, (tiles + 1,)."""
+    assert np.diff(bounds).max(initial=0) <= ENTRY_ROWS
+    pitch, features = len(sparse.bounds), int(sparse.bounds[-1])
+    lengths = sparse.starts[order * pitch + pitch - 1] - sparse.starts[order * pitch]  # (rows,)
+    before = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])  # (rows + 1,)
+    starts = np.zeros((len(bounds) - 1, features + 1), dtype=np.int64)
+    starts[:, 0] = before[bounds[:-1]]
+    kept = KeptColumns(starts, np.empty(before[-1], dtype=np.uint16))
+    team.run(list_tiles, sparse, order, bounds, kept)
+    return kept
+
+
+@kernel
+def list_tiles(side: Side, sparse: Sparse, order: Any, bounds: Any, kept: KeptColumns) -> None:
+    """List the entries of each tile by feature; `kept.starts[:, 0]` is given, and the rest of it 0."""
+    first_tile, end_tile = share(side, bounds.shape[0] - 1, 1)
+    pitch = sparse.bounds.shape[0]
+    for tile in range(first_tile, end_tile):
+        starts, index = kept.starts[tile], order[bounds[tile] : bounds[tile + 1]]
+        for row in range(index.shape[0]):
+            at = whole(index, row) * pitch
+            for j in range(whole(sparse.starts, at), whole(sparse.starts, at + pitch - 1)):
+                starts[whole(sparse.index, j) + 1] += 1
+        # Each list's length becomes its place; that moves on with every entry, and ends at the place of the next list.
+        start = starts[0]
+        for i in range(1, starts.shape[0]):
+            start, starts[i] = start + starts[i], start
+        for row in range(index.shape[0]):
+            at = whole(index, row) * pitch
+            for j in range(whole(sparse.starts, at), whole(sparse.starts, at + pitch - 1)):
+                i = whole(sparse.index, j) + 1
+                put(kept.entries, starts[i], packed(row, whole(sparse.value, j)))
+                starts[i] += 1
+
+
+def _columns_of(columns: Columns, me: int, tile: int) -> Columns:
+    return Columns(columns.count[me], columns.rows[me], columns.values[me])
+
+
+def _byte_columns_of(columns: ByteColumns, me: int, tile: int) -> ByteColumns:
+    return ByteColumns(columns.count[me], columns.entries[me])
+
+
+def _kept_columns_of(columns: KeptColumns, me: int, tile: int) -> KeptColumns:
+    return KeptColumns(columns.starts[tile], columns.entries)
+
+
+def _put_entry(columns: Columns, at: int, row: int, value: Any) -> None:
+    put(columns.rows, at, row)
+    put(columns.values, at, value)
+
+
+def _put_byte_entry(columns: ByteColumns, at: int, row: int, value: Any) -> None:
+    put(columns.entries, at, packed(row, int(value)))
+
+
+def _list_entries(columns: Any, sparse: Sparse, index: Any, tile_rows: int) -> None:
+    pitch = sparse.bounds.shape[0]
+    columns.count[:] = 0
+    for row in range(index.shape[0]):
+        at = whole(index, row) * pitch
+        for j in range(whole(sparse.starts, at), whole(sparse.starts, at + pitch - 1)):
+            i = whole(sparse.index, j)
+            length = whole(columns.count, i)
+            put(columns.count, i, length + 1)
+            put_entry(columns, i * tile_rows + length, row, item(sparse.value, j))
+
+
+def _list_nothing(columns: KeptColumns, sparse: Sparse, index: Any, tile_rows: int) -> None:
+    pass
+
+
+def _list_of(columns: Any, feature: int, tile_rows: int) -> tuple[int, int]:
+    return feature * tile_rows, feature * tile_rows + whole(columns.count, feature)
+
+
+def _kept_list_of(columns: KeptColumns, feature: int, tile_rows: int) -> tuple[int, int]:
+    return whole(columns.starts, feature), whole(columns.starts, feature + 1)
+
+
+def _entry(columns: Columns, at: int) -> tuple[int, Any]:
+    return whole(columns.rows, at), item(columns.values, at)
+
+
+def _byte_entry(columns: Any, at: int) -> tuple[int, Any]:
+    return unpacked(whole(columns.entries, at))
+
+
+# `columns_of` returns the lists of a tile that the thread `me` works on; `put_entry` writes an entry's row and value.
+# `list_columns` lists the entries of the samples `index`, (rows in use,), by feature. `list_of` returns where a
+# feature's list begins and ends; `entry_of` returns an entry's row and value.
+columns_of = chosen_by_kind({Columns: _columns_of, ByteColumns: _byte_columns_of, KeptColumns: _kept_columns_of})
+put_entry = chosen_by_kind({Columns: _put_entry, ByteColumns: _put_byte_entry})
+list_columns = chosen_by_kind({Columns: _list_entries, ByteColumns: _list_entries, KeptColumns: _list_nothing})
+list_of = chosen_by_kind({Columns: _list_of, ByteColumns: _list_of, KeptColumns: _kept_list_of})
+entry_of = chosen_by_kind({Columns: _entry, ByteColumns: _byte_entry, KeptColumns: _byte_entry})
+
+
+@inner_kernel
+def add_entry(columns: Any, at: int, grad: Any, grad_at: int, total: Any, width: Width) -> Any:
+    """Return `total + value * grad[row]` for one entry."""
+    row, value = entry_of(columns, at)
+    return fma(like(total, value), load(grad, grad_at + row * count_of(total), width), total)
+
+
+@inner_kernel
+def gradient_of_feature(columns: Any, feature: int, tile_rows: int, grad: Any, grad_at: int, width: Width) -> Any:
+    """Return the unscaled `x[:, feature] @ grad` of one block of units, (width,); the block begins at `grad_at`.
+
+    A narrow block would wait for each sum before the next: four sums are taken side by side.
+    """
+    j, last = list_of(columns, feature, tile_rows)
+    a = zeros(grad, width)
+    if count_of(a) <= NARROW_LANES:
+        b = c = d = a
+        while j + 4 <= last:
+            a = add_entry(columns, j, grad, grad_at, a, width)
+            b = add_entry(columns, j + 1, grad, grad_at, b, width)
+            c = add_entry(columns, j + 2, grad, grad_at, c, width)
+            d = add_entry(columns, j + 3, grad, grad_at, d, width)
+            j += 4
+        a = (a + b) + (c + d)
+    for k in range(j, last):
+        a = add_entry(columns, k, grad, grad_at, a, width)
+    return a

@@ -1,0 +1,85 @@
+"""How images become lists of their entries, and how many of their numbers are zero."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..compiler.compile import kernel
+from ..compiler.team import Side, Team, share
+from .sparse import Sparse
+
+
+@kernel
+def count_entries(side: Side, images: Any, bounds: Any, counts: Any) -> None:
+    """Count what is not zero in each chunk of each row: images (samples, features), counts (samples, chunks)."""
+    start, stop = share(side, images.shape[0], 1)
+    zero = images.dtype.type(0)
+    for row in range(start, stop):
+        for chunk in range(counts.shape[1]):
+            count = 0
+            for i in range(bounds[chunk], bounds[chunk + 1]):
+                count += images[row, i] != zero
+            counts[row, chunk] = count
+
+
+@kernel
+def list_entries(side: Side, images: Any, starts: Any, pitch: int, index: Any, value: Any) -> None:
+    """Write each row's features that are not zero, and their values, from where `starts` says."""
+    start, stop = share(side, images.shape[0], 1)
+    zero = images.dtype.type(0)
+    for row in range(start, stop):
+        at, end, image = starts[row * pitch], starts[row * pitch + pitch - 1], images[row]  # (features,)
+        for i in range(image.shape[0]):
+            if at == end:
+                break
+            index[at] = i  # a zero is overwritten by what comes next: no branch is taken on the images
+            value[at] = image[i]
+            at += image[i] != zero
+
+
+def chunk_bounds(features: int, chunks: int, unit: int = 1) -> npt.NDArray[np.int64]:
+    """Return the first feature of each chunk, whole units of them and about as many in each, then their number."""
+    units = -(-features // unit)
+    return np.array([units * chunk // chunks * unit for chunk in range(chunks + 1)])
+
+
+def entry_counts(team: Team, images: npt.NDArray[Any], bounds: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    """Return how many numbers are not zero in each chunk of each row, (samples, chunks)."""
+    counts = np.empty((len(images), len(bounds) - 1), dtype=np.int32)
+    team.run(count_entries, images, bounds, counts)
+    return counts
+
+
+def compressed(
+    team: Team,
+    images: npt.NDArray[Any],
+    scale: float,
+    bounds: npt.NDArray[np.int64],
+    counts: npt.NDArray[np.int32],
+    dtype: Any,
+) -> Sparse:
+    """Return the rows of images (samples, features) as lists of entries.
+
+    Args:
+        team: threads that do it.
+        images: the rows.
+        scale: what values are multiplied by.
+        bounds: see `chunk_bounds`.
+        counts: see `entry_counts`.
+        dtype: type of the values, unless the images are bytes, which they stay.
+    """
+    samples, chunks = counts.shape
+    ends = np.cumsum(counts, dtype=np.int64)
+    entries = int(ends[-1]) if ends.size else 0
+    starts = np.zeros((samples, chunks + 1), dtype=np.int64 if entries > np.iinfo(np.int32).max else np.int32)
+    flat = np.concatenate([np.zeros(1, dtype=starts.dtype), ends.astype(starts.dtype)])
+    starts[:, :chunks] = flat[:-1].reshape(samples, chunks)
+    starts[:, chunks] = flat[chunks::chunks]
+    index = np.empty(entries, dtype=np.uint16 if images.shape[1] <= 1 << 16 else np.uint32)
+    value = np.empty(entries, dtype=np.uint8 if images.dtype == np.uint8 else dtype)
+    starts = starts.reshape(-1)
+    team.run(list_entries, images, starts, chunks + 1, index, value)
+    return Sparse(starts, index, value, float(scale), bounds)

@@ -1,0 +1,93 @@
+"""The losses whose labels are numbers, one for each output, on lanes, a row at a time."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..compiler.compile import inner_kernel
+from ..compiler.lane_types import Width
+from ..compiler.lanes import (
+    count_equal,
+    count_of,
+    item,
+    like,
+    load,
+    load_numbers,
+    positions,
+    put,
+    store,
+    total,
+    where_less,
+)
+from .functions import exponential_of_difference
+from .layers import Matrix, place_of
+
+SIGMOID, SQUARED = range(2)
+LARGE_PRODUCT = 1e200  # the factors of one register more, at most 2 each, are far from making infinity of it
+
+
+@inner_kernel
+def labels_of_panel(values: Any, at: int, count: int, room: Any, room_at: int, pattern: Any, lanes: Width) -> Any:
+    """Return `count` labels from `at` on as lanes like `pattern`; what the other lanes hold means nothing.
+
+    Nothing is read beyond the end of `values`: its last labels go by the elements of `room` from `room_at` on.
+    """
+    if at + count_of(pattern) <= values.shape[0]:
+        return load_numbers(values, at, pattern)
+    for i in range(count):
+        put(room, room_at + i, item(values, at + i))
+    return load(room, room_at, lanes)
+
+
+@inner_kernel
+def output_loss_row(
+    code: int, logits: Matrix, grad: Matrix, row: int, values: Any, at: int, outputs: int, factor: float, lanes: Width
+) -> tuple[float, bool]:
+    """Write a row's gradient, times `factor`; return its loss, nats, and if all of its outputs are of their classes.
+
+    Of the sigmoid both are right to a few roundings for all finite logits, but that an `e^-|z|` that is no normal
+    number counts as 0; the logarithms of all `1 + e^-|z|` are one of their product. Source: Bishop 2006, sections 4.3.2
+    and 5.2; for the way that it is computed, see `losses.sigmoid_cross_entropy`.
+
+    Args:
+        code: which loss.
+        logits: the last layer's outputs, (rows, outputs with padding).
+        grad: result, alike; 0 in the padding.
+        row: which row.
+        values: labels of all samples, (samples * outputs,).
+        at: where the row's begin.
+        outputs: how many there are.
+        factor: what the gradient, not the loss, is multiplied by.
+        lanes: one register.
+    """
+    zero = like(load(logits.buffer, logits.at, lanes), 0)
+    one, half, end, factors = like(zero, 1), like(zero, 0.5), like(zero, outputs), like(zero, factor)
+    width, right, sums, loss = count_of(zero), 0, zero, 0.0
+    rest = 0.0  # the product of all 1 + e, less 1: beside that 1 a small rest would be lost
+    for first in range(0, outputs, width):
+        column, count = positions(zero) + like(zero, first), min(width, outputs - first)
+        grad_at = place_of(grad, row, first)
+        y = labels_of_panel(values, at + first, count, grad.buffer, grad_at, zero, lanes)
+        z = load(logits.buffer, place_of(logits, row, first), lanes)
+        y, z = where_less(column, end, y, zero), where_less(column, end, z, zero)
+        g = z - y
+        if code == SIGMOID:
+            e = exponential_of_difference(where_less(zero, z, zero - z, z), zero)  # e^-|z|
+            store(grad.buffer, grad_at, e)
+            for i in range(count):
+                number = np.float64(item(grad.buffer, grad_at + i))
+                rest += number + rest * number
+            if rest > LARGE_PRODUCT:
+                loss, rest = loss + math.log1p(rest), 0.0
+            sums = sums + (where_less(z, zero, zero, z) - y * z)  # max(z, 0) - y z; a NaN stays one
+            # With p = sigmoid(z) and q = 1 - p, p - y = p (1 - y) - q y: no two numbers cancel.
+            p, q = where_less(zero, z, one, e), where_less(zero, z, e, one)
+            g = (p * (one - y) - q * y) / (one + e)
+            right += count_equal(where_less(zero, z, one, zero), where_less(half, y, one, zero)) - (width - count)
+        else:
+            sums = sums + half * g * g
+        store(grad.buffer, grad_at, where_less(column, end, g * factors, zero))
+    return loss + math.log1p(rest) + np.float64(total(sums)), code == SIGMOID and right == outputs

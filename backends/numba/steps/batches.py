@@ -1,0 +1,106 @@
+"""The work of a run, cut into batches and tiles."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ...plan import TrainingJob
+from ..compiler.compile import inner_kernel
+from ..network.optimizers import Position, Rule, step_of
+
+
+class Batches(NamedTuple):
+    """The work of a run.
+
+    Attributes:
+        order: samples, a batch after the other, (rows,).
+        batch_size: rows of a batch; the last one may have fewer.
+        tile_rows: rows that are worked through at once.
+        learning_rates: of each batch, (batches,).
+        sizes: what the mean of each batch is over: its rows, or the sum of their weights, (batches,).
+        l2: strength of the penalty on weights in each batch, (batches,).
+        first_step: number of the first batch's step, from 1.
+    """
+
+    order: Any
+    batch_size: int
+    tile_rows: int
+    learning_rates: Any
+    sizes: Any
+    l2: Any
+    first_step: int
+
+
+class Sums(NamedTuple):
+    """Sums over rows.
+
+    Attributes:
+        loss: of the run so far, nats, then of each shard of the batch, (1 + shards,).
+        correct: rows that are right, alike.
+    """
+
+    loss: Any
+    correct: Any
+
+
+def sizes_and_penalties(
+    job: TrainingJob, order: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return what `Batches` calls `sizes` and `l2`, (batches,) each.
+
+    Args:
+        job: the training.
+        order: samples, a batch after the other, (rows,).
+        weights: of all samples, (samples,); (0,) for 1 each, and the result hangs on nothing but the number of rows.
+    """
+    batch_size, batches = job.batch_size, -(-len(order) // job.batch_size)
+    if weights.size and batches:
+        sizes = np.add.reduceat(weights[order], np.arange(0, len(order), batch_size))  # (batches,)
+        sizes[sizes == 0] = 1  # of rows that weigh nothing all gradients are 0
+    else:
+        sizes = np.full(batches, float(batch_size))  # (batches,)
+        sizes[-1:] = len(order) - (batches - 1) * batch_size
+    return sizes, (job.l2 / sizes if job.l2_per_batch else np.full(batches, float(job.l2)))
+
+
+@inner_kernel
+def end_of_tile(batches: Batches, start: int) -> int:
+    """Return where in the order the tile ends that begins at `start`; no tile reaches into the next batch."""
+    end_of_batch = (start // batches.batch_size + 1) * batches.batch_size
+    end: int = min(start + batches.tile_rows, end_of_batch, batches.order.shape[0])
+    return end
+
+
+@inner_kernel
+def rows_of_batch(batches: Batches, start: int) -> int:
+    """Return how many rows the batch has that the row at `start` belongs to."""
+    first = start // batches.batch_size * batches.batch_size
+    rows: int = min(batches.batch_size, batches.order.shape[0] - first)
+    return rows
+
+
+@inner_kernel
+def size_of_batch(batches: Batches, start: int) -> float:
+    """Return what the mean is over of the batch that the row at `start` belongs to."""
+    size: float = batches.sizes[start // batches.batch_size]
+    return size
+
+
+@inner_kernel
+def position_of(batches: Batches, rule: Rule, start: int, stop: int) -> Position:
+    """Return where in its batch the tile from start to stop stands."""
+    k = start // batches.batch_size
+    step = step_of(rule, batches.first_step + k, batches.learning_rates[k])
+    is_last = stop == min((k + 1) * batches.batch_size, batches.order.shape[0])
+    return Position(step, batches.l2[k], start == k * batches.batch_size, is_last)
+
+
+@inner_kernel
+def add_tile(sums: Sums, losses: Any, correct: Any, used: int) -> None:
+    """Add the losses of the rows in use, and count the correct ones, in their order: no tile and no thread shows."""
+    for row in range(used):
+        sums.loss[0] += losses[row]
+        sums.correct[0] += correct[row]

@@ -1,0 +1,159 @@
+"""Which of the four ways through a run suits a network, and the room that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import mul
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...job_outline import FEW_ROWS, LARGE_BATCH
+from ..compiler.lane_types import TILE_ROWS
+from ..network.layout import Layout, aligned, padded, rows_of
+from ..network.optimizers import State
+from .by_features import train_by_features
+from .by_rows import train_by_rows
+from .by_units import train_by_units
+from .later_layers import Work
+from .two_layers import train_two_layers
+
+# A layer is narrow if no more registers than this hold its units: all of a row's sums stay in registers.
+NARROW_REGISTERS = 4
+# Units of a block of a sparse layer, in registers. LLVM cuts vectors well only if they are a power of two of registers:
+# three take five times as long as four.
+BLOCK_REGISTERS = (4, 2, 1)
+SHARDS = 16
+# Rows that are worked through at once: the gradients of 64 units for 128 rows fill a first-level cache of 32 KB.
+# A narrow network's few units for 64 rows leave room for its weights; lists by feature want to be longer.
+WIDE_TILE, NARROW_TILE, NARROW_KEPT_TILE = 128, 64, 256
+# Where threads own features, each does all of the layers after the first. That is less than what would travel between
+# them if those layers have few weights, or the batch has few rows.
+FEW_WEIGHTS = 2048
+# Features of a chunk of a wide layer: the weights of 64 units for them, 100 KB, lie in the second-level cache.
+CHUNK_FEATURES = 400
+# Chunks of features that are dealt out to threads.
+SHARED_CHUNKS = 2
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One way through a run.
+
+    Attributes:
+        name: for people.
+        kernel: takes all steps of a run.
+        block: registers of a block of the first layer's units.
+        chunks: chunks of features of the first layer.
+        tile_rows: rows that are worked through at once.
+        parts: into how many the work can be dealt out: more threads would have nothing to do.
+    """
+
+    name: str
+    kernel: Callable[..., Any]
+    block: int
+    chunks: int
+    tile_rows: int
+    parts: int
+
+
+def choose_schedule(
+    units: list[int], features: int, batch: int, *, is_sparse: bool, is_kept: bool, lanes: int
+) -> Schedule:
+    """Return the way that suits a network.
+
+    It depends on the sizes alone, not on the number of threads: so does, then, the order of every sum.
+
+    Args:
+        units: of each layer.
+        features: of the input.
+        batch: rows of a step.
+        is_sparse: whether the input is kept as lists of entries.
+        is_kept: whether the lists by feature stay from run to run.
+        lanes: numbers in a register.
+    """
+    registers = -(-units[0] // lanes)
+    block = min(size for size in BLOCK_REGISTERS if size >= min(registers, NARROW_REGISTERS)) if is_sparse else 1
+    if registers <= NARROW_REGISTERS and batch >= LARGE_BATCH:
+        tile = NARROW_KEPT_TILE if is_kept else NARROW_TILE
+        return Schedule("rows", train_by_rows, block, 1, _tile_rows(-(-batch // SHARDS), tile), SHARDS)
+    later_weights = sum(map(mul, units, units[1:]))
+    if registers == 1 and later_weights > 0 and (later_weights <= FEW_WEIGHTS or batch < FEW_ROWS):
+        return Schedule("features", train_by_features, 1, SHARED_CHUNKS, _tile_rows(batch, WIDE_TILE), SHARED_CHUNKS)
+    block, chunks = block_registers(units, features, lanes) if is_sparse else 1, -(-features // CHUNK_FEATURES)
+    blocks, tile = -(-units[0] // (block * lanes)), _tile_rows(batch, WIDE_TILE)
+    if len(units) == 2:
+        return Schedule("units", train_two_layers, block, max(chunks, 1), tile, blocks)
+    return Schedule("units", train_by_units, block, max(chunks, 1), tile, max(blocks, tile // TILE_ROWS))
+
+
+def _tile_rows(batch: int, most: int) -> int:
+    """Return the rows that are worked through at once: a batch is divided evenly, into eights."""
+    tiles = -(-batch // most)
+    return padded(-(-batch // tiles), TILE_ROWS)
+
+
+def tile_bounds(schedule: Schedule, rows: int) -> npt.NDArray[np.int64]:
+    """Return the first row of each tile of one batch, as the kernel counts them, then the number of rows."""
+    if schedule.kernel is not train_by_rows:
+        return np.append(np.arange(0, rows, schedule.tile_rows), rows)
+    shards = rows * np.arange(SHARDS + 1) // SHARDS
+    firsts = np.arange(0, -(-rows // SHARDS), schedule.tile_rows)  # of a shard; a smaller one's last tile may be empty
+    return np.append(np.minimum(shards[:-1, None] + firsts, shards[1:, None]), rows)
+
+
+def block_registers(units: list[int], features: int, lanes: int) -> int:
+    """Return of how many registers a block of a wide sparse layer is best; the arguments are `choose_schedule`'s."""
+
+    def cost(size: int) -> float:
+        """Products of registers of a row, with blocks of `size`: forward and backward, on the busier of two threads."""
+        blocks = -(-units[0] // (size * lanes))
+        # One number in five is not zero, say; an entry takes a product for each register and about one to be found.
+        sparse = 2 * features / 5 * padded(blocks, 2) / 2 * (size + 1)
+        # Of the next layer, if there is one: to it padding is units, too.
+        dense = 3 * blocks * size * lanes * -(-sum(units[1:2]) // lanes) / 2
+        return sparse + dense
+
+    return min(BLOCK_REGISTERS, key=cost)
+
+
+def new_states(schedule: Schedule, layout: Layout, slots: int, threads: int, dtype: Any) -> State:
+    """Return buffers for the parameters and some slots, (copies, parameters) or (copies, 0) each; first the plan's."""
+    copies = threads if schedule.kernel is train_by_features else 1
+    counts = (layout.count, *(layout.count if k < slots else 0 for k in range(2)))
+    return State(*(rows_of(copies, count, dtype) for count in counts))
+
+
+def new_room(schedule: Schedule, layout: Layout, states: State, threads: int) -> tuple[Any, ...]:
+    """Return what the schedule's kernel works in, in the order of its arguments, which it gives the shapes of."""
+    tile, network, dtype = schedule.tile_rows, layout.network, states.parameters.dtype
+    units, last = int(network.units[0]), int(network.units[-1])
+    state = State(*(array[0] for array in states))
+    if schedule.kernel is train_by_units:
+        work = Work(*(array[0] for array in new_works(layout, tile, 1, dtype)))
+        return state, aligned(layout.count, dtype), aligned(2 * tile * units, dtype), work
+    works = new_works(layout, tile, threads, dtype)
+    if schedule.kernel is train_two_layers:
+        blocks = units // int(network.widths[0])
+        last_biases = State(*(rows_of(threads, last if array.size else 0, dtype) for array in state))
+        parts = aligned(2 * blocks * tile * last, dtype)
+        return state, aligned(layout.count, dtype), parts, works, last_biases, rows_of(threads, last, dtype)
+    first_outputs = rows_of(threads, tile * units, dtype)
+    if schedule.kernel is train_by_rows:
+        parts = rows_of(threads, schedule.chunks * tile * units, dtype)
+        return state, rows_of(SHARDS, layout.count, dtype), parts, first_outputs, works
+    parts = aligned(2 * schedule.chunks * tile * units, dtype)
+    return states, rows_of(threads, layout.count, dtype), parts, first_outputs, works
+
+
+def new_works(layout: Layout, tile: int, threads: int, dtype: Any) -> Work:
+    """Return room for a tile of each thread, (threads, ...) arrays."""
+    return Work(
+        rows_of(threads, tile * layout.output_units, dtype),
+        rows_of(threads, tile * layout.output_units, dtype),
+        rows_of(threads, layout.transposed_count, dtype),
+        rows_of(threads, tile, np.float64),
+        rows_of(threads, tile, np.int64),
+    )

@@ -1,0 +1,123 @@
+"""The NumPy backend: the generic operations, with temporaries saved where they cost most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import array_api_compat.numpy as xp
+import numpy as np
+import numpy.typing as npt
+
+from ..activations import ACTIVATIONS, Array, relu, relu_backward
+from ..base import Backend
+from ..generic_plan import GenericPlan
+from ..job_outline import Estimate, JobOutline, Probe
+from ..losses import LOSSES, sigmoid_cross_entropy, softmax_cross_entropy
+from ..plan import Plan, Rows, TrainingJob
+from .flat_plan import MOST_PARAMETERS, FlatPlan
+
+
+class NumPyBackend(Backend):
+    """NumPy on the CPU."""
+
+    name = "numpy"
+    tile_rows = 2048  # 2048 x 784 float32 are 6.4 MB: a tile stays in the last-level cache between its two products
+
+    def __init__(self) -> None:
+        super().__init__(xp)
+
+    @classmethod
+    def estimate(cls, job: JobOutline, probe: Probe) -> Estimate:  # noqa: ARG003
+        """See `Backend.estimate`; what was measured."""
+        return Estimate(0.0, probe.numpy_seconds)
+
+    def to_numpy(self, array: Array) -> npt.NDArray[Any]:
+        """See `Backend.to_numpy`."""
+        return np.array(array)
+
+    def place(
+        self,
+        images: npt.NDArray[Any],
+        labels: npt.NDArray[Any],
+        scale: float,
+        weights: npt.NDArray[np.float64] | None = None,
+    ) -> Rows:
+        """See `Backend.place`; what is mapped is computed with where it lies."""
+        return super().place(images, labels, scale, weights)._replace(on_host=False)
+
+    def all_finite(self, arrays: Iterable[Array]) -> bool:
+        """See `Backend.all_finite`; nothing has to be brought together."""
+        return all(bool(np.isfinite(array).all()) for array in arrays)
+
+    def read_sums(self, sums: Sequence[tuple[Array, Array]]) -> npt.NDArray[np.float64]:
+        """See `Backend.read_sums`."""
+        return self.to_numpy(np.array(sums, dtype=np.float64))  # (pairs, 2)
+
+    def compile(self, job: TrainingJob) -> Plan:
+        """See `Backend.compile`; small networks have a plan of fewer calls."""
+        self.check_precision(job.precision)
+        is_small = sum(layer.weight.size + layer.bias.size for layer in job.layers) <= MOST_PARAMETERS
+        is_flat = is_small and vars(type(job.optimizer)).get("is_elementwise", False)  # a subclass may not be
+        return FlatPlan(self, job) if is_flat else GenericPlan(self, job)
+
+    def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
+        """See `Backend.gather`; integers are scaled in place."""
+        if isinstance(index, slice):
+            images, labels = rows.images[index], rows.labels[index]
+        else:
+            images, labels = rows.images.take(index, axis=0), rows.labels.take(index, axis=0)
+        x = images.astype(dtype, copy=False)  # (batch, features)
+        if images.dtype.kind in "iu":
+            x *= rows.scale  # a copy already, since its type changed
+        return x, labels
+
+    def linear(self, x: Array, weight: Array, bias: Array, *, activation: str) -> Array:
+        """See `Backend.linear`; the bias is added, and ReLU taken, in place."""
+        y = x @ weight  # (batch, out_features)
+        y += bias
+        forward = ACTIVATIONS[activation].forward
+        return np.maximum(y, 0, out=y) if forward is relu else forward(np, y)
+
+    def linear_backward(
+        self, grad_y: Array, y: Array, x: Array, weight: Array, *, activation: str, need_grad_x: bool = True
+    ) -> tuple[Array | None, Array, Array]:
+        """See `Backend.linear_backward`; the derivative of ReLU is taken in place."""
+        backward = ACTIVATIONS[activation].backward
+        grad_z = np.multiply(grad_y, y > 0, out=grad_y) if backward is relu_backward else backward(np, grad_y, y)
+        grad_weight, grad_bias = x.T @ grad_z, grad_z.sum(axis=0)  # (in_features, out_features), (out_features,)
+        return (grad_z @ weight.T if need_grad_x else None), grad_weight, grad_bias
+
+    def loss(
+        self, outputs: Array, labels: Array, *, loss: str, batch_size: float, weights: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        """See `Backend.loss`; cross-entropy takes the label's entry of each row instead of a one-hot product."""
+        if LOSSES[loss] is sigmoid_cross_entropy and weights is None:
+            return _sigmoid_cross_entropy(outputs, labels, batch_size)
+        if LOSSES[loss] is not softmax_cross_entropy or weights is not None:
+            return super().loss(outputs, labels, loss=loss, batch_size=batch_size, weights=weights)
+        rows, best = np.arange(len(labels)), outputs.argmax(axis=1)  # (rows,), (rows,)
+        grad = np.subtract(outputs, outputs[rows, best][:, None], dtype=np.float64)  # (rows, classes), shifted so far
+        shifted = grad[rows, labels]  # (rows,)
+        np.exp(grad, out=grad)
+        of_label = grad[rows, labels]  # (rows,)
+        grad[rows, best] = 0  # the largest's own term is 1, beside which a small rest would be lost
+        rest = grad.sum(axis=1)  # (rows,)
+        loss_sum = (np.log1p(rest) - shifted).sum()
+        grad[rows, best] = 1
+        grad[rows, labels] = (of_label - 1) - rest
+        grad /= ((1 + rest) * batch_size)[:, None]
+        return loss_sum, np.int64(np.count_nonzero(best == labels)), grad.astype(outputs.dtype, copy=False)
+
+
+def _sigmoid_cross_entropy(outputs: Array, labels: Array, batch_size: float) -> tuple[Array, Array, Array]:
+    """See `sigmoid_cross_entropy`: the same formulas, without the calls of an array module that is not known."""
+    z = outputs.astype(np.float64, copy=False)  # (rows, outputs)
+    positive, e = z > 0, np.exp(-np.abs(z))  # (rows, outputs), (rows, outputs) in [0, 1]
+    loss_sum = (np.maximum(z, 0) - labels * z + np.log1p(e)).sum()
+    whole = 1 + e  # (rows, outputs)
+    more, less = 1 / whole, e / whole  # (rows, outputs) each: the probability of what the sign says, and of the other
+    grad = np.where(positive, more, less) * (1 - labels) - np.where(positive, less, more) * labels
+    grad /= batch_size
+    right = (positive == (labels > 0.5)).all(axis=1)  # (rows,)
+    return loss_sum, np.int64(np.count_nonzero(right)), grad.astype(outputs.dtype, copy=False)

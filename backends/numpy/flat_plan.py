@@ -1,0 +1,83 @@
+"""The NumPy plan: the generic one with all parameters side by side, for networks whose steps are mostly calls."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..activations import Array
+from ..flat_gradients import Gradients
+from ..generic_plan import GenericPlan, check_state
+from ..plan import NO_ROWS, Totals, TrainingJob
+
+if TYPE_CHECKING:
+    from ..base import Backend
+
+# Of more parameters, the optimizer's passes over the memory take longer than the calls that are saved.
+MOST_PARAMETERS = 50_000
+
+
+class FlatPlan(GenericPlan):
+    """The generic plan whose optimizer takes one step for all parameters at once: the same numbers, in fewer calls.
+
+    Weights come first in its arrays, then biases; the layers' arrays are views of them.
+    """
+
+    def __init__(self, backend: Backend, job: TrainingJob) -> None:
+        super().__init__(backend, job)
+        self.description = f"generic: a loop over the operations of {backend.name}, one update for all parameters"
+        arrays = [layer.weight for layer in job.layers] + [layer.bias for layer in job.layers]
+        ends = np.cumsum([0, *(array.size for array in arrays)])
+        self._num_weights = int(ends[len(job.layers)])
+        self._places = [(slice(a, b), array.shape) for (a, b), array in zip(pairwise(ends), arrays, strict=True)]
+        self._parameters, self._grad = (np.empty(ends[-1], arrays[0].dtype) for _ in range(2))  # (parameters,) each
+        self._views, self._grad_views = self._parts(self._parameters), self._parts(self._grad)
+        self._slots = job.optimizer.init(np, self._parameters)
+        self._states = []
+
+    def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
+        """See `Plan.run`; it begins with the layers' arrays as they are."""
+        for layer, (weight, bias) in zip(self.job.layers, self._views, strict=True):
+            if layer.weight is not weight or layer.bias is not bias:
+                weight[...], bias[...] = layer.weight, layer.bias
+                layer.weight, layer.bias = weight, bias
+        return super().run(order, totals)
+
+    def _parts(self, flat: Array) -> list[tuple[Array, Array]]:
+        """Return each layer's views of an array (parameters,): (in_features, out_features) and (out_features,)."""
+        views = [flat[place].reshape(shape) for place, shape in self._places]
+        layers = len(self.job.layers)
+        return list(zip(views[:layers], views[layers:], strict=True))
+
+    def _update(self, grads: Gradients, learning_rate: float, l2: float) -> None:
+        """Take one optimizer step on all weights and biases."""
+        self.step += 1
+        parameters, grad = self._parameters, self._grad
+        for (of_weight, of_bias), (weight, bias) in zip(grads, self._grad_views, strict=True):
+            weight[...], bias[...] = of_weight, of_bias
+        if l2:
+            grad[: self._num_weights] += float(l2) * parameters[: self._num_weights]
+        updated, self._slots = self._backend.update(
+            self.job.optimizer, parameters, grad, self._slots, step=self.step, learning_rate=learning_rate
+        )
+        parameters[...] = updated
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """See `Plan.state`."""
+        return {
+            f"layers.{k}.{parameter}.{slot}": np.array(part)
+            for slot, array in self._slots.items()
+            for k, parts in enumerate(self._parts(array))
+            for parameter, part in zip(("weight", "bias"), parts, strict=True)
+        }
+
+    def load_state(self, state: dict[str, npt.NDArray[Any]], step: int) -> None:
+        """See `Plan.load_state`."""
+        check_state(state, self.state())
+        self.step = step
+        for slot, array in self._slots.items():
+            for k, (weight, bias) in enumerate(self._parts(array)):
+                weight[...], bias[...] = state[f"layers.{k}.weight.{slot}"], state[f"layers.{k}.bias.{slot}"]

@@ -1,0 +1,129 @@
+"""The PyTorch backend: the generic operations on tensors, on the CPU or a CUDA device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..activations import ACTIVATIONS, Array, relu
+from ..base import Backend
+from ..blas_threads import one_blas_thread
+from ..errors import BackendUnavailable
+
+INSTALL = 'pip install "xpnn[torch]"'
+
+
+class OneThread:
+    """What the Python threads that leave PyTorch one thread of its own share.
+
+    Attributes:
+        lock: held while it changes.
+        blocks: how many such blocks there are now.
+        before: PyTorch's threads before the first of them.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.blocks, self.before = Lock(), 0, 1
+
+
+_ONE_THREAD = OneThread()
+
+
+class TorchBackend(Backend):
+    """PyTorch tensors; gradients are those of this package, and PyTorch records none.
+
+    Attributes:
+        device: where the tensors are, a `torch.device`.
+
+    Raises:
+        BackendUnavailable: PyTorch cannot be imported, or the device does not compute in float64.
+    """
+
+    name = "torch"
+    # All 60,000 rows of MNIST are one tile on a GPU; on a CPU, a tile that stays near the cores. See the constructor.
+    evaluation_rows = 16384
+
+    def __init__(self, device: str | None = None) -> None:
+        """Start PyTorch and let it multiply two small matrices.
+
+        Args:
+            device: such as "cpu" or "cuda:1"; None takes PyTorch's own default device where one was set by
+                `torch.set_default_device`, else the current CUDA device where there is one, else the CPU.
+        """
+        try:
+            self._torch: Any = import_module("torch")
+            super().__init__(import_module("array_api_compat.torch"))
+        except Exception as error:  # a broken installation raises what it likes
+            said = " ".join(str(error).split())
+            raise BackendUnavailable(f"backend torch cannot import torch ({said:.200}): {INSTALL}") from error
+        wanted = self._default_device() if device is None else device
+        try:
+            # A tensor knows the number of the device, which "cuda" leaves open.
+            x = self._torch.arange(6, dtype=self._torch.float64, device=wanted).reshape(2, 3)  # (2, 3)
+            got, self.device = (x @ x.T + 1).tolist(), x.device  # (2, 2)
+        except Exception as error:
+            said = " ".join(str(error).split())
+            raise BackendUnavailable(
+                f"backend torch: a small product in float64 does not run on the device {wanted} ({said:.200}): "
+                'take another, such as TorchBackend("cpu") or, for PyTorch as a whole, torch.set_default_device("cpu")'
+            ) from error
+        if got != [[6, 15], [15, 51]]:
+            raise BackendUnavailable(
+                f"backend torch: a small product gave {got} instead of [[6, 15], [15, 51]] on the device {wanted}: "
+                f"{INSTALL} --force-reinstall"
+            )
+        self.tile_rows = 4096 if self.device.type == "cpu" else 65536  # type: ignore[misc]  # hangs on the device
+
+    def _default_device(self) -> Any:
+        """The device that a user expects who has named none; Apple's has no float64, so it is left out."""
+        chosen = self._torch.get_default_device()
+        if chosen.type == "cpu" and self._torch.cuda.is_available():
+            return "cuda"
+        return "cpu" if chosen.type == "mps" else chosen
+
+    @contextmanager
+    def fixed_order(self) -> Iterator[None]:
+        """See `Backend.fixed_order`; PyTorch has threads of its own, and gives each a part of a sum."""
+        with _ONE_THREAD.lock:
+            if not _ONE_THREAD.blocks:
+                _ONE_THREAD.before = self._torch.get_num_threads()
+            _ONE_THREAD.blocks += 1
+            self._torch.set_num_threads(1)  # of this Python thread, and of those that have not computed yet
+        try:
+            with one_blas_thread():
+                yield
+        finally:
+            with _ONE_THREAD.lock:
+                _ONE_THREAD.blocks -= 1
+                self._torch.set_num_threads(_ONE_THREAD.before)
+
+    def put(self, array: npt.NDArray[Any]) -> Array:
+        """See `Backend.put`; the memory is PyTorch's own, as NumPy's may begin at any multiple of 16 bytes.
+
+        The bits of a product of MKL hang on where its factors begin in a line of the cache. As tensors know no negative
+        strides, rows come to lie one after the other.
+        """
+        tensor = self._torch.empty(array.shape, dtype=getattr(self._torch, array.dtype.name), device="cpu")
+        tensor.numpy()[...] = array
+        return tensor.to(self.device)
+
+    def to_numpy(self, array: Array) -> npt.NDArray[Any]:
+        """See `Backend.to_numpy`."""
+        return np.array(array.cpu().numpy())
+
+    def own(self, array: Any) -> Array | None:
+        """See `Backend.own`; a tensor's history is left behind."""
+        is_own = isinstance(array, self._torch.Tensor) and array.device == self.device
+        return array.detach() if is_own and array.layout is self._torch.strided else None
+
+    def linear(self, x: Array, weight: Array, bias: Array, *, activation: str) -> Array:
+        """See `Backend.linear`; product and bias are one call, and ReLU is taken in place."""
+        y = self._torch.addmm(bias, x, weight)  # (batch, out_features)
+        forward = ACTIVATIONS[activation].forward
+        return y.relu_() if forward is relu else forward(self.xp, y)

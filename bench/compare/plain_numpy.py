@@ -1,0 +1,99 @@
+"""The script that people write first: NumPy, float images, one function a step, nothing clever.
+
+Over CuPy it is the script that people write second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...backends import Adam, Optimizer
+
+Array = npt.NDArray[Any]
+
+
+class PlainNumPy:
+    """A network trained by SGD or Adam.
+
+    Args:
+        parameters: weight (in_features, out_features) and bias (out_features,) of each layer in turn; copied.
+        images: (samples, features), float32 in [0, 1].
+        labels: (samples,), integers.
+        optimizer: whose settings are used.
+        batch_size: rows of one step.
+        activation: of the hidden layers, "relu" or "tanh".
+        xp: the module whose arrays all of these are: numpy or cupy.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Array],
+        images: Array,
+        labels: Array,
+        optimizer: Optimizer,
+        batch_size: int,
+        *,
+        activation: str = "relu",
+        xp: Any = np,
+    ) -> None:
+        self.xp = xp
+        self.parameters = [parameter.copy() for parameter in parameters]
+        self.images, self.batch_size, self.optimizer, self.activation = images, batch_size, optimizer, activation
+        self.one_hot = xp.eye(len(parameters[-1]), dtype=images.dtype)[labels]  # (samples, classes)
+        self.means = [xp.zeros_like(parameter) for parameter in parameters]
+        self.squares = [xp.zeros_like(parameter) for parameter in parameters]
+        self.step = 0
+
+    def run_epoch(self, order: Array | None) -> Any:
+        """Take the steps for the rows in `order`, (samples,), or for all at once; return the mean loss, (), nats."""
+        loss_sum: Any = 0.0
+        count = len(self.images)
+        for start in range(0, count, self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            rows = batch if order is None else order[batch]
+            loss_sum += self._train_batch(self.images[rows], self.one_hot[rows])
+        return loss_sum / count
+
+    def forward(self, x: Array) -> list[Array]:
+        """Return the inputs (batch, features), each hidden layer's output (batch, units), logits (batch, classes)."""
+        weights, biases = self.parameters[0::2], self.parameters[1::2]
+        outputs = [x]
+        for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+            z = outputs[-1] @ weight + bias
+            outputs.append(self.xp.maximum(z, 0) if self.activation == "relu" else self.xp.tanh(z))
+        return [*outputs, outputs[-1] @ weights[-1] + biases[-1]]
+
+    def _train_batch(self, x: Array, one_hot: Array) -> Any:
+        """Forward, backward, update; return the summed loss of the batch, ()."""
+        weights = self.parameters[0::2]
+        *outputs, logits = self.forward(x)  # (batch, units) each, (batch, classes)
+        exponentials = self.xp.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)  # (batch, classes)
+        loss_sum = -self.xp.log((probabilities * one_hot).sum(axis=1)).sum()
+        grads: list[Array] = []
+        grad_y = (probabilities - one_hot) / len(x)
+        for k in reversed(range(len(weights))):
+            grads = [outputs[k].T @ grad_y, grad_y.sum(axis=0), *grads]
+            if k > 0:
+                y = outputs[k]
+                grad_y = (grad_y @ weights[k].T) * (y > 0 if self.activation == "relu" else 1 - y * y)
+        self._update(grads)
+        return loss_sum
+
+    def _update(self, grads: list[Array]) -> None:
+        """One step of SGD or Adam, in place."""
+        self.step += 1
+        rule = self.optimizer
+        for k, grad in enumerate(grads):
+            if isinstance(rule, Adam):
+                self.means[k] = rule.beta_1 * self.means[k] + (1 - rule.beta_1) * grad
+                self.squares[k] = rule.beta_2 * self.squares[k] + (1 - rule.beta_2) * grad * grad
+                mean = self.means[k] / (1 - rule.beta_1**self.step)
+                square = self.squares[k] / (1 - rule.beta_2**self.step)
+                self.parameters[k] -= rule.learning_rate * mean / (self.xp.sqrt(square) + rule.epsilon)
+            else:
+                self.parameters[k] -= rule.learning_rate * grad

@@ -1,0 +1,141 @@
+"""The file of a run of the benchmark: what was measured on what, written after each workload."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ...backends import ConfigError
+from ...backends.machine import hardware, version_of, versions
+from ...nn.files.atomic import write_atomically
+from .gpus import gpus
+
+FORMAT = 1
+PEER_PACKAGES = ("scikit-learn", "torch", "triton", "jax", "jaxlib", "optax", "cupy-cuda12x", "cupy-cuda13x")
+BEGINNING: dict[str, Any] = {"missing": {}, "thread_pools": {}, "load_seconds": {}}  # of the contestants
+ALIKE = ("options", "hardware", "threads", "versions", "commit")  # what must not differ in a resumed run
+
+
+class Results:
+    """A run of the benchmark and its file.
+
+    Attributes:
+        path: the file, JSON.
+        content: all that stands in it.
+    """
+
+    def __init__(self, path: Path, content: dict[str, Any]) -> None:
+        self.path, self.content = path, content
+
+    @classmethod
+    def new(cls, path: Path, *, options: Mapping[str, Any], threads: int) -> Results:
+        """Begin a run; its file is written with the first workload.
+
+        Args:
+            path: where the file is to be; there must be none.
+            options: what was asked for.
+            threads: processors and threads of each contestant.
+
+        Raises:
+            ConfigError: there is a file already.
+        """
+        if path.exists():
+            raise ConfigError(f"{path} is there already: choose another --out, or go on with it by --resume {path}")
+        return cls(path, {**_header(options, threads), **BEGINNING, "workloads": {}})
+
+    @classmethod
+    def resume(cls, path: Path, *, options: Mapping[str, Any], threads: int) -> Results:
+        """Go on with an earlier run.
+
+        Raises:
+            ConfigError: the file cannot be read, or was written under other circumstances.
+        """
+        content, now = read(path), _header(options, threads)
+        for key in ALIKE:
+            if content[key] != now[key]:
+                raise ConfigError(
+                    f"{path} was measured under other circumstances: {_difference(key, content[key], now[key])}; "
+                    "begin a new file with --out"
+                )
+        return cls(path, content)
+
+    def add(self, workload: Mapping[str, Any], contestants: Mapping[str, Any], **sizes: int) -> None:
+        """Add a workload that is done, and write the file.
+
+        Args:
+            workload: as `Workload.to_json` gives it.
+            contestants: as `measure` gives them.
+            sizes: numbers of training and test rows.
+        """
+        self.content["workloads"][workload["name"]] = {"workload": workload, **sizes, "contestants": contestants}
+        write_atomically(self.path, (json.dumps(self.content, indent=1) + "\n").encode())
+
+    @property
+    def done(self) -> set[str]:
+        """The names of the workloads that stand in the file."""
+        return set(self.content["workloads"])
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return what a file of results holds.
+
+    Raises:
+        ConfigError: it cannot be read, or is no such file.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON: {error}; name a file that `xpnn bench` has written") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ConfigError(f"{path} does not hold results of format {FORMAT}; name one that `xpnn bench` has written")
+    return content
+
+
+def commit(folder: Path | None = None) -> str | None:
+    """Return the commit of the clone that a folder (this file's by default) lies in, `-dirty` after it if changed.
+
+    None outside a clone of xpnn.
+    """
+    folder = folder or Path(__file__).resolve().parent
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    if top is None or not (Path(top) / "bench" / "compare" / Path(__file__).name).exists():
+        return None
+    return _git(folder, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
+
+
+def _header(options: Mapping[str, Any], threads: int) -> dict[str, Any]:
+    """Return what stands at the head of the file."""
+    peers = {name: found for name in PEER_PACKAGES if (found := version_of(name)) is not None}
+    devices = gpus()
+    return {
+        "format": FORMAT,
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "options": dict(options),
+        "hardware": {**hardware(), **({"gpus": devices} if devices else {})},
+        "threads": threads,
+        "versions": {**versions(), **peers},
+        "commit": commit(),
+    }
+
+
+def _difference(key: str, before: Any, now: Any) -> str:
+    """Say in what two values differ, of tables in which rows."""
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return f"{key} was {before}, is {now}"
+    rows = sorted(row for row in before.keys() | now.keys() if before.get(row) != now.get(row))
+    return ", ".join(f"{key}.{row} was {before.get(row)}, is {now.get(row)}" for row in rows)
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Return what git says, or None where it says nothing or is not there."""
+    try:
+        run = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return run.stdout.strip() or None if run.returncode == 0 else None

@@ -1,0 +1,172 @@
+"""The kinds of runs of the benchmark, and how one goes: workload after workload, each kept as soon as it is done."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ...backends import RunError, look_up
+from .contestants import all_contestants, contestant_names, gpu_contestant_names
+from .data import DataSource
+from .grids import random_workloads, sweep_workloads
+from .measure import measure
+from .results_file import Results
+from .workers import started
+from .workloads import GPU_EPOCHS, WORKLOADS, Workload
+
+QUICK_WORKLOADS, QUICK_ROWS, QUICK_TURNS = ("W1", "W3", "W5", "predict"), 12_000, 3
+TURNS, GPU_TURNS = 7, 5  # that are timed unless another number is asked for
+SLOW_TO_COMPILE = {"torch-compile"}  # seconds for every shape: left out of quick and wide runs unless it is named
+SWEEP_SECONDS, SHAPE_SECONDS = 10.0, 25.0  # after which a workload is given no further turns
+
+ROOTS = ("CUDA device", "NVIDIA driver")  # what a reason names that is behind others: such ones are told first
+WIDTH = 80  # of lines about who is missing
+
+Listener = Callable[[str, str, float], None]  # workload, what is done next, share of all that is done
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is to be measured.
+
+    Attributes:
+        kind: "workloads", "quick", "gpu", "sweep" or "shapes".
+        workloads: in their order.
+        contestants: their names, in their order.
+        turns: timed turns of each; a workload says how many epochs make one.
+        limit_seconds: after which a workload is given no further turns.
+        seed: of the random shapes.
+    """
+
+    kind: str
+    workloads: tuple[Workload, ...]
+    contestants: tuple[str, ...]
+    turns: int
+    limit_seconds: float = math.inf
+    seed: int = 0
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What must be alike in a run and its continuation."""
+        return {
+            "kind": self.kind,
+            "epochs": self.turns,
+            "seed": self.seed,
+            "contestants": list(self.contestants),
+        }
+
+
+def plan_run(
+    *,
+    workloads: Sequence[str] | None,
+    contestants: Sequence[str] | None,
+    epochs: int | None = None,
+    quick: bool = False,
+    gpu: bool = False,
+    sweep: bool = False,
+    shapes: int | None = None,
+    seed: int = 0,
+) -> Run:
+    """Return the run that was asked for.
+
+    Args:
+        workloads: names of fixed workloads; None for those that belong to the kind of run.
+        contestants: names; None for all, in quick and wide runs but for those that compile for long; on a GPU for those
+            that compute there.
+        epochs: timed turns of each contestant; None for what belongs to the kind of run; a quick run takes fewer.
+        quick: whether it is to be over within a minute.
+        gpu: whether to take the GPU's workloads and contestants, in turns of many epochs.
+        sweep: whether to go over the widths and batch sizes of the picture.
+        shapes: how many random workloads to draw instead.
+        seed: of these.
+
+    Raises:
+        ConfigError: there is no such workload or contestant.
+    """
+    table = all_contestants()
+    in_time = (name for name in contestant_names() if name not in SLOW_TO_COMPILE or not (quick or sweep or shapes))
+    everybody = gpu_contestant_names() if gpu else tuple(in_time)
+    names = everybody if contestants is None else tuple(contestants)
+    for name in names:
+        look_up("contestant", name, table)
+    turns = epochs or (GPU_TURNS if gpu else TURNS)
+    if sweep:
+        return Run("sweep", tuple(sweep_workloads()), names, turns, SWEEP_SECONDS)
+    if shapes:
+        return Run("shapes", tuple(random_workloads(shapes, seed=seed)), names, turns, SHAPE_SECONDS, seed)
+    chosen = workloads or (QUICK_WORKLOADS if quick else tuple(GPU_EPOCHS if gpu else WORKLOADS))
+    rows = [look_up("workload", name, WORKLOADS) for name in chosen]
+    if quick:
+        return Run("quick", tuple(replace(each, rows=QUICK_ROWS) for each in rows), names, QUICK_TURNS)
+    if gpu:
+        return Run("gpu", tuple(replace(each, epochs=GPU_EPOCHS.get(each.name, 1)) for each in rows), names, turns)
+    return Run("workloads", tuple(rows), names, turns)
+
+
+def carry_out(
+    run: Run, results: Results, source: DataSource, *, on_step: Listener, on_workload: Callable[[str], None]
+) -> None:
+    """Measure every workload that is not in the results yet, and add it to them.
+
+    Args:
+        run: what is to be measured.
+        results: where it is kept; its threads are those of each contestant.
+        source: where the data come from.
+        on_step: told before each step.
+        on_workload: told the name of each workload that is done.
+
+    Raises:
+        RunError: no contestant can be had.
+    """
+    open_workloads = [workload for workload in run.workloads if workload.name not in results.done]
+    if not open_workloads:
+        return
+    on_step(open_workloads[0].name, "starting", 0.0)
+    with started(run.contestants, threads=results.content["threads"]) as (workers, missing):
+        if not workers:
+            raise RunError(f"no contestant can be had\n{reasons(missing)}")
+        results.content["missing"] = missing
+        results.content["thread_pools"] = {worker.name: worker.pools for worker in workers}
+        results.content["load_seconds"] = {worker.name: worker.load_seconds for worker in workers}
+        for number, workload in enumerate(open_workloads):
+
+            def progress(what: str, share: float, name: str = workload.name, number: int = number) -> None:
+                on_step(name, what, (number + share) / len(open_workloads))
+
+            progress("data", 0.0)
+            data = source.load(workload)
+            figures = measure(
+                workload, data, workers, turns=run.turns, limit_seconds=run.limit_seconds, progress=progress
+            )
+            results.add(workload.to_json(), figures, train_rows=len(data.train), test_rows=len(data.test))
+            on_workload(workload.name)
+
+
+def reasons(missing: Mapping[str, str]) -> str:
+    """Return why contestants cannot be had, each reason once under the names that it concerns, wrapped.
+
+    Args:
+        missing: reason by contestant.
+    """
+    names: dict[str, list[str]] = {}  # by reason
+    for name, reason in missing.items():
+        names.setdefault(reason, []).append(name)
+
+    def rank(reason: str) -> int:
+        return next((place for place, root in enumerate(ROOTS) if root in reason), len(ROOTS))
+
+    lines: list[str] = []
+    for reason in sorted(names, key=rank):
+        for text, indent in ((", ".join(names[reason]) + ":", "  "), (reason, "    ")):
+            lines += textwrap.wrap(
+                text,
+                WIDTH,
+                initial_indent=indent,
+                subsequent_indent=indent,
+                break_on_hyphens=False,
+                break_long_words=False,
+            )
+    return "\n".join(lines)

@@ -1,0 +1,141 @@
+"""A contestant's own process: it does what the parent says over a pipe, and times it."""
+
+from __future__ import annotations
+
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from ...backends import ConfigError, XpnnError
+from ...nn import Dataset
+from .contestant import Contestant, Orders, Task
+from .contestants import load_contestant
+
+QUIET_SECONDS, QUIET_SHARE = 0.01, 0.2  # a process is quiet if it uses less than this share of a core for so long
+LONGEST_WAIT = 1.0  # seconds
+
+
+class Stage:
+    """One contestant and the data that it works on; each public method is a command of the parent."""
+
+    def __init__(self, make: Callable[[Task], Contestant]) -> None:
+        self._make = make
+        self._data: Dataset | None = None
+        self._contestant: Contestant | None = None
+
+    def load(self, data: Dataset) -> None:
+        """Keep the rows for the next tasks, outside every clock."""
+        self._contestant = None
+        self._data = data
+
+    def prepare(self, task: Task) -> dict[str, float]:
+        """Make the contestant; return seconds of bringing the data to it, and of what it compiles ahead."""
+        self._contestant = None  # let go of the last one's memory first
+        if self._data is None:
+            raise ConfigError("the data must be loaded before the contestant is prepared")
+        contestant = self._make(task)
+        started = time.perf_counter()
+        contestant.place(self._data)
+        contestant.synchronize()
+        placed = time.perf_counter()
+        contestant.compile()
+        contestant.synchronize()
+        self._contestant = contestant
+        return {"transfer_seconds": placed - started, "compile_seconds": time.perf_counter() - placed}
+
+    def run_epochs(self, orders: Orders) -> dict[str, float]:
+        """Train for a turn; return its seconds, and the mean loss of its first epoch."""
+        contestant = self._ready()
+        contestant.take_orders(orders)
+        contestant.synchronize()
+        started = time.perf_counter()
+        loss = contestant.run_epochs()
+        contestant.synchronize()
+        seconds = time.perf_counter() - started
+        wait_until_quiet()
+        return {"seconds": seconds, "loss": float(loss)}
+
+    def predict(self) -> dict[str, float]:
+        """Classify all test rows; return the seconds, and the share that is right."""
+        contestant = self._ready()
+        contestant.synchronize()
+        started = time.perf_counter()
+        classes = contestant.predict()
+        seconds = time.perf_counter() - started
+        wait_until_quiet()
+        assert self._data is not None
+        return {"seconds": seconds, "accuracy": float(np.mean(classes == self._data.test.labels))}
+
+    def compiles(self) -> bool:
+        """Return whether the first turn may compile."""
+        return self._ready().compiles
+
+    def description(self) -> str:
+        """Return how the contestant goes about the task."""
+        return self._ready().description
+
+    def _ready(self) -> Contestant:
+        if self._contestant is None:
+            raise ConfigError("the contestant must be prepared before it runs")
+        return self._contestant
+
+
+def serve(name: str, device: str, connection: Connection) -> None:
+    """Load the contestant, say so, and obey commands `(method, arguments)` until the pipe is closed.
+
+    Every answer is `(True, result)`, or `(False, one line)` when the command failed; the first is that of loading, with
+    its seconds (imports, and on a GPU the context and a first kernel) and the thread pools of the libraries.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    stage: list[Stage] = []
+
+    def start() -> tuple[float, list[dict[str, Any]]]:
+        started = time.perf_counter()
+        stage.append(Stage(load_contestant(name, device)))
+        return time.perf_counter() - started, thread_pools()
+
+    with connection:
+        _answer(connection, start)
+        while stage:
+            try:
+                method, arguments = connection.recv()
+            except EOFError:
+                return
+            _answer(connection, getattr(stage[0], method), *arguments)
+
+
+def wait_until_quiet() -> None:
+    """Wait until this process's idle threads sleep, so that they take nothing from the one whose turn is next.
+
+    OpenBLAS's spin for about 0.1 s after their work, which halves the speed of another process on two processors.
+    """
+    deadline = time.perf_counter() + LONGEST_WAIT
+    while time.perf_counter() < deadline:
+        used = time.process_time()  # of all threads
+        time.sleep(QUIET_SECONDS)
+        if time.process_time() - used < QUIET_SHARE * QUIET_SECONDS:
+            return
+
+
+def thread_pools() -> list[dict[str, Any]]:
+    """Return the BLAS and OpenMP libraries that this process has loaded, with version and threads of each."""
+    from threadpoolctl import threadpool_info
+
+    wanted = ("user_api", "internal_api", "version", "num_threads", "architecture")
+    return [{key: pool[key] for key in wanted if key in pool} for pool in threadpool_info()]
+
+
+def _answer(connection: Connection, command: Callable[..., Any], *arguments: Any) -> None:
+    """Carry out a command and send what it gives; of a failure, the last line."""
+    try:
+        answer = (True, command(*arguments))
+    except XpnnError as error:
+        answer = (False, str(error))
+    except Exception as error:
+        answer = (False, " ".join("".join(traceback.format_exception_only(error)).split())[:500])
+    connection.send(answer)

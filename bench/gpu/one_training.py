@@ -1,0 +1,132 @@
+"""One contestant at one workload in this process, for profilers: `python -m xpnn.bench.gpu.one_training`."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import click
+import numpy as np
+
+from ...backends import look_up
+from ...backends.cupy.start import start_cupy
+from ...backends.machine import usable_cores
+from ..compare.contestants import load_contestant
+from ..compare.data import DataSource
+from ..compare.tasks import draw_orders, task_of
+from ..compare.worker import Stage
+from ..compare.workloads import GPU_EPOCHS, WORKLOADS, Workload
+from ..program import Program
+
+PIXEL_DENSITY = 0.19  # of drawn images: MNIST's
+
+
+def train(
+    workload: Workload,
+    contestant: str,
+    source: DataSource,
+    *,
+    turns: int,
+    around: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> dict[str, Any]:
+    """Time turns of E and of 2 E epochs, one of each before that to warm up.
+
+    What the longer ones take beyond the shorter is E epochs without the host's work at their ends, so it gives the time
+    of a step however the plan queues its steps.
+
+    Args:
+        workload: what is to be done; its epochs are E.
+        contestant: a backend or a peer.
+        source: where the data come from.
+        turns: timed ones of each length.
+        around: makes what is entered for the timed turns.
+
+    Returns:
+        Seconds of all turns, of an epoch, of a step and of a turn's ends, the first loss, and what the plan says of
+        itself.
+
+    What is done next, and the plan, are said on stderr.
+    """
+    say(f"loading the data: {workload.summary}")
+    data = source.load(workload)
+    twice = replace(workload, epochs=2 * workload.epochs)
+    figures: dict[str, Any] = {"workload": workload.summary, "contestant": contestant, "epochs": workload.epochs}
+    medians: dict[int, float] = {}
+    for each in (workload, twice):
+        say(f"starting {contestant} and compiling, for turns of {each.epochs} epochs")
+        stage, generator = Stage(load_contestant(contestant)), np.random.default_rng(0)
+        stage.load(data)
+        task = task_of(each, data, threads=usable_cores())
+        figures |= stage.prepare(task)
+        say(f"compiled in {figures['compile_seconds']:.2f} s: {stage.description() or contestant}")
+        say(f"a turn to warm up, and {turns} that are timed")
+        first = stage.run_epochs(draw_orders(each, data, generator))
+        with around():
+            timed = [stage.run_epochs(draw_orders(each, data, generator))["seconds"] for _ in range(turns)]
+        figures |= {
+            "plan": stage.description(),
+            f"seconds_of_{each.epochs}_epochs": [first["seconds"], *timed],
+            "loss": first["loss"],
+        }
+        medians[each.epochs] = statistics.median(timed)
+    epoch = (medians[twice.epochs] - medians[workload.epochs]) / workload.epochs
+    steps = -(-len(data.train) // task.batch_size)
+    ends = medians[workload.epochs] - workload.epochs * epoch
+    return {**figures, "seconds_per_epoch": epoch, "seconds_per_step": epoch / steps, "seconds_of_ends": ends}
+
+
+def say(what: str) -> None:
+    """Print a line on stderr; stdout has the figures."""
+    click.echo(what, err=True)
+
+
+@contextmanager
+def profiled() -> Iterator[None]:
+    """Let a CUDA profiler that waits for the program record what is inside."""
+    runtime = start_cupy().cuda.runtime
+    runtime.profilerStart()
+    try:
+        yield
+    finally:
+        runtime.profilerStop()
+
+
+@click.command(cls=Program)
+@click.argument("name", metavar="WORKLOAD")
+@click.option("--contestant", default="cupy", show_default=True, metavar="NAME", help="A backend or a peer.")
+@click.option("--data", metavar="SOURCE", help="Where MNIST is, as for `xpnn train`.")
+@click.option("--drawn", is_flag=True, help="Draw the images instead.")
+@click.option("--rows", type=click.IntRange(min=1), help="Use this many training rows only.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Of a turn; what `xpnn bench --gpu` takes by default.")
+@click.option("--turns", type=click.IntRange(min=1), default=5, show_default=True, help="Timed turns of each length.")
+@click.option("--profile", is_flag=True, help="Tell a CUDA profiler where the timed turns begin and end.")
+@click.option("--no-pool", is_flag=True, help="CuPy allocates each array by itself, so that a sanitizer sees its ends.")
+def main(
+    *,
+    name: str,
+    contestant: str,
+    data: str | None,
+    drawn: bool,
+    rows: int | None,
+    epochs: int | None,
+    turns: int,
+    profile: bool,
+    no_pool: bool,
+) -> None:
+    """Train WORKLOAD (W1, W2, ...) and print one JSON object of seconds."""
+    if no_pool:
+        start_cupy().cuda.set_allocator(None)
+    workload = look_up("workload", name, WORKLOADS)
+    workload = replace(workload, rows=rows, epochs=epochs or GPU_EPOCHS.get(name, 1))
+    if drawn:
+        workload = replace(workload, data="pixels", density=PIXEL_DENSITY)
+    around = profiled if profile else nullcontext
+    click.echo(json.dumps(train(workload, contestant, DataSource(data), turns=turns, around=around)))
+
+
+if __name__ == "__main__":
+    main()

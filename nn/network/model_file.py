@@ -1,0 +1,104 @@
+"""Saving a network and loading it again."""
+
+from __future__ import annotations
+
+import math
+import os
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from ...backends import Backend, ConfigError, DivergenceError, ModelFileError, get_backend
+from ...backends.finite import first_not_finite
+from ..files.plain_text import is_plain, reason_of
+from ..files.tensors import read_tensors, write_tensors
+from ..inputs.arguments import is_finite_number
+from .mlp import MLP
+
+KIND = "model"
+
+
+def save(net: MLP, path: str | os.PathLike[str]) -> None:
+    """Write the network as safetensors: weights by name, all else in the file's description.
+
+    Raises:
+        StorageError: the file cannot be written; what stood there before is untouched.
+        DivergenceError: a weight is not a finite number; likewise.
+        ConfigError: a class name could not be read again.
+    """
+    if not isinstance(net, MLP):
+        raise ConfigError(f"the network must be an nn.MLP, got {type(net).__name__}: nn.save(net, path)")
+    if bad := [name for name in net.class_names or () if not is_plain(name)]:
+        raise ConfigError(f"class names must be without control characters, got {bad[0]!r:.80}: rename the class")
+    parameters = net.parameters()
+    if place := first_not_finite(parameters):
+        raise DivergenceError(f"{path} is not written, because of {place}: save the last good network")
+    description = {
+        "kind": KIND,
+        "sizes": net.sizes,
+        "activation": net.activation,
+        "loss": net.loss,
+        "initializer": net.initializer,
+        "dtype": net.dtype,
+        "input_scale": net.input_scale,
+        "class_names": net.class_names,
+        "image_shape": net.image_shape,
+    }
+    write_tensors(_as_path(path), parameters, description)
+
+
+def load(path: str | os.PathLike[str], *, backend: str | Backend = "auto") -> MLP:
+    """Read a network that `save` wrote, on whatever backend it was trained.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or inconsistent.
+        BackendUnavailable: the backend cannot be had on this machine.
+    """
+    backend = get_backend(backend)  # a wrong name is not the file's fault
+    arrays, description = read_tensors(_as_path(path), KIND)
+    try:
+        _check(arrays, description)
+        net = MLP(
+            description["sizes"],
+            activation=description["activation"],
+            loss=description.get("loss", "softmax_cross_entropy"),  # the only one that there was
+            initializer=description["initializer"],
+            dtype=description["dtype"],
+            backend=backend,
+        )
+        net.load_parameters(arrays)
+        net.input_scale = float(description["input_scale"])
+        names, shape = description["class_names"], description["image_shape"]
+        net.class_names = None if names is None else tuple(str(name) for name in names)
+        net.image_shape = None if shape is None else (int(shape[0]), int(shape[1]))
+    except (ConfigError, KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+        raise ModelFileError(f"{path} is damaged or was written by another version: {reason_of(error)}") from error
+    return net
+
+
+def _as_path(path: object) -> Path:
+    """Return the path of a file."""
+    if not isinstance(path, str | os.PathLike) or not Path(path).name:
+        raise ConfigError(f"a model's file must be a path, got {path!r:.80}")
+    return Path(path)
+
+
+def _check(arrays: dict[str, Any], description: dict[str, Any]) -> None:
+    """Hold the description against itself and the arrays in the file, before a network of its sizes is made."""
+    sizes = [int(size) for size in description["sizes"]]
+    if wrong := [name for name, array in arrays.items() if array.dtype != description["dtype"]]:
+        raise ValueError(f"{wrong[0]} must be of the type {description['dtype']!r:.80}")
+    for k, (in_features, out_features) in enumerate(pairwise(sizes)):
+        if arrays[f"layers.{k}.weight"].shape != (in_features, out_features):
+            raise ValueError(f"layers.{k}.weight must have shape {(in_features, out_features)}")
+    if place := first_not_finite(arrays):
+        raise ValueError(f"there is {place}")
+    scale, names, shape = (description[key] for key in ("input_scale", "class_names", "image_shape"))
+    if not (is_finite_number(scale, least=1e-300) and math.isfinite(1 / scale)):
+        raise ValueError(f"input_scale must be a finite number > 0, got {scale!r:.80}")
+    if names is not None and (len(names) != sizes[-1] or len({str(name) for name in names}) != sizes[-1]):
+        raise ValueError(f"there must be {sizes[-1]} different class names, got {names!r:.200}")
+    if names is not None and not all(isinstance(name, str) and is_plain(name) for name in names):
+        raise ValueError("class names must be texts without control characters")
+    if shape is not None and (len(shape) != 2 or min(shape) < 1 or shape[0] * shape[1] != sizes[0]):
+        raise ValueError(f"image_shape must be two whole numbers whose product is {sizes[0]}, got {shape}")

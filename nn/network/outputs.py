@@ -1,0 +1,80 @@
+"""What a network's outputs mean: that hangs on the loss that it is trained with.
+
+A new loss has a row in `OUTPUTS`, beside its row in `LOSSES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...backends import DataError, log_softmax
+from ...backends.activations import Array
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """How the outputs of a network are read, and what its labels must be.
+
+    Attributes:
+        check: refuses labels, (samples,) or (samples, outputs), that do not fit so many outputs.
+        log_probabilities: of an array namespace and outputs, (samples, outputs); None where they are none.
+        predict: of an array namespace and outputs: classes, (samples,), or a number for each output.
+        has_classes: whether each row is of one class, so that the outputs are the classes.
+        has_accuracy: whether a row is right or wrong.
+    """
+
+    check: Callable[[npt.NDArray[Any], int], None]
+    log_probabilities: Callable[[Any, Array], Array] | None
+    predict: Callable[[Any, Array], Array]
+    has_classes: bool = False
+    has_accuracy: bool = True
+
+
+def check_classes(labels: npt.NDArray[Any], outputs: int) -> None:
+    """Refuse labels that are not whole numbers in [0, outputs), (samples,)."""
+    if labels.ndim != 1 or labels.dtype.kind not in "ui":
+        raise DataError(f"labels must be integers of shape (samples,), got {labels.dtype} of shape {labels.shape}")
+    if wrong := np.flatnonzero((labels < 0) | (labels >= outputs))[:1].tolist():
+        raise DataError(f"labels must be in [0, {outputs}), got {labels[wrong[0]]} at row {wrong[0]}")
+
+
+def check_numbers(labels: npt.NDArray[Any], outputs: int) -> None:
+    """Refuse labels that are not finite numbers, (samples, outputs)."""
+    if labels.ndim != 2 or labels.shape[1] != outputs or labels.dtype.kind not in "buif":
+        raise DataError(
+            f"labels must be numbers of shape (samples, {outputs}), one for each output, got {labels.dtype} of shape "
+            f"{labels.shape}" + ("; pass labels[:, None]" if labels.ndim == 1 else "")
+        )
+    if not (finite := np.isfinite(labels)).all():
+        row, column = divmod(int(finite.argmin()), outputs)
+        raise DataError(f"labels must be finite, got {labels[row, column]} at row {row}, column {column}: drop the row")
+
+
+def check_indicators(labels: npt.NDArray[Any], outputs: int) -> None:
+    """Refuse labels that are not 0 or 1, (samples, outputs)."""
+    check_numbers(labels, outputs)
+    if not (known := (labels == 0) | (labels == 1)).all():
+        row, column = divmod(int(known.argmin()), outputs)
+        raise DataError(f"labels must be 0 or 1, got {labels[row, column]} at row {row}, column {column}")
+
+
+def log_sigmoid(xp: Any, logits: Array) -> Array:
+    """Return `log(1 / (1 + exp(-z)))`, any shape: `min(z, 0) - log1p(exp(-|z|))`, of which nothing overflows."""
+    return xp.where(logits < 0, logits, xp.zeros_like(logits)) - xp.log1p(xp.exp(-xp.abs(logits)))
+
+
+OUTPUTS: dict[str, Outputs] = {
+    "softmax_cross_entropy": Outputs(
+        check_classes,
+        log_softmax,
+        lambda xp, logits: xp.astype(xp.argmax(logits, axis=1), xp.int64),
+        has_classes=True,
+    ),
+    "sigmoid_cross_entropy": Outputs(check_indicators, log_sigmoid, lambda xp, logits: xp.astype(logits > 0, xp.int64)),
+    "squared_error": Outputs(check_numbers, None, lambda xp, outputs: outputs, has_accuracy=False),  # noqa: ARG005
+}

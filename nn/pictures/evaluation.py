@@ -1,0 +1,170 @@
+"""Pictures of an evaluation: which classes the network confuses, and which rows it gets most wrong.
+
+Each picture is drawn by a function that works on a figure, and saved by one that writes it to a file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...backends import ConfigError, DataError
+from .style import FAINT_COLOUR, INK_COLOUR, save_picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_CLASSES = 100  # cells and pixels grow with the square
+
+
+def save_confusion_matrix(
+    matrix: npt.NDArray[np.integer[Any]], class_names: Sequence[str], path: str | os.PathLike[str]
+) -> None:
+    """Save a picture of how often each class is taken for each other.
+
+    Args:
+        matrix: counts, (true class, predicted class).
+        class_names: one name a class, 2 to 100 of them.
+        path: as for `curves.save_curves`.
+
+    Raises:
+        DataError: the matrix is not square, has no row and column for each name, or a negative count.
+        ConfigError, RunError, MissingDependency: as for `curves.save_curves`.
+    """
+    save_picture(lambda figure: draw_confusion_matrix(figure, matrix, class_names), path, crop=True)
+
+
+def save_worst_mistakes(
+    images: npt.NDArray[Any],
+    labels: npt.NDArray[np.integer[Any]],
+    probabilities: npt.NDArray[np.floating[Any]],
+    class_names: Sequence[str],
+    image_shape: tuple[int, int] | None,
+    path: str | os.PathLike[str],
+    *,
+    count: int = 25,
+) -> bool:
+    """Save a picture of the misclassified rows whose true class was given the lowest probabilities.
+
+    Args:
+        images: (samples, features).
+        labels: the true classes, (samples,).
+        probabilities: those that the network gives, (samples, classes), in [0, 1].
+        class_names: one name a class.
+        image_shape: (rows, columns) of one image, or None where the features are no picture.
+        path: as for `curves.save_curves`.
+        count: how many images to show at most.
+
+    Returns:
+        Whether a picture was saved: False where `image_shape` is None.
+
+    Raises:
+        DataError: the arrays do not fit together.
+        ConfigError: `count` is not positive, or the path as for `curves.save_curves`.
+        RunError, MissingDependency: as for `curves.save_curves`.
+    """
+    if image_shape is None:
+        return False
+    save_picture(
+        lambda figure: draw_worst_mistakes(
+            figure, images, labels, probabilities, class_names, image_shape, count=count
+        ),
+        path,
+    )
+    return True
+
+
+def draw_confusion_matrix(figure: Figure, matrix: npt.NDArray[np.integer[Any]], class_names: Sequence[str]) -> None:
+    """Draw the counts on a figure, each row shaded by its shares; arguments as for `save_confusion_matrix`."""
+    from matplotlib.colors import PowerNorm
+
+    num_classes = len(class_names)
+    if not 2 <= num_classes <= MAX_CLASSES:
+        raise DataError(f"a confusion matrix is drawn for 2 to {MAX_CLASSES} classes, got {num_classes}")
+    if matrix.shape != (num_classes, num_classes):
+        raise DataError(f"matrix must be {(num_classes, num_classes)}, a row and a column a class; got {matrix.shape}")
+    if matrix.min() < 0:
+        raise DataError(f"matrix must hold counts from 0, got {matrix.min()}; count rows per (true, predicted) class")
+    digits = len(str(matrix.max()))
+    cell = max(0.34, 0.092 * digits + 0.1, 3.6 / num_classes)  # inches, room for the longest count and the title
+    figure.clear()
+    longest = max(len(name) for name in class_names)
+    figure.set_size_inches(num_classes * cell + 1.6 + 0.08 * longest, num_classes * cell + 1.5 + 0.05 * longest)
+    figure.set_layout_engine("compressed")
+    axes = figure.subplots()
+    rows = matrix.sum(axis=1, keepdims=True)  # (true classes, 1)
+    shares = matrix / np.maximum(rows, 1)  # (true classes, predicted classes)
+    # the square root of the share, so that a mistake in a hundred can be seen beside 99 hits
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
+    for (true, predicted), count in np.ndenumerate(matrix):
+        if count:
+            colour = "white" if shares[true, predicted] > 0.3 else INK_COLOUR
+            axes.text(predicted, true, str(count), ha="center", va="center", color=colour, fontsize=9)
+    axes.set_xticks(range(num_classes), class_names, rotation=90 if longest > 3 else 0)
+    axes.set_yticks(range(num_classes), class_names)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xticks(np.arange(num_classes - 1) + 0.5, minor=True)
+    axes.set_yticks(np.arange(num_classes - 1) + 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1)
+    axes.tick_params(which="minor", length=0)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    correct, total = int(np.trace(matrix)), int(matrix.sum())
+    axes.set_title(f"{correct} of {total} correct" + (f", {100 * correct / total:.2f} %" if total else ""), loc="left")
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, aspect=30, ticks=[0, 0.01, 0.1, 0.5, 1])
+    bar.ax.set_yticklabels(["0", "1 %", "10 %", "50 %", "100 %"])
+    bar.set_label("share of the true class")
+    bar.outline.set_visible(False)
+
+
+def draw_worst_mistakes(
+    figure: Figure,
+    images: npt.NDArray[Any],
+    labels: npt.NDArray[np.integer[Any]],
+    probabilities: npt.NDArray[np.floating[Any]],
+    class_names: Sequence[str],
+    image_shape: tuple[int, int],
+    *,
+    count: int = 25,
+) -> None:
+    """Draw the worst mistakes on a figure as a grid; arguments as for `save_worst_mistakes`."""
+    if count < 1:
+        raise ConfigError(f"count must be at least 1, got {count}")
+    wanted = (len(labels), image_shape[0] * image_shape[1]), (len(labels), len(class_names))
+    if (images.shape, probabilities.shape) != wanted:
+        raise DataError(
+            f"images and probabilities must be {wanted[0]} and {wanted[1]}, a row a label; "
+            f"got {images.shape} and {probabilities.shape}"
+        )
+    predicted = probabilities.argmax(axis=1)  # (samples,)
+    mistakes = np.flatnonzero(predicted != labels)  # (mistakes,)
+    of_truth = probabilities[mistakes, labels[mistakes]]  # (mistakes,)
+    worst = mistakes[np.argsort(of_truth, kind="stable")[:count]]  # (shown,)
+    columns = min(5, max(3, len(worst)))
+    lines = max(1, -(-len(worst) // columns))
+    figure.clear()
+    figure.set_size_inches(1.75 * columns, 2.1 * lines + 0.9)
+    figure.set_layout_engine("constrained", h_pad=0.06)
+    figure.suptitle(f"{len(mistakes)} mistakes in {len(labels)} rows", fontweight="bold")
+    if not len(worst):
+        figure.text(0.5, 0.45, "no mistakes", ha="center", va="center", fontsize=16, color=FAINT_COLOUR)
+        return
+    figure.supxlabel("true class → predicted class, and the probability given to it", fontsize=10)
+    brightest = images[worst].max()
+    for place, row in enumerate(worst, start=1):
+        axes = figure.add_subplot(lines, columns, place)
+        axes.imshow(images[row].reshape(image_shape), cmap="gray", vmin=0, vmax=brightest)  # (rows, columns)
+        axes.set_axis_off()
+        true, taken_for = (_shorten(class_names[k]) for k in (labels[row], predicted[row]))
+        parting = " " if len(true + taken_for) <= 10 else "\n"
+        axes.set_title(f"{true}{parting}→ {taken_for}, {probabilities[row, predicted[row]]:.2f}", fontsize=10)
+
+
+def _shorten(name: str) -> str:
+    """Cut a name that would run into the next picture."""
+    return name if len(name) <= 14 else name[:13] + "…"

@@ -1,0 +1,91 @@
+"""What all pictures share: colours and style, and the way from a figure to a file."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...backends import ConfigError, MissingDependency
+from ..files.atomic import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Blue, vermilion and bluish green of the palette for colour-blind readers: Okabe and Ito, "Color Universal Design",
+# https://jfly.uni-koeln.de/color/
+TRAIN_COLOUR = "#0072B2"
+TEST_COLOUR = "#D55E00"
+VALIDATION_COLOUR = "#009E73"
+INK_COLOUR = "#333333"
+FAINT_COLOUR = "#999999"
+STYLE = {
+    "axes.edgecolor": FAINT_COLOUR,
+    "axes.grid": False,
+    "axes.labelcolor": INK_COLOUR,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK_COLOUR,
+    "figure.facecolor": "white",
+    "font.size": 11.0,
+    "text.color": INK_COLOUR,
+    "text.parse_math": False,  # a dollar in a class name is a dollar
+    "xtick.color": INK_COLOUR,
+    "ytick.color": INK_COLOUR,
+}
+DOTS_PER_INCH = 150
+
+
+def save_picture(draw: Callable[[Figure], None], path: str | os.PathLike[str], *, crop: bool = False) -> None:
+    """Draw on a new figure in this module's style, and write it in the format that the suffix names.
+
+    Args:
+        draw: draws the whole picture on the empty figure that it is given.
+        path: a file in any format that matplotlib writes (png, svg, pdf); it is there whole or not at all.
+        crop: whether to cut the picture to what is drawn on it.
+
+    Raises:
+        ConfigError: the suffix is of no such format.
+        RunError: the file cannot be written.
+        MissingDependency: matplotlib is not installed.
+    """
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    target = Path(path)
+    formats = FigureCanvasAgg.get_supported_filetypes()
+    suffix = target.suffix[1:].lower()
+    if suffix not in formats:
+        raise ConfigError(f"{target} has no suffix of a picture that can be written; use one of {', '.join(formats)}")
+    content = io.BytesIO()
+    with picture_style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a class name in a script that the font lacks
+        figure = Figure()
+        FigureCanvasAgg(figure)
+        draw(figure)
+        figure.savefig(content, format=suffix, dpi=DOTS_PER_INCH, bbox_inches="tight" if crop else None)
+    write_atomically(target, content.getvalue())
+
+
+def require_matplotlib() -> None:
+    """Make sure that matplotlib can be imported.
+
+    Raises:
+        MissingDependency: it is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise MissingDependency('drawing needs matplotlib: pip install "xpnn[cli]"') from error
+
+
+def picture_style() -> AbstractContextManager[None]:
+    """Give the context in which to draw: the same pictures whatever the user's own matplotlib settings."""
+    import matplotlib.style
+
+    return matplotlib.style.context(["default", STYLE])

@@ -1,0 +1,133 @@
+"""All that decides a run, as `config.json` in its folder holds it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, fields, replace
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from ...backends import OPTIMIZERS, ConfigError, look_up
+from ..datasets.load import NAMED
+from ..files.plain_text import is_plain
+from ..files.quoting import quoted
+from .data_choice import DataChoice
+from .recipes import Recipe
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that decides a run.
+
+    Attributes:
+        recipe: the network and its training, options of the command line worked in.
+        data: where the rows come from.
+        backend: the name of the backend.
+        seed: of weights, split and order.
+    """
+
+    recipe: Recipe
+    data: DataChoice
+    backend: str
+    seed: int
+
+    def __post_init__(self) -> None:
+        for text in (self.recipe.name, self.recipe.summary, self.data.source or "", self.data.label_column):
+            if not is_plain(text):  # else the run could not be read again
+                raise ConfigError(f"names and paths must be without control characters, got {text!r:.80}: rename it")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as `config.json` holds it."""
+        return {
+            "recipe": self.recipe.settings(),
+            "data": asdict(self.data),
+            "backend": self.backend,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_json(cls, config: Mapping[str, Any]) -> RunConfig:
+        """Read what `to_json` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not of that form.
+        """
+        settings = dict(config["recipe"])
+        optimizer = dict(settings.pop("optimizer"))
+        kind = look_up("optimizer", optimizer.pop("name"), OPTIMIZERS)
+        settings["optimizer"] = _made(kind, optimizer)
+        recipe = _made(Recipe, settings)
+        look_up("data set", recipe.dataset, NAMED)  # never a path
+        rest = {"recipe": recipe, "data": _made(DataChoice, dict(config["data"]))}
+        made: RunConfig = _made(cls, rest | {name: config[name] for name in ("backend", "seed")})
+        return made
+
+    def data_from(self, source: str | None) -> DataChoice:
+        """Return where the rows come from, given what the user names.
+
+        A run folder may come from anyone, so that a path in it is not followed: the user has to name it.
+
+        Raises:
+            ConfigError: the run's rows come from a path, and `source` is None.
+        """
+        if source is not None:
+            return replace(self.data, source=source).absolute()
+        if self.data.source is None or self.data.source in NAMED:
+            return self.data
+        raise ConfigError(
+            f"the run has its rows from {self.data.source}, which is not followed, as a run folder may come from "
+            f"anyone: name it yourself, with {data_option(self.data)}"
+        )
+
+
+def data_option(choice: DataChoice) -> str:
+    """Return the option by which a run's path has to be named again; empty where it has none."""
+    is_path = choice.source is not None and choice.source not in NAMED
+    return quoted("--data", Path(str(choice.source))) if is_path else ""
+
+
+def _made(kind: Any, values: dict[str, Any]) -> Any:
+    """Make a dataclass of values out of JSON, each of its field's type.
+
+    Raises:
+        TypeError, ValueError: a field is missing, unknown or of another type, or the class refuses its value.
+    """
+    hints = _hints(kind)
+    for name, value in values.items():
+        if name not in hints:
+            raise TypeError(f"{kind.__name__} has no {name!r:.80}")
+        if not _fits(value, hints[name]):
+            raise TypeError(f"{name} cannot be {value!r:.80}")
+    if lacking := [field.name for field in fields(kind) if _is_required(field) and field.name not in values]:
+        raise KeyError(lacking[0])
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return kind(**values)
+
+
+def _is_required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """Return the types of a class's fields; Python evaluates our annotations for it, once."""
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Return whether a value out of JSON is of a field's type."""
+    if get_origin(hint) is UnionType:
+        return any(_fits(value, each) for each in get_args(hint))
+    if get_origin(hint) is tuple:  # of any length
+        return isinstance(value, list) and all(_fits(each, get_args(hint)[0]) for each in value)
+    if hint is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    if hint is str:
+        return type(value) is str and is_plain(value)
+    if hint in (int, bool, NoneType):
+        return type(value) is hint
+    return isinstance(value, hint)

@@ -1,0 +1,167 @@
+"""Parity: the same seed gives the same run on every backend, up to rounding.
+
+Two comparisons against the first backend. Step by step: the networks start alike, take the same steps in lockstep, and
+after each the loss and every weight and bias are compared. At the end: whole trainings from several seeds, and their
+test accuracies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...backends import NO_ROWS, Backend, ConfigError, Plan, TrainingJob
+from ..datasets import Dataset, Split
+from ..network.evaluation import evaluate
+from ..network.mlp import MLP
+from .recipes import Recipe
+
+# Largest relative difference that counts as rounding, by dtype, over 100 steps.
+TOLERANCES = {"float64": 1e-10, "float32": 1e-4}
+ACCURACY_TOLERANCE = 0.002  # largest difference of the test accuracies of one seed
+
+
+@dataclass(frozen=True)
+class StepParity:
+    """How far a backend's steps are from the first backend's.
+
+    Attributes:
+        backend: its name.
+        dtype: of weights and arithmetic.
+        steps: number of steps.
+        loss_difference: largest relative difference of a step's loss.
+        weight_difference: largest `|w - reference| / |reference|` of any weight matrix or bias vector after any step,
+            in the Euclidean norm.
+        tolerance: what both may be at most.
+    """
+
+    backend: str
+    dtype: str
+    steps: int
+    loss_difference: float
+    weight_difference: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether both differences are within the tolerance; NaN is not."""
+        return self.loss_difference <= self.tolerance and self.weight_difference <= self.tolerance
+
+
+@dataclass(frozen=True)
+class AccuracyParity:
+    """How far a backend's final accuracies are from the first backend's.
+
+    Attributes:
+        backend: its name.
+        dtype: of weights and arithmetic.
+        accuracies: test accuracy of each seed's network.
+        difference: largest difference of one seed's accuracies.
+        tolerance: what it may be at most.
+    """
+
+    backend: str
+    dtype: str
+    accuracies: tuple[float, ...]
+    difference: float
+    tolerance: float = ACCURACY_TOLERANCE
+
+    @property
+    def passed(self) -> bool:
+        """Whether the difference is within the tolerance."""
+        return self.difference <= self.tolerance
+
+
+def compare_steps(
+    recipe: Recipe, data: Dataset, backends: Sequence[Backend], *, steps: int = 100, seed: int = 0
+) -> Iterator[StepParity]:
+    """Take the same steps on every backend, in lockstep, and yield one result for each but the first.
+
+    Args:
+        recipe: network, optimizer, batch size and dtype; its learning rate is taken as it is, without a schedule.
+        data: training rows.
+        backends: two or more, the first being the reference.
+        steps: number of steps.
+        seed: of weights and order.
+
+    Raises:
+        ConfigError: there are fewer than two backends.
+    """
+    if len(backends) < 2:
+        raise ConfigError(f"parity compares two backends or more, got {len(backends)}")
+    lanes = [_prepare(recipe, data, backend, seed) for backend in backends]
+    losses, weights = np.zeros(len(lanes)), np.zeros(len(lanes))  # (backends,): largest differences
+    for order in _batches(recipe, len(data.train), steps, seed):
+        results = [(plan.run(order, NO_ROWS).loss_sum, net.parameters()) for net, plan in lanes]
+        reference_loss, reference = results[0]
+        for k, (loss, parameters) in enumerate(results):
+            losses[k] = np.maximum(losses[k], abs(loss - reference_loss) / abs(reference_loss))
+            weights[k] = np.maximum(weights[k], _largest_difference(parameters, reference))
+    for k, backend in enumerate(backends[1:], start=1):
+        yield StepParity(
+            backend.name, recipe.dtype, steps, float(losses[k]), float(weights[k]), TOLERANCES[recipe.dtype]
+        )
+
+
+def compare_accuracies(
+    recipe: Recipe, data: Dataset, backends: Sequence[Backend], *, seeds: int = 5
+) -> Iterator[AccuracyParity]:
+    """Train the whole recipe from seeds 0, 1, ... on every backend and yield one result for each, as it is done.
+
+    Args:
+        recipe: network and training.
+        data: training and test rows.
+        backends: the first is the reference.
+        seeds: number of trainings on each.
+    """
+    reference: tuple[float, ...] = ()
+    for backend in backends:
+        accuracies = []
+        for seed in range(seeds):
+            net = recipe.network(data, backend=backend, seed=seed)
+            recipe.train(net, data.train, seed=seed)
+            accuracy = evaluate(net, data.test).accuracy
+            assert accuracy is not None  # a recipe's rows are of one class each
+            accuracies.append(accuracy)
+        reference = reference or tuple(accuracies)
+        difference = max(abs(a - b) for a, b in zip(accuracies, reference, strict=True))
+        yield AccuracyParity(backend.name, recipe.dtype, tuple(accuracies), difference)
+
+
+def subset(data: Dataset, rows: int) -> Dataset:
+    """Return the data set with the first `rows` of its training rows and at most as many test rows."""
+    train, test = (Split(split.images[:rows], split.labels[:rows]) for split in (data.train, data.test))
+    return replace(data, train=train, test=test)
+
+
+def to_json(result: StepParity | AccuracyParity) -> dict[str, Any]:
+    """Return a result with its verdict."""
+    return {**asdict(result), "passed": result.passed}
+
+
+def _prepare(recipe: Recipe, data: Dataset, backend: Backend, seed: int) -> tuple[MLP, Plan]:
+    """Return a network at its start and the plan that trains it."""
+    net = recipe.network(data, backend=backend, seed=seed)
+    rows = backend.place(data.train.images, data.train.labels, net.input_scale)
+    batch_size = recipe.batch_size or len(data.train)
+    return net, backend.compile(TrainingJob(net.layers, recipe.optimizer, rows, batch_size, l2=recipe.l2))
+
+
+def _batches(recipe: Recipe, count: int, steps: int, seed: int) -> Iterator[npt.NDArray[np.int64] | None]:
+    """Yield the rows of each step: (batch,), or None for a full batch."""
+    generator = np.random.default_rng(seed)
+    for _ in range(steps):
+        yield None if recipe.batch_size is None else generator.choice(count, min(recipe.batch_size, count), False)
+
+
+def _largest_difference(parameters: dict[str, npt.NDArray[Any]], reference: dict[str, npt.NDArray[Any]]) -> float:
+    """Return the largest relative difference of an array, in the Euclidean norm; 0 where both are all zeros."""
+    differences = []
+    for name, expected in reference.items():
+        difference = float(np.linalg.norm(parameters[name] - expected))
+        differences.append(difference / float(np.linalg.norm(expected)) if difference else 0.0)
+    return max(differences)

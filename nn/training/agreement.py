@@ -1,0 +1,123 @@
+"""Making sure that all ranks train the same network on the same rows in the same way."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ...backends import ConfigError, RunError
+from ...backends.communicator import Communicator
+from ...backends.machine import version_of, versions
+from ..files.tensors import Arrays
+from ..network.mlp import MLP
+from .checkpoint import Checkpoint
+from .settings import TrainingSettings
+
+
+def refuse_differing(
+    communicator: Communicator,
+    net: MLP,
+    settings: TrainingSettings,
+    training: Mapping[str, Any],
+    generator: np.random.Generator,
+    resume: Checkpoint | None,
+    others: Mapping[str, Any],
+) -> None:
+    """Refuse to begin where a rank has another training, another backend or another version than rank 0.
+
+    Args:
+        communicator: of the ranks.
+        net: the network, whose weights must be the same everywhere.
+        settings: of the training.
+        training: which training it is; see `TrainingSettings.identity`.
+        generator: of the orders.
+        resume: where it goes on, or None.
+        others: what else must be the same, by the name that is told.
+
+    Raises:
+        ConfigError: on every rank, with the rank that differs and in what.
+    """
+    stopping = settings.early_stopping
+    own = {
+        **training,
+        **others,
+        "epochs": settings.epochs,
+        "evaluate_every": settings.evaluate_every,
+        "patience": None if stopping is None else stopping.patience,
+        "backend": net.backend.name,
+        "version of the backend": version_of(net.backend.name),
+        "check sum of the weights": check_sum_of(net.parameters()),
+        "state of the generator": repr(generator.bit_generator.state),
+        "checkpoint of step": None if resume is None else resume.step,
+        "check sum of the checkpoint": resume and check_sum_of(resume.parameters | resume.optimizer_state),
+        **{f"version of {name}": number for name, number in versions().items()},
+    }
+    refuse_other(communicator, own)
+
+
+def refuse_other(communicator: Communicator, own: Mapping[str, Any]) -> None:
+    """Refuse to go on where a rank has another value of anything than rank 0.
+
+    Args:
+        communicator: of the ranks.
+        own: this rank's values, by their names; those are told if they differ.
+
+    Raises:
+        ConfigError: on every rank, with the first rank that differs and in what.
+    """
+    of_ranks = [communicator.broadcast(dict(own), root=rank) for rank in range(communicator.size)]
+    expected = of_ranks[0]
+    for rank, found in enumerate(of_ranks):
+        for name in expected | found:
+            of_first, of_rank = expected.get(name), found.get(name)
+            if repr(of_first) != repr(of_rank):  # a NaN is not equal to itself
+                raise ConfigError(
+                    f"rank {rank} has {name} {of_rank!r:.80}, rank 0 has {of_first!r:.80}: all ranks must have the "
+                    f"same; {_mend(name)}"
+                )
+
+
+def _mend(name: str) -> str:
+    """Return what to do about a difference."""
+    if name.startswith("version"):
+        return "install the same versions everywhere"
+    if name == "backend":
+        return "name the backend, such as numba, instead of auto"
+    if name == "check sum of the weights":
+        return "make the network with the same seed everywhere"
+    if name == "state of the generator":
+        return "pass the same seed everywhere"
+    if "checkpoint" in name:
+        return "resume all ranks from the same file"
+    if name.startswith("check sum") or name == "number of rows":
+        return "give every rank the same files"
+    return "start all ranks with the same arguments"
+
+
+def check_same_weights(communicator: Communicator, net: MLP, epoch: int) -> None:
+    """Make sure that all ranks still have the same weights, to the bit, after an epoch.
+
+    Raises:
+        RunError: on every rank: one has others.
+    """
+    if communicator.size == 1:
+        return
+    own = np.array(check_sum_of(net.parameters()), dtype=np.int64)  # ()
+    of_ranks = communicator.gather(own)  # (ranks,)
+    if (differing := np.flatnonzero(of_ranks != of_ranks[0])).size:
+        raise RunError(
+            f"after epoch {epoch} rank {differing[0]} has other weights than rank 0: its machine rounds in another "
+            "way, or its memory is faulty; go on from the last checkpoint on machines of one kind"
+        )
+
+
+def check_sum_of(arrays: Arrays) -> int:
+    """Return a number that all but surely changes with the arrays, and not with their order, any in a file: CRC-32."""
+    number = 0
+    for name in sorted(arrays):
+        number = zlib.crc32(name.encode(), number)
+        number = zlib.crc32(np.ascontiguousarray(arrays[name]).data.cast("B"), number)
+    return number

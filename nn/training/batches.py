@@ -1,0 +1,209 @@
+"""Training on batches that come from outside: augmented ones, or rows from a database, a stream, another loader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ...backends import ConfigError, DataError, Plan, Totals
+from ...backends.communicator import Communicator
+from ..datasets.dataset import Split
+from ..inputs.arguments import is_whole
+from ..inputs.arrays import host_array
+from ..network.evaluation import check_rows
+from ..network.mlp import MLP
+from .settings import check_sum
+
+BatchSource = Iterable[Any] | Callable[[int], Iterable[Any]]
+
+
+class Batches:
+    """Batches that are made while the training goes on, each of which is one step.
+
+    >>> def noisy(epoch):  # the same batches whenever that epoch is begun
+    ...     generator = np.random.default_rng([0, epoch])
+    ...     for rows in np.array_split(generator.permutation(len(images)), 100):
+    ...         yield images[rows] + generator.normal(0, 0.1, (len(rows), 784)), labels[rows]
+    >>> nn.train(net, nn.Batches(noisy), epochs=5, validation=nn.Split(test_images, test_labels))
+
+    A batch is `(images, labels)`, `(images, labels, weights)` or an `nn.Split`: images (rows, features) or pictures
+    (rows, height, width), labels and weights as those of a Split, in arrays of any library. Integers are multiplied by
+    the network's `input_scale`. Each batch is checked as it comes, and may have its own number of rows.
+
+    Args:
+        source: a function of the epoch's number, from 1, that returns its batches, or something like a list or a
+            PyTorch DataLoader that can be gone through again and again.
+        steps_per_epoch: batches of an epoch; more are not asked for, and fewer are an error. None for as many as come;
+            schedules other than constant, and warm-up, need to know it.
+
+    Raises:
+        ConfigError: the source can be gone through only once, or is neither; or `steps_per_epoch` is no such number.
+    """
+
+    def __init__(self, source: BatchSource, *, steps_per_epoch: int | None = None) -> None:
+        if isinstance(source, Iterator):
+            raise ConfigError(
+                f"a {type(source).__name__} can be gone through only once, and each epoch begins anew: pass a function "
+                "of the epoch's number that returns one, such as nn.Batches(lambda epoch: ...)"
+            )
+        if not (isinstance(source, Iterable) or callable(source)):
+            raise ConfigError(f"batches must come from a function or something like a list, got {source!r:.80}")
+        if steps_per_epoch is not None and not is_whole(steps_per_epoch, least=1):
+            raise ConfigError(f"steps_per_epoch must be a whole number >= 1, or None, got {steps_per_epoch!r:.80}")
+        self.steps_per_epoch = steps_per_epoch
+        self._source = source
+
+    def of_epoch(self, epoch: int) -> Iterator[Any]:
+        """Begin an epoch, counted from 1.
+
+        Raises:
+            DataError: the function returns nothing that can be gone through.
+        """
+        batches: Any = self._source if isinstance(self._source, Iterable) else self._source(epoch)
+        try:
+            return iter(batches)
+        except TypeError as error:
+            raise DataError(
+                f"the function of the batches must return what can be gone through, got {batches!r:.80} for epoch "
+                f"{epoch}: yield the batches, or return a list"
+            ) from error
+
+    def check_options(
+        self, schedule: Any, warmup_steps: Any, validation: Any, class_weight: Any, accumulate: Any, reproducible: Any
+    ) -> None:
+        """Refuse options of `nn.train` that need all rows or the number of steps.
+
+        Raises:
+            ConfigError: one of them is set.
+        """
+        if self.steps_per_epoch is None and (schedule != "constant" or warmup_steps != 0):
+            raise ConfigError(
+                "a schedule or warm-up needs the number of steps: pass nn.Batches(..., steps_per_epoch=...)"
+            )
+        if not isinstance(validation, Split | None):
+            raise ConfigError("no share of batches can be held back: pass validation=nn.Split(images, labels)")
+        if class_weight is not None:
+            raise ConfigError("class_weight needs all rows: give each batch (images, labels, weights) instead")
+        if accumulate != 1:
+            raise ConfigError("accumulate needs batches of one size: make larger ones instead")
+        if reproducible:
+            raise ConfigError("reproducible needs batches of one size: pass all rows, which may be mapped from a file")
+
+    @staticmethod
+    def no_rows(net: MLP) -> Split:
+        """Return what stands for all training rows where there are only batches: none, of the network's shapes."""
+        has_classes = net.outputs.has_classes
+        labels = np.empty(0, np.int64) if has_classes else np.empty((0, net.num_outputs))
+        return Split(np.empty((0, net.features), np.uint8), labels)
+
+
+class Feed:
+    """The batches of a training under way.
+
+    Args:
+        batches: where they come from.
+        net: what they must fit.
+        communicator: the processes that share them, each of which makes all.
+
+    Attributes:
+        taken: batches of the present epoch that have been trained on.
+        weight: what the mean loss over them is over: their rows, or the sum of their weights.
+        is_over: whether the present epoch has no more of them.
+    """
+
+    def __init__(self, batches: Batches, net: MLP, communicator: Communicator) -> None:
+        self._batches, self._net, self._communicator = batches, net, communicator
+        self._waiting: Iterator[Any] = iter(())
+        self._next: Any = None
+        self._epoch, self.taken, self.weight, self.is_over = 0, 0, 0.0, True
+
+    def begin(self, epoch: int) -> None:
+        """Begin an epoch, counted from 1.
+
+        Raises:
+            DataError: it has no batch.
+        """
+        self._waiting = self._batches.of_epoch(epoch)
+        self._epoch, self.taken, self.weight, self.is_over = epoch, 0, 0.0, False
+        self._ask()
+
+    def take(self, plan: Plan, totals: Totals, rows: int) -> Totals:
+        """Take a step for each batch until there have been so many rows, or the epoch is over.
+
+        Args:
+            plan: takes the steps.
+            totals: sums over the present epoch so far.
+            rows: how many are wanted.
+
+        Returns:
+            `totals` with the rows of these batches.
+
+        Raises:
+            DataError: a batch does not fit the network, or the epoch has fewer batches than it must have.
+        """
+        end = totals.rows + rows
+        while totals.rows < end and not self.is_over:
+            batch = self._checked(self._next)
+            self._refuse_other(check_sum(Split(batch.images[:1], batch.labels)))
+            placed = self._net.backend.place(batch.images, batch.labels, self._net.input_scale, batch.weights)
+            plan.feed(placed)
+            totals = plan.run(None, totals)
+            self.taken += 1
+            self.weight += len(batch) if batch.weights is None else float(batch.weights.sum())
+            self._ask()
+        return totals
+
+    def _ask(self) -> None:
+        """Ask for the next batch, so that the end of an epoch is known when its last step is done."""
+        wanted = self._batches.steps_per_epoch
+        try:
+            self.is_over = self.taken == wanted
+            self._next = None if self.is_over else next(self._waiting)
+        except StopIteration:
+            if wanted is not None or self.taken == 0:
+                raise DataError(
+                    f"epoch {self._epoch} must have {'a batch' if wanted is None else f'{wanted} batches'}, got "
+                    f"{self.taken}: is it a generator, which can be gone through only once? pass a function of the "
+                    "epoch's number that makes a new one"
+                ) from None
+            self.is_over, self._next = True, None
+        if self.is_over and not self.weight:
+            raise DataError(f"all weights of epoch {self._epoch} are 0: give the rows that count more")
+        self._refuse_other(self.is_over)
+
+    def _refuse_other(self, found: int) -> None:
+        """Make sure that all processes that train together have the same batch, or none.
+
+        Args:
+            found: what would differ.
+
+        Raises:
+            DataError: on every rank: one has others.
+        """
+        of_ranks = self._communicator.gather(np.array(found, dtype=np.int64))  # (ranks,)
+        if (differing := np.flatnonzero(of_ranks != of_ranks[0])).size:
+            raise DataError(
+                f"rank {differing[0]} has another batch {self.taken + 1} of epoch {self._epoch} than rank 0, or none: "
+                "each rank must make the same batches, of which it takes a part; shuffle by the epoch's number"
+            )
+
+    def _checked(self, given: Any) -> Split:
+        """Return a batch as rows that fit the network."""
+        what = f"batch {self.taken + 1} of epoch {self._epoch}"
+        if isinstance(given, Split):
+            given = (given.images, given.labels) + (() if given.weights is None else (given.weights,))
+        if not isinstance(given, tuple | list) or len(given) not in (2, 3):
+            raise DataError(f"{what} must be (images, labels) or (images, labels, weights), got {given!r:.80}")
+        try:
+            images, labels, *weights = (
+                host_array(array, what=name, mend="pass equal rows of numbers")
+                for array, name in zip(given, ("images", "labels", "weights"), strict=False)
+            )
+            if images.ndim == 3:
+                images = images.reshape(len(images), -1)  # (rows, features)
+            check_rows(self._net, Split(images, labels, *weights))
+        except DataError as error:
+            raise DataError(f"{what}: {error}") from error
+        return Split(images, labels, *(each.astype(np.float64) for each in weights))

@@ -1,0 +1,234 @@
+"""Where a training stands: all that is needed to go on from there as if it had never stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...backends import ConfigError, DataError, DivergenceError, ModelFileError, Totals
+from ...backends.finite import first_not_finite
+from ..files.data_file import existing_path
+from ..files.plain_text import printable, reason_of
+from ..files.tensors import Arrays, read_tensors, write_tensors
+from ..inputs.arguments import is_finite_number, is_whole
+from ..network.mlp import MLP
+from .history import History
+from .settings import TrainingSettings
+
+KIND = "checkpoint"
+FILE_NAME = "checkpoint.safetensors"  # in a run folder
+PARTS = ("parameters", "optimizer", "best", "history")  # before a slash in the names of its arrays
+
+
+class OptimizerState(NamedTuple):
+    """Where an optimizer stands.
+
+    Attributes:
+        step: steps taken.
+        arrays: `layers.<k>.<weight|bias>.<slot>` -> array of the parameter's shape.
+    """
+
+    step: int
+    arrays: Arrays
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State of a training between two chunks of steps, on the host.
+
+    Attributes:
+        parameters: weights and biases by name.
+        optimizer_state: the optimizer's arrays by name.
+        step: optimizer steps taken.
+        generator_state: of the generator of the orders, before it drew the present epoch's.
+        epoch: the present epoch, from 1.
+        position: rows of it that have been trained on.
+        totals: sums over those rows.
+        seconds: training time of the present epoch so far.
+        history: results of the finished epochs.
+        training: which training it is of: network, optimizer, schedule, batches and a check sum of the rows.
+        best: weights and biases of the best epoch, with early stopping; empty before there is one.
+    """
+
+    parameters: Arrays
+    optimizer_state: Arrays
+    step: int
+    generator_state: dict[str, Any]
+    epoch: int
+    position: int
+    totals: Totals
+    seconds: float
+    history: History
+    training: Mapping[str, Any]
+    best: Arrays = field(default_factory=dict)
+
+    def check_fits(self, net: MLP, training: Mapping[str, Any], settings: TrainingSettings) -> None:
+        """Refuse to be resumed by another training than the one that it was taken of.
+
+        Args:
+            net: the network that is to be trained, which stays as it is.
+            training: which training is to go on; see `TrainingSettings.identity`.
+            settings: its settings.
+
+        Raises:
+            ConfigError: the training has other settings or other rows.
+            DataError: its place cannot be one of that training.
+            ModelFileError: its arrays are of another network or optimizer.
+        """
+        for name in sorted(training.keys() | self.training.keys()):
+            self._check_same(name, training.get(name))
+        rows, batch_size, epochs = settings.rows, settings.batch_size, settings.epochs
+        at_a_batch = 0 <= self.position <= rows and (self.position % batch_size == 0 or self.position == rows)
+        if not (at_a_batch and self.position == self.totals.rows and 1 <= self.epoch <= epochs + 1):
+            raise DataError(
+                f"the checkpoint is at row {self.position} of epoch {self.epoch}, but this training has {rows} rows "
+                f"in batches of {batch_size} and {epochs} epochs: resume it with no fewer epochs"
+            )
+        steps = settings.first_step - 1 + (self.epoch - 1) * settings.steps_per_epoch + -(-self.position // batch_size)
+        steps = steps if settings.are_steps_known else self.step
+        if (self.step, len(self.history)) != (steps, self.epoch - 1):
+            raise DataError(
+                f"the checkpoint has taken {self.step} steps and finished {len(self.history)} epochs, but at row "
+                f"{self.position} of epoch {self.epoch} it must be {steps} and {self.epoch - 1}: take another copy"
+            )
+        slots = settings.optimizer.init(np, np.empty(0))
+        shapes = net.parameter_shapes()
+        of_slots = {f"{name}.{slot}": shape for name, shape in shapes.items() for slot in slots}
+        of_best = shapes if self.best else {}
+        for arrays, expected in ((self.parameters, shapes), (self.optimizer_state, of_slots), (self.best, of_best)):
+            found = {name: (array.shape, array.dtype.name) for name, array in arrays.items()}
+            if found != {name: (shape, net.dtype) for name, shape in expected.items()}:
+                raise ModelFileError(
+                    "the arrays of the checkpoint are of another network or optimizer, though its description is of "
+                    "this one: take another copy"
+                )
+
+    def check_sizes(self, sizes: Sequence[int]) -> None:
+        """Refuse another network, before one of these sizes is made.
+
+        Raises:
+            ConfigError: the checkpoint's has other sizes.
+        """
+        self._check_same("sizes", list(sizes))
+
+    def _check_same(self, name: str, now: object) -> None:
+        """Refuse a training that differs in one thing."""
+        if (was := self.training.get(name)) != now:
+            raise ConfigError(
+                f"the checkpoint is of a training with {printable(name):.80} {was!r:.120}, this one has {now!r:.120}: "
+                "resume it with its own network, data and settings, or load its model and train that anew"
+            )
+
+    def check_generator(self, generator: np.random.Generator) -> None:
+        """Refuse a generator that cannot be put where that of the orders was; it stays as it is.
+
+        Raises:
+            DataError: the state is of another kind of generator.
+        """
+        fresh = type(generator.bit_generator)()
+        try:
+            fresh.state = self.generator_state
+            is_same = _as_json(fresh.state) == _as_json(self.generator_state)
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+            raise DataError(
+                f"the checkpoint's orders came from another kind of generator ({reason_of(error)}): pass its own"
+            ) from error
+        if not is_same:  # it takes 1.5 for 1
+            raise DataError("the state of the checkpoint's generator cannot be: take another copy")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it as one safetensors file.
+
+        Raises:
+            StorageError: the file cannot be written; what stood there before is untouched.
+            DivergenceError: a number in it is not finite; likewise.
+        """
+        if place := first_not_finite(self.parameters | self.optimizer_state):
+            raise DivergenceError(f"{path} is not written, because of {place}: the last good checkpoint is kept")
+        arrays = {f"parameters/{name}": array for name, array in self.parameters.items()}
+        arrays |= {f"optimizer/{name}": array for name, array in self.optimizer_state.items()}
+        arrays |= {f"best/{name}": array for name, array in self.best.items()}
+        arrays |= {f"history/{name}": column for name, column in self.history.columns().items()}
+        description = {
+            "kind": KIND,
+            "step": self.step,
+            "generator_state": self.generator_state,
+            "epoch": self.epoch,
+            "position": self.position,
+            "totals": list(self.totals),
+            "seconds": self.seconds,
+            "training": self.training,
+        }
+        write_tensors(Path(path), arrays, description)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Checkpoint:
+        """Read a checkpoint that `save` wrote.
+
+        Args:
+            path: the file, or the run folder that it lies in.
+
+        Raises:
+            ModelFileError: the file is missing or damaged.
+            ConfigError: `path` is no path.
+        """
+        if not isinstance(path, str | os.PathLike):
+            raise ConfigError(f"a checkpoint must be an nn.Checkpoint or a path, got {path!r:.80}")
+        found = existing_path(path)
+        is_folder = found is not None and found.is_dir()
+        arrays, description = read_tensors(Path(path) / FILE_NAME if is_folder else Path(path), KIND)
+        try:
+            parts = {prefix: _with_prefix(arrays, f"{prefix}/") for prefix in PARTS}
+            if unknown := arrays.keys() - {f"{prefix}/{name}" for prefix, part in parts.items() for name in part}:
+                raise ValueError(f"it has an array {min(unknown)!r:.80}, which belongs to no checkpoint")
+            for prefix in ("parameters", "optimizer", "best"):
+                if place := first_not_finite(parts[prefix]):
+                    raise ValueError(f"there is {place}")
+            loss_sum, correct, rows = description["totals"]
+            if not (_number(loss_sum, "loss") >= 0 and _whole(correct, "correct rows") <= _whole(rows, "rows")):
+                raise ValueError(f"its sums cannot be {description['totals']!r:.80}")
+            return cls(
+                parameters=parts["parameters"],
+                optimizer_state=parts["optimizer"],
+                step=_whole(description["step"], "step"),
+                generator_state=dict(description["generator_state"]),
+                epoch=_whole(description["epoch"], "epoch"),
+                position=_whole(description["position"], "position"),
+                totals=Totals(float(loss_sum), correct, rows),
+                seconds=_number(description["seconds"], "seconds"),
+                history=History.from_columns(parts["history"]),
+                training=dict(description["training"]),
+                best=parts["best"],
+            )
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ModelFileError(f"{path} is damaged or was written by another version: {reason_of(error)}") from error
+
+
+def _whole(number: object, what: str) -> int:
+    """Return a whole number >= 0 out of JSON."""
+    if not (isinstance(number, int) and is_whole(number, least=0)):
+        raise ValueError(f"its {what} must be a whole number >= 0, got {number!r:.80}")
+    return number
+
+
+def _number(number: object, what: str) -> float:
+    """Return a finite number >= 0 out of JSON."""
+    if not (isinstance(number, int | float) and is_finite_number(number, least=0)):
+        raise ValueError(f"its {what} must be a finite number >= 0, got {number!r:.80}")
+    return float(number)
+
+
+def _as_json(state: Mapping[str, Any]) -> str:
+    """Return a generator's state in a form that is the same for arrays and lists."""
+    return json.dumps(state, default=np.ndarray.tolist, sort_keys=True)
+
+
+def _with_prefix(arrays: Arrays, prefix: str) -> Arrays:
+    """Return the arrays whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,166 @@
+"""Noticing that a training's numbers are no longer finite, and finding out where that began."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...backends import DivergenceError, Plan, Totals
+from ...backends.checked_plan import CheckedPlan, NotFinite
+from ...backends.finite import first_not_finite
+from .run import TrainingRun
+
+LOOK_SECONDS = 0.01  # shortest time between two looks at the weights: a tiny network takes many chunks meanwhile
+KEEP_SECONDS = 1.0  # shortest time between two states that are kept
+KEEP_SHARE = 0.01  # of the training time, what keeping them may take
+
+Order = npt.NDArray[np.int64] | None  # (rows,), or None for every row as it stands
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a training was, on the host: arrays by name, and the place."""
+
+    parameters: dict[str, npt.NDArray[Any]]
+    optimizer_state: dict[str, npt.NDArray[Any]]
+    step: int
+    generator_state: dict[str, Any]
+    position: int
+
+    @classmethod
+    def of(cls, run: TrainingRun, plan: Plan) -> State:
+        """Copy the state of a run that `plan` takes the steps of."""
+        return cls(run.net.parameters(), plan.state(), plan.step, run.epoch_start_state, run.position)
+
+    def first_not_finite(self) -> str | None:
+        """Say where its first infinity or NaN is, None if there is none."""
+        slots = {f"the optimizer's {name}": array for name, array in self.optimizer_state.items()}
+        return first_not_finite(slots | self.parameters)
+
+
+class Watch:
+    """Looks at a run after every chunk, and raises where its numbers are not finite.
+
+    It keeps the last good state in memory, at most once a second. From there the steps are taken again, one by one, to
+    find the first that went wrong, and that step is taken once more with a look at every array.
+
+    Args:
+        run: the training, before its first chunk.
+    """
+
+    def __init__(self, run: TrainingRun) -> None:
+        self._run = run
+        self._good = State.of(run, run.plan)
+        self._clock = self._look_from = self._keep_from = 0.0  # seconds of training, the same on all ranks
+        run.watch = self
+
+    def check(self, sums: Sequence[Totals], elapsed: float) -> None:
+        """Look at the sums of a chunk, one or more epochs; now and then at the weights that it left, or at all.
+
+        Args:
+            sums: of each epoch.
+            elapsed: seconds that the chunk took.
+
+        Raises:
+            DivergenceError: a number is not finite; the network then has the weights before the step that went wrong.
+        """
+        if not is_finite(sums):
+            raise self.divergence()
+        self._clock += elapsed
+        if self._clock >= self._look_from:
+            self._look_from = self._clock + LOOK_SECONDS
+            if not self._run.net.are_finite():
+                raise self.divergence()
+        if self._clock >= self._keep_from:
+            self.check_state()
+
+    def check_state(self) -> None:
+        """Look at the weights and the optimizer's state, and keep them.
+
+        Raises:
+            DivergenceError: as `check`.
+        """
+        began = time.perf_counter()
+        state = State.of(self._run, self._run.plan)
+        if state.first_not_finite() is not None:
+            raise self.divergence()
+        took = self._run.communicator.broadcast(time.perf_counter() - began)
+        self._good, self._keep_from = state, self._clock + max(KEEP_SECONDS, took / KEEP_SHARE)
+
+    def divergence(self) -> DivergenceError:
+        """Go back to the last good state, find the step that went wrong from there, and return what to raise.
+
+        Processes that train together find it together: each of them calls this.
+        """
+        with np.errstate(all="ignore"):
+            return diverged(self._run, *self._find())
+
+    def divergence_of(self, found: str) -> DivergenceError:
+        """Return what to raise for what a checkpoint has come upon, which only one of several processes takes."""
+        alone = self._run.communicator.size == 1
+        return self.divergence() if alone else diverged(self._run, self._run.plan.step, found)
+
+    def _find(self) -> tuple[int, str]:
+        """Return the first step that went wrong, and which of its numbers was the first to."""
+        run, last = self._run, self._run.plan.step
+        if run.feed is not None:
+            run.net.load_parameters(self._good.parameters)
+            return last, (
+                "the loss or a number of the network is no longer finite, and its batches cannot be gone through again "
+                "to find where that began (detect_anomaly=True would have told)"
+            )
+        plan = run.net.backend.compile(run.plan.job)  # nothing is left in it of the numbers that went wrong
+        self._go_to(plan, self._good)
+        run.generator.bit_generator.state = self._good.generator_state
+        before, position = self._good, self._good.position
+        while plan.step < last:
+            order = run.draw_order()
+            for start in range(position, run.settings.rows, run.settings.batch_size):
+                batch = None if order is None else order[start : start + run.settings.batch_size]
+                totals = plan.run(batch)
+                after = State.of(run, plan)
+                found = after.first_not_finite() or (None if is_finite([totals]) else "the loss is not finite")
+                if found is not None:
+                    return plan.step, self._first_operation(before, batch) or found
+                before = after
+            position = 0
+        return last, "it could not be found again: the same steps from the last good state gave finite numbers"
+
+    def _first_operation(self, before: State, batch: Order) -> str | None:
+        """Take one step with a look at every array; None if rounding or a fused operation keeps it finite there."""
+        plan = CheckedPlan(self._run.net.backend, self._run.plan.job)
+        self._go_to(plan, before)
+        try:
+            plan.run(batch)
+        except NotFinite as error:
+            return error.found
+        finally:
+            self._run.net.load_parameters(before.parameters)
+        return None
+
+    def _go_to(self, plan: Plan, state: State) -> None:
+        """Put the network and a plan where a run was."""
+        self._run.net.load_parameters(state.parameters)
+        plan.load_state(state.optimizer_state, state.step)
+
+
+def is_finite(sums: Sequence[Totals]) -> bool:
+    """Return whether every sum of losses is a finite number."""
+    return all(math.isfinite(totals.loss_sum) for totals in sums)
+
+
+def diverged(run: TrainingRun, step: int, found: str) -> DivergenceError:
+    """Return the error of a run whose numbers stopped being finite at a step, counted from 1."""
+    steps_per_epoch = run.settings.steps_per_epoch
+    epoch, of_epoch = divmod(step - run.settings.first_step, steps_per_epoch)
+    place = f"epoch {epoch + 1}, step {of_epoch + 1} of {steps_per_epoch}"
+    if run.feed is not None:
+        place = f"epoch {run.epoch}, near batch {run.feed.taken}"
+    rate = float(run.plan.job.learning_rates(step, 1)[0])
+    return DivergenceError(f"the training diverged in {place}: {found}; lower the learning rate, which was {rate:.3g}")

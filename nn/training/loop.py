@@ -1,0 +1,144 @@
+"""The training loop: the only one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ...backends import DivergenceError, Rows, Totals
+from ...backends.checked_plan import NotFinite
+from .agreement import check_same_weights
+from .callbacks import Callback
+from .divergence import Watch, diverged, is_finite
+from .history import EpochResult
+from .run import TrainingRun
+
+CHUNK_SECONDS = 0.5  # aim of one `plan.run`, so that signals, progress and checkpoints come through
+
+
+class Unseen(NamedTuple):
+    """Rows that the network does not learn from, this process's parts of them, on the device; None for no rows."""
+
+    test: list[Rows] | None
+    validation: list[Rows] | None
+
+
+def take_steps(run: TrainingRun, unseen: Unseen, callbacks: Sequence[Callback]) -> None:
+    """Take the steps, epoch by epoch and chunk by chunk, and tell the callbacks."""
+    settings, communicator, watch = run.settings, run.communicator, Watch(run)
+    is_heard = settings.early_stopping is not None or any(callback.each_epoch for callback in callbacks)
+    at_once = 1 if is_heard else settings.epochs if unseen == (None, None) else settings.evaluate_every
+    at_once = communicator.broadcast(at_once)
+    chunk = settings.batch_size  # rows of the next chunk; grows to about CHUNK_SECONDS
+    for callback in callbacks:
+        callback.on_train_begin(run)
+    _agree_to_stop(run)
+    while run.epoch <= settings.epochs and not run.is_stopping:
+        order = run.begin_epoch()
+        while not run.is_epoch_over and not run.is_stopping:
+            started, before = time.perf_counter(), run.position
+            sums = _take(run, order, chunk, at_once)
+            elapsed = communicator.broadcast(time.perf_counter() - started)
+            _note(run, sums, elapsed)
+            watch.check(sums, elapsed)
+            chunk = _next_chunk(len(sums) * run.position - before, elapsed, settings.batch_size)
+            for callback in callbacks:
+                callback.on_chunk_end(run)
+            _agree_to_stop(run)
+        if run.is_epoch_over:
+            is_due = run.epoch == settings.epochs or run.epoch % settings.evaluate_every == 0
+            _finish_epoch(run, unseen if is_due else Unseen(None, None), callbacks)
+            _agree_to_stop(run)
+    watch.check_state()
+    for callback in callbacks:
+        callback.on_train_end(run)
+
+
+def _agree_to_stop(run: TrainingRun) -> None:
+    """Tell the other processes whether to stop, and hear it of them."""
+    stopped = np.array(run.stopped, dtype=np.int64)  # ()
+    run.communicator.sum(stopped)
+    run.is_stopping = bool(stopped)
+
+
+def _take(run: TrainingRun, order: npt.NDArray[np.int64] | None, rows: int, at_once: int) -> list[Totals]:
+    """Take the steps of a chunk: of the next `rows` in `order`, or, without an order, of the epochs that they make.
+
+    Those are at most up to the next epoch whose number `at_once` divides, and to the last.
+    """
+    settings = run.settings
+    try:
+        with np.errstate(all="ignore"):  # what comes out is looked at instead
+            if run.feed is not None:
+                return [run.feed.take(run.plan, run.totals, rows)]
+            if order is not None:
+                return [run.plan.run(order[run.position : run.position + rows], run.totals)]
+            to_pause = at_once - (run.epoch - 1) % at_once
+            return run.plan.run_epochs(min(rows // settings.rows, settings.epochs + 1 - run.epoch, to_pause))
+    except NotFinite as error:
+        raise diverged(run, error.step, error.found) from error
+
+
+def _note(run: TrainingRun, sums: Sequence[Totals], elapsed: float) -> None:
+    """Keep the sums of a chunk: of several epochs that were taken in one go, all but the last one are over."""
+    for totals in sums[:-1]:
+        run.history.append(_result(run, totals, elapsed / len(sums)))
+        run.epoch += 1
+    run.totals = sums[-1]
+    run.position = run.totals.rows
+    run.seconds += elapsed / len(sums)
+
+
+def _finish_epoch(run: TrainingRun, unseen: Unseen, callbacks: Sequence[Callback]) -> None:
+    """Evaluate the epoch, tell the callbacks of it and of those that were taken with it, and step to the next one."""
+    figures: dict[str, float | None] = {}
+    check_same_weights(run.communicator, run.net, run.epoch)
+    for name, parts in unseen._asdict().items():
+        if parts is not None:
+            totals = _evaluate(run, parts, name)
+            accuracy = totals.accuracy if run.net.outputs.has_accuracy else None
+            figures |= {f"{name}_loss": totals.loss, f"{name}_accuracy": accuracy}
+    run.history.append(_result(run, run.totals, run.seconds, **figures))
+    run.heed_early_stopping()
+    run.epoch, run.position, run.totals, run.seconds = run.epoch + 1, 0, Totals(), 0.0
+    run.mark_epoch_start()
+    told, run.told = run.told, len(run.history)
+    for result in run.history[told:]:
+        for callback in callbacks:
+            callback.on_epoch_end(run, result)
+
+
+def _evaluate(run: TrainingRun, parts: Sequence[Rows], name: str) -> Totals:
+    """Return the sums over rows that the network does not learn from, of which `parts` are this process's."""
+    with np.errstate(all="ignore"):
+        evaluate, net = run.net.backend.evaluate, run.net
+        totals = run.reduction.totals([evaluate(net.layers, rows, loss=net.loss) for rows in parts])
+    if not is_finite([totals]):
+        rate = float(run.plan.job.learning_rates(run.plan.step, 1)[0])
+        raise DivergenceError(
+            f"the {name} loss of epoch {run.epoch} is {totals.loss}, though the weights are finite: lower the learning "
+            f"rate, which was {rate:.3g}, or see whether {name} rows have far larger features than training rows"
+        )
+    return totals
+
+
+def _result(run: TrainingRun, train: Totals, seconds: float, **figures: float | None) -> EpochResult:
+    """Return the result of the present epoch; `figures` are those of rows that the network does not learn from."""
+    unseen = dict.fromkeys(("test_loss", "test_accuracy")) | figures
+    return EpochResult(
+        epoch=run.epoch,
+        train_loss=train.loss_sum / run.weight_of_epoch,
+        train_accuracy=train.accuracy if run.net.outputs.has_accuracy else None,
+        seconds=seconds,
+        **unseen,
+    )
+
+
+def _next_chunk(taken: int, elapsed: float, batch_size: int) -> int:
+    """Return the rows of the next chunk: whole batches for about CHUNK_SECONDS, at most 4 times those just taken."""
+    rows = taken * min(4.0, CHUNK_SECONDS / max(elapsed, 1e-9))
+    return max(1, int(rows) // batch_size) * batch_size

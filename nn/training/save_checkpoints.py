@@ -1,0 +1,60 @@
+"""Saving where a training stands, while it goes on."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from ...backends import ConfigError
+from ..files.data_file import existing_path
+from ..inputs.arguments import is_finite_number
+from .callbacks import Callback
+from .checkpoint import Checkpoint
+from .run import TrainingRun
+
+
+class SaveCheckpoints(Callback):
+    """Saves a checkpoint before the first step, every now and then, and at the end; the last good one always is there.
+
+    >>> save = nn.SaveCheckpoints("run.safetensors")
+    >>> nn.train(net, data, epochs=50, callbacks=[save])
+    >>> nn.train(net, data, epochs=50, callbacks=[save], resume="run.safetensors")  # after a crash, bit for bit
+
+    Args:
+        path: the file.
+        every_seconds: the shortest time between two.
+
+    Raises:
+        ConfigError: `every_seconds` is no number; in training, where a new run finds the checkpoint of an earlier one.
+        StorageError: in training, where the file cannot be written; what stood there before is untouched.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, every_seconds: float = 10.0) -> None:
+        if not is_finite_number(every_seconds, least=0):
+            raise ConfigError(f"every_seconds must be a number >= 0, got {every_seconds!r:.80}")
+        self._path, self._every_seconds = Path(path), every_seconds
+        self._last = time.monotonic()
+
+    def on_train_begin(self, run: TrainingRun) -> None:
+        """Save where it begins: a file that cannot be written is told before the first step."""
+        if not run.is_resumed and existing_path(self._path) is not None:
+            raise ConfigError(
+                f"{self._path} is the checkpoint of an earlier training: go on with it by resume={str(self._path)!r}, "
+                "or remove it"
+            )
+        self.save(run.checkpoint())
+
+    def on_chunk_end(self, run: TrainingRun) -> None:
+        """Save if the last checkpoint is old enough."""
+        if time.monotonic() - self._last >= self._every_seconds:
+            self.save(run.checkpoint())
+
+    def on_train_end(self, run: TrainingRun) -> None:
+        """Save where the training stands, finished or stopped."""
+        self.save(run.checkpoint())
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Replace the file."""
+        checkpoint.save(self._path)
+        self._last = time.monotonic()

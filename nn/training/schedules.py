@@ -1,0 +1,59 @@
+"""Learning-rate schedules: what the learning rate is multiplied by as training goes on.
+
+A schedule is a function of the progress, 0 at the first step and towards 1 at the last. A new one is a function and a
+row in `SCHEDULES`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from ...backends import ConfigError, look_up
+
+Schedule = Callable[[float], float]  # progress in [0, 1) -> factor of the learning rate
+
+
+def constant(progress: float) -> float:  # noqa: ARG001
+    """Always 1."""
+    return 1.0
+
+
+def step(progress: float) -> float:
+    """1, then 0.1 from half of the way, then 0.01 from three quarters (He et al. 2016, section 4.2)."""
+    return 1.0 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01
+
+
+def cosine(progress: float) -> float:
+    """Half a cosine from 1 down to 0 (Loshchilov and Hutter 2017, equation 5)."""
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+SCHEDULES: dict[str, Schedule] = {"constant": constant, "step": step, "cosine": cosine}
+
+
+def learning_rate_at(
+    learning_rate: float, schedule: str | Schedule, *, total_steps: int, warmup_steps: int = 0
+) -> Callable[[int], float]:
+    """Return the function from step number, counted from 1, to learning rate.
+
+    Args:
+        learning_rate: the optimizer's.
+        schedule: a row of `SCHEDULES`, or a function of the progress.
+        total_steps: steps of the whole training, warm-up included.
+        warmup_steps: steps over which the learning rate first rises linearly from `learning_rate / warmup_steps`
+            (Goyal et al. 2017, section 2.2); the schedule begins after them.
+
+    Raises:
+        ConfigError: the schedule is unknown, or the warm-up takes all the steps.
+    """
+    factor = look_up("schedule", schedule, SCHEDULES) if isinstance(schedule, str) else schedule
+    if not 0 <= warmup_steps < total_steps:
+        raise ConfigError(f"warmup_steps must be in [0, {total_steps}), the steps of this training, got {warmup_steps}")
+
+    def at(number: int) -> float:
+        if number <= warmup_steps:
+            return learning_rate * number / warmup_steps
+        return learning_rate * factor((number - 1 - warmup_steps) / (total_steps - warmup_steps))
+
+    return at

@@ -1,0 +1,103 @@
+"""How the kernels are compiled: their cache, and the notice that compiling gives."""
+
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+from xpnn.backends import why_unavailable
+
+if reason := why_unavailable("numba"):
+    pytest.skip(reason, allow_module_level=True)
+
+import numba
+from numba.core import config, event
+from xpnn.backends.numba import kernel_cache
+from xpnn.backends.numba.compiler import compile as numba_compile
+from xpnn.backends.numba.network import layers as numba_layers
+
+compiled_only = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled under NUMBA_DISABLE_JIT=1")
+
+
+def test_a_function_without_a_cache_folder_is_compiled_all_the_same():
+    scope = {}
+    exec(compile("def double(x):\n    return 2 * x", "<nowhere>", "exec"), scope)
+    assert numba_compile.kernel(scope["double"])(21) == 42
+
+
+def test_a_change_of_any_kernel_file_changes_every_cache_file(tmp_path, monkeypatch):
+    kernels = tmp_path / "numba"
+    (kernels / "steps").mkdir(parents=True)
+    monkeypatch.setattr(kernel_cache, "KERNELS", kernels)
+    digest = kernel_cache.sources_digest.__wrapped__  # without its memory
+    seen = []
+    for path in (tmp_path / "activations.py", kernels / "plan.py", kernels / "steps" / "by_rows.py"):
+        path.write_text("LEAKY_SLOPE = 0.01")
+        seen.append(digest())
+        path.write_text("LEAKY_SLOPE = 0.02")
+        seen.append(digest())
+    (tmp_path / "other.py").write_text("c")
+    assert len(set(seen)) == len(seen)
+    assert digest() == seen[-1]
+    kernel = numba_layers.forward
+    assert getattr(kernel, "py_func", kernel).__qualname__ == f"forward_{numba_compile.SOURCES}"
+
+
+def test_a_refused_cache_is_no_failure(monkeypatch):
+    asked = []
+
+    def njit(**options):
+        asked.append("cache" in options)
+        if options.pop("cache", False):
+            raise RuntimeError("cannot cache function 'double': no locator available for file '<nowhere>'")
+        return lambda function: function
+
+    monkeypatch.setattr(numba_compile.numba, "njit", njit)
+    assert numba_compile.kernel(lambda x: 2 * x)(21) == 42
+    assert asked == [True, False]
+
+
+def test_the_notice_comes_once(caplog):
+    caplog.set_level(logging.INFO, logger="xpnn")
+    with numba_compile.announced("compiling"):
+        assert not caplog.records
+        for _ in range(2):
+            with event.trigger_event("numba:compile"):
+                pass
+    assert [record.getMessage() for record in caplog.records] == ["compiling"]
+
+
+@compiled_only
+def test_the_first_compilation_is_announced_once(caplog):
+    caplog.set_level(logging.INFO, logger="xpnn")
+    function = numba.njit(lambda x: x + 1)
+    with numba_compile.announced("compiling"):
+        assert (function(1), function(1.5)) == (2, 2.5)
+    with numba_compile.announced("compiling again"):
+        assert function(2) == 3
+    assert [record.getMessage() for record in caplog.records] == ["compiling"]
+
+
+RELU = """
+import numpy as np
+from xpnn.backends import get_backend
+print(get_backend("numba").linear(np.eye(2), np.eye(2), np.array([1.0, -1.0]), activation="relu").tolist())
+"""
+
+
+@compiled_only
+@pytest.mark.parametrize("writable", [False, True])
+def test_the_cache_folder_may_be_missing_or_unwritable(tmp_path, writable):
+    (tmp_path / "file").touch()
+    folder = tmp_path / ("missing" if writable else "file") / "cache"  # no folder can be made below a file
+    # Numba would go on to __pycache__ and the user's cache; where it can be told not to, nothing is left to write to.
+    environment = os.environ | {
+        "NUMBA_CACHE_DIR": str(folder),
+        "NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator",
+    }
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", RELU], env=environment, capture_output=True, text=True
+    )
+    assert (result.returncode, result.stdout) == (0, "[[2.0, 0.0], [1.0, 0.0]]\n"), result.stderr
+    assert bool(list(folder.rglob("*activate*.nbc"))) == writable

@@ -1,0 +1,247 @@
+"""The operations on lanes and tiles: what is compiled does what the plain Python definition says, number for number."""
+
+import numpy as np
+import pytest
+from xpnn.backends import why_unavailable
+
+if reason := why_unavailable("numba"):
+    pytest.skip(reason, allow_module_level=True)
+
+import numba
+from numba.core import config
+from xpnn.backends.numba.compiler import lanes as numba_lanes
+from xpnn.backends.numba.compiler import tiles as numba_tiles
+from xpnn.backends.numba.compiler.lane_types import TILE_ROWS, Width, lanes_of
+
+compiled_only = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled under NUMBA_DISABLE_JIT=1")
+
+LANES = 8
+DTYPES = ["float32", "float64"]
+both_types = pytest.mark.parametrize("dtype", DTYPES)
+
+
+def special_numbers(dtype):
+    """A cycle through all kinds of numbers, (3, 24): zeros, halves, infinities, NaN, far ones."""
+    kinds = [0.0, -0.0, 0.5, 1.5, -2.5, np.inf, -np.inf, np.nan, 1e30, -1e-30, 7.0]
+    return np.resize(np.array(kinds, dtype=dtype), (3, 24))
+
+
+def ordinary_numbers(dtype):
+    return np.random.default_rng(1).normal(size=(3, 24)).astype(dtype)
+
+
+def both(function, *args):
+    """What a function makes of arrays as plain Python, and compiled: its arrays are changed in place."""
+    results = []
+    for call in (function, numba.njit(function)):
+        copies = [arg.copy() if isinstance(arg, np.ndarray) else arg for arg in args]
+        call(*copies)
+        results.append([copy for copy in copies if isinstance(copy, np.ndarray)])
+    return results
+
+
+def assert_same(function, *args, rtol=0.0):
+    with np.errstate(all="ignore"):  # plain NumPy warns of what lanes do in silence
+        plain, compiled = both(function, *args)
+    for ours, theirs in zip(compiled, plain, strict=True):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=rtol)
+    return plain[0]
+
+
+item, put, load, load_numbers, store = (
+    numba_lanes.item,
+    numba_lanes.put,
+    numba_lanes.load,
+    numba_lanes.load_numbers,
+    numba_lanes.store,
+)
+zeros, like, count_of, positions = (
+    numba_lanes.zeros,
+    numba_lanes.like,
+    numba_lanes.count_of,
+    numba_lanes.positions,
+)
+prefetch, square_root, nearest, power_of_two = (
+    numba_lanes.prefetch,
+    numba_lanes.square_root,
+    numba_lanes.nearest,
+    numba_lanes.power_of_two,
+)
+fma, where_less, largest, total, first_equal = (
+    numba_lanes.fma,
+    numba_lanes.where_less,
+    numba_lanes.largest,
+    numba_lanes.total,
+    numba_lanes.first_equal,
+)
+add_outer, load_rows, store_rows, repeated = (
+    numba_tiles.add_outer,
+    numba_tiles.load_rows,
+    numba_tiles.store_rows,
+    numba_tiles.repeated,
+)
+
+
+def move_numbers(out, a, width):
+    put(out, 0, item(a, 5))
+    put(out, 1, 3)
+    prefetch(a, 10**6)
+    x = load(a, 25, width)
+    store(out, 9, x)
+    store(out, 24, like(x, item(a, 2)))
+    store(out, 32, zeros(a, width))
+    store(out, 40, like(x, 2))
+    store(out, 48, positions(x))
+    put(out, 56, count_of(x))
+    put(out, 57, like(item(a, 2), 2))
+
+
+@compiled_only
+@both_types
+def test_numbers_in_and_out(dtype):
+    out = assert_same(move_numbers, np.full((3, 24), -1, dtype=dtype), special_numbers(dtype), Width(LANES)).ravel()
+    flat = special_numbers(dtype).ravel()
+    np.testing.assert_array_equal(out[[0, 1]], [np.inf, 3])
+    np.testing.assert_array_equal(out[2:9], -1)
+    np.testing.assert_array_equal(out[9:17], flat[25:33])
+    np.testing.assert_array_equal(out[17:24], -1)
+    np.testing.assert_array_equal(out[24:48], np.repeat([0.5, 0, 2], 8))
+    np.testing.assert_array_equal(out[48:58], [0, 1, 2, 3, 4, 5, 6, 7, 8, 2])
+
+
+def convert(out, a, width):
+    store(out, 8, load_numbers(a, 3, load(out, 0, width)))
+
+
+@compiled_only
+@pytest.mark.parametrize("source", ["uint8", "int16", "int64", "float32", "float64"])
+@both_types
+def test_numbers_of_other_types(source, dtype):
+    numbers = np.array([0, 1, 2, 255, 7, 128, 3, 200, 9, 100, 4]).astype(source)
+    if source != "uint8":
+        numbers[4:6] = [-128, -3]
+    out = assert_same(convert, np.zeros(24, dtype=dtype), numbers, Width(LANES))
+    np.testing.assert_array_equal(out[8:16], numbers[3:11].astype(dtype))
+    assert not out[:8].any()
+    assert not out[16:].any()
+
+
+def calculate(out, a, b, width):
+    for at in range(0, a.size, count_of(load(a, 0, width))):
+        x, y = load(a, at, width), load(b, at, width)
+        store(out[0], at, x + y)
+        store(out[1], at, x - y)
+        store(out[2], at, x * y)
+        store(out[3], at, x / y)
+        store(out[4], at, square_root(x))
+        store(out[5], at, nearest(x))
+        store(out[6], at, where_less(x, y, x, like(x, 3)))
+
+
+@compiled_only
+@both_types
+@pytest.mark.parametrize("numbers", [special_numbers, ordinary_numbers])
+def test_arithmetic_is_exact_lane_by_lane(dtype, numbers):
+    a = numbers(dtype)
+    b = a.ravel()[::-1].reshape(a.shape).copy()
+    out = assert_same(calculate, np.zeros((7, a.size), dtype=dtype), a, b, Width(LANES))
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(out[3], (a / b).ravel())
+        np.testing.assert_array_equal(out[6], np.where(a < b, a, 3).ravel())  # 3 where one is NaN
+
+
+def fused(out, a, width):
+    x, y, z = load(a, 0, width), load(a, 8, width), load(a, 16, width)
+    store(out, 0, fma(x, y, z))
+
+
+@compiled_only
+@both_types
+def test_a_fused_product_and_sum(dtype):
+    a = ordinary_numbers(dtype)
+    eps = np.finfo(dtype).eps
+    out = assert_same(fused, np.zeros(8, dtype=dtype), a, Width(LANES), rtol=16 * eps)
+    np.testing.assert_allclose(out, a[0, :8] * a[0, 8:16] + a[0, 16:], rtol=16 * eps)
+    # 1 - (1 + e)(1 - e) is e^2, which two roundings lose
+    a[0] = np.repeat(np.array([1 + eps, -(1 - eps), 1], dtype=dtype), 8)
+    out = np.zeros(8, dtype=dtype)
+    numba.njit(fused)(out, a, Width(LANES))
+    np.testing.assert_array_equal(out, np.full(8, eps**2, dtype=dtype))
+
+
+def raise_two(out, a, width):
+    for at in range(0, a.size, count_of(load(a, 0, width))):
+        store(out, at, power_of_two(load(a, at, width)))
+
+
+@compiled_only
+@both_types
+def test_powers_of_two(dtype):
+    end = {"float32": 127, "float64": 1023}[dtype]
+    exponents = np.resize(np.array([0, 1, -1, 10, -3, end, -end + 1, 60], dtype=dtype), 24)
+    (plain, _), (compiled, _) = both(raise_two, np.zeros(24, dtype=dtype), exponents, Width(LANES))
+    np.testing.assert_array_equal(compiled, np.ldexp(np.ones(24, dtype=dtype), exponents.astype(int)))
+    np.testing.assert_allclose(plain, compiled, rtol=2 * np.finfo(dtype).eps)  # NumPy's own may be a rounding off
+
+
+def across(out, whole, a, width):
+    x = load(a, 0, width)
+    put(out, 0, largest(x))
+    put(out, 1, total(x))
+    put(whole, 0, first_equal(x, load(a, 8, width)))
+    put(whole, 1, first_equal(x, like(x, largest(x))))
+
+
+@compiled_only
+@both_types
+@pytest.mark.parametrize(
+    ("numbers", "first", "best"),
+    [
+        ([1, 2, 3, 4, 5, 9, 7, 9], 3, 5),
+        ([-5, -2, -3, -4, -8, -9, -7, -6], 8, 1),
+        ([np.nan, 2, np.nan, 4, 0, 0, 0, 0], 3, 3),
+        ([np.nan] * 8, 8, 8),
+        ([-np.inf, 0, -np.inf, 4, 0, 0, 0, np.inf], 3, 7),
+    ],
+)
+def test_across_the_lanes(dtype, numbers, first, best):
+    a = np.array([*numbers, 0.1, 0.1, 0.1, 4, 0.1, 0.1, 0.1, 0.1], dtype=dtype)
+    arguments = np.zeros(2, dtype=dtype), np.zeros(2, dtype=np.int64), a, Width(LANES)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        plain, compiled = both(across, *arguments)
+        np.testing.assert_array_equal(compiled[0], plain[0])
+        np.testing.assert_array_equal(plain[0], [np.fmax.reduce(a[:8]), a[:8].sum()])
+    assert compiled[1].tolist() == plain[1].tolist() == [first, best]
+
+
+def work_on_tiles(out, a, x, width, tile_width):
+    tile = load(a, 0, tile_width)
+    store(out[0], 0, add_outer(tile, x, 2, 3, load(a, 64, width)))
+    store(out[1], 0, load_rows(a, 1, 9, tile, width))
+    store_rows(out[2], 3, 9, tile, width)
+    store(out[3], 0, repeated(load(a, 5, width), tile))
+
+
+@compiled_only
+@both_types
+def test_tiles(dtype):
+    generator = np.random.default_rng(2)
+    a, x = (generator.normal(size=size).astype(dtype) for size in (80, 30))
+    out = np.zeros((4, 80), dtype=dtype)
+    rtol = 16 * float(np.finfo(dtype).eps)
+    out = assert_same(work_on_tiles, out, a, x, Width(LANES), Width(LANES * TILE_ROWS), rtol=rtol)
+    column = x[2 : 2 + 3 * 8 : 3]
+    np.testing.assert_allclose(out[0, :64], a[:64] + np.outer(column, a[64:72]).ravel(), rtol=rtol, atol=rtol)
+    np.testing.assert_array_equal(out[1, :64], [a[1 + 9 * i + j] for i in range(8) for j in range(8)])
+    expected = np.zeros(80, dtype=dtype)
+    for i in range(8):
+        expected[3 + 9 * i : 11 + 9 * i] = a[8 * i : 8 * i + 8]
+    np.testing.assert_array_equal(out[2], expected)
+    np.testing.assert_array_equal(out[3, :64], np.tile(a[5:13], 8))
+    assert not out[[0, 1, 3], 64:].any()
+
+
+def test_a_register_has_no_fewer_numbers_than_a_tile_has_rows():
+    assert lanes_of(np.float64) == 8
+    assert lanes_of(np.float32) in (8, 16)

@@ -1,0 +1,47 @@
+"""What the pages say is what the code does."""
+
+import re
+from pathlib import Path
+
+import pytest
+from xpnn import backends
+from xpnn.backends import RunError
+from xpnn.nn.files import limits
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("row", "numbers"),
+    [
+        ("`config.json`", [limits.CONFIG_BYTES / limits.MIB]),
+        ("header of a model or checkpoint", [limits.HEADER_BYTES / limits.MIB]),
+        ("model or checkpoint", [limits.TENSOR_FILE_BYTES / limits.GIB]),
+        ("numbers in a data file, text of a `.csv`", [limits.DATA_BYTES / limits.GIB]),
+        ("growth of a compressed file", [limits.COMPRESSION, limits.ALWAYS_UNPACKED / limits.MIB]),
+        ("arrays in an `.npz`", [limits.DATA_FILES]),
+        ("columns of a `.csv`, characters of a line", [limits.CSV_COLUMNS, limits.CSV_LINE / limits.MIB]),
+        ("a download", [limits.DOWNLOAD_BYTES / limits.MIB]),
+        ("a picture", [limits.PICTURE_PIXELS / 1e6, limits.PICTURE_BYTES / limits.MIB]),
+    ],
+)
+def test_the_limits_of_the_page_are_those_of_the_code(row, numbers):
+    (limit,) = re.findall(rf"^\| {re.escape(row)} \| (.*) \|$", PAGE, re.MULTILINE)
+    assert [float(number.replace(",", "")) for number in re.findall(r"[\d,]*\d", limit)][: len(numbers)] == numbers
+
+
+def test_every_error_is_on_the_page_with_its_exit_code():
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| .* \| (\d) \|$", PAGE, re.MULTILINE)
+    codes = {name: int(code) for names, code in rows for name in re.findall(r"\w+", names)}
+    kinds = {name: kind for name, kind in vars(backends.errors).items() if isinstance(kind, type)}
+    assert codes == {
+        name: 1 if issubclass(kind, RunError) else 2
+        for name, kind in kinds.items()
+        if name not in ("XpnnError", "RunError")
+    }
+
+
+def test_the_tests_that_the_page_names_are_there():
+    for name in set(re.findall(r"`((?:trust/)?test_\w+\.py)`", PAGE)):
+        assert (ROOT / "tests" / name).is_file(), name

@@ -1,0 +1,183 @@
+"""What the site includes, runs and lists is what the code has; `nox -s docs` builds it."""
+
+import ast
+import inspect
+import json
+import re
+import textwrap
+from pathlib import Path
+
+import array_api_compat.numpy as compat_numpy
+import numpy as np
+import pytest
+from xpnn import backends, nn
+from xpnn.backends import ArrayAPIBackend
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+
+# Of each include of the derivation, in order: where it is from, and what the formula beside it says.
+FORMULAS = [
+    ("forward_prop", "Z1 = W1 @ X + b1"),
+    ("forward_prop", "Z2 = W2 @ A1 + b2"),
+    ("relu", "return xp.maximum(Z, 0)"),
+    ("relu_deriv", "return Z > 0"),
+    ("softmax", "E = xp.exp(Z - xp.max(Z, axis=0))\nreturn E / xp.sum(E, axis=0)"),
+    ("one_hot", "return (xp.arange(classes)[:, None] == Y[None, :]).astype(float)"),
+    ("backward_prop", "dZ2 = A2 - one_hot(Y, A2.shape[0])"),
+    ("backward_prop", "dW2 = dZ2 @ A1.T / m\ndb2 = xp.sum(dZ2, axis=1, keepdims=True) / m"),
+    ("backward_prop", "dZ1 = W2.T @ dZ2 * relu_deriv(Z1)"),
+    ("backward_prop", "dW1 = dZ1 @ X.T / m\ndb1 = xp.sum(dZ1, axis=1, keepdims=True) / m"),
+    ("update_params", "return (W1 - alpha * dW1, b1 - alpha * db1, W2 - alpha * dW2, b2 - alpha * db2)"),
+    (
+        "gradient_descent",
+        "for iteration in range(1, iterations + 1):\n    W1, b1, W2, b2 = params\n"
+        "    Z1, A1, _, A2 = forward_prop(W1, b1, W2, b2, X)\n"
+        "    grads = backward_prop(Z1, A1, A2, W2, X, Y)\n    params = update_params(params, grads, alpha)",
+    ),
+    ("he", "weight = generator.normal(0.0, math.sqrt(2 / in_features), (in_features, out_features))"),
+    ("Backend.linear", "return ACTIVATIONS[activation].forward(self.xp, x @ weight + bias)"),
+    (
+        "Backend.linear_backward",
+        "grad_z = ACTIVATIONS[activation].backward(self.xp, grad_y, y)\ngrad_weight = x.T @ grad_z\n"
+        "grad_bias = self.xp.sum(grad_z, axis=0)\n"
+        "return (grad_z @ weight.T if need_grad_x else None, grad_weight, grad_bias)",
+    ),
+]
+
+
+def includes(page):
+    """The object and the lines that each `literalinclude` of a page shows."""
+    found = []
+    for name, body in re.findall(r"^```\{literalinclude\} (\S+)\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S):
+        options = dict(re.findall(r"^:([\w-]+): *(.*)$", body, re.M))
+        source = (page.parent / name).read_text("utf-8")
+        lines = object_lines(source, options["pyobject"])
+        start = next(k for k, line in enumerate(lines) if options["start-at"] in line)
+        end = len(lines) - 1
+        if "end-at" in options:
+            end = next(k for k, line in enumerate(lines) if k >= start and options["end-at"] in line)
+        found.append((options["pyobject"], textwrap.dedent("\n".join(lines[start : end + 1]))))
+    return found
+
+
+def object_lines(source, path):
+    """The lines of a function, or of a class's method."""
+    node = ast.parse(source)
+    for name in path.split("."):
+        node = next(each for each in node.body if getattr(each, "name", None) == name)
+    return source.splitlines()[node.lineno - 1 : node.end_lineno]
+
+
+def cells(page):
+    return re.findall(r"^```\{code-cell\} python\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
+
+
+@pytest.fixture
+def run_page(tmp_path, monkeypatch):
+    """`run_page(name)` runs the cells of a page in an empty folder and returns their names."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name):
+        space = {}
+        with np.printoptions():
+            for number, code in enumerate(cells(DOCS / name), start=1):
+                exec(compile(code, f"{name}, cell {number}", "exec"), space)
+        return space
+
+    return run
+
+
+# The derivation
+
+
+def test_each_formula_stands_beside_the_lines_that_compute_it():
+    shown = [(name, ast.unparse(ast.parse(code))) for name, code in includes(DOCS / "derivation.md")]
+    assert shown == [(name, ast.unparse(ast.parse(code))) for name, code in FORMULAS]
+
+
+def test_the_cells_of_the_derivation_show_what_its_text_says(run_page, capsys):
+    page = run_page("derivation.md")
+    said = capsys.readouterr().out
+    assert re.findall(r"^(?:dL/dw and dL/db )?by .*: +(\[.*)$", said, re.M) == ["[-1. -2.] -1.0"] * 2
+    assert "with t = -max(z):     [0.09   0.2447 0.6652]" in said
+    assert said.count("[nan nan nan]") == 2  # no shift, and too large a one
+    assert "the label got 0.1   : loss 2.3026" in said
+    assert "equal: True" in said
+    assert "A2  [0.75, 0.5] [0.25, 0.5]" in said
+    assert max(page["differences"]) < 1e-14
+    promised = [tuple(map(float, pair)) for pair in re.findall(r"promised +(\S+) +came +(\S+)", said)]
+    assert promised[0][0] == pytest.approx(promised[0][1], abs=1e-5)
+    assert promised[-1][1] > 0  # the loss rises
+    sizes = [float(size) for size in re.findall(r"root mean square (\S+)", said)]
+    assert sizes[0] < 1e-3 < 0.3 < sizes[1] < 3 < 1e3 < sizes[2]
+    errors = [float(error) for error in re.findall(r"epsilon \S+: error (\S+)", said)]
+    assert errors[0] > 50 * errors[1] > 2500 * errors[2] > errors[2] > errors[3] < errors[5] < errors[6]
+    assert errors[7] > 10 * errors[0]
+    assert errors[9] < 1e-8
+    assert page["accuracy"] > 0.95
+
+
+# The other pages
+
+
+def test_the_counting_backend_of_the_page_computes_as_the_generic_one(run_page, capsys):
+    page = run_page("howto/add-a-backend.md")
+    counted = re.findall(r"^(\d+) (\d+)$", capsys.readouterr().out, re.M)
+    rows = len(page["data"].train)
+    assert counted == [(str(rows * 5056), str(rows * 5056))]  # 2 x 64 x 32 + 3 x 32 x 10
+    net = nn.MLP([64, 32, 10], backend=ArrayAPIBackend(compat_numpy))
+    nn.train(net, page["data"].train, epochs=1, batch_size=32)
+    theirs = page["net"].parameters()
+    for name, array in net.parameters().items():
+        np.testing.assert_array_equal(theirs[name], array)
+
+
+def test_the_page_on_data_of_ones_own_runs(run_page, capsys):
+    pytest.importorskip("pandas")
+    page = run_page("howto/own-data.md")
+    assert page["data"].class_names == ("opposite", "same sign")
+    assert page["data"].features == 4
+    assert float(re.search(r"accuracy=([\d.]+)", capsys.readouterr().out)[1]) > 0.8
+
+
+def test_the_exported_arrays_of_the_page_give_the_same_classes(run_page, capsys):
+    page = run_page("howto/export.md")
+    assert "[64, 32, 10] relu softmax" in capsys.readouterr().out
+    np.testing.assert_allclose(page["logits"], page["net"].logits(page["data"].test.images), rtol=0, atol=1e-4)
+
+
+def test_the_page_on_scikit_learn_runs(run_page):
+    pytest.importorskip("sklearn", minversion="1.6")
+    page = run_page("howto/scikit-learn.md")
+    assert page["search"].score(page["X_test"], page["y_test"]) > 0.9
+
+
+def test_the_tutorial_is_kept_without_outputs():
+    notebook = json.loads((DOCS / "tutorial.ipynb").read_text("utf-8"))
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert len(code) > 5
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+
+
+# The reference
+
+
+FUNCTIONS = {name for name, value in vars(nn.reference).items() if inspect.isfunction(value)}
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("nn", set(nn.__all__) - set(backends.__all__) - {"reference"}),  # what both offer is listed with the backends
+        ("backends", set(backends.__all__)),
+        ("reference", FUNCTIONS),
+    ],
+)
+def test_every_public_name_is_in_the_reference(page, names):
+    text = (DOCS / "api" / f"{page}.md").read_text("utf-8")
+    listed = re.findall(r"^\.\. (?:auto|py:)\w+:: (\w+)$", text, re.M)
+    assert len(listed) == len(set(listed))
+    missing, stale = sorted(names - set(listed)), sorted(set(listed) - names - {"Array"})
+    assert not missing, f"docs/api/{page}.md lacks {missing}: add `.. autoclass:: NAME` or `.. autofunction:: NAME`"
+    assert not stale, f"docs/api/{page}.md lists {stale}, which are not public: take the lines out"

@@ -1,0 +1,477 @@
+"""Pictures of a run, read back from the figures and the files, and the curves that are redrawn while it trains."""
+
+import sys
+import threading
+import types
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from xpnn import nn
+from xpnn.backends import ConfigError, DataError, MissingDependency, RunError
+from xpnn.nn.pictures import live
+from xpnn.nn.pictures import style as pictures
+from xpnn.nn.pictures.curves import draw_curves, save_curves
+from xpnn.nn.pictures.evaluation import (
+    draw_confusion_matrix,
+    draw_worst_mistakes,
+    save_confusion_matrix,
+    save_worst_mistakes,
+)
+from xpnn.nn.pictures.live import LiveCurves, MatplotlibWindow, has_display, open_matplotlib_window
+from xpnn.nn.pictures.style import picture_style
+from xpnn.nn.training.history import EpochResult, History
+
+pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+from matplotlib.backend_bases import CloseEvent, FigureManagerBase
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from PIL import Image
+
+
+def history(epochs, *, test=True):
+    """Losses 2/1, 2/2, 2/3 ..; accuracies 1 - 1/2, 1 - 1/3 ..; the test rows 0.1 worse."""
+    return History(
+        EpochResult(e, 2 / e, 1 - 1 / (e + 1), 2 / e + 0.1 if test else None, 0.9 - 1 / (e + 1) if test else None, 0.5)
+        for e in range(1, epochs + 1)
+    )
+
+
+def drawn(draw, *arguments, **options):
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    with picture_style():
+        draw(figure, *arguments, **options)
+        figure.canvas.draw()
+    return figure
+
+
+def pixels(path):
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB")).astype(int)  # (height, width, 3)
+
+
+def words(artist):
+    return [text.get_text() for text in artist.texts]
+
+
+class TestCurves:
+    def test_lines_hold_the_history(self):
+        figure = drawn(draw_curves, history(5), title="deep-32")
+        losses, accuracies = figure.axes
+        train, test = losses.get_lines()
+        np.testing.assert_array_equal(train.get_xdata(), [1, 2, 3, 4, 5])
+        np.testing.assert_allclose(train.get_ydata(), [2, 1, 2 / 3, 0.5, 0.4])
+        np.testing.assert_allclose(test.get_ydata(), np.array([2, 1, 2 / 3, 0.5, 0.4]) + 0.1)
+        train, test = accuracies.get_lines()
+        np.testing.assert_allclose(train.get_ydata(), [50, 200 / 3, 75, 80, 250 / 3])
+        np.testing.assert_allclose(test.get_ydata(), [40, 170 / 3, 65, 70, 220 / 3])
+        assert train.get_color() != test.get_color()
+        assert train.get_linestyle() != test.get_linestyle()  # told apart without colour
+        assert figure.get_suptitle() == "deep-32"
+        assert [axes.get_xlabel() for axes in figure.axes] == ["epoch", "epoch"]
+
+    def test_final_values_stand_at_the_ends_from_high_to_low(self):
+        losses, accuracies = drawn(draw_curves, history(5)).axes
+        assert words(losses) == ["test 0.5", "train 0.4"]
+        assert words(accuracies) == ["train 83.33 %", "test 73.33 %"]
+
+    @pytest.mark.parametrize("epochs", [2, 5, 3500])
+    def test_final_values_do_not_overlap_nor_leave_the_picture(self, epochs):
+        figure = drawn(draw_curves, history(epochs))
+        for axes in figure.axes:
+            upper, lower = (text.get_window_extent() for text in axes.texts)
+            assert lower.y1 <= upper.y0 + 1
+            assert upper.x1 <= figure.bbox.x1
+            assert lower.x1 <= figure.bbox.x1
+
+    def test_one_epoch_is_a_visible_point(self, tmp_path):
+        figure = drawn(draw_curves, history(1))
+        for axes in figure.axes:
+            assert [line.get_marker() for line in axes.get_lines()] == ["o", "o"]
+            assert list(axes.get_xticks()) == [1]
+        save_curves(history(1), tmp_path / "curves.png")
+        picture = pixels(tmp_path / "curves.png")
+        blue = np.abs(picture - 255 * np.array(to_rgba(pictures.TRAIN_COLOUR)[:3])).sum(axis=2) < 30
+        left = blue[:, 100:500]  # the inside of the loss, without its label
+        assert 30 < left.sum() < 300
+
+    def test_thousands_of_epochs_are_a_line_without_points(self):
+        losses, accuracies = drawn(draw_curves, history(3500)).axes
+        assert losses.get_lines()[0].get_xdata()[-1] == 3500
+        assert {line.get_marker() for axes in (losses, accuracies) for line in axes.get_lines()} == {""}
+
+    def test_without_test_rows_there_is_one_line(self):
+        losses, accuracies = drawn(draw_curves, history(4, test=False)).axes
+        assert words(losses) == ["train 0.5"]
+        assert words(accuracies) == ["train 80.00 %"]
+        assert [len(axes.get_lines()) for axes in (losses, accuracies)] == [1, 1]
+
+    def test_losses_that_are_no_numbers_leave_gaps(self):
+        results = [*history(3), EpochResult(4, float("nan"), 0.1, float("inf"), 0.1, 0.5)]
+        losses, _ = drawn(draw_curves, results).axes
+        assert words(losses) == ["test 0.7667", "train 0.6667"]
+
+    def test_loss_starts_at_zero(self):
+        assert drawn(draw_curves, history(3)).axes[0].get_ylim()[0] == 0
+
+    def test_no_epoch_is_said(self):
+        assert [words(axes) for axes in drawn(draw_curves, []).axes] == [["no epoch yet"]] * 2
+
+    def test_a_used_figure_is_drawn_anew(self):
+        figure = drawn(draw_curves, history(2))
+        draw_curves(figure, history(3))
+        assert len(figure.axes) == 2
+        assert len(figure.axes[0].get_lines()[0].get_xdata()) == 3
+
+    def test_file_has_the_size_and_both_colours(self, tmp_path):
+        save_curves(history(20), tmp_path / "curves.png", title="$x {")
+        picture = pixels(tmp_path / "curves.png")
+        assert picture.shape == (570, 1440, 3)
+        for colour in (pictures.TRAIN_COLOUR, pictures.TEST_COLOUR):
+            near = np.abs(picture - 255 * np.array(to_rgba(colour)[:3])).sum(axis=2) < 30
+            assert near[:, :720].sum() > 500
+            assert near[:, 720:].sum() > 500
+
+    def test_vector_formats_by_suffix(self, tmp_path):
+        save_curves(history(2), tmp_path / "curves.SVG")
+        assert "<svg" in (tmp_path / "curves.SVG").read_text(encoding="utf-8")
+
+    def test_only_the_finished_file_is_left(self, tmp_path):
+        save_curves(history(2), tmp_path / "curves.png")
+        save_curves(history(3), tmp_path / "curves.png")
+        assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
+
+    def test_a_failure_leaves_the_old_file(self, tmp_path, monkeypatch):
+        save_curves(history(2), tmp_path / "curves.png")
+        before = (tmp_path / "curves.png").read_bytes()
+        monkeypatch.setattr(Figure, "savefig", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            save_curves(history(3), tmp_path / "curves.png")
+        assert (tmp_path / "curves.png").read_bytes() == before
+
+    def test_no_global_state(self, tmp_path):
+        import matplotlib
+
+        before = dict(matplotlib.rcParams)
+        matplotlib.rcParams["lines.marker"] = "x"  # the user's own settings change nothing
+        save_curves(history(40), tmp_path / "mine.png")
+        matplotlib.rcParams["lines.marker"] = before["lines.marker"]
+        save_curves(history(40), tmp_path / "default.png")
+        assert dict(matplotlib.rcParams) == before
+        assert (tmp_path / "mine.png").read_bytes() == (tmp_path / "default.png").read_bytes()
+
+    def test_unknown_suffix(self, tmp_path):
+        with pytest.raises(ConfigError, match=r"curves\.txt has no suffix of a picture .* use one of .*png"):
+            save_curves(history(2), tmp_path / "curves.txt")
+
+    def test_missing_folder(self, tmp_path):
+        with pytest.raises(RunError, match="cannot write"):
+            save_curves(history(2), tmp_path / "missing" / "curves.png")
+
+    def test_missing_matplotlib(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+        with pytest.raises(MissingDependency, match=r'pip install "xpnn\[cli\]"'):
+            save_curves(history(2), tmp_path / "curves.png")
+
+
+class TestConfusionMatrix:
+    MATRIX = np.array([[90, 10, 0], [0, 40, 10], [0, 0, 0]])  # (true, predicted)
+    NAMES = ("cat", "$dog_1", "猫")
+
+    def test_counts_and_colours(self):
+        figure = drawn(draw_confusion_matrix, self.MATRIX, ("a", "b", "c"))
+        axes = figure.axes[0]
+        shown = {text.get_position(): text.get_text() for text in axes.texts}
+        assert shown == {(0, 0): "90", (1, 0): "10", (1, 1): "40", (2, 1): "10"}  # (predicted, true)
+        np.testing.assert_allclose(axes.images[0].get_array(), [[0.9, 0.1, 0], [0, 0.8, 0.2], [0, 0, 0]])
+        assert axes.get_title(loc="left") == "130 of 150 correct, 86.67 %"
+        assert (axes.get_ylabel(), axes.get_xlabel()) == ("true class", "predicted class")
+        assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a", "b", "c"]
+
+    def test_counts_can_be_read_on_their_cells(self):
+        axes = drawn(draw_confusion_matrix, self.MATRIX, ("a", "b", "c")).axes[0]
+        for text in axes.texts:
+            predicted, true = text.get_position()
+            cell = axes.images[0].to_rgba(axes.images[0].get_array())[true, predicted, :3]
+            assert abs(np.mean(to_rgba(text.get_color())[:3]) - cell.mean()) > 0.3
+
+    @pytest.mark.parametrize("num_classes", [2, 10, 40])
+    def test_counts_fit_their_cells(self, num_classes):
+        matrix = np.full((num_classes, num_classes), 12345)
+        figure = drawn(draw_confusion_matrix, matrix, [f"class {k}" for k in range(num_classes)])
+        axes = figure.axes[0]
+        cell = axes.get_window_extent().width / num_classes
+        assert len(axes.texts) == num_classes**2
+        assert max(text.get_window_extent().width for text in axes.texts) < cell
+        assert axes.title.get_window_extent().x1 < figure.bbox.x1
+
+    def test_file_in_any_script(self, tmp_path):
+        save_confusion_matrix(self.MATRIX, self.NAMES, tmp_path / "confusion.png")
+        assert min(pixels(tmp_path / "confusion.png").shape[:2]) > 400
+
+    def test_nothing_counted(self):
+        figure = drawn(draw_confusion_matrix, np.zeros((2, 2), dtype=np.int64), ("no", "yes"))
+        assert figure.axes[0].get_title(loc="left") == "0 of 0 correct"
+
+    @pytest.mark.parametrize(
+        ("matrix", "names", "message"),
+        [
+            (np.zeros((2, 3), dtype=int), "ab", r"matrix must be \(2, 2\).*got \(2, 3\)"),
+            (np.zeros((1, 1), dtype=int), "a", "2 to 100 classes, got 1"),
+            (np.array([[1, -2], [0, 1]]), "ab", "counts from 0, got -2"),
+        ],
+    )
+    def test_refused(self, matrix, names, message, tmp_path):
+        with pytest.raises(DataError, match=message):
+            save_confusion_matrix(matrix, names, tmp_path / "confusion.png")
+        assert not list(tmp_path.iterdir())
+
+
+class TestWorstMistakes:
+    IMAGES = np.arange(24, dtype=np.uint8).reshape(4, 6)  # (samples, features)
+    LABELS = np.array([0, 1, 2, 0])
+    PROBABILITIES = np.array([[0.2, 0.8, 0.0], [0.0, 1.0, 0.0], [0.97, 0.02, 0.01], [0.3, 0.3, 0.4]])
+    NAMES = ("zero", "one", "a very long name of a class")
+
+    def test_ranked_by_probability_of_the_true_class(self):
+        figure = drawn(draw_worst_mistakes, self.IMAGES, self.LABELS, self.PROBABILITIES, "abc", (2, 3))
+        assert [axes.get_title() for axes in figure.axes] == ["c → a, 0.97", "a → b, 0.80", "a → c, 0.40"]
+        for axes, row in zip(figure.axes, (2, 0, 3), strict=True):
+            np.testing.assert_array_equal(axes.images[0].get_array(), self.IMAGES[row].reshape(2, 3))
+            assert axes.images[0].get_clim() == (0, 23)
+        assert figure.get_suptitle() == "3 mistakes in 4 rows"
+
+    def test_no_more_than_count_and_long_names_cut(self):
+        figure = drawn(draw_worst_mistakes, self.IMAGES, self.LABELS, self.PROBABILITIES, self.NAMES, (2, 3), count=1)
+        assert [axes.get_title() for axes in figure.axes] == ["a very long n…\n→ zero, 0.97"]
+
+    def test_grid_of_many(self):
+        rng = np.random.default_rng(0)
+        probabilities = rng.dirichlet(np.ones(3), 100)
+        labels = (probabilities.argmax(axis=1) + 1) % 3
+        figure = drawn(draw_worst_mistakes, rng.random((100, 6)), labels, probabilities, "abc", (2, 3))
+        assert len(figure.axes) == 25
+        assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == (5, 5)
+        worst = probabilities[np.arange(100), labels].argmin()
+        assert figure.axes[0].get_title().endswith(f"{probabilities[worst].max():.2f}")
+
+    def test_no_mistakes_are_said(self, tmp_path):
+        probabilities = np.eye(3)[self.LABELS]
+        figure = drawn(draw_worst_mistakes, self.IMAGES, self.LABELS, probabilities, "abc", (2, 3))
+        assert "no mistakes" in words(figure)
+        assert not figure.axes
+        assert save_worst_mistakes(self.IMAGES, self.LABELS, probabilities, "abc", (2, 3), tmp_path / "worst.png")
+        assert pixels(tmp_path / "worst.png").min() < 200
+
+    def test_no_picture_without_a_shape(self, tmp_path):
+        path = tmp_path / "worst.png"
+        assert not save_worst_mistakes(self.IMAGES, self.LABELS, self.PROBABILITIES, "abc", None, path)
+        assert not path.exists()
+
+    def test_refused(self, tmp_path):
+        path = tmp_path / "worst.png"
+        with pytest.raises(DataError, match=r"must be \(4, 4\) and \(4, 3\).*got \(4, 6\) and \(4, 3\)"):
+            save_worst_mistakes(self.IMAGES, self.LABELS, self.PROBABILITIES, "abc", (2, 2), path)
+        with pytest.raises(ConfigError, match="count must be at least 1, got 0"):
+            save_worst_mistakes(self.IMAGES, self.LABELS, self.PROBABILITIES, "abc", (2, 3), path, count=0)
+
+
+class FakeWindow:
+    def __init__(self, *, cost=0.0, clock=None):
+        self.shown, self.closed, self.broken, self.cost, self.clock = [], False, False, cost, clock
+
+    def show(self, history, title):
+        if self.broken:
+            raise RuntimeError("display lost")
+        self.shown.append((len(history), title))
+        if self.clock:
+            self.clock.now += self.cost
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def run_of(epochs):
+    return SimpleNamespace(history=history(epochs))
+
+
+def train(curves, clock, times):
+    """Play a run whose epochs end at the given times."""
+    curves.on_train_begin(run_of(0))
+    for epoch, clock.now in enumerate(times, start=1):
+        curves.on_epoch_end(run_of(epoch), history(epoch)[-1])
+    curves.on_train_end(run_of(len(times)))
+
+
+@pytest.fixture
+def saved(monkeypatch):
+    """Lengths of the histories that are saved, instead of the files."""
+    lengths = []
+    monkeypatch.setattr(live, "save_curves", lambda results, *_, **__: lengths.append(len(results)))
+    return lengths
+
+
+class TestLiveCurves:
+    def test_redraws_are_limited_and_the_last_always_comes(self, saved):
+        clock = Clock()
+        curves = LiveCurves("curves.png", every_seconds=1, clock=clock, open_window=lambda: None)
+        train(curves, clock, [100.5, 101, 101.5, 101.9, 102, 102.1])
+        assert saved == [0, 2, 5, 6]  # before the first step, at 101 and 102, at the end
+
+    def test_a_window_takes_the_redraws_and_the_file_the_last(self, saved):
+        clock, window = Clock(), FakeWindow()
+        train(LiveCurves("c.png", title="t", clock=clock, open_window=lambda: window), clock, [101, 102, 102.5])
+        assert window.shown == [(0, "t"), (1, "t"), (2, "t"), (3, "t")]
+        assert saved == [0, 3]
+
+    def test_drawing_takes_a_tenth_of_the_time_at_most(self, saved):
+        clock = Clock()
+        window = FakeWindow(cost=1.0, clock=clock)
+        curves = LiveCurves("c.png", every_seconds=0, clock=clock, open_window=lambda: window)
+        train(curves, clock, [102, 103, 111.9, 112])  # drawn 102 to 103, so not before 112
+        assert [length for length, _ in window.shown] == [0, 1, 4, 4]
+        assert saved == [0, 4]
+
+    @pytest.mark.parametrize("flaw", ["closed", "broken"])
+    def test_a_lost_window_gives_way_to_the_file(self, flaw, saved):
+        clock, window = Clock(), FakeWindow()
+        curves = LiveCurves("c.png", every_seconds=0, clock=clock, open_window=lambda: window)
+        curves.on_train_begin(run_of(0))
+        curves.on_epoch_end(run_of(1), None)
+        setattr(window, flaw, True)
+        curves.on_epoch_end(run_of(2), None)
+        setattr(window, flaw, False)
+        curves.on_epoch_end(run_of(3), None)
+        curves.on_train_end(run_of(3))
+        assert [length for length, _ in window.shown] == [0, 1]
+        assert saved == [0, 2, 3, 3]
+
+    def test_a_window_that_cannot_be_opened_gives_way_to_the_file(self, saved):
+        clock = Clock()
+        train(LiveCurves("c.png", clock=clock, open_window=lambda: 1 / 0), clock, [101])
+        assert saved == [0, 1, 1]
+
+    def test_a_folder_that_is_lost_stops_nothing(self, tmp_path):
+        clock = Clock()
+        folder = tmp_path / "run"
+        folder.mkdir()
+        curves = LiveCurves(folder / "curves.png", every_seconds=0, clock=clock, open_window=lambda: None)
+        curves.on_train_begin(run_of(0))
+        (folder / "curves.png").unlink()
+        folder.rmdir()
+        curves.on_epoch_end(run_of(1), None)
+        with pytest.warns(RuntimeWarning, match=r"the curves of this run are not saved: cannot write"):
+            curves.on_train_end(run_of(1))
+
+    def test_a_path_that_cannot_be_written_is_told_before_the_training(self, tmp_path):
+        with pytest.raises(RunError, match="cannot write"):
+            LiveCurves(tmp_path / "missing" / "curves.png").on_train_begin(run_of(0))
+
+    def test_negative_interval(self):
+        with pytest.raises(ConfigError, match="every_seconds must be 0 or more, got -1"):
+            LiveCurves("curves.png", every_seconds=-1)
+
+    def test_listens_to_a_real_run(self, tmp_path):
+        assert issubclass(LiveCurves, nn.Callback)
+        rng = np.random.default_rng(0)
+        data = nn.from_arrays(rng.random((40, 4), dtype=np.float32), rng.integers(0, 2, 40), seed=0)
+        window = FakeWindow()
+        curves = LiveCurves(tmp_path / "curves.png", every_seconds=0, clock=lambda: 0.0, open_window=lambda: window)
+        net = nn.MLP([4, 3, 2], backend="numpy", seed=0)
+        nn.train(net, data, optimizer=nn.SGD(0.1), epochs=3, batch_size=10, seed=0, callbacks=[curves])
+        assert [length for length, _ in window.shown] == [0, 1, 2, 3, 3]
+        assert pixels(tmp_path / "curves.png").shape == (570, 1440, 3)
+
+
+class FakeManager(FigureManagerBase):
+    def show(self):
+        self.canvas.is_shown = True
+
+
+class FakeCanvas(FigureCanvasAgg):
+    """A toolkit that draws in memory."""
+
+    required_interactive_framework = "fake"
+    manager_class = FakeManager
+    flushed = 0
+
+    def flush_events(self):
+        self.flushed += 1
+
+
+@pytest.fixture
+def toolkit(monkeypatch):
+    """A display, and no other toolkit than the fake one."""
+    module = types.ModuleType("matplotlib.backends.backend_fake")
+    module.FigureCanvas = FakeCanvas
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(live, "TOOLKITS", ("missing", "fake"))
+    monkeypatch.setattr(live, "has_display", lambda: True)
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+
+
+@pytest.mark.usefixtures("toolkit")
+class TestWindow:
+    def test_shows_the_curves(self):
+        window = open_matplotlib_window()
+        canvas = window._figure.canvas
+        assert canvas.is_shown
+        blank = np.asarray(canvas.buffer_rgba()).copy() if hasattr(canvas, "renderer") else None
+        window.show(history(3), "live")
+        picture = np.asarray(canvas.buffer_rgba())  # (height, width, 4)
+        assert picture.shape == (380, 960, 4)
+        assert picture[:, :, :3].std() > 5
+        assert blank is None or (blank != picture).any()
+        assert window._figure.get_suptitle() == "live"
+        assert canvas.flushed == 1
+        assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+
+    def test_notices_that_it_is_closed(self):
+        window = MatplotlibWindow("fake")
+        assert not window.closed
+        canvas = window._figure.canvas
+        canvas.callbacks.process("close_event", CloseEvent("close_event", canvas))
+        assert window.closed
+
+    def test_the_environment_decides_alone(self, monkeypatch):
+        monkeypatch.setenv("MPLBACKEND", "agg")
+        assert open_matplotlib_window() is None
+        monkeypatch.setenv("MPLBACKEND", "Fake")
+        assert isinstance(open_matplotlib_window(), MatplotlibWindow)
+
+    def test_a_backend_without_windows(self):
+        with pytest.raises(ConfigError, match="agg has no windows"):
+            MatplotlibWindow("agg")
+
+    def test_none_without_a_display(self, monkeypatch):
+        monkeypatch.setattr(live, "has_display", lambda: False)
+        assert open_matplotlib_window() is None
+
+    def test_none_off_the_main_thread(self):
+        found = []
+        thread = threading.Thread(target=lambda: found.append(open_matplotlib_window()))
+        thread.start()
+        thread.join()
+        assert found == [None]
+
+
+@pytest.mark.parametrize(
+    ("platform", "environ", "expected"),
+    [
+        ("linux", {}, False),
+        ("linux", {"DISPLAY": ""}, False),
+        ("linux", {"DISPLAY": ":0"}, True),
+        ("linux", {"WAYLAND_DISPLAY": "wayland-0"}, True),
+        ("darwin", {}, True),
+        ("darwin", {"SSH_CONNECTION": "a 1 b 2"}, False),
+        ("win32", {}, True),
+    ],
+)
+def test_has_display(platform, environ, expected):
+    assert has_display(platform, environ) is expected
