@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from pathlib import Path
 
 import nox
 
@@ -18,20 +17,17 @@ PACKAGES = ["xpnn.backends", "xpnn.nn", "xpnn.bench"]
 
 # Those that differ with the array module.
 ARRAY_API_TESTS = [
-    f"tests/test_{name}.py"
-    for name in (
-        "array_inputs",
-        "backend_contract",
-        "distributed",
-        "generic_plan",
-        "gradients",
-        "jax_backend",
-        "losses",
-        "parity",
-        "reduction",
-        "torch_backend",
-        "training_features",
-    )
+    "tests/backends/jax",
+    "tests/backends/test_contract.py",
+    "tests/backends/test_generic_plan.py",
+    "tests/backends/test_gradients.py",
+    "tests/backends/test_losses.py",
+    "tests/backends/test_reduction.py",
+    "tests/backends/torch",
+    "tests/nn/distributed/test_distributed.py",
+    "tests/nn/inputs",
+    "tests/nn/runs/test_parity.py",
+    "tests/nn/training/test_training_features.py",
 ]
 
 
@@ -76,7 +72,7 @@ def array_api(session: nox.Session) -> None:
     """Run the tests of the backends and of what comes in and goes out, with PyTorch and JAX installed."""
     session.install("torch==2.13.0", "jax>=0.6")  # first: this build of PyTorch is small where a newer one is not
     session.install(".[cli,torch,jax]", *group("test"))
-    session.run("pytest", *(session.posargs or (*ARRAY_API_TESTS, "-k", "torch or jax or array_inputs")))
+    session.run("pytest", *(session.posargs or (*ARRAY_API_TESTS, "-k", "torch or jax or inputs")))
 
 
 @nox.session
@@ -85,7 +81,7 @@ def coverage(session: nox.Session) -> None:
     session.install(".[cli]", *group("test"))
     session.run("coverage", "erase")
     session.run("coverage", "run", "--parallel-mode", "-m", "pytest", *session.posargs)
-    kernels = [*map(str, sorted(Path("tests").glob("test_numba_*.py"))), "tests/backends/test_contract.py"]
+    kernels = ["tests/backends/numba", "tests/backends/test_contract.py"]
     session.run("coverage", "run", "--parallel-mode", "-m", "pytest", *kernels, env={"NUMBA_DISABLE_JIT": "1"})
     session.run("coverage", "combine")
     session.run("coverage", "report", "--skip-covered", "--show-missing", "--fail-under=95")

@@ -10,7 +10,8 @@ import click
 
 from ..backends import get_backend, look_up
 from ..backends.machine import hardware, versions
-from ..nn.runs.recipes import RECIPES, DataChoice, Recipe
+from ..nn.runs.data_choice import DataChoice
+from ..nn.runs.recipes import RECIPES, Recipe
 
 # What the authors of each recipe show; `mnist-98` is held to 98 % for nine of ten seeds.
 CLAIMS = {

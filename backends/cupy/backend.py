@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..activations import ACTIVATIONS, Array, relu
-from ..base import Backend, in_native_order
+from ..base import Backend
 from ..communicator import Communicator
 from ..errors import ConfigError
 from ..generic_plan import GenericPlan
 from ..job_outline import Estimate, JobOutline, Probe
+from ..operations import in_native_order
 from ..plan import NO_ROWS, Layer, Plan, Rows, Totals, TrainingJob
 from .device import Device, current_device
 from .errors import batch_size_that_fits, gpu_memory, rows_that_fit

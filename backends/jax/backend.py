@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..activations import ACTIVATIONS, Array
-from ..base import Backend, in_native_order
+from ..base import Backend
 from ..errors import BackendUnavailable
 from ..generic_plan import GenericPlan
 from ..losses import LOSSES
+from ..operations import in_native_order
 from ..optimizers import SGD, Adam, AdamW, Optimizer, RMSprop, State
 from ..plan import Plan, Rows, TrainingJob
 

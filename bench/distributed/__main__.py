@@ -166,7 +166,17 @@ def overhead(network: str, backend: str, turns: int, out: Path | None) -> None:
     if mpiexec is None:
         raise MissingDependency("there is no mpiexec: pip install mpich")
     urgent = ["--real-time"] if measure.IS_URGENT else []
-    worker = [sys.executable, "-m", __spec__.name, *urgent, "turn-by-turn", "--network", network, "--backend", backend]
+    worker = [
+        sys.executable,
+        "-m",
+        "xpnn.bench.distributed",
+        *urgent,
+        "turn-by-turn",
+        "--network",
+        network,
+        "--backend",
+        backend,
+    ]
     commands = [worker, [mpiexec, "-n", "1", *worker, "--mpi"]]
     workers = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for command in commands

@@ -14,7 +14,8 @@ import click
 from ...backends import get_backend, look_up
 from ...backends.machine import hardware, versions
 from ...nn import Dataset, History
-from ...nn.runs.recipes import RECIPES, DataChoice, Recipe
+from ...nn.runs.data_choice import DataChoice
+from ...nn.runs.recipes import RECIPES, Recipe
 from ..compare.gpus import gpus
 from ..program import Program
 

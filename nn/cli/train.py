@@ -22,8 +22,9 @@ from ..network.model_file import save
 from ..pictures.curves import save_curves
 from ..pictures.live import LiveCurves
 from ..runs.config import RunConfig
+from ..runs.data_choice import DataChoice
 from ..runs.folder import RecordRun, RunFolder, summarize, write_json
-from ..runs.recipes import RECIPES, DataChoice, Recipe
+from ..runs.recipes import RECIPES, Recipe
 from ..training.callbacks import Callback
 from ..training.checkpoint import Checkpoint
 from ..training.history import History

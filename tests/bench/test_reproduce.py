@@ -6,7 +6,8 @@ import pytest
 from click.testing import CliRunner
 from xpnn import nn
 from xpnn.bench import reproduce
-from xpnn.nn.runs.recipes import RECIPES, DataChoice
+from xpnn.nn.runs.data_choice import DataChoice
+from xpnn.nn.runs.recipes import RECIPES
 
 
 def test_the_recipes_table_has_the_figures_of_the_runs(tmp_path: Path) -> None:

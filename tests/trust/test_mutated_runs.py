@@ -9,8 +9,9 @@ from safetensors.numpy import save
 from xpnn import nn
 from xpnn.nn.files.tensors import BLANK, description_text, read_tensors, sealed
 from xpnn.nn.runs.config import RunConfig
+from xpnn.nn.runs.data_choice import DataChoice
 from xpnn.nn.runs.folder import RunFolder
-from xpnn.nn.runs.recipes import RECIPES, DataChoice
+from xpnn.nn.runs.recipes import RECIPES
 
 from .mutations import mutated
 

@@ -20,7 +20,7 @@ from xpnn.nn.datasets import download, mirror, mnist
 from xpnn.nn.datasets.download import cache_folder, fetch
 from xpnn.nn.datasets.mnist import MNIST, load_source
 
-from .trust.mirrors import Mirrors
+from ...trust.mirrors import Mirrors
 
 
 class Mirror:

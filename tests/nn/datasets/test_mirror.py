@@ -11,7 +11,7 @@ from xpnn.backends.errors import DataError
 from xpnn.nn.datasets import mirror
 from xpnn.nn.datasets.mirror import download
 
-from .trust.mirrors import FAR, KINDS, Mirrors, make_certificate
+from ...trust.mirrors import FAR, KINDS, Mirrors, make_certificate
 
 BODY = gzip.compress(bytes(range(256)) * 20)
 SUM = hashlib.sha256(BODY).hexdigest()

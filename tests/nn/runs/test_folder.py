@@ -15,8 +15,9 @@ from xpnn.nn.cli.app import xpnn
 from xpnn.nn.files.atomic import append_line
 from xpnn.nn.files.limits import CONFIG_BYTES
 from xpnn.nn.runs.config import RunConfig
+from xpnn.nn.runs.data_choice import DataChoice
 from xpnn.nn.runs.folder import RunFolder
-from xpnn.nn.runs.recipes import RECIPES, DataChoice
+from xpnn.nn.runs.recipes import RECIPES
 
 CONFIG = RunConfig(RECIPES["quickstart"], DataChoice(), "numpy", 0)
 

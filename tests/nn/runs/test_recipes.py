@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from xpnn import nn
 from xpnn.backends import OPTIMIZERS, ConfigError, ModelFileError, RunError
+from xpnn.nn.runs.data_choice import DataChoice
 from xpnn.nn.runs.folder import RecordRun, RunConfig, RunFolder, summarize
-from xpnn.nn.runs.recipes import RECIPES, DataChoice, Recipe
+from xpnn.nn.runs.recipes import RECIPES, Recipe
 
 
 @pytest.fixture
