@@ -9,10 +9,10 @@ from itertools import pairwise
 import numpy as np
 
 from .base import Backend
-from .blas_threads import one_blas_thread
 from .job_outline import Estimate, JobOutline, Probe
 from .numpy.backend import NumPyBackend
 from .plan import Layer, TrainingJob
+from .threads import one_blas_thread
 
 PROBE_SECONDS = 0.004  # a probe is repeated for so long, and its shortest time counts
 PROBE_ROWS = 512  # of a probe, or a batch of at most NumPy's tile; fewer where they are more work than this:

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .activations import ACTIVATIONS, Array
-from .blas_threads import one_blas_thread
 from .losses import LOSSES
 from .mapped import is_mapped
 from .optimizers import Optimizer, State
 from .plan import Layer, Rows, Totals
+from .threads import one_blas_thread
 
 LayerGradients = tuple[Array, Array]  # of weight and bias
 

@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from ..activations import ACTIVATIONS, Array, identity, leaky_relu, relu, sigmoid, tanh
 from ..base import Backend
-from ..blas_threads import one_blas_thread
 from ..errors import BackendUnavailable
 from ..generic_plan import GenericPlan
 from ..job_outline import Estimate, JobOutline, Probe, density_of
@@ -21,6 +20,7 @@ from ..mapped import is_mapped, unlocked
 from ..numpy.backend import NumPyBackend
 from ..optimizers import SGD, Adam, AdamW, RMSprop
 from ..plan import Layer, Plan, Rows, Totals, TrainingJob
+from ..threads import one_blas_thread
 from .kernel_cache import are_cached, kernels_of, mark_cached
 
 # Seconds on two cores of an AMD EPYC at 3 GHz, Numba 0.68.1, 2026-11, a little above the slowest of four recipes: to

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from ..activations import ACTIVATIONS, Array, relu
 from ..base import Backend
-from ..blas_threads import one_blas_thread
 from ..errors import BackendUnavailable
+from ..threads import one_blas_thread
 
 INSTALL = 'pip install "xpnn[torch]"'
 

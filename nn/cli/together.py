@@ -24,7 +24,7 @@ import numpy as np
 
 from ...backends import get_backend
 from ...backends.machine import versions
-from ...backends.thread_limit import at_most_threads
+from ...backends.threads import at_most_threads
 from ..distributed.mpi_communicator import MpiCommunicator
 from ..distributed.supervision import end_together, launched, supervise, tell_supervisor
 from ..distributed.world import threads_of_process, world

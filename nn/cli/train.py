@@ -16,7 +16,7 @@ import click
 from ...backends import ConfigError, DeviceError, MissingDependency, StorageError, get_backend, look_up
 from ...backends.communicator import Communicator
 from ...backends.machine import hardware, versions
-from ...backends.thread_limit import at_most_threads
+from ...backends.threads import at_most_threads
 from ..datasets.load import NAMED
 from ..network.model_file import save
 from ..pictures.curves import save_curves

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from ...backends import MissingDependency
 from ...backends.machine import usable_cores
-from ...backends.thread_limit import at_most_threads
+from ...backends.threads import at_most_threads
 from .mpi_communicator import MpiCommunicator
 from .supervision import SAID, end_others, flush_streams, is_supervised, launched, let_words_pass, tell_supervisor
 

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 from xpnn import nn
 from xpnn.backends import Backend, StorageError
-from xpnn.backends.thread_limit import at_most_threads
+from xpnn.backends.threads import at_most_threads
 from xpnn.nn.cli import app, progress, recent_runs, signals, train_report
 from xpnn.nn.cli.app import COMMANDS, xpnn
 from xpnn.nn.cli.help_page import allowed_colour
