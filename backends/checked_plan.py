@@ -89,6 +89,7 @@ class CheckedOperations(Operations):
     def __init__(self, backend: Operations, layers: list[Layer]) -> None:
         super().__init__(backend.xp)
         self._backend, self._layers, self.step = backend, layers, 1
+        self.is_on_host = backend.is_on_host  # type: ignore[misc]
         self.tile_rows = backend.tile_rows  # type: ignore[misc]  # so that its sums are added up alike
 
     def scope(self) -> AbstractContextManager[object]:

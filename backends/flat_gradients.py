@@ -34,11 +34,10 @@ class FlatGradients:
         places = np.cumsum([0, *sizes])[::-1].tolist()  # the end of each layer's part, from the first; then 0
         dtype = backend.to_numpy(layers[0].bias).dtype
         self.buffer: Array = np.zeros(sum(sizes), dtype)
-        is_host = type(layers[0].bias) is np.ndarray  # a subclass may be a device's
-        if not (on_host or is_host):
+        if not (on_host or backend.is_on_host):
             self.buffer = backend.put(self.buffer)
         self._shapes, self.ends, self._starts = shapes, places[:-1], places[1:]
-        self._crosses, self._backend = on_host and not is_host, backend
+        self._crosses, self._backend = on_host and not backend.is_on_host, backend
 
     def set(self, layer: int, grads: tuple[Array, Array]) -> None:
         """Copy the gradient of one layer to its place."""

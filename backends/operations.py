@@ -34,10 +34,12 @@ class Operations:
     Attributes:
         name: what it is chosen by.
         xp: the array namespace.
+        is_on_host: whether its arrays are NumPy's, in host memory.
         tile_rows: rows that are worked through at once where a batch has more; None for the whole batch.
     """
 
     name: ClassVar[str]
+    is_on_host: ClassVar[bool] = False
     tile_rows: ClassVar[int | None] = None
 
     def __init__(self, xp: Any) -> None:

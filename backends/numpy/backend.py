@@ -22,6 +22,7 @@ class NumPyBackend(Backend):
     """NumPy on the CPU."""
 
     name = "numpy"
+    is_on_host = True
     tile_rows = 2048  # 2048 x 784 float32 are 6.4 MB: a tile stays in the last-level cache between its two products
 
     def __init__(self) -> None:
