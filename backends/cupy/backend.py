@@ -19,11 +19,11 @@ from ..job_outline import Estimate, JobOutline, Probe
 from ..operations import in_native_order
 from ..plan import NO_ROWS, Layer, Plan, Rows, Totals, TrainingJob
 from .device import Device, current_device
-from .errors import batch_size_that_fits, gpu_memory, rows_that_fit
+from .errors import gpu_errors
 from .full_batch_plan import FullBatchPlan, is_for_full_batch
 from .graph_plan import GraphPlan, is_for_graph
 from .nccl_communicator import gpu_communicator
-from .plan import network_of, supports
+from .plan import network_of, smaller_batch, supports
 from .source import EXACT_PARTS
 from .start import start_cupy
 
@@ -31,15 +31,15 @@ from .start import start_cupy
 # of a step, whose three or more kernels of a graph wait for each other; and multiply-adds a second.
 START_SECONDS, STEP_SECONDS, MULTIPLY_ADDS = 4.0, 2e-5, 1e13
 
-FREE_OR_NUMBA = "close what else runs on the GPU, use a smaller network, or the backend numba"
+FREE_MEMORY = "close what else runs on the GPU, use a smaller network, or the backend numba"
 
 
 class CuPyBackend(Backend):
     """CuPy arrays on the current CUDA device.
 
     Raises:
-        BackendUnavailable: CuPy is not installed or is installed twice, there is no driver or device, the package is
-            newer than the driver, or a small kernel does not run; the message has the line that mends it.
+        BackendUnavailable: CuPy is not installed, or a small kernel does not run on a device; the message says why, and
+            how to install CuPy.
     """
 
     name = "cupy"
@@ -67,13 +67,12 @@ class CuPyBackend(Backend):
     def put(self, array: npt.NDArray[Any]) -> Array:
         """See `Backend.put`; waits for the copy, since the caller may write to `array` afterwards."""
         work = f"copying {array.dtype} of shape {array.shape} to the GPU"
-        fits = rows_that_fit(array.nbytes // len(array), len(array)) if array.size and array.ndim else None
-        with gpu_memory(self._cupy, work, "use fewer rows, or the backend numba", fits):
+        with gpu_errors(self._cupy, work, "use fewer rows, or the backend numba"):
             return self._cupy.array(in_native_order(array), blocking=True)
 
     def to_numpy(self, array: Array) -> npt.NDArray[Any]:
         """See `Backend.to_numpy`."""
-        with gpu_memory(self._cupy, "reading from the GPU", FREE_OR_NUMBA):  # a kernel's fault may show here first
+        with gpu_errors(self._cupy, "reading from the GPU", FREE_MEMORY):  # a kernel's fault may show here first
             host: npt.NDArray[Any] = self._cupy.asnumpy(array)
             return host
 
@@ -102,17 +101,17 @@ class CuPyBackend(Backend):
 
     def evaluate(self, layers: list[Layer], rows: Rows, *, loss: str = "softmax_cross_entropy") -> Totals:
         """See `Backend.evaluate`."""
-        with gpu_memory(self._cupy, "evaluation", FREE_OR_NUMBA):
+        with gpu_errors(self._cupy, "evaluation", FREE_MEMORY):
             return super().evaluate(layers, rows, loss=loss)
 
     def logits(self, layers: list[Layer], images: npt.NDArray[Any], scale: float) -> npt.NDArray[Any]:
         """See `Backend.logits`."""
-        with gpu_memory(self._cupy, "prediction", FREE_OR_NUMBA):
+        with gpu_errors(self._cupy, "prediction", FREE_MEMORY):
             return super().logits(layers, images, scale)
 
     def logits_on_device(self, layers: list[Layer], images: Array, scale: float) -> Array:
         """See `Backend.logits_on_device`."""
-        with gpu_memory(self._cupy, "prediction", FREE_OR_NUMBA):
+        with gpu_errors(self._cupy, "prediction", FREE_MEMORY):
             return super().logits_on_device(layers, images, scale)
 
     def compile(self, job: TrainingJob) -> Plan:
@@ -122,10 +121,7 @@ class CuPyBackend(Backend):
             ConfigError: `job.precision` cannot be had for this job or on this device.
         """
         self.check_precision(job.precision)
-        # Of each row of a batch, a plan keeps the layers' outputs and their gradients.
-        row_bytes = 2 * sum(layer.bias.nbytes for layer in job.layers)
-        fits = rows_that_fit(row_bytes, job.batch_size, "a batch_size of {:,} would fit")
-        with gpu_memory(self._cupy, "the plan's arrays", FREE_OR_NUMBA, fits):
+        with gpu_errors(self._cupy, "compiling", smaller_batch(job)):
             return self._compiled(job, current_device(self._cupy))
 
     def communicator(self, communicator: Communicator) -> Communicator:
@@ -134,7 +130,7 @@ class CuPyBackend(Backend):
         Raises:
             DeviceError: NCCL finds no way between the GPUs.
         """
-        with gpu_memory(self._cupy, "joining the GPUs of the ranks", FREE_OR_NUMBA):
+        with gpu_errors(self._cupy, "joining the GPUs of the ranks", FREE_MEMORY):
             return gpu_communicator(self._cupy, communicator)
 
     def _compiled(self, job: TrainingJob, device: Device) -> Plan:
@@ -162,8 +158,7 @@ class LoopPlan(GenericPlan):
 
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
         """See `Plan.run`."""
-        mend = f"use a smaller batch_size than {self.job.batch_size}, a smaller network, or the backend numba"
-        with gpu_memory(self._cupy, "training", mend, batch_size_that_fits(self.job, self._backend.tile_rows)):
+        with gpu_errors(self._cupy, "training", smaller_batch(self.job)):
             return super().run(order, totals)
 
 

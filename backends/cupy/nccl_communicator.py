@@ -18,7 +18,7 @@ import numpy as np
 from ..activations import Array
 from ..communicator import Communicator
 from ..errors import ConfigError, DeviceError, DeviceLost
-from .errors import is_lost, one_line
+from .errors import one_line, why_lost
 
 LOGGER = logging.getLogger("xpnn")
 
@@ -145,8 +145,7 @@ class NcclCommunicator(Communicator):
             yield
         except self._nccl.NcclError as error:
             self.abort()
-            lost = self._lost()
-            if lost is not None:
+            if lost := why_lost(self._cupy):
                 raise DeviceLost(
                     f"{work}: rank {self.rank}'s GPU is lost to its process ({one_line(lost)}): start all ranks again; "
                     "if it happens again, check the GPU with nvidia-smi"
@@ -159,14 +158,6 @@ class NcclCommunicator(Communicator):
         if self._comm is not None:
             self._comm.abort()
         self._begun.clear()
-
-    def _lost(self) -> Exception | None:
-        """Return why this process can no longer use its GPU; None if it can."""
-        try:
-            self._cupy.cuda.runtime.deviceSynchronize()
-        except Exception as error:
-            return error if is_lost(error) else None
-        return None
 
 
 def _mend(error: Any) -> str:

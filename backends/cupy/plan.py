@@ -12,12 +12,13 @@ import numpy.typing as npt
 
 from ..activations import ACTIVATIONS, Array
 from ..losses import LOSSES
+from ..optimizers import Adam
 from ..plan import NO_ROWS, Plan, Totals, TrainingJob, checked_order
-from .errors import gpu_memory
+from .errors import gpu_errors
 from .parameters import Parameters
-from .rates import FIELDS, rates_of
 from .source import ACTIVATION_NAMES, LOSS_NAMES, OPTIMIZER_NAMES, PIXELS, REALS, Network, labels_of
 
+FIELDS = 5  # of `Rates` in kernels/optimizers.cuh
 LEAST_STEPS = 4096  # that the buffers have room for: so many full batches are taken without a read
 
 
@@ -83,8 +84,7 @@ class CuPyPlan(Plan):
     @contextmanager
     def _on_device(self) -> Iterator[None]:
         """Work on the plan's stream, after what is still done to the layers on the caller's."""
-        mend = f"use a smaller batch_size than {self.job.batch_size}, a smaller network, or the backend numba"
-        with gpu_memory(self._cupy, "training", mend):
+        with gpu_errors(self._cupy, "training", smaller_batch(self.job)):
             self._cupy.cuda.get_current_stream().synchronize()
             with self._stream:
                 yield
@@ -139,6 +139,35 @@ class CuPyPlan(Plan):
         with self._on_device():
             self.parameters.load_slots(state)
         self.step = step
+
+
+def smaller_batch(job: TrainingJob) -> str:
+    """Return what to do where the memory is too small for a job."""
+    return f"use a smaller batch_size than {job.batch_size}, a smaller network, or the backend numba"
+
+
+def rates_of(job: TrainingJob, first_step: int, sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the rates of as many steps as there are sizes, (steps, FIELDS).
+
+    Learning rate, Adam's two corrections, strength of the penalty, epsilon; what an optimizer has no use for is 1.
+
+    Args:
+        job: the training.
+        first_step: number of the first of the steps, from 1.
+        sizes: what the mean of each step is over, (steps,).
+    """
+    optimizer, steps = job.optimizer, len(sizes)
+    rates = np.ones((steps, FIELDS))
+    rates[:, 0] = job.learning_rates(first_step, steps)
+    rates[:, 3] = job.l2 / sizes if job.l2_per_batch else job.l2
+    rates[:, 4] = getattr(optimizer, "epsilon", 1.0)
+    if isinstance(optimizer, Adam):
+        numbers = np.arange(first_step, first_step + steps)
+        rates[:, 1] = 1 - optimizer.beta_1**numbers
+        rates[:, 2] = 1 - optimizer.beta_2**numbers
+        if optimizer.epsilon_hat:
+            rates[:, 4] /= np.sqrt(rates[:, 2])
+    return rates
 
 
 def network_of(job: TrainingJob, *, parts: int) -> Network:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 
 from ...backends import MissingDependency
-from ...backends.cupy.install import driver_cuda
 
 FIELDS = ("name", "memory.total", "compute_cap", "driver_version", "clocks.max.sm", "power.limit")
 
@@ -17,7 +16,7 @@ def no_device(library: str, error: Exception, mend: str) -> MissingDependency:
 
 
 def gpus() -> list[dict[str, str]]:
-    """Return each GPU's name, memory, compute capability, driver, the CUDA it offers, and limits; empty without one.
+    """Return each GPU's name, memory, compute capability, driver, and limits; empty without one.
 
     Source: `nvidia-smi --help-query-gpu`.
     """
@@ -26,7 +25,5 @@ def gpus() -> list[dict[str, str]]:
         answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
     except (OSError, subprocess.SubprocessError):
         return []
-    driver = driver_cuda()
-    cuda = "" if driver is None else ".".join(map(str, driver))
     rows = ([value.strip() for value in line.split(",")] for line in answer.splitlines() if line.strip())
-    return [{**dict(zip(FIELDS, row, strict=False)), "cuda": cuda} for row in rows]
+    return [dict(zip(FIELDS, row, strict=False)) for row in rows]

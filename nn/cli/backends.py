@@ -20,7 +20,7 @@ WIDTH = 80
 @command(examples=["xpnn backends", "xpnn backends --json"])
 @json_option
 def backends(as_json: bool) -> None:
-    """Examine this machine: versions, processor, BLAS, CUDA, and a real training step on every backend.
+    """Examine this machine: versions, processor, BLAS, GPUs, and a real training step on every backend.
 
     Exit 1 if a backend computes wrongly; one that is not installed is no fault.
     """
@@ -31,24 +31,12 @@ def backends(as_json: bool) -> None:
 
 def _lines(report: Report) -> Iterator[str]:
     """Yield the report for a person."""
-    processor, blas, cuda = report.processor, report.blas, report.cuda
     yield "machine"
-    yield from _entry("system", processor.system)
-    physical = "" if processor.physical_cores is None else f", {processor.physical_cores} physical"
-    yield from _entry("processor", f"{processor.model}, {processor.usable_cores} usable cores{physical}")
-    variables = [f"{name}={value}" for name, value in blas.thread_variables.items() if value is not None]
-    threads = "threads unknown" if blas.threads is None else f"{blas.threads} threads"
-    yield from _entry("BLAS", f"{blas.name or 'unknown'} {blas.version or ''}, {threads}")
-    yield from _entry("thread settings", ", ".join(variables) or "none in the environment")
-    yield from _entry("CUDA driver", "none" if cuda.driver is None else f"for CUDA {cuda.driver}")
-    for device in cuda.devices:
-        memory, capability = f"{device.memory / 2**30:.0f} GiB", device.compute_capability
-        yield from _entry("CUDA device", f"{device.name}, {memory}, compute capability {capability}")
-        if device.problem:
-            yield from _entry("problem", device.problem)
-    yield from _entry("CuPy packages", ", ".join(f"{n} {v}" for n, v in cuda.packages.items()) or "none")
-    if cuda.problem:
-        yield from _entry("problem", cuda.problem)
+    yield from _entry("system", str(report.hardware["system"]))
+    yield from _entry("processor", f"{report.hardware['processor']}, {report.hardware['cores']} usable cores")
+    yield from _entry("BLAS", report.blas)
+    for gpu in report.gpus:
+        yield from _entry("GPU", gpu)
     yield "versions"
     for name, version in report.versions.items():
         yield from _entry(name, version or "not installed")
@@ -57,7 +45,7 @@ def _lines(report: Report) -> Iterator[str]:
         detail = f"ok, started and trained in {backend.seconds:.2f} s, off by {backend.error or 0:.0e}"
         yield from _entry(backend.name, detail if backend.status == "ok" else f"{backend.status}: {backend.reason}")
     chosen, *_ = report.auto_reason.split("; ")  # why others are passed over stands above
-    yield from _entry("auto", f"{report.auto or 'nothing'}: {chosen}")
+    yield from _entry("auto", f"{report.auto}: {chosen}")
 
 
 def _entry(name: str, text: str) -> list[str]:

@@ -345,7 +345,7 @@ def test_a_profiler_sees_the_timed_turns_and_a_sanitizer_each_array(monkeypatch:
             [
                 {
                     "name": "NVIDIA H200", "memory.total": "143771 MiB", "compute_cap": "9.0",
-                    "driver_version": "580.1", "clocks.max.sm": "1980 MHz", "power.limit": "700.00 W", "cuda": "13.0",
+                    "driver_version": "580.1", "clocks.max.sm": "1980 MHz", "power.limit": "700.00 W",
                 }
             ],
         ),
@@ -358,7 +358,6 @@ def test_the_gpus_are_those_that_the_driver_tells_of(monkeypatch: pytest.MonkeyP
         return subprocess.CompletedProcess(command, 0, stdout=answer)
 
     monkeypatch.setattr(gpus.subprocess, "run", run)
-    monkeypatch.setattr(gpus, "driver_cuda", lambda: (13, 0))
     assert gpus.gpus() == expected
 
 

@@ -21,6 +21,7 @@ from .cuda.function import RawKernel, RawModule  # noqa: F401
 from .cuda.memory import OutOfMemoryError
 from .cuda.stream import get_current_stream, refuse_while_capturing, touch
 
+__version__ = "14.0.0"
 reads = 0  # calls of asnumpy and get
 held = weakref.WeakValueDictionary()  # the device arrays that something still refers to, by id
 

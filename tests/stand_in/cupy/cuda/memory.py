@@ -19,14 +19,8 @@ class Pool:
     def free_all_blocks(self):
         self.held_when_freed = self.used_bytes()
 
-    def free_bytes(self):
-        return 0
-
     def used_bytes(self):
         return sum(each.nbytes for each in sys.modules["cupy"].held.values())
-
-    def get_limit(self):
-        return 0
 
 
 pool = Pool()

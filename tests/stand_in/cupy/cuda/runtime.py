@@ -33,6 +33,10 @@ def runtimeGetVersion():  # noqa: N802
     return 13000
 
 
+def driverGetVersion():  # noqa: N802
+    return 13010
+
+
 def deviceSynchronize():  # noqa: N802
     sys.modules[__package__].stream.synchronize_all()
 
