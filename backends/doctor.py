@@ -70,8 +70,8 @@ def examine() -> Report:
     """Examine the machine and try every registered backend; one that is broken is stated and breaks nothing."""
     backends = tuple(try_backend(name) for name in registered_backends())
     started = {each.name for each in backends if each.status != "unavailable"}
-    cupy = sys.modules["cupy"] if "cupy" in started else None
-    software = versions() | {"cupy": cupy and cupy.__version__}
+    cupy: Any = sys.modules["cupy"] if "cupy" in started else None
+    software = versions() | {"cupy": None if cupy is None else str(cupy.__version__)}
     gpus = () if cupy is None else _gpus(cupy.cuda.runtime)
     chosen = get_backend("auto")
     return Report(software, hardware(), _blas(), gpus, backends, chosen.name, chosen.reason)

@@ -139,12 +139,16 @@ def test_a_type_that_nccl_does_not_sum(backend, alone):
 
 # Two processes, each of them on the stand-in with a device of its own
 
-RANK = "import sys; sys.path.insert(0, sys.argv[1]); import test_nccl_communicator as t; t.on_a_rank(sys.argv[2])"
+RANK = """
+import sys; sys.path.insert(0, sys.argv[1])
+from backends.cupy.test_nccl_communicator import on_a_rank
+on_a_rank(sys.argv[2])
+"""
 
 
 def on_a_rank(folder):
     """What each of two processes does; its results go to a folder."""
-    from conftest import stand_in_for_cupy  # the script has this folder on its path
+    from conftest import stand_in_for_cupy  # the script has the folder of all tests on its path
     from mpi4py import MPI
 
     with stand_in_for_cupy() as cupy:
