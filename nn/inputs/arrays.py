@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import DataError
-from .frames import categories_of, column_values, frame_values, is_column, is_frame, library_of
+from .frames import as_frame, categories_of, frame_values, library_of
 
 ON_HOST = (1, 3)  # device types of DLPack: the CPU's memory, and what CUDA has pinned of it
 
@@ -37,10 +37,8 @@ def host_array(given: Any, *, what: str, mend: str) -> npt.NDArray[Any]:
             raise DataError(
                 f"{what} must have all their values, got {masked} that are masked: fill them or drop the rows"
             )
-        if is_frame(given):
-            return frame_values(given, what=what)
-        if is_column(given):
-            return column_values(given, what=what)
+        if (frame := as_frame(given)) is not None:
+            return frame_values(frame, what=what)
         library = library_of(given)
         if library == "torch":
             return _of_torch(given)
@@ -101,7 +99,7 @@ def categorical_codes(
         return None
     number = {category: k for k, category in enumerate(first)}
     codes = [
-        np.array([number[value] for value in column_values(each, what=what).tolist()], dtype=np.int64)
+        np.array([number[value] for value in host_array(each, what=what, mend="").tolist()], dtype=np.int64)
         for each, what in zip(labels, whats, strict=True)
     ]
     return codes, tuple(map(str, first))

@@ -1,18 +1,23 @@
-"""Frames of pandas, polars and pyarrow: their cells as an array, and the categories of their labels.
+"""Frames of pandas, polars and pyarrow, read through narwhals: their cells as an array, the categories of their labels.
 
-None of these libraries is imported: whoever passes a frame has done it.
+narwhals is imported when the first frame comes.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import DataError
+
+if TYPE_CHECKING:
+    import narwhals.stable.v2 as nw
+
+    Frame: TypeAlias = nw.DataFrame[Any]
+    Column: TypeAlias = nw.Series[Any]
 
 LIBRARIES = ("pandas", "polars", "pyarrow")
 MEND = "fill the cell or drop its row"
@@ -25,142 +30,91 @@ def library_of(given: object) -> str:
     return next((root for root in roots if root in known), roots[0])
 
 
-def is_frame(given: object) -> bool:
-    """Return whether it has columns with names: a frame of pandas or polars, or a table of pyarrow."""
-    return library_of(given) in LIBRARIES and _names(given) is not None
+def as_frame(given: Any) -> Frame | Column | None:
+    """Return a frame or column of one of `LIBRARIES` in narwhals' dress, without a copy; None of anything else.
 
+    Raises:
+        DataError: it is a frame without its rows, or has two columns of one name.
+    """
+    if library_of(given) not in LIBRARIES:
+        return None
+    import narwhals.stable.v2 as nw
+    from narwhals.exceptions import DuplicateError
 
-def is_column(given: object) -> bool:
-    """Return whether it is a single column of one of those libraries, such as a series, an index or an array."""
-    return library_of(given) in LIBRARIES and _names(given) is None
+    if library_of(given) == "pandas" and not hasattr(given, "columns") and hasattr(given, "dtype"):
+        given = import_module("pandas").Series(given)  # an index, an array or a `Categorical` too
+    try:
+        frame = nw.from_native(given, allow_series=True, pass_through=True)
+    except DuplicateError as error:
+        found = " ".join(str(error).split())
+        raise DataError(f"columns must have names of their own ({found:.200}): rename or drop one") from error
+    if isinstance(frame, nw.LazyFrame):
+        raise DataError("a frame must have its rows, got a LazyFrame: pass .collect()")
+    return frame if isinstance(frame, nw.DataFrame | nw.Series) else None
 
 
 def only_column(given: Any) -> Any:
     """Return the column of a frame that has just one, and anything else as it is."""
-    return _column(given, 0) if is_frame(given) and len(_names(given) or ()) == 1 else given
+    frame: Any = as_frame(given)
+    columns = getattr(frame, "columns", [])
+    return frame.get_column(columns[0]).to_native() if len(columns) == 1 else given
 
 
-def frame_values(frame: Any, *, what: str) -> npt.NDArray[Any]:
-    """Return the cells of a frame as numbers, where possible without a copy.
+def frame_values(frame: Frame | Column, *, what: str) -> npt.NDArray[Any]:
+    """Return the cells of a frame or a column, where possible without a copy; categories become what they stand for.
 
     Args:
-        frame: (rows, columns), each column of numbers or truth values, nullable types included.
+        frame: (rows, columns), each column of numbers or truth values; or one column (rows,) of anything.
         what: how messages call it.
 
     Returns:
-        (rows, columns), of the type that all columns fit.
+        The same shape, of the type that all columns fit; text as NumPy's strings.
 
     Raises:
-        DataError: a column holds no numbers, or a cell holds nothing; the message names the column.
+        DataError: a column of several holds no numbers, or a cell holds nothing; the message names the cell.
     """
-    if library_of(frame) == "polars" and not hasattr(frame, "to_numpy"):
-        raise DataError(f"{what} must be a frame with its rows, got a {type(frame).__name__}: pass .collect()")
-    names = _names(frame) or []
-    columns = [_column(frame, k) for k in range(len(names))]
-    dtypes = [_number_type(column) for column in columns]
-    for name, column, dtype in zip(names, columns, dtypes, strict=True):
-        if dtype is None:
-            raise DataError(
-                f"{what} must be numbers, got {column.dtype if hasattr(column, 'dtype') else column.type} in column "
-                f"{name!r:.80}: convert the column or drop it"
-            )
-        _refuse_missing(column, what=f"column {name!r:.80} of {what}")
-    if not columns:
-        return np.empty((len(frame), 0))
-    common = np.result_type(*[dtype for dtype in dtypes if dtype is not None])
-    if library_of(frame) == "pandas":
-        values: npt.NDArray[Any] = frame.to_numpy(dtype=common)
-    elif library_of(frame) == "polars":
-        values = np.asarray(frame.to_numpy(), dtype=common)
+    import narwhals.stable.v2 as nw
+
+    values: npt.NDArray[Any]
+    if isinstance(frame, nw.Series):
+        _refuse_missing(frame, what)
+        values = frame.to_numpy()
+        # NumPy's own strings, as of a list, unless it would cut one off behind its last character.
+        is_text = values.dtype.kind == "O" and all(isinstance(value, str) and "\0" not in value for value in values)
+        return values.astype(np.str_) if is_text else values
+    for name, dtype in frame.schema.items():
+        if not (dtype.is_integer() or dtype.is_float() or dtype == nw.Boolean):
+            raise DataError(f"{what} must be numbers, got {dtype!s:.80} in column {name!r:.80}: convert or drop it")
+    if len(set(frame.schema.values())) > 1:
+        values = np.column_stack([column.to_numpy() for column in frame.iter_columns()])
     else:
-        values = np.column_stack([np.asarray(column.to_numpy(), dtype=common) for column in columns])
-    if common.kind == "f":
-        wrong = np.isnan(values).any(axis=0)  # (columns,)
-        if wrong.any():
-            at = int(wrong.argmax())
-            row = int(np.isnan(values[:, at]).argmax())
-            raise DataError(
-                f"{what} must have all their values, got NaN in column {names[at]!r:.80} at row {row}: {MEND}"
-            )
+        values = frame.to_numpy()
+    if values.dtype.kind == "O" or (values.dtype.kind == "f" and np.isnan(values).any()):
+        for name in frame.columns:
+            _refuse_missing(frame.get_column(name), f"column {name!r:.80} of {what}")
     return values
-
-
-def column_values(column: Any, *, what: str) -> npt.NDArray[Any]:
-    """Return the cells of one column, where possible without a copy; categories become what they stand for.
-
-    Args:
-        column: (rows,).
-        what: how messages call it.
-
-    Returns:
-        (rows,), numbers, truth values, or objects such as strings.
-
-    Raises:
-        DataError: a cell holds nothing; the message names its row.
-    """
-    _refuse_missing(column, what=what)
-    dtype = _number_type(column)
-    if library_of(column) == "pandas":
-        values: npt.NDArray[Any] = column.to_numpy(dtype=dtype) if dtype is not None else np.asarray(column)
-    elif library_of(column) == "polars" or dtype is not None:
-        values = np.asarray(column)  # the columns' own methods differ in what they copy
-    else:
-        values = np.array(column.to_pylist(), dtype=object)
-    # NumPy's own strings, as of a list, unless it would cut one off behind its last character.
-    is_text = values.dtype.kind == "O" and all(isinstance(value, str) and "\0" not in value for value in values)
-    return values.astype(np.str_) if is_text else values
 
 
 def categories_of(given: object) -> tuple[Any, ...] | None:
     """Return the categories of a column in their order, also those of which there is no row; None if it has none.
 
-    Those of polars' `Categorical` have no order of their own: its `Enum` has.
+    Those of polars' `Categorical`, and of pyarrow, have no order of their own.
     """
-    dtype = getattr(given, "dtype", None)
-    categories = getattr(dtype, "categories", None)
-    if library_of(given) not in ("pandas", "polars") or type(dtype).__name__ not in ("CategoricalDtype", "Enum"):
+    column = as_frame(given)
+    if column is None:
         return None
-    return None if categories is None else tuple(categories)
+    import narwhals.stable.v2 as nw
+
+    if isinstance(column, nw.DataFrame):
+        return None
+    has_order = column.dtype == nw.Enum or (column.dtype == nw.Categorical and column.implementation.is_pandas())
+    return tuple(column.cat.get_categories().to_list()) if has_order else None
 
 
-def _names(frame: Any) -> Sequence[Any] | None:
-    """The columns' names; None of what has none."""
-    if library_of(frame) == "pyarrow":
-        return getattr(frame, "column_names", None)
-    if library_of(frame) == "polars" and not hasattr(frame, "to_numpy"):
-        return ()  # a LazyFrame would have to be worked out for them
-    columns = getattr(frame, "columns", None)
-    return None if columns is None else list(columns)
-
-
-def _column(frame: Any, k: int) -> Any:
-    """Column number `k`; two may have one name."""
-    library = library_of(frame)
-    return frame.iloc[:, k] if library == "pandas" else frame.to_series(k) if library == "polars" else frame.column(k)
-
-
-def _number_type(column: Any) -> np.dtype[Any] | None:
-    """The NumPy type of a column's numbers or truth values; None if it holds others."""
-    library = library_of(column)
-    if library == "pandas":
-        dtype = getattr(column.dtype, "numpy_dtype", column.dtype)  # nullable types have both
-        return dtype if isinstance(dtype, np.dtype) and dtype.kind in "buif" else None
-    if library == "polars":
-        name = str(column.dtype).lower()
-    else:
-        name = {"double": "float64", "float": "float32", "halffloat": "float16"}.get(str(column.type), str(column.type))
-    known = re.fullmatch(r"(bool)(?:ean)?|u?int(?:8|16|32|64)|float(?:16|32|64)", name)
-    return np.dtype(known[1] or name) if known else None
-
-
-def _refuse_missing(column: Any, *, what: str) -> None:
-    """Refuse a column of which a cell holds nothing; a NaN is a number that is refused elsewhere."""
-    if library_of(column) == "pandas":
-        is_plain = isinstance(column.dtype, np.dtype) and column.dtype.kind in "buif"
-        missing = np.zeros(0, np.bool_) if is_plain else np.asarray(column.isna(), dtype=np.bool_)
-    elif library_of(column) == "polars":
-        missing = np.asarray(column.is_null()) if column.null_count() else np.zeros(0, np.bool_)
-    else:
-        missing = np.asarray(column.is_null()) if column.null_count else np.zeros(0, np.bool_)
+def _refuse_missing(column: Column, what: str) -> None:
+    missing = column.is_null()
+    if column.dtype.is_float():
+        missing = missing | column.is_nan()
     if missing.any():
-        raise DataError(f"{what} must have all their values, got none at row {int(missing.argmax())}: {MEND}")
+        row = int(missing.to_numpy().argmax())
+        raise DataError(f"{what} must have all their values, got none or NaN at row {row}: {MEND}")

@@ -164,8 +164,9 @@ def test_frames_of_several_types_get_the_one_that_fits_all():
     nullable = pandas.DataFrame({"a": pandas.array([1, 2], dtype="UInt8"), "b": pandas.array([3, 4], dtype="UInt8")})
     assert taken(nullable).dtype == np.uint8
     assert taken(nullable).tolist() == [[1, 3], [2, 4]]
-    twice = pandas.DataFrame([[1.0, 2.0]], columns=["a", "a"])
-    assert taken(twice).tolist() == [[1.0, 2.0]]
+    truths = pandas.DataFrame({"a": pandas.array([True, False]), "b": pandas.array([True, True])})
+    assert taken(truths).tolist() == [[True, True], [False, True]]
+    assert taken(pandas.DataFrame(index=range(3))).shape == (3, 0)
 
 
 # What is wrong with it
@@ -180,14 +181,14 @@ def pandas_and_polars(columns):
 
 def test_a_column_that_holds_no_numbers_is_named():
     for frame in pandas_and_polars({"age": [1.0, 2.0], "home town": ["Ulm", "Bonn"]}):
-        with pytest.raises(DataError, match=r"images must be numbers, got \S+ in column 'home town': convert"):
+        with pytest.raises(DataError, match=r"images must be numbers, got \S+ in column 'home town': convert or drop"):
             taken(frame)
     pandas = pytest.importorskip("pandas")
-    with pytest.raises(DataError, match="got object in column 'x'"):
+    with pytest.raises(DataError, match="got Object in column 'x'"):
         taken(pandas.DataFrame({"x": np.array([1, "a"], object)}))
-    with pytest.raises(DataError, match=r"got datetime64\S+ in column 'when'"):
+    with pytest.raises(DataError, match=r"got Datetime\(.*\) in column 'when'"):
         taken(pandas.DataFrame({"when": pandas.to_datetime(["2020-01-01"])}))
-    with pytest.raises(DataError, match="got category in column 'kind'"):
+    with pytest.raises(DataError, match="got Categorical in column 'kind'"):
         taken(pandas.DataFrame({"kind": pandas.Categorical(["a"])}))
 
 
@@ -197,18 +198,33 @@ def test_a_cell_that_holds_nothing_is_named():
         pandas.DataFrame({"a": [1, 2, 3], "b": pandas.array([1, 2, None], dtype="Int64")}),
         polars.DataFrame({"a": [1, 2, 3], "b": [1, 2, None]}),
     ):
-        with pytest.raises(DataError, match="column 'b' of images must have all their values, got none at row 2: fill"):
+        with pytest.raises(
+            DataError, match=r"column 'b' of images must .*, got none or NaN at row 2: fill the cell or"
+        ):
             taken(frame)
     for frame in pandas_and_polars({"a": [1.0, 2.0], "b": [3.0, float("nan")]}):
-        with pytest.raises(DataError, match="got NaN in column 'b' at row 1: fill the cell or drop its row"):
+        with pytest.raises(
+            DataError, match=r"column 'b' of images must .*, got none or NaN at row 1: fill the cell or"
+        ):
             taken(frame)
+    nullable = pandas.DataFrame({"a": pandas.array([True, None]), "b": pandas.array([True, True])})
+    with pytest.raises(DataError, match=r"column 1 of images must .*, got none or NaN at row 0"):
+        taken(pandas.DataFrame([[1.0, float("nan")]]))
+    with pytest.raises(DataError, match=r"column 'a' of images must .*, got none or NaN at row 1"):
+        taken(nullable)
+
+
+def test_two_columns_of_one_name_are_refused():
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(DataError, match=r"columns must have names of their own \(.*'a' 2 times\): rename or drop one"):
+        taken(pandas.DataFrame([[1.0, 2.0]], columns=["a", "a"]))
 
 
 def test_pyarrow_says_the_same():
     pyarrow = pytest.importorskip("pyarrow")
-    with pytest.raises(DataError, match="got string in column 'b'"):
+    with pytest.raises(DataError, match="got String in column 'b'"):
         taken(pyarrow.table({"a": [1.0], "b": ["x"]}))
-    with pytest.raises(DataError, match="column 'b' of images must have all their values, got none at row 1"):
+    with pytest.raises(DataError, match="column 'b' of images must have all their values, got none or NaN at row 1"):
         taken(pyarrow.table({"a": [1.0, 2.0], "b": [1.0, None]}))
     assert taken(pyarrow.chunked_array([["x"], ["y"]])).tolist() == ["x", "y"]
 
@@ -223,7 +239,7 @@ def test_labels_that_hold_nothing_are_named():
         polars.Series(["a", None, "b"], dtype=polars.Enum(["b", "a"])),
         polars.Series([1, None, 2]),
     ):
-        with pytest.raises(DataError, match="labels must have all their values, got none at row 1: fill the cell"):
+        with pytest.raises(DataError, match="labels must have all their values, got none or NaN at row 1: fill"):
             nn.from_arrays(ROWS, labels)
 
 
@@ -231,7 +247,7 @@ def test_what_is_no_array_says_why():
     torch, polars = pytest.importorskip("torch"), pytest.importorskip("polars")
     with pytest.raises(DataError, match=r"a tensor must be dense, got one of layout torch.sparse_coo: pass .to_dense"):
         taken(torch.ones(2, 2).to_sparse())
-    with pytest.raises(DataError, match=r"images must be a frame with its rows, got a LazyFrame: pass .collect\(\)"):
+    with pytest.raises(DataError, match=r"a frame must have its rows, got a LazyFrame: pass .collect\(\)"):
         taken(polars.LazyFrame({"a": [1.0]}))
     with pytest.raises(DataError, match=r"images cannot become a NumPy array \(.*meta.*\): pass rows"):
         taken(torch.ones(2, 2, device="meta"))
@@ -306,7 +322,7 @@ def test_of_other_categories_the_words_count():
 
 
 def test_a_frame_of_one_column_is_its_labels():
-    for frame in pandas_and_polars({"y": ["b", "a", "b"]}):
+    for frame in (*pandas_and_polars({"y": ["b", "a", "b"]}), pytest.importorskip("pandas").DataFrame(["b", "a", "b"])):
         assert nn.from_arrays(ROWS, frame, test_images=ROWS, test_labels=["a", "b", "a"]).class_names == ("a", "b")
 
 
