@@ -29,6 +29,9 @@ HEAVY = (
     "jax",
     "pandas",
     "polars",
+    "narwhals",
+    "pooch",
+    "requests",
     "tensorboard",
     "onnx",
 )

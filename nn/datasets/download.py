@@ -1,18 +1,23 @@
-"""Downloads that are verified, cached, and safe for several processes at once."""
+"""Downloads by pooch: over https, verified, cached, and safe for several processes at once."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import os
+import sys
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
 
 from ...backends.errors import DataError, MissingDependency, StorageError
 from ..files.atomic import remove_temporaries, write_atomically
+from ..files.limits import DOWNLOAD_BYTES
 
 LOGGER = logging.getLogger("xpnn")
 
+TIMEOUT_SECONDS = (10.0, 30.0)  # for the connection, and for each wait on the next bytes
 LEFTOVER_SECONDS = 3600.0  # a temporary file stands for a moment; one this old is a killed process's
 
 
@@ -20,27 +25,20 @@ def cache_folder() -> Path:
     """Return the operating system's cache folder for xpnn.
 
     Raises:
-        MissingDependency: platformdirs is not installed.
+        MissingDependency: pooch is not installed.
     """
-    try:
-        import platformdirs
-    except ImportError as error:
-        raise MissingDependency(
-            'downloads need platformdirs, which is not installed: pip install "xpnn[cli]"'
-        ) from error
-    return Path(platformdirs.user_cache_dir("xpnn"))
+    return Path(_pooch().os_cache("xpnn"))
 
 
 def fetch(sha256: Mapping[str, str], *, mirrors: Sequence[str], folder: Path) -> list[Path]:
     """Make sure that verified files lie in a folder, and download those that do not.
 
-    Each file is received and checked in memory, then written under a temporary name beside its place and renamed, so
-    whoever looks sees nothing, what was there before, or the whole file. A process that is killed in that last moment
-    leaves the temporary file, which nothing reads and a call an hour later removes.
+    A file is received and checked in memory, then written beside its place and renamed: its name never stands for a
+    part of it. What a killed process leaves in that moment is removed by a call an hour later.
 
     Args:
         sha256: the SHA-256 of each file by its name.
-        mirrors: addresses that end in `/`, tried in order for each file; https, or http on this very machine.
+        mirrors: https addresses that end in `/`, tried in order for each file.
         folder: where the files are kept.
 
     Returns:
@@ -49,49 +47,81 @@ def fetch(sha256: Mapping[str, str], *, mirrors: Sequence[str], folder: Path) ->
     Raises:
         DataError: no mirror gave a file with the right sum, or it could not be written; what stood in its place is
             still there.
+        MissingDependency: a file is not there and pooch is not installed.
     """
     remove_temporaries(folder, older_than=LEFTOVER_SECONDS)
     return [_fetch_file(folder / name, digest, mirrors) for name, digest in sha256.items()]
 
 
 def _fetch_file(path: Path, digest: str, mirrors: Sequence[str]) -> Path:
-    flaw = _flaw(path, digest)
-    if flaw is None:
+    if _is_verified(path, digest):
         return path
-    from .mirror import download  # here, because the modules for https take as long to import as all of xpnn.nn
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{path.name} cannot be kept: cannot make {path.parent}: {error.strerror}") from error
-    reasons = [f"{path} {flaw}"] if os.path.lexists(path) else []
+    reasons: list[str] = []
     for mirror in mirrors:
-        LOGGER.info("downloading %s%s%s", mirror, path.name, f" ({reasons[-1]})" if reasons else "")
+        url = mirror + path.name
+        LOGGER.info("downloading %s%s", url, f" ({reasons[-1]})" if reasons else "")
         try:
-            content = download(mirror + path.name, digest)
-        except DataError as error:
-            reasons.append(f"{mirror}: {error}")
-        else:
-            _keep(path, content, digest)
-            return path
+            content = _download(url, digest)
+        except (DataError, OSError, ValueError) as error:  # those of requests are OSErrors
+            text = "".join(each if each.isprintable() else "?" for each in " ".join(str(error).split()))
+            reasons.append(f"{url}: {text[:400]}")  # some of it may be the mirror's
+            continue
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, content)
+        except (OSError, StorageError) as error:
+            if not _is_verified(path, digest):  # else another process was first: Windows replaces no open file
+                raise DataError(f"{path.name} cannot be kept: {error}") from error
+        return path
     raise DataError(f"{path.name} could not be downloaded ({'; '.join(reasons)})")
 
 
-def _keep(path: Path, content: bytes, digest: str) -> None:
+def _is_verified(path: Path, digest: str) -> bool:
     try:
-        write_atomically(path, content)
-    except StorageError as error:
-        if _flaw(path, digest) is not None:  # else another process has written it: Windows replaces no open file
-            raise DataError(f"{path.name} cannot be kept: {error}") from error
-
-
-def _flaw(path: Path, digest: str) -> str | None:
-    """Say what is wrong with a file in the cache, None if nothing is."""
-    try:
-        if not path.is_file():
-            return "is no file"
         with path.open("rb") as file:
-            got = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-    return None if got == digest else "is damaged"
+            return hashlib.file_digest(file, "sha256").hexdigest() == digest
+    except OSError:
+        return False
+
+
+def _download(url: str, digest: str) -> bytes:
+    """Return the content of a file that has the right sum."""
+    _refuse_plain_http(url)
+    show_progress = sys.stderr.isatty() and LOGGER.isEnabledFor(logging.INFO)
+    # As it is: what would be packed once more, a client would unpack to something else.
+    headers = {"Accept-Encoding": "identity", "User-Agent": "xpnn"}
+    client = _pooch().HTTPDownloader(
+        progressbar=show_progress, timeout=TIMEOUT_SECONDS, headers=headers, hooks={"response": _check_redirect}
+    )
+    received = _Bounded()
+    client(url, received, None)
+    content = received.getvalue()
+    if (got := hashlib.sha256(content).hexdigest()) != digest:
+        raise DataError(f"must have the SHA-256 {digest}, got {len(content)} bytes with {got}")
+    return content
+
+
+def _check_redirect(response: Any, **_: Any) -> None:
+    """Refuse to be led to an address that is not https; requests calls it before it follows."""
+    if response.is_redirect:
+        _refuse_plain_http(urljoin(response.url, response.headers["location"]))
+
+
+def _refuse_plain_http(url: str) -> None:
+    if not url.lower().startswith("https://"):
+        raise DataError(f"must be https, got {url!r:.100}")
+
+
+class _Bounded(BytesIO):
+    def write(self, content: Any) -> int:
+        if self.tell() + len(content) > DOWNLOAD_BYTES:
+            raise DataError(f"must have at most {DOWNLOAD_BYTES} bytes, got more")
+        return super().write(content)
+
+
+def _pooch() -> Any:
+    try:
+        import pooch
+    except ImportError as error:
+        raise MissingDependency('downloads need pooch, which is not installed: pip install "xpnn[cli]"') from error
+    return pooch

@@ -104,7 +104,7 @@ def load_source(source: Source, *, data_dir: str | os.PathLike[str] | None = Non
     Raises:
         DataError: the files are malformed or do not belong together, `data_dir` does not hold the data set, or there
             are none and no mirror answers.
-        MissingDependency: a download is needed and platformdirs is not installed.
+        MissingDependency: they are in no local folder and pooch is not installed.
     """
     parts = find_local(source, data_dir)
     if parts is None:

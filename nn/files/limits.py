@@ -16,4 +16,4 @@ COMPRESSION = 100  # what a compressed file may grow by; MNIST's grow by 5
 ALWAYS_UNPACKED = 16 * MIB  # however much it grows: rows of zeros are no attack
 PICTURE_BYTES = 512 * MIB  # of a picture's file; the largest without compression
 PICTURE_PIXELS = 64_000_000  # phones make up to 50 million
-DOWNLOAD_BYTES = 64 * MIB  # from one mirror for one file of a data set; the largest has 26
+DOWNLOAD_BYTES = 64 * MIB  # of one file of a data set; the largest has 26
