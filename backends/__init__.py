@@ -8,6 +8,7 @@
 from .activations import ACTIVATIONS, Activation
 from .array_api import ArrayAPIBackend
 from .base import Backend
+from .choice import JobOutline
 from .errors import (
     BackendUnavailable,
     ConfigError,
@@ -23,7 +24,6 @@ from .errors import (
     XpnnError,
 )
 from .generic_plan import GenericPlan
-from .job_outline import JobOutline, density_of
 from .lookup import look_up
 from .losses import LOSSES, log_softmax
 from .optimizers import OPTIMIZERS, SGD, Adam, AdamW, Optimizer, RMSprop
@@ -63,7 +63,6 @@ __all__ = [
     "TrainingJob",
     "XpnnError",
     "available_backends",
-    "density_of",
     "get_backend",
     "log_softmax",
     "look_up",

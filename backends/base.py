@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .activations import Array
+from .choice import JobOutline
 from .communicator import Communicator
 from .errors import ConfigError
 from .generic_plan import GenericPlan
-from .job_outline import Estimate, JobOutline, Probe
 from .operations import Operations
 from .plan import Layer, Plan, Rows, Totals, TrainingJob
 
@@ -38,15 +38,9 @@ class Backend(Operations):
         super().__init__(xp)
         self.reason = ""
 
-    @classmethod
-    def estimate(cls, job: JobOutline, probe: Probe) -> Estimate | None:  # noqa: ARG003
-        """Return what a training is expected to take, before anything is imported; None if it cannot be told.
-
-        Args:
-            job: the training.
-            probe: what was measured on this machine.
-        """
-        return None
+    def suits(self, job: JobOutline) -> bool:  # noqa: ARG002
+        """Return whether `auto` may take this backend for a job that is large enough."""
+        return True
 
     def evaluate(self, layers: list[Layer], rows: Rows, *, loss: str = "softmax_cross_entropy") -> Totals:
         """Return summed loss and correct count of all rows, after one read from the device."""

@@ -1,71 +1,65 @@
-"""The choice of `auto`: which backend is expected to finish a training first, and why."""
+"""The rule of `get_backend("auto")`: multiply-adds of the training against fixed thresholds."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
+from .optimizers import Optimizer
 
-from .base import Backend
-from .job_outline import Estimate, JobOutline, Probe
-from .numpy.backend import NumPyBackend
-from .plan import Layer, TrainingJob
-from .threads import one_blas_thread
-
-PROBE_SECONDS = 0.004  # a probe is repeated for so long, and its shortest time counts
-PROBE_ROWS = 512  # of a probe, or a batch of at most NumPy's tile; fewer where they are more work than this:
-PROBE_MULTIPLY_ADDS = 2e8
-LOOP, LOOP_SECONDS = 10_000, 0.0006  # turns of a loop in Python, and what they take where Numba's times were measured
-
-
-def measure(job: JobOutline) -> Probe:
-    """Take some steps of the job on NumPy, on made-up rows, and run a loop in Python: some 30 ms in all."""
-    rows = min(job.rows, max(PROBE_ROWS, min(job.batch_size, NumPyBackend.tile_rows)))
-    rows = max(1, min(rows, int(PROBE_MULTIPLY_ADDS / job.multiply_adds_of_row)))
-    batch_size = min(job.batch_size, rows)
-    rows -= rows % batch_size
-    layers = [
-        Layer(np.full((a, b), 0.01, job.dtype), np.zeros(b, job.dtype), job.activation) for a, b in pairwise(job.sizes)
-    ]
-    layers[-1].activation = "identity"
-    backend = NumPyBackend()
-    placed = backend.place(np.ones((rows, job.sizes[0]), job.images_dtype), np.zeros(rows, np.int64), 1 / 255)
-    plan = backend.compile(TrainingJob(layers, job.optimizer, placed, batch_size))
-    order = np.arange(rows) if job.batch_size < job.rows else None
-    with np.errstate(all="ignore"):
-        seconds = _shortest(lambda: plan.run(order))
-        with one_blas_thread():
-            alone = _shortest(lambda: plan.run(order))
-    epochs = job.rows_in_all / rows
-    return Probe(seconds * epochs, max(_shortest(_loop) / LOOP_SECONDS, 1.0), alone * epochs)
+# The backends that `auto` chooses from: the first that runs and whose threshold the job reaches. The rule reads the job
+# alone, so the same command gives the same bits whatever the machine's load and the state of its caches. torch, jax and
+# the backends of other packages are never chosen.
+#
+# numba: from about here on NumPy takes ten seconds longer, which is what Numba needs to start and to compile with an
+# empty cache. Ten seconds times the multiply-adds of an epoch, divided by NumPy's time of an epoch less Numba's, by
+# `xpnn bench --workloads W1,W2,W3,W3a,W4,W5,W6,D3 --contestants numpy,numba` on two cores of an AMD EPYC
+# (bench/results/2026-11-21-amd-epyc-2-cores.json), is 1.7e11 (W5) to 2.7e12 (D3), in the median 1.0e12. On one core of
+# a busy machine, by the least processor time of five epochs (two for W6 and D3), it is 6e10 to 7.5e11, in the median
+# 2.6e11, but dense rows (D3) gain nothing there. 5e11 lies between.
+# cupy: an estimate, not measured. Numba on two cores takes one to four minutes for so much work; a GPU takes 10 to 15 s
+# to import CuPy, make a context and compile, then seconds.
+LEAST_MULTIPLY_ADDS: dict[str, int] = {"cupy": 3 * 10**13, "numba": 5 * 10**11, "numpy": 0}
 
 
-def expected(job: JobOutline, kinds: Mapping[str, type[Backend]]) -> dict[str, Estimate]:
-    """Return what the backends expect of the job, the fastest first; those that cannot tell are left out.
+@dataclass(frozen=True)
+class JobOutline:
+    """A training, as far as it decides the backend of `get_backend("auto", job=...)`.
 
-    A backend that would have to compile for longer than NumPy takes for the whole job can never be the first.
+    Attributes:
+        sizes: features, units of each hidden layer, outputs.
+        rows: training rows.
+        epochs: passes over them, at most.
+        optimizer: how gradients become steps.
+        activation: of the hidden layers, a row of `ACTIVATIONS`.
+        loss: a row of `LOSSES`.
+        needs_generic_plan: whether it has dropout, clipping or another thing that no compiled plan of Numba does.
     """
-    probe = measure(job)
-    told = {name: kind.estimate(job, probe) for name, kind in kinds.items()}
-    known = [(name, estimate) for name, estimate in told.items() if estimate is not None]
-    return dict(sorted(known, key=lambda each: each[1].total))
+
+    sizes: tuple[int, ...]
+    rows: int
+    epochs: int
+    optimizer: Optimizer
+    activation: str = "relu"
+    loss: str = "softmax_cross_entropy"
+    needs_generic_plan: bool = False
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of all epochs: three products a layer and row, one forward and two backward."""
+        return 3 * self.rows * self.epochs * sum(a * b for a, b in pairwise(self.sizes))
 
 
-def _shortest(action: Callable[[], object]) -> float:
-    """Return the shortest time of `action` in seconds, of two runs at least."""
-    began, times = time.perf_counter(), list[float]()
-    while len(times) < 2 or time.perf_counter() - began < PROBE_SECONDS:
-        start = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - start)
-    return min(times)
+def reason_for(name: str, job: JobOutline | None) -> str:
+    """Return why `auto` chose a backend, but for what was passed over."""
+    if job is None:
+        return f"auto chose {name}: without a job, the first of {', '.join(LEAST_MULTIPLY_ADDS)} that runs here"
+    other = name if LEAST_MULTIPLY_ADDS[name] else "numba"
+    work, least = _figure(job.multiply_adds), _figure(LEAST_MULTIPLY_ADDS[other])
+    return f"auto chose {name}: {work} multiply-adds, {other} takes {least} or more"
 
 
-def _loop() -> int:
-    """Keep Python busy; what the compiler takes goes with it."""
-    total = 0
-    for k in range(LOOP):
-        total += k * k
-    return total
+def _figure(number: int) -> str:
+    """Return a count with three digits, as 1.23e12."""
+    digits, _, power = f"{number:.2e}".partition("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{int(power)}"

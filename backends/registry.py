@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .base import Backend
+from .choice import LEAST_MULTIPLY_ADDS, JobOutline, reason_for
 from .errors import BackendUnavailable
-from .job_outline import Estimate, JobOutline
 from .lookup import look_up
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ BUILTIN: dict[str, tuple[str, str]] = {
     "jax": ("jax.backend", "JaxBackend"),
     "array-api-strict": ("array_api", "ArrayAPIStrictBackend"),
 }
-
-# What `auto` tries, the best first where it knows nothing of the job. The last one always works.
-AUTO_ORDER = ("cupy", "numba", "numpy")
 
 
 def registered_backends() -> dict[str, Callable[[], Backend]]:
@@ -59,8 +56,10 @@ def why_unavailable(name: str) -> str:
 def get_backend(name: str | Backend = "auto", *, job: JobOutline | None = None) -> Backend:
     """Return a backend by name.
 
-    `auto` takes the backend that is expected to finish `job` first, its start and compilation counted. Without a job it
-    takes cupy where a CUDA device really runs a kernel, else numba, else numpy. The choice's `reason` says why.
+    `auto` takes cupy for a job of 3e13 multiply-adds or more where a CUDA device really runs a kernel, numba for one of
+    5e11 or more that its compiled plan knows, else numpy; without a job, the first of cupy, numba and numpy that runs
+    here. The choice depends on the job and on what is installed, never on load, caches or a timing, and never falls on
+    another package's backend. Its `reason` has the figures.
 
     Args:
         name: "auto", a registered name, or a backend, which is returned as it is.
@@ -92,25 +91,21 @@ def entry_points(*, group: str) -> tuple[EntryPoint, ...]:
 
 
 def _choose(job: JobOutline | None) -> Backend:
-    """Return the first backend that works, in the order of the time that it needs for the job, with its reason."""
-    estimates: dict[str, Estimate] = {}
-    if job is not None:
-        from .choice import expected
-
-        estimates = expected(job, {name: _class_of(*BUILTIN[name]) for name in AUTO_ORDER})
-    passed_over: dict[str, str] = {}  # name -> why it cannot be had
-    for name in estimates or AUTO_ORDER:
+    """Return the backend that `auto` takes for a job, with its reason."""
+    passed_over: list[str] = []
+    for name, least in LEAST_MULTIPLY_ADDS.items():
+        if job is not None and job.multiply_adds < least:
+            continue
         try:
             backend = get_backend(name)
         except BackendUnavailable as error:
-            passed_over[name] = str(error)
-        else:
-            others = [f"{other} {estimates[other]}" for other in estimates if other not in {name, *passed_over}]
-            first = f"the first of {', '.join(AUTO_ORDER)} that runs here"
-            why = ", ".join([str(estimates[name]), *others]) if estimates else first
-            backend.reason = "; ".join([why, *passed_over.values()])
+            passed_over.append(str(error))
+            continue
+        if job is None or backend.suits(job):
+            backend.reason = "; ".join([reason_for(name, job), *passed_over])
             return backend
-    raise BackendUnavailable("; ".join(passed_over.values()))
+        passed_over.append(f"{name} has no compiled plan for it")
+    raise BackendUnavailable("; ".join(passed_over))
 
 
 def _load_external(point: EntryPoint) -> Backend:
@@ -121,10 +116,5 @@ def _load_external(point: EntryPoint) -> Backend:
 
 def _load_builtin(module: str, kind: str) -> Backend:
     """Import one module of this package and make its backend."""
-    backend: Backend = _class_of(module, kind)()
+    backend: Backend = getattr(import_module(f".{module}", __package__), kind)()
     return backend
-
-
-def _class_of(module: str, kind: str) -> Any:
-    """Import one module of this package, which loads no library yet, and return its backend's class."""
-    return getattr(import_module(f".{module}", __package__), kind)

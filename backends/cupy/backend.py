@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,6 @@ from ..base import Backend
 from ..communicator import Communicator
 from ..errors import ConfigError
 from ..generic_plan import GenericPlan
-from ..job_outline import Estimate, JobOutline, Probe
 from ..operations import in_native_order
 from ..plan import NO_ROWS, Layer, Plan, Rows, Totals, TrainingJob
 from .device import Device, current_device
@@ -26,10 +23,6 @@ from .nccl_communicator import gpu_communicator
 from .plan import network_of, smaller_batch, supports
 from .source import EXACT_PARTS
 from .start import start_cupy
-
-# Estimates, all three: no figure has been measured yet. Seconds to import CuPy, make a context and compile the kernels;
-# of a step, whose three or more kernels of a graph wait for each other; and multiply-adds a second.
-START_SECONDS, STEP_SECONDS, MULTIPLY_ADDS = 4.0, 2e-5, 1e13
 
 FREE_MEMORY = "close what else runs on the GPU, use a smaller network, or the backend numba"
 
@@ -53,16 +46,6 @@ class CuPyBackend(Backend):
     def __init__(self) -> None:
         self._cupy = start_cupy()
         super().__init__(import_module("array_api_compat.cupy"))
-
-    @classmethod
-    def estimate(cls, job: JobOutline, probe: Probe) -> Estimate | None:
-        """See `Backend.estimate`; whether there is a device shows when it is started."""
-        imported = sys.modules.get("cupy") is not None
-        if not imported and find_spec("cupy") is None:
-            return None
-        work = job.rows_in_all * job.multiply_adds_of_row / MULTIPLY_ADDS
-        start = 0.0 if imported else START_SECONDS * probe.slowness
-        return Estimate(start, job.steps * STEP_SECONDS * probe.slowness + work, "a guess")
 
     def put(self, array: npt.NDArray[Any]) -> Array:
         """See `Backend.put`; waits for the copy, since the caller may write to `array` afterwards."""

@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import nullcontext
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..activations import ACTIVATIONS, Array, identity, leaky_relu, relu, sigmoid, tanh
+from ..activations import Array
 from ..base import Backend
+from ..choice import JobOutline
 from ..errors import BackendUnavailable
 from ..generic_plan import GenericPlan
-from ..job_outline import Estimate, JobOutline, Probe, density_of
-from ..losses import LOSSES, sigmoid_cross_entropy, softmax_cross_entropy, squared_error
 from ..mapped import is_mapped, unlocked
 from ..numpy.backend import NumPyBackend
-from ..optimizers import SGD, Adam, AdamW, RMSprop
 from ..plan import Layer, Plan, Rows, Totals, TrainingJob
 from ..threads import one_blas_thread
-from .kernel_cache import are_cached, kernels_of, mark_cached
-
-# Seconds on two cores of an AMD EPYC at 3 GHz, Numba 0.68.1, 2026-11, a little above the slowest of four recipes: to
-# import Numba and the kernels' modules; to make a plan whose kernels are on disk; and to make one and evaluate once
-# with an empty cache.
-IMPORT_SECONDS, LOAD_SECONDS, COMPILE_SECONDS = 0.25, 0.3, 8.5
-# How many times faster than NumPy an epoch is, there: 784-10-10 4.9, 784-32-32-10 4.3, 784-256-10 5.1 in batches of 128
-# and 3.5 as a full batch, all of density 0.19, and 1.3 for dense rows. The estimate stays below what was measured.
-SPARSE_GAIN, DENSE_GAIN, MOST_GAIN = 0.65, 1.2, 8.0  # times faster: SPARSE_GAIN / density
-
 
 # A forward pass of fewer multiply-adds than this, a few milliseconds, goes without the kernels and their compilation.
 FORWARD_WORK = 2e8
-# What the kernels know, told without importing Numba.
-OPTIMIZERS = (SGD, RMSprop, Adam, AdamW)
-ACTIVATIONS_OF_KERNELS = (identity, relu, leaky_relu, tanh, sigmoid)
-LOSSES_OF_KERNELS = (softmax_cross_entropy, sigmoid_cross_entropy, squared_error)
 
 
 class NumbaBackend(NumPyBackend):
@@ -71,20 +53,14 @@ class NumbaBackend(NumPyBackend):
         self._divided_plan, self._targets = numba_divided_plan, numba_targets
         self._forward, self._team = numba_forward, numba_team.Team(numba_team.usable_threads())
 
-    @classmethod
-    def estimate(cls, job: JobOutline, probe: Probe) -> Estimate | None:
-        """See `Backend.estimate`; the plan skips zeros, so its time goes with the density of the rows."""
-        imported = sys.modules.get("numba") is not None
-        if not imported and find_spec("numba") is None:
-            return None
-        is_known = type(job.optimizer) in OPTIMIZERS and LOSSES[job.loss] in LOSSES_OF_KERNELS
-        if job.needs_generic_plan or not is_known or ACTIVATIONS[job.activation].forward not in ACTIVATIONS_OF_KERNELS:
-            return Estimate(0 if imported else IMPORT_SECONDS, probe.numpy_seconds, "no compiled plan")
-        gain = max(DENSE_GAIN, min(SPARSE_GAIN / max(job.density, 1e-9), MOST_GAIN))
-        cached = are_cached(kernels_of(job))
-        start = (LOAD_SECONDS if cached else COMPILE_SECONDS) + (0 if imported else IMPORT_SECONDS)
-        note = "kernels cached" if cached else "kernels to compile"
-        return Estimate(start * probe.slowness, probe.quiet_seconds / gain, note)
+    def suits(self, job: JobOutline) -> bool:
+        """See `Backend.suits`; what the kernels do not know takes as long as on NumPy."""
+        return (
+            not job.needs_generic_plan
+            and self._functions.activation_code(job.activation) is not None
+            and self._optimizers.rule_of(job.optimizer) is not None
+            and self._targets.loss_code(job.loss) is not None
+        )
 
     def put(self, array: npt.NDArray[Any]) -> Array:
         """See `Backend.put`; rows come to lie one after the other, as the kernels read them."""
@@ -139,7 +115,6 @@ class NumbaBackend(NumPyBackend):
             divided: Plan = self._divided_plan.DividedPlan(self, job)
             return divided
         plan: Plan = self._plan.NumbaPlan(job)
-        mark_cached(kernels_of(_outline_of(job)))
         return plan
 
     def _why_generic(self, job: TrainingJob) -> str:
@@ -155,22 +130,6 @@ class NumbaBackend(NumPyBackend):
             if is_asked:
                 return f"the kernels do not know {name}"
         return "the kernels do not take such types, shapes or last layer"
-
-
-def _outline_of(job: TrainingJob) -> JobOutline:
-    """Return the size and kind of a job for one epoch."""
-    images, weights = job.rows.images, [layer.weight for layer in job.layers]
-    return JobOutline(
-        sizes=(images.shape[1], *(weight.shape[1] for weight in weights)),
-        rows=len(images),
-        epochs=1,
-        batch_size=job.batch_size,
-        optimizer=job.optimizer,
-        loss=job.loss,
-        dtype=weights[0].dtype.name,
-        images_dtype=images.dtype.name,
-        density=density_of(images),
-    )
 
 
 def _forward_work(layers: list[Layer], rows: int) -> int:

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from ..errors import ConfigError
 from ..generic_plan import check_state
-from ..job_outline import SPARSE_DENSITY
 from ..mapped import is_mapped, unlocked
 from ..plan import NO_ROWS, Plan, Totals, TrainingJob, checked_order
 from .compiler.compile import announced, entry_of
@@ -28,6 +27,8 @@ from .network.targets import are_targets, targets_of
 from .steps.batches import Batches, Sums, sizes_and_penalties
 from .steps.schedules import SHARDS, choose_schedule, new_room, new_states, tile_bounds
 
+# Below this share of numbers that are not zero, it pays to skip the zeros.
+SPARSE_DENSITY = 0.5
 # A step of fewer multiply-adds than this is done by one thread before others have heard of it.
 SMALL_STEP = 3e5
 

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from ..activations import ACTIVATIONS, Array, relu, relu_backward
 from ..base import Backend
 from ..generic_plan import GenericPlan
-from ..job_outline import Estimate, JobOutline, Probe
 from ..losses import LOSSES, sigmoid_cross_entropy, softmax_cross_entropy
 from ..plan import Plan, Rows, TrainingJob
 from .flat_plan import MOST_PARAMETERS, FlatPlan
@@ -27,11 +26,6 @@ class NumPyBackend(Backend):
 
     def __init__(self) -> None:
         super().__init__(xp)
-
-    @classmethod
-    def estimate(cls, job: JobOutline, probe: Probe) -> Estimate:  # noqa: ARG003
-        """See `Backend.estimate`; what was measured."""
-        return Estimate(0.0, probe.numpy_seconds)
 
     def to_numpy(self, array: Array) -> npt.NDArray[Any]:
         """See `Backend.to_numpy`."""

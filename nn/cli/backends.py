@@ -45,7 +45,7 @@ def _lines(report: Report) -> Iterator[str]:
         detail = f"ok, started and trained in {backend.seconds:.2f} s, off by {backend.error or 0:.0e}"
         yield from _entry(backend.name, detail if backend.status == "ok" else f"{backend.status}: {backend.reason}")
     chosen, *_ = report.auto_reason.split("; ")  # why others are passed over stands above
-    yield from _entry("auto", f"{report.auto}: {chosen}")
+    yield from _entry("auto", chosen.removeprefix("auto chose "))
 
 
 def _entry(name: str, text: str) -> list[str]:

@@ -27,7 +27,9 @@ def announce(start: Start, *, verbose: bool) -> None:
     click.echo(f"features: {reading_of(data)}")
     if start.resumed and start.checkpoint is None:
         click.echo("it had not begun: from the first step")
-    click.echo(f"backend {backend.name}" + (f": {backend.reason}" if verbose and backend.reason else ""))
+    click.echo(f"backend {backend.name}")
+    if verbose and backend.reason:
+        click.echo(backend.reason)
 
 
 def reading_of(data: Dataset) -> str:

@@ -12,11 +12,10 @@ from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from ...backends import BackendUnavailable, DivergenceError, JobOutline, Layer, density_of, get_backend
+from ...backends import BackendUnavailable, DivergenceError, JobOutline, Layer, get_backend
 from ..datasets.dataset import Split
 from ..network.mlp import MLP
 from ..training.checkpoint import OptimizerState
-from .backend_choice import LIKELY_EPOCHS, choose_backend
 from .constraints import ACTIVATION_ROWS, CONSTRAINTS, STOCHASTIC_SOLVERS
 from .dense_rows import dense_rows, dense_tiles
 from .learning_rates import LearningRate
@@ -149,7 +148,7 @@ class BaseMLP(BaseEstimator):
             self._computed_in = np.dtype(self.dtype or read.dtype)
             self.n_iter_, self.t_, self.n_layers_ = 0, 0, len(sizes)
         rows = Split(dense_rows(read, self._computed_in), labels, weights)
-        net = self._network(rows, sizes)
+        net = self._network(rows, sizes, epochs=1 if incremental else int(self.max_iter))
         if is_first:
             self.coefs_, self.intercepts_ = starting_weights(
                 random_state, sizes, activation=self.activation, dtype=self._computed_in
@@ -175,27 +174,21 @@ class BaseMLP(BaseEstimator):
             self.best_loss_, self.validation_scores_, self.best_validation_score_ = None, [], -np.inf
         self.__dict__.pop("_best", None)
 
-    def _network(self, rows: Split, sizes: list[int]) -> MLP:
+    def _network(self, rows: Split, sizes: list[int], *, epochs: int) -> MLP:
         """Return a network on the backend that is to train it; its weights are still to come."""
         # Rounding in float32 would keep the line search from its end.
         dtype = "float64" if self.solver == "lbfgs" else self._computed_in.name
         activation = ACTIVATION_ROWS[self.activation]
-        backend = choose_backend(
-            self.backend,
-            JobOutline(
-                sizes=tuple(sizes),
-                rows=len(rows),
-                epochs=min(self.max_iter, LIKELY_EPOCHS),
-                batch_size=len(rows) if self.solver == "lbfgs" else self._batch_size(len(rows)),
-                optimizer=optimizer_of(self),
-                activation=activation,
-                dtype=dtype,
-                images_dtype=rows.images.dtype.name,
-                density=density_of(rows.images),
-                loss=self._loss,
-                needs_generic_plan=self.dropout != 0,
-            ),
+        job = JobOutline(
+            sizes=tuple(sizes),
+            rows=len(rows),
+            epochs=epochs,
+            optimizer=optimizer_of(self),
+            activation=activation,
+            loss=self._loss,
+            needs_generic_plan=self.dropout != 0 or self.solver == "lbfgs",
         )
+        backend = get_backend(self.backend, job=job)
         self.backend_ = backend.name
         return MLP(sizes, activation=activation, loss=self._loss, backend=backend, dtype=dtype)
 

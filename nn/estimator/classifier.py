@@ -54,8 +54,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         epsilon: what is added to its root; also of `rmsprop`.
         n_iter_no_change: epochs without improvement that are borne.
         max_fun: most evaluations of `lbfgs`.
-        backend: where it is trained, a name for `get_backend`; "auto" takes NumPy for trainings of a second or less,
-            and otherwise what is expected to finish first.
+        backend: where it is trained, a name for `get_backend`; "auto" goes by the multiply-adds of `max_iter` epochs,
+            or of the one of `partial_fit`.
         dtype: of weights and arithmetic, "float32" or "float64"; None for that of `X`.
         dropout: share of the hidden units that each step leaves out, in [0, 1).
 

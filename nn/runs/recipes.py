@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ...backends import ACTIVATIONS, SGD, Adam, Backend, ConfigError, JobOutline, Optimizer, density_of, look_up
+from ...backends import ACTIVATIONS, SGD, Adam, Backend, ConfigError, JobOutline, Optimizer, look_up
 from ...backends.communicator import Communicator
 from ..datasets import Dataset, Split
 from ..inputs.arguments import are_whole, is_whole
@@ -170,17 +170,12 @@ class Recipe:
 
     def outline(self, data: Dataset) -> JobOutline:
         """Return what `get_backend("auto", job=...)` needs to know of the whole training."""
-        rows, images = len(data.train), data.train.images
         return JobOutline(
             sizes=self.sizes_for(data),
-            rows=rows,
+            rows=len(data.train),
             epochs=self.epochs,
-            batch_size=rows if self.batch_size is None else min(self.batch_size, rows),
             optimizer=self.optimizer,
             activation=self.activation,
-            dtype=self.dtype,
-            images_dtype=images.dtype.name,
-            density=density_of(images),
             needs_generic_plan=self.dropout != 0 or self.clip_norm is not None,
         )
 

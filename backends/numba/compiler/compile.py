@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
 from numba.core import event
 from numba.core.dispatcher import Dispatcher
 from numba.extending import overload
-
-from ..kernel_cache import sources_digest
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -22,6 +22,14 @@ LOGGER = logging.getLogger("xpnn")
 # and no infinity: a diverged run must show. Without `_nrt`, Numba's runtime, no references to arrays are counted, which
 # took half of the time of a narrow network.
 OPTIONS = {"fastmath": {"contract", "nsz", "reassoc"}, "error_model": "numpy", "nogil": True, "_nrt": False}
+
+KERNELS = Path(__file__).parent.parent
+
+
+def sources_digest() -> str:
+    """Return a digest of the sources of all kernels."""
+    paths = [*sorted(KERNELS.rglob("*.py")), KERNELS.parent / "activations.py"]  # whose constants are compiled in
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
 
 
 SOURCES = sources_digest()

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from xpnn.backends import Backend
 from xpnn.backends.numba import backend as numba_backend
 from xpnn.backends.numba.compiler.team import Team
-from xpnn.backends.numba.forward import forward_logits
+from xpnn.backends.numba.forward import density_of, forward_logits
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="too slow as plain Python")
 
@@ -31,6 +31,14 @@ def test_logits_are_the_generic_ones(generic, make_layers, density, sizes, count
     assert results[0].dtype == np.float64
     np.testing.assert_allclose(results[0], expected, rtol=1e-12, atol=1e-12)
     np.testing.assert_array_equal(results[1], results[0])
+
+
+def test_the_density_is_that_of_a_sample_from_all_parts():
+    images = np.zeros((5000, 3), np.uint8)
+    assert density_of(images) == 0
+    images[2500:] = 7
+    assert density_of(images) == pytest.approx(0.5, abs=0.01)
+    assert density_of(images[:0]) == 0
 
 
 def test_a_small_pass_leaves_blas_one_thread(monkeypatch, generic, make_layers):

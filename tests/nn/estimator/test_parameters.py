@@ -10,11 +10,9 @@ pytest.importorskip("sklearn", minversion="1.6")
 import sklearn
 from sklearn import neural_network as theirs
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from xpnn.backends import BackendUnavailable, JobOutline, MissingDependency
-from xpnn.backends.optimizers import Adam
+from xpnn.backends import MissingDependency, get_backend
 from xpnn.nn import estimator as ours
 from xpnn.nn.estimator import MLPClassifier, MLPRegressor
-from xpnn.nn.estimator.backend_choice import choose_backend
 
 GENERATOR = np.random.default_rng(0)
 ROWS = GENERATOR.normal(size=(40, 3))
@@ -136,20 +134,23 @@ def test_positive_numbers_that_overflow_are_named():
         MLPRegressor().fit(rows, np.arange(10.0))
 
 
-def test_small_trainings_stay_on_numpy_and_names_are_heeded(monkeypatch):
+def test_the_backend_is_chosen_by_the_epochs_that_are_run(monkeypatch):
     asked = []
 
     def noted(name, *, job=None):
-        asked.append((name, job))
-        raise BackendUnavailable("none")
+        asked.append((name, job.multiply_adds, job.needs_generic_plan))
+        return get_backend("numpy")
 
-    monkeypatch.setattr("xpnn.nn.estimator.backend_choice.get_backend", noted)
-    small = JobOutline(sizes=(4, 100, 3), rows=150, epochs=200, batch_size=150, optimizer=Adam())
-    large = JobOutline(sizes=(784, 256, 10), rows=60_000, epochs=10, batch_size=128, optimizer=Adam())
-    for name, job in (("auto", small), ("auto", large), ("numba", large)):
-        with pytest.raises(BackendUnavailable):
-            choose_backend(name, job)
-    assert asked == [("numpy", None), ("auto", large), ("numba", None)]
+    monkeypatch.setattr("xpnn.nn.estimator.base.get_backend", noted)
+    epoch = 3 * 40 * (3 * 100 + 100)
+    small = {"tol": 1.0, "n_iter_no_change": 1}
+    MLPRegressor(max_iter=300, **small).fit(ROWS, ROWS[:, 0])
+    MLPRegressor(max_iter=300).partial_fit(ROWS, ROWS[:, 0])
+    MLPRegressor(max_iter=300, dropout=0.5, backend="numba", **small).fit(ROWS, ROWS[:, 0])
+    MLPRegressor(max_iter=300, solver="lbfgs", tol=1.0).fit(ROWS, ROWS[:, 0])
+    assert asked == [
+        ("auto", 300 * epoch, False), ("auto", epoch, False), ("numba", 300 * epoch, True), ("auto", 300 * epoch, True),
+    ]  # fmt: skip
 
 
 def test_without_scikit_learn_the_package_says_what_is_missing(monkeypatch):

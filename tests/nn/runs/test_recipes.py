@@ -57,14 +57,11 @@ def test_training_a_recipe_is_nn_train_with_its_settings(recipe: Recipe, make_da
 def test_the_outline_says_how_much_work_a_training_is(recipe: Recipe, make_data) -> None:
     data = make_data(train=23)
     outline = recipe.outline(data)
-    forward, grad_weight, grad_x = 6 * 5 + 5 * 3, 6 * 5 + 5 * 3, 5 * 3
-    assert outline.multiply_adds_of_row == forward + grad_weight + grad_x  # every product of a row
-    assert (outline.sizes, outline.rows, outline.rows_in_all) == ((6, 5, 3), 23, 23 * 3)
-    assert (outline.batch_size, outline.steps) == (8, 3 * 3)
-    assert (outline.dtype, outline.images_dtype) == ("float32", "uint8")
-    assert outline.density == np.count_nonzero(data.train.images) / data.train.images.size
-    full = dataclasses.replace(recipe, batch_size=None).outline(data)
-    assert (full.batch_size, full.steps) == (23, 3)
+    assert (outline.sizes, outline.rows, outline.epochs) == ((6, 5, 3), 23, 3)
+    assert outline.multiply_adds == 3 * 23 * 3 * (6 * 5 + 5 * 3)  # epochs, rows, products of a layer, weights
+    assert not outline.needs_generic_plan
+    assert dataclasses.replace(recipe, dropout=0.5).outline(data).needs_generic_plan
+    assert dataclasses.replace(recipe, clip_norm=1.0).outline(data).needs_generic_plan
 
 
 def test_a_recipe_may_split_all_rows_anew() -> None:

@@ -13,7 +13,6 @@ if reason := why_unavailable("numba"):
 
 import numba
 from numba.core import config, event
-from xpnn.backends.numba import kernel_cache
 from xpnn.backends.numba.compiler import compile as numba_compile
 from xpnn.backends.numba.network import layers as numba_layers
 
@@ -29,8 +28,8 @@ def test_a_function_without_a_cache_folder_is_compiled_all_the_same():
 def test_a_change_of_any_kernel_file_changes_every_cache_file(tmp_path, monkeypatch):
     kernels = tmp_path / "numba"
     (kernels / "steps").mkdir(parents=True)
-    monkeypatch.setattr(kernel_cache, "KERNELS", kernels)
-    digest = kernel_cache.sources_digest.__wrapped__  # without its memory
+    monkeypatch.setattr(numba_compile, "KERNELS", kernels)
+    digest = numba_compile.sources_digest
     seen = []
     for path in (tmp_path / "activations.py", kernels / "plan.py", kernels / "steps" / "by_rows.py"):
         path.write_text("LEAKY_SLOPE = 0.01")
