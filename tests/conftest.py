@@ -94,7 +94,7 @@ def stream(cupy: Any) -> Any:
 
 
 @pytest.fixture(params=[*registered_backends(), EMULATED])
-def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+def every_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Every registered backend, and CuPy's on the stand-in; what is not on this machine is skipped with its reason."""
     if request.param == EMULATED:
         if shutil.which("g++") is None:
@@ -119,6 +119,12 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
         yield get_backend(request.param)
     finally:
         array_api_strict.set_array_api_strict_flags(**before)
+
+
+@pytest.fixture
+def backend(every_backend: Backend) -> Backend:
+    """Every backend, where a room has no choice of its own."""
+    return every_backend
 
 
 @pytest.fixture

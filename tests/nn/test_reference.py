@@ -181,9 +181,9 @@ def train_both(backend, images, labels, *, hidden, classes, alpha, iterations):
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float64"])
-def test_the_network_agrees_with_the_reference_over_fifty_iterations(backend, make_problem, dtype):
+def test_the_network_agrees_with_the_reference_over_fifty_iterations(every_backend, make_problem, dtype):
     images, labels = make_problem(40, dtype=dtype)
-    got, expected, history = train_both(backend, images, labels, hidden=5, classes=3, alpha=0.5, iterations=50)
+    got, expected, history = train_both(every_backend, images, labels, hidden=5, classes=3, alpha=0.5, iterations=50)
     all_close(got, expected, rtol=0, atol=1e-10)
     assert history[-1].train_loss < history[0].train_loss
 

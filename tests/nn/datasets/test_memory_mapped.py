@@ -61,13 +61,13 @@ def test_what_is_mapped_is_told_from_copies(saved):
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 @pytest.mark.parametrize("batch_size", [7, None])
-def test_a_run_on_mapped_rows_is_the_run_on_rows_in_memory(backend, saved, dtype, batch_size):
+def test_a_run_on_mapped_rows_is_the_run_on_rows_in_memory(every_backend, saved, dtype, batch_size):
     images, mapped, labels = saved(dtype=dtype)
     runs = []
     for rows in (images, mapped):
         data = nn.Dataset("d", nn.Split(rows[:50], labels[:50]), nn.Split(rows[50:], labels[50:]), tuple("abc"))
-        runs.append(trained(backend, data, batch_size=batch_size))
-    if backend.name in ("numpy", "numba", "array-api-strict"):  # the others leave it to another kind of plan
+        runs.append(trained(every_backend, data, batch_size=batch_size))
+    if every_backend.name in ("numpy", "numba", "array-api-strict"):  # the others leave it to another kind of plan
         assert_same(*runs)
     else:
         np.testing.assert_allclose(runs[0][2], runs[1][2], rtol=1e-5)
@@ -77,11 +77,11 @@ def test_a_run_on_mapped_rows_is_the_run_on_rows_in_memory(backend, saved, dtype
 
 
 @pytest.mark.parametrize("dtype", ["<f4", ">f4"])
-def test_views_and_other_byte_orders_train_all_the_same(backend, saved, tmp_path, dtype):
+def test_views_and_other_byte_orders_train_all_the_same(every_backend, saved, tmp_path, dtype):
     images, _, labels = saved(dtype="float32")
     np.save(tmp_path / "other.npy", images.astype(dtype))
     mapped = np.load(tmp_path / "other.npy", mmap_mode="r")
-    runs = [trained(backend, nn.Split(rows[::2, ::-1], labels[::2])) for rows in (images, mapped)]
+    runs = [trained(every_backend, nn.Split(rows[::2, ::-1], labels[::2])) for rows in (images, mapped)]
     for name, array in runs[0][1].items():
         np.testing.assert_allclose(array, runs[1][1][name], rtol=1e-5, atol=1e-6)
 
@@ -105,6 +105,7 @@ def test_numba_s_plan_takes_mapped_rows_densely(tmp_path, make_problem):
     class Keep(nn.Callback):
         def on_train_begin(self, run):
             plans.append(run.plan.description)
+            run.stop()
 
     for rows in (images, np.load(tmp_path / "images.npy", mmap_mode="r")):
         trained("numba", nn.Split(rows, labels), callbacks=[Keep()], epochs=1)
@@ -341,7 +342,9 @@ def test_train_and_evaluate_on_a_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds a process's own memory without mapped files")
-@pytest.mark.parametrize(("backend", "dtype"), [("numpy", "float32"), ("numba", "uint8")])
+@pytest.mark.parametrize(
+    ("backend", "dtype"), [("numpy", "float32"), pytest.param("numba", "uint8", marks=pytest.mark.thorough)]
+)
 def test_a_file_much_larger_than_the_memory(tmp_path, backend, dtype):
     """Training, evaluation and a checkpoint on 512 MiB in a process that may take 96 MiB more than its start."""
     if backend == "numba":

@@ -103,11 +103,11 @@ def compare(ranks, sizes, work, *, dtype="float64", reproducible=False):
 
 @pytest.mark.parametrize("reproducible", [False, True], ids=["plain", "reproducible"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_ranks_train_what_one_process_trains(ranks, backend, data, dtype, reproducible):
+def test_ranks_train_what_one_process_trains(ranks, every_backend, data, dtype, reproducible):
     """100 steps; with 4 ranks some have no row of an epoch's last batch."""
     # The stand-in's device is no place for two threads, and JAX compiles for each number of rows.
-    sizes = {"cupy": (1,), "jax": (3,), "array-api-strict": (2, 4)}.get(backend.name, (1, 2, 3, 4))
-    work = partial(fit, data=data, backend=backend, dtype=dtype)
+    sizes = {"cupy": (1,), "jax": (3,), "array-api-strict": (2, 4)}.get(every_backend.name, (1, 2, 3, 4))
+    work = partial(fit, data=data, backend=every_backend, dtype=dtype)
     compare(ranks, sizes, work, dtype=dtype, reproducible=reproducible)
 
 

@@ -31,9 +31,9 @@ def by_hand(backend):
 
 @pytest.mark.parametrize("initializer", INITIALIZERS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_seed_gives_the_same_weights_on_every_backend(backend, initializer, dtype):
+def test_a_seed_gives_the_same_weights_on_every_backend(every_backend, initializer, dtype):
     generator = np.random.default_rng(11)
-    net = nn.MLP([5, 4, 3], initializer=initializer, backend=backend, dtype=dtype, seed=11)
+    net = nn.MLP([5, 4, 3], initializer=initializer, backend=every_backend, dtype=dtype, seed=11)
     draw = INITIALIZERS[initializer]
     expected = [array for sizes in [(5, 4), (4, 3)] for array in draw(generator, *sizes)]
     assert list(net.parameters()) == ["layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias"]

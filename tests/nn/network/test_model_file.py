@@ -65,9 +65,9 @@ def test_everything_comes_back(backend, tmp_path, activation, dtype, small_probl
     np.testing.assert_allclose(back.logits(small_problem[0]), net.logits(small_problem[0]), rtol=1e-4, atol=1e-5)
 
 
-def test_a_model_can_be_loaded_onto_every_backend(backend, net, path, small_problem):
-    back = nn.load(path, backend=backend)
-    assert back.backend is backend
+def test_a_model_can_be_loaded_onto_every_backend(every_backend, net, path, small_problem):
+    back = nn.load(path, backend=every_backend)
+    assert back.backend is every_backend
     np.testing.assert_array_equal(back.predict(small_problem[0]), net.predict(small_problem[0]))
 
 

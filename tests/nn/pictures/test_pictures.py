@@ -197,7 +197,7 @@ class TestConfusionMatrix:
             cell = axes.images[0].to_rgba(axes.images[0].get_array())[true, predicted, :3]
             assert abs(np.mean(to_rgba(text.get_color())[:3]) - cell.mean()) > 0.3
 
-    @pytest.mark.parametrize("num_classes", [2, 10, 40])
+    @pytest.mark.parametrize("num_classes", [2, 20])
     def test_counts_fit_their_cells(self, num_classes):
         matrix = np.full((num_classes, num_classes), 12345)
         figure = drawn(draw_confusion_matrix, matrix, [f"class {k}" for k in range(num_classes)])

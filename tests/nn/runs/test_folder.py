@@ -345,17 +345,16 @@ def test_a_full_memory_is_one_line(monkeypatch):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_a_signal_before_the_first_step_ends_at_once(tmp_path, name, code):
+def test_a_signal_before_the_first_step_ends_at_once(tmp_path):
     """In a callback of a compiler, where an exception would be swallowed."""
     program = (
         "import ctypes, os, signal, xpnn.nn.cli.train as train\nfrom xpnn.nn.cli import main\n"
-        f"def compile(*_, **__): os.kill(os.getpid(), signal.{name})\n"
+        "def compile(*_, **__): os.kill(os.getpid(), signal.SIGTERM)\n"
         "train.get_backend = lambda *_, **__: ctypes.CFUNCTYPE(None)(compile)()\nmain()"
     )
     command = [sys.executable, "-c", program, "train", "--out", "run"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
-    assert (result.returncode, result.stderr) == (code, "xpnn: interrupted before the first step\n")
+    assert (result.returncode, result.stderr) == (143, "xpnn: interrupted before the first step\n")
     assert not (tmp_path / "run").exists()
 
 

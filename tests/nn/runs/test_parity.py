@@ -10,31 +10,32 @@ from xpnn.backends import Backend, ConfigError
 from xpnn.nn.runs.parity import AccuracyParity, StepParity, compare_accuracies, compare_steps, subset, to_json
 from xpnn.nn.runs.recipes import RECIPES
 
-
-@pytest.fixture(params=["quickstart", "gd-10"])
-def recipe(request: pytest.FixtureRequest):
-    return dataclasses.replace(RECIPES[request.param], epochs=3)
+# batches and the full batch, each in one type
+RECIPES_AND_TYPES = [("quickstart", "float64"), ("gd-10", "float32")]
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_a_backend_takes_the_generic_backend_s_steps(generic, backend: Backend, dtype: str, recipe) -> None:
-    data = subset(nn.load_dataset("digits"), 300)
-    (result,) = compare_steps(dataclasses.replace(recipe, dtype=dtype), data, [generic, backend], steps=100)
+@pytest.mark.parametrize(("name", "dtype"), RECIPES_AND_TYPES)
+def test_a_backend_takes_the_generic_backend_s_steps(generic, every_backend: Backend, name: str, dtype: str) -> None:
+    recipe, data = dataclasses.replace(RECIPES[name], dtype=dtype), subset(nn.load_dataset("digits"), 300)
+    (result,) = compare_steps(recipe, data, [generic, every_backend], steps=100)
     assert (result.steps, result.dtype, result.tolerance) == (100, dtype, {"float64": 1e-10, "float32": 1e-4}[dtype])
     assert result.passed, result
 
 
-def test_a_backend_ends_at_the_generic_backend_s_accuracy(generic, backend: Backend, recipe) -> None:
-    data = nn.load_dataset("digits")
+def test_a_backend_ends_at_the_generic_backend_s_accuracy(generic, backend: Backend) -> None:
+    recipe, data = dataclasses.replace(RECIPES["quickstart"], epochs=3), nn.load_dataset("digits")
     first, second = compare_accuracies(recipe, data, [generic, backend], seeds=2)
     assert len(second.accuracies) == 2
     assert second.passed, (first, second)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["gd-10", "mnist-98"])
-def test_a_backend_takes_the_generic_backend_s_steps_on_mnist(generic, backend: Backend, name: str, mnist) -> None:
+def test_a_backend_takes_the_generic_backend_s_steps_on_mnist(
+    generic, every_backend: Backend, name: str, mnist
+) -> None:
     recipe = dataclasses.replace(RECIPES[name], dtype="float64")
-    (result,) = compare_steps(recipe, subset(mnist, 1000), [generic, backend], steps=30)
+    (result,) = compare_steps(recipe, subset(mnist, 1000), [generic, every_backend], steps=30)
     assert result.passed, result
 
 

@@ -41,10 +41,10 @@ def assert_same(net, other):
 # The same steps
 
 
-def test_batches_are_the_steps_on_the_same_rows_in_memory(backend, problem):
+def test_batches_are_the_steps_on_the_same_rows_in_memory(every_backend, problem):
     """Compiled plans may take the steps of the rows in memory: they round otherwise."""
     images, labels = problem
-    net, other = new_net(backend), new_net(backend)
+    net, other = (new_net(every_backend, dtype="float64") for _ in range(2))
     options = {"validation": nn.Split(images[:9], labels[:9])}
     history = train(net, nn.Batches(in_sevens(images, labels)), **options)
     expected = train(other, nn.Split(images, labels), batch_size=7, shuffle=False, **options)

@@ -45,11 +45,10 @@ class GrowingRate:
         return 1.0 if progress < self.until else 1e300
 
 
-@pytest.mark.parametrize("batch_size", [8, None])
-@pytest.mark.parametrize("detect_anomaly", [False, True])
-def test_epoch_step_and_tensor_are_named(backend, make_data, batch_size, detect_anomaly):
+@pytest.mark.parametrize(("batch_size", "detect_anomaly"), [(8, False), (None, True)])
+def test_epoch_step_and_tensor_are_named(every_backend, make_data, batch_size, detect_anomaly):
     """Of 6 epochs the steps from two thirds on are too large: the weights after the first of them still are finite."""
-    net = network(backend)
+    net = network(every_backend)
     with pytest.raises(DivergenceError) as error:
         nn.train(
             net, make_data().train, optimizer=SGD(0.5), schedule=GrowingRate(2 / 3), epochs=6, batch_size=batch_size,
