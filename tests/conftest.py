@@ -300,11 +300,10 @@ class ThreadCommunicator(Communicator):
         self.calls.append("gather")
         return np.stack(self._exchange(("gather", tuple(array.shape), array.dtype), array))
 
-    def broadcast(self, value: Any, *, root: int = 0) -> Any:
+    def exchange(self, value: Any) -> list[Any]:
         assert not self._begun, "a sum that was begun has not ended"
-        self.calls.append("broadcast")
-        values = self._exchange(("broadcast", root), value if self.rank == root else None)
-        return value if self.rank == root else values[root]
+        self.calls.append("exchange")
+        return self._exchange("exchange", value)
 
     def barrier(self) -> None:
         self.calls.append("barrier")

@@ -68,8 +68,7 @@ def refuse_other(communicator: Communicator, own: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: on every rank, with the first rank that differs and in what.
     """
-    of_ranks = [communicator.broadcast(dict(own), root=rank) for rank in range(communicator.size)]
-    expected = of_ranks[0]
+    expected, *_ = of_ranks = communicator.exchange(dict(own))
     for rank, found in enumerate(of_ranks):
         for name in expected | found:
             of_first, of_rank = expected.get(name), found.get(name)

@@ -91,16 +91,16 @@ def test_what_is_on_the_host_goes_by_the_other_communicator(alone):
         sum=lambda array: seen.append(("sum", array.tolist())),
         start_sum=lambda array: seen.append(("start_sum", array.tolist())),
         gather=lambda array: seen.append(("gather", array.tolist())),
-        broadcast=lambda value, root: seen.append(("broadcast", value, root)),
+        exchange=lambda value: seen.append(("exchange", value)),
         barrier=lambda: seen.append("barrier"),
     )
     alone.sum(np.ones(2))
     alone.start_sum(np.ones(1))
     alone.gather(np.zeros(1))
-    alone.broadcast({"any": "thing"}, root=0)
+    alone.exchange({"any": "thing"})
     alone.barrier()
     assert seen == [
-        ("sum", [1, 1]), ("start_sum", [1]), ("gather", [0]), ("broadcast", {"any": "thing"}, 0), "barrier",
+        ("sum", [1, 1]), ("start_sum", [1]), ("gather", [0]), ("exchange", {"any": "thing"}), "barrier",
     ]  # fmt: skip
 
 
