@@ -118,7 +118,7 @@ def abort_after_exit(error: SystemExit) -> None:
     if error.code not in (None, 0):
         words = f"exits with {error.code}" if isinstance(error.code, int) else str(error.code)
         code = error.code if isinstance(error.code, int) else 1
-        abort(code, lambda rank: print(f"{rank}: {words}", file=sys.stderr))
+        abort(code, lambda rank: print(f"{rank}: {words}", file=sys.stderr))  # noqa: T201
 
 
 def finalize() -> None:
