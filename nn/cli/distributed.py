@@ -44,7 +44,7 @@ class Orders(NamedTuple):
 
     Attributes:
         config: of the run.
-        checkpoint: where it goes on, or None.
+        checkpoint: what it resumes from, or None.
         is_finished: whether there is nothing to do.
     """
 

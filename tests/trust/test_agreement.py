@@ -6,6 +6,7 @@ In full under `mpiexec`, where this very file is the script that the ranks run; 
 import os
 import sys
 from dataclasses import replace
+from functools import cache
 from itertools import product
 from typing import NamedTuple
 
@@ -43,10 +44,16 @@ class StopAtStep(nn.Callback):
             run.stop()
 
 
+@cache
+def data_of(name):
+    """The data set of a recipe; MNIST is where XPNN_DATA says."""
+    recipe = RECIPES[name]
+    return DataChoice(None if recipe.dataset == "digits" else os.environ["XPNN_DATA"]).load(recipe, seed=0)
+
+
 def trained(case, communicator):
-    """Parameters after the recipe's first steps, of which each is a chunk; MNIST is where XPNN_DATA says."""
-    recipe = replace(RECIPES[case.recipe], dtype=case.dtype, reproducible=case.reproducible)
-    data = DataChoice(None if recipe.dataset == "digits" else os.environ["XPNN_DATA"]).load(recipe, seed=0)
+    """Parameters after the recipe's first steps, of which each is a chunk."""
+    recipe, data = replace(RECIPES[case.recipe], dtype=case.dtype, reproducible=case.reproducible), data_of(case.recipe)
     net = recipe.network(data, backend=case.backend, seed=0)
     stop = StopAtStep()
     recipe.train(net, data, seed=0, callbacks=[stop], communicator=communicator)
