@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from xpnn import nn
@@ -27,7 +28,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("mpiexec") is None, reason="mpiexec is not installed"),
 ]
 
-EPOCHS, STEPS = 5, 115  # of 23 batches of 64 of the 1,437 digits
+EPOCHS, STEPS = 5, 115  # of 23 batches of 64 of 1,437 rows
 OPTIONS = ("--backend", "numpy", "--epochs", str(EPOCHS), "--batch-size", "64", "--reproducible")
 RANKS = (1, 2, 4)
 # When a rank is killed, in turn: after a step, while a checkpoint is saved, while it starts, after the last step.
@@ -58,10 +59,19 @@ class Counts:
 
 
 @pytest.fixture(scope="module")
-def state(tmp_path_factory):
+def rows(tmp_path_factory):
+    """The rows as a file, by its path: no rank has to import scikit-learn for the digits."""
+    images = np.random.default_rng(1).integers(0, 17, (1797, 64), dtype=np.uint8)  # (rows, features)
+    labels, path = np.argmax(images[:, :10], axis=1), tmp_path_factory.mktemp("rows") / "rows.npz"
+    np.savez(path, x_train=images[:1437], y_train=labels[:1437], x_test=images[1437:], y_test=labels[1437:])
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory, rows):
     """What the training leaves that one process does and nobody disturbs."""
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
-    train_alone("--out", str(folder), *OPTIONS)
+    train_alone("--out", str(folder), "--data", rows, *OPTIONS)
     assert step_of(folder) == STEPS
     return left_by(folder)
 
@@ -88,19 +98,19 @@ def step_of(run):
     return nn.Checkpoint.load(path).step if path.exists() else 0
 
 
-def start(run, ranks, **order):
+def start(run, rows, ranks, **order):
     """Start a run on some ranks, or resume it, with a checkpoint after every step."""
     begin = ("--resume", run.name) if (run / "config.json").exists() else ("--out", run.name, *OPTIONS)
     pace = {"chunk_seconds": 0, "checkpoint_seconds": 0}
-    return Job(run.parent, ranks, ("train", *begin, "--distributed"), **(pace | order))
+    return Job(run.parent, ranks, ("train", *begin, "--data", rows, "--distributed"), **(pace | order))
 
 
-def finish(run, ranks, state):
+def finish(run, rows, ranks, state):
     """Resume a run on some ranks to its end, which must be that of the undisturbed one."""
     if ranks == 1:
-        train_alone("--resume", str(run))
+        train_alone("--resume", str(run), "--data", rows)
     else:
-        with start(run, ranks) as job:
+        with start(run, rows, ranks) as job:
             ended = job.end()
         assert (ended.code, ended.left) == (0, []), ended
     assert differences(left_by(run), state) == []
@@ -116,7 +126,7 @@ def comes(job, moment, rank, step, share):
     return has_come and (moment == "step" or job.wait_until(lambda: job.is_saving, look=0))
 
 
-def killed(run, ranks, generator, counts, last):
+def killed(run, rows, ranks, generator, counts, last):
     """Resume a run on some ranks, and kill one of them, at step `last` at the latest if at a step.
 
     Returns whether that came before the end.
@@ -125,7 +135,7 @@ def killed(run, ranks, generator, counts, last):
     rank, share, step = generator.randrange(ranks), generator.random(), generator.randint(min(before + 1, last), last)
     moment = "start" if before == STEPS else MOMENTS[len(counts.seconds) % len(MOMENTS)]
     every = 0 if moment == "save" else generator.choice(CHECKPOINT_SECONDS)
-    with start(run, ranks, checkpoint_seconds=every) as job:
+    with start(run, rows, ranks, checkpoint_seconds=every) as job:
         if not comes(job, moment, rank, step, share):
             assert job.end().code == 0, job.said()
             return False
@@ -148,15 +158,17 @@ def killed(run, ranks, generator, counts, last):
     return True
 
 
-def test_killed_ranks_end_the_job_and_other_numbers_of_ranks_resume_it(tmp_path, state, pytestconfig, amount, show):
+def test_killed_ranks_end_the_job_and_other_numbers_of_ranks_resume_it(
+    tmp_path, rows, state, pytestconfig, amount, show
+):
     kills, generator, counts, run = amount(20, slice=1), random.Random(7), Counts(), tmp_path / "run"
     numbers, last = RANKS[: amount(3, slice=2)], amount(STEPS, slice=12)
     while len(counts.seconds) < kills:
         until = min(kills, len(counts.seconds) + generator.randint(2, MOST_KILLS))
         ranks = generator.choice(numbers[1:])
-        while len(counts.seconds) < until and killed(run, ranks, generator, counts, last):
+        while len(counts.seconds) < until and killed(run, rows, ranks, generator, counts, last):
             ranks = generator.choice([number for number in numbers if number != ranks])
-        finish(run, ranks, state)
+        finish(run, rows, ranks, state)
         shutil.rmtree(run)
         counts.runs += 1
     assert max(counts.seconds) < PROMISED_SECONDS or not pytestconfig.getoption("--trust")
@@ -199,11 +211,11 @@ FAULTS = {
 FAILING = [(fault, ranks, rank) for fault in FAULTS for ranks, rank in ((2, 1), (4, 3), (4, 0))]
 
 
-def test_a_rank_that_fails_ends_the_job(tmp_path, state, pytestconfig, amount, show):
+def test_a_rank_that_fails_ends_the_job(tmp_path, rows, state, pytestconfig, amount, show):
     seconds, half = dict.fromkeys(FAULTS, 0.0), amount(STEPS // 2, slice=12)
     for fault, ranks, rank in FAILING[: amount(len(FAILING), slice=1)]:
         run = tmp_path / f"{fault}-{rank}-of-{ranks}"
-        with start(run, ranks, fail=fault, rank=rank, step=half) as job:
+        with start(run, rows, ranks, fail=fault, rank=rank, step=half) as job:
             assert job.wait_until(partial(has_taken, job, rank, half)), job.said()
             failed_at = time.monotonic()
             ended = job.end()
@@ -212,7 +224,7 @@ def test_a_rank_that_fails_ends_the_job(tmp_path, state, pytestconfig, amount, s
         assert ended.left == []
         assert FAULTS[fault][1].format(rank=rank) in ended.said
         assert 0 < step_of(run) <= half
-        finish(run, 1 if ranks == 2 else 2, state)
+        finish(run, rows, 1 if ranks == 2 else 2, state)
     assert max(seconds.values()) < PROMISED_SECONDS or not pytestconfig.getoption("--trust")
     for fault, (name, _) in FAULTS.items():
         show(
