@@ -195,8 +195,9 @@ def on_a_rank(folder):
 
 
 def test_two_processes_emulated(mpiexec, tmp_path, cupy):  # noqa: ARG001
-    tests = Path(__file__).parents[2]
-    done = mpiexec(2, "-c", RANK, tests, tmp_path, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    script, tests = tmp_path / "rank.py", Path(__file__).parents[2]
+    script.write_text(RANK)
+    done = mpiexec(2, script, tests, tmp_path, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
     figures = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     with np.load(tmp_path / "0.npz") as first, np.load(tmp_path / "1.npz") as second:
