@@ -24,7 +24,7 @@ ARRAY_API_TESTS = [
     "tests/backends/test_losses.py",
     "tests/backends/test_reduction.py",
     "tests/backends/torch",
-    "tests/nn/distributed/test_distributed.py",
+    "tests/nn/distributed/test_agreement.py",
     "tests/nn/inputs",
     "tests/nn/runs/test_parity.py",
     "tests/nn/training/test_training_features.py",

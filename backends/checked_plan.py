@@ -57,10 +57,10 @@ class CheckedPlan(GenericPlan):
                 sums.append(of_part[1])
         except NotFinite as error:
             found = error.found
-        communicator = self.job.communicator
-        for rank in range(communicator.size):
-            if of_rank := communicator.broadcast(found, root=rank):
-                raise NotFinite(self.step + 1, f"rank {rank}: {of_rank}" if communicator.size > 1 else of_rank)
+        of_ranks = self.job.communicator.exchange(found)
+        for rank, of_rank in enumerate(of_ranks):
+            if of_rank:
+                raise NotFinite(self.step + 1, f"rank {rank}: {of_rank}" if len(of_ranks) > 1 else of_rank)
         return self._reduction.gradients(grads), sums
 
     def _update(self, grads: Gradients, learning_rate: float, l2: float) -> None:

@@ -41,8 +41,8 @@ class Communicator(ABC):
         """Return the arrays of all ranks, of one shape, one after the other, rank 0 first: (size, ...)."""
 
     @abstractmethod
-    def broadcast(self, value: Any, *, root: int = 0) -> Any:
-        """Return the value, anything that can be pickled, that rank `root` has."""
+    def exchange(self, value: Any) -> list[Any]:
+        """Return the values of all ranks, rank 0 first: anything that can be pickled, of another type on each."""
 
     @abstractmethod
     def barrier(self) -> None:
@@ -61,9 +61,9 @@ class Alone(Communicator):
         """See `Communicator.gather`."""
         return array[None, ...]
 
-    def broadcast(self, value: Any, *, root: int = 0) -> Any:  # noqa: ARG002
-        """See `Communicator.broadcast`."""
-        return value
+    def exchange(self, value: Any) -> list[Any]:
+        """See `Communicator.exchange`."""
+        return [value]
 
     def barrier(self) -> None:
         """See `Communicator.barrier`; nobody else is on the way."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import array_api_compat.numpy as compat_numpy
@@ -306,11 +307,10 @@ class ThreadCommunicator(Communicator):
         self.calls.append("gather")
         return np.stack(self._exchange(("gather", tuple(array.shape), array.dtype), array))
 
-    def broadcast(self, value: Any, *, root: int = 0) -> Any:
+    def exchange(self, value: Any) -> list[Any]:
         assert not self._begun, "a sum that was begun has not ended"
-        self.calls.append("broadcast")
-        values = self._exchange(("broadcast", root), value if self.rank == root else None)
-        return value if self.rank == root else values[root]
+        self.calls.append("exchange")
+        return self._exchange("exchange", value)
 
     def barrier(self) -> None:
         self.calls.append("barrier")
@@ -374,36 +374,62 @@ def ranks() -> Ranks:
 MPI_SECONDS = 300.0  # a safety net
 
 
-@pytest.fixture
-def mpiexec(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`mpiexec(n, script, *arguments)` runs a script, a file or its text, on n processes, and returns how it ended.
+class Mpiexec:
+    """Starts `mpiexec -n SIZE python -W error ARGUMENTS`; nothing is raised where that fails."""
 
-    Warnings are errors there too. Nothing is raised where it fails: look at `returncode`, `stdout` and `stderr`.
-    """
-    launcher = shutil.which("mpiexec") or shutil.which("mpiexec", path=str(Path(sys.executable).parent))
-    if importlib.util.find_spec("mpi4py") is None:
-        pytest.skip("mpi4py is not installed")
-    if launcher is None:
-        pytest.skip("mpiexec is not installed")
+    def __init__(self, launcher: str) -> None:
+        self._launcher = launcher
 
-    def run(
-        size: int, script: str | Path, *arguments: object, env: dict[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        if isinstance(script, str):
-            path = tmp_path / "script.py"
-            path.write_text(script, encoding="utf-8")
-            script = path
-        command = [launcher, "-n", str(size), sys.executable, "-W", "error", str(script), *map(str, arguments)]
-        process = subprocess.Popen(
+    def start(self, size: int, *arguments: object, **variables: str) -> "subprocess.Popen[str]":
+        """Return the launcher, whose output is piped; keywords are environment variables."""
+        command = [self._launcher, "-n", str(size), sys.executable, "-W", "error", *map(str, arguments)]
+        return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=os.environ | (env or {}),
+            env=os.environ | variables,
         )  # fmt: skip
+
+    def ended(self, process: "subprocess.Popen[str]") -> "subprocess.CompletedProcess[str]":
+        """Wait for the end of a launcher, and return how it ended."""
         try:
             stdout, stderr = process.communicate(timeout=MPI_SECONDS)
         except BaseException:  # a time-out, or the tester's Ctrl-C
             process.kill()  # the launcher's own processes notice, and end the ranks
             process.communicate()
             raise
-        return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
-    return run
+    def __call__(self, size: int, *arguments: object, **variables: str) -> "subprocess.CompletedProcess[str]":
+        """Run it, and return how it ended."""
+        return self.ended(self.start(size, *arguments, **variables))
+
+
+@pytest.fixture(scope="session")
+def mpiexec() -> Mpiexec:
+    """`mpiexec(2, "-m", "xpnn.nn.distributed", path)` runs Python on two processes; see `Mpiexec`."""
+    launcher = shutil.which("mpiexec") or shutil.which("mpiexec", path=str(Path(sys.executable).parent))
+    if importlib.util.find_spec("mpi4py") is None:
+        pytest.skip("mpi4py is not installed")
+    if launcher is None:
+        pytest.skip("mpiexec is not installed")
+    return Mpiexec(launcher)
+
+
+class Aborted(SystemExit):
+    """The job was ended with an exit code."""
+
+
+@pytest.fixture
+def as_rank(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """`as_rank(1)` makes this process rank 1 of 2, where `MPI_Abort(code)` raises `Aborted(code)`."""
+    module = importlib.import_module("xpnn.nn.distributed.world")
+
+    def abort(code: int) -> None:
+        raise Aborted(code)
+
+    def be(rank: int) -> None:
+        monkeypatch.setattr(module, "_world", SimpleNamespace(rank=rank, size=2))
+        monkeypatch.setattr(module, "OTHERS_WAIT_SECONDS", 0.0)
+        mpi = SimpleNamespace(COMM_WORLD=SimpleNamespace(Abort=abort), Is_finalized=lambda: False)
+        monkeypatch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=mpi))
+
+    return be

@@ -57,7 +57,7 @@ class NcclCommunicator(Communicator):
         self._begun: dict[int, Array] = {}  # by number: their memory must not be given to others before they end
         self._number = 0
         with self._in_words("joining the GPUs of the ranks"):
-            unique_id = host.broadcast(self._nccl.get_unique_id() if self.rank == 0 else None)
+            unique_id = host.exchange(self._nccl.get_unique_id() if self.rank == 0 else None)[0]
             self._comm = self._nccl.NcclCommunicator(self.size, unique_id, self.rank)
         self._stream = cupy.cuda.Stream(non_blocking=True)  # of the sums that run beside the current stream's work
 
@@ -102,9 +102,9 @@ class NcclCommunicator(Communicator):
             self._comm.allGather(own.data.ptr, gathered.data.ptr, own.size, self._type_of(own), stream.ptr)
         return gathered
 
-    def broadcast(self, value: Any, *, root: int = 0) -> Any:
-        """See `Communicator.broadcast`; on the host."""
-        return self._host.broadcast(value, root=root)
+    def exchange(self, value: Any) -> list[Any]:
+        """See `Communicator.exchange`; on the host."""
+        return self._host.exchange(value)
 
     def barrier(self) -> None:
         """See `Communicator.barrier`; of the processes, not of what is queued on their GPUs."""
@@ -201,8 +201,7 @@ def gpu_communicator(cupy: Any, communicator: Communicator) -> Communicator:
     """
     if communicator.size == 1:
         return communicator
-    own = _own_place(cupy)
-    places = tuple(communicator.broadcast(own, root=rank) for rank in range(communicator.size))
+    places = tuple(communicator.exchange(_own_place(cupy)))
     is_first, key = communicator.rank == 0, (cupy, communicator, places)
     if reason := _why_on_host(places):
         if is_first:

@@ -23,9 +23,9 @@ def main() -> None:
         try:
             xpnn(prog_name="xpnn")
         except SystemExit as error:
-            from .ending import end_others_too
+            from ..distributed.world import abort_after_exit
 
-            end_others_too(error)
+            abort_after_exit(error)
             raise
     except KeyboardInterrupt:  # while it was still being imported
         print("xpnn: interrupted", file=sys.stderr)  # noqa: T201

@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-from ..distributed.supervision import is_supervised
+from ..distributed.world import abort
 from ..training.callbacks import Callback
 from ..training.run import TrainingRun
 
 SHOW_CURSOR = "\x1b[?25h"  # which a progress bar hides
 # What asks for an end: Ctrl-C, the system, a terminal that is closed, Ctrl-Break on Windows. Not every system has all.
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
-ONE_SIGNAL_SECONDS = 1.0  # within which a rank may get the same signal twice
 HANG_UP = getattr(signal, "SIGHUP", None)
 
 
@@ -38,7 +36,7 @@ class StopOnSignal(Callback):
 
     def __init__(self, *, speaks: bool = True) -> None:
         self.received = 0
-        self._speaks, self._received_at = speaks, 0.0
+        self._speaks = speaks
         self._run: TrainingRun | None = None
         self._previous: dict[int, Any] = {}
         self._leave_terminal: Callable[[], None] = terminal_leaver()
@@ -66,10 +64,8 @@ class StopOnSignal(Callback):
         if self._run is None:
             end_at_once(number, "interrupted before the first step" if self._speaks else "")
         if self.received:
-            if is_supervised() and time.monotonic() - self._received_at < ONE_SIGNAL_SECONDS:
-                return  # launchers may send it to the supervisor, which passes it on, and to this process as well
             end_at_once(number, "ended at once; the last checkpoint is whole" if self._speaks else "")
-        self.received, self._received_at = number, time.monotonic()
+        self.received = number
         self._run.stop()
 
 
@@ -106,4 +102,5 @@ def end_at_once(number: int, words: str) -> NoReturn:
     """End the process as a signal does; an exception could be swallowed where a compiler calls back."""
     shown = SHOW_CURSOR if sys.stderr.isatty() else ""
     os.write(2, f"{shown}xpnn: {words}\n".encode() if words else b"")
+    abort(128 + number)
     os._exit(128 + number)

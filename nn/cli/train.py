@@ -30,7 +30,8 @@ from ..training.checkpoint import Checkpoint
 from ..training.history import History
 from ..training.run import TrainingRun
 from ..training.tensorboard import TensorBoard
-from . import candidates, together
+from . import candidates
+from .distributed import agreed_signal, follow, join, lead, leave, say_if_several
 from .help_page import command, option
 from .options import (
     backend_option,
@@ -147,11 +148,11 @@ def train(  # noqa: D103 - the help is in the decorator
     talk = not (quiet or as_json)
     if not talk:
         logging.getLogger("xpnn").setLevel(logging.WARNING)
-    communicator = together.join(ctx) if distributed else None
+    communicator = join(ctx) if distributed else None
     if not distributed:
-        together.say_if_several(ctx)
+        say_if_several(ctx)
     if communicator is not None and communicator.rank > 0:
-        together.follow(communicator, data, threads=threads, detect_anomaly=detect_anomaly)
+        follow(communicator, data, threads=threads, detect_anomaly=detect_anomaly)
         return
     ranks = 1 if communicator is None else communicator.size
     recipe = None
@@ -170,7 +171,7 @@ def train(  # noqa: D103 - the help is in the decorator
             choice = DataChoice(data, label_column, test_fraction, stratify)
             choice.refuse_idle(_given(ctx), recipe)
             start = _new(folder, recipe, choice, backend, seed, ranks)
-        processes = None if communicator is None else together.lead(communicator, start)
+        processes = None if communicator is None else lead(communicator, start)
         if start.is_finished():
             tell_again(start, as_json=as_json, talk=talk)
             return
@@ -187,10 +188,10 @@ def train(  # noqa: D103 - the help is in the decorator
         history = _run(
             start, [*listeners, signals], progress=progress, detect_anomaly=detect_anomaly, communicator=communicator
         )
-        if received := together.agreed_signal(communicator, signals):
+        if received := agreed_signal(communicator, signals):
             # Without a picture: it would take longer than the system may wait.
             click.echo(f"stopped and saved; go on with: {going_on(start)}", err=True)
-            together.leave(128 + received)
+            leave(128 + received)
         with suppress(MissingDependency):  # the run is done; its picture is not worth failing for
             save_curves(history, folder.curves, title=start.config.recipe.name)
         summary = summarize(start.config, history, versions=versions(), hardware=hardware(), ranks=ranks)
@@ -200,7 +201,7 @@ def train(  # noqa: D103 - the help is in the decorator
         elif talk:
             report(start, history)
         if signals.received:  # after the last step: all is done and saved
-            together.leave(128 + signals.received)
+            leave(128 + signals.received)
 
 
 def _now() -> str:

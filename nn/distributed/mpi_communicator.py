@@ -64,9 +64,9 @@ class MpiCommunicator(Communicator):
         self._comm.Allgather(own, gathered)
         return gathered
 
-    def broadcast(self, value: Any, *, root: int = 0) -> Any:
-        """See `Communicator.broadcast`."""
-        return self._comm.bcast(value, root=root)
+    def exchange(self, value: Any) -> list[Any]:
+        """See `Communicator.exchange`."""
+        return list(self._comm.allgather(value))
 
     def barrier(self) -> None:
         """See `Communicator.barrier`."""

@@ -1,37 +1,41 @@
-"""All processes that were started together, and their common end."""
+"""The processes of an MPI job, and the common end of all when one fails."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from types import TracebackType
-from typing import Any, NoReturn
 
 from ...backends import MissingDependency
 from ...backends.machine import usable_cores
 from ...backends.threads import at_most_threads
 from .mpi_communicator import MpiCommunicator
-from .supervision import SAID, end_others, flush_streams, is_supervised, launched, let_words_pass, tell_supervisor
 
-# What all ranks get wrong in the same way, the first one says for all: the others wait for it so long.
+# What all ranks get wrong alike is told once: the others leave rank 0 so many seconds to say it and end the job.
 OTHERS_WAIT_SECONDS = 1.0
+MOST_READING_SECONDS, LOOK_SECONDS = 2.0, 0.005  # a launcher may take to read stderr, and from one look to the next
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+# By which launchers tell a process its rank and the number of ranks: MPICH and its kin, Open MPI, Slurm's srun.
+PLACE_VARIABLES = (
+    ("PMI_RANK", "PMI_SIZE"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+)
 
 _LIMITS = ExitStack()  # for as long as the process lives
-_world: MpiCommunicator | None = None  # as soon as it was asked for
+_world: MpiCommunicator | None = None  # since `world` was first called
 
 
 def world() -> MpiCommunicator:
     """Return the communicator of all processes that `mpiexec` started; of one alone where it did not.
 
-    From now on an exception that nobody catches ends all of them: the others would wait for this one for ever.
-    Processes on one machine share its cores: each is given as many threads as there are for it, unless a variable such
-    as OMP_NUM_THREADS says how many.
+    From the first call on, an uncaught exception ends all of them with `MPI_Abort`: the others would wait for this one
+    for ever. Processes on one machine share its cores: each is given as many threads as there are for it, unless a
+    variable such as OMP_NUM_THREADS says how many.
 
     Raises:
         MissingDependency: mpi4py or an MPI library is not installed.
@@ -47,7 +51,7 @@ def world() -> MpiCommunicator:
         ) from error
     _world = MpiCommunicator(MPI.COMM_WORLD)
     if _world.size > 1:
-        sys.excepthook = partial(_end_all, sys.excepthook)
+        sys.excepthook = partial(_abort_after, sys.excepthook)
         _share_cores(_world)
     return _world
 
@@ -58,14 +62,12 @@ def _share_cores(communicator: MpiCommunicator) -> None:
         _LIMITS.enter_context(at_most_threads(max(1, usable_cores() // communicator.sharing)))
 
 
-def joined() -> MpiCommunicator | None:
-    """Return the communicator of `world()` where it has been called and there are others; else None."""
-    return _world if _world is not None and _world.size > 1 else None
-
-
-def is_one_of_many() -> bool:
-    """Return whether others train with this process, or will as soon as MPI has begun."""
-    return is_supervised() or joined() is not None
+def launched(environ: Mapping[str, str] = os.environ) -> tuple[int, int]:
+    """Return rank and number of ranks as the launcher tells them, before MPI has begun; (0, 1) without a launcher."""
+    for rank, size in PLACE_VARIABLES:
+        if environ.get(rank, "").isdecimal() and environ.get(size, "").isdecimal():
+            return int(environ[rank]), int(environ[size])
+    return 0, 1
 
 
 def threads_of_process() -> int:
@@ -74,80 +76,66 @@ def threads_of_process() -> int:
     return int(numbers[0]) if numbers and numbers[0].isdecimal() else usable_cores()
 
 
-def _end_all(
-    before: Callable[..., object], kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    """Say what nobody caught, with the number of the rank, and end all processes.
-
-    Args:
-        before: the hook that was there; where it is not Python's own, it says where the error comes from.
-        kind: of the error.
-        error: what nobody caught.
-        trace: where it comes from.
-    """
-    if before is sys.__excepthook__:
-        end_after_error(error, trace)
-    try:
-        before(kind, error, trace)
-    except Exception:  # all must end all the same
-        end_after_error(error, trace)
-    end_after_error(error, None)
-
-
-def end_after_error(error: BaseException, trace: TracebackType | None) -> NoReturn:
-    """Say what nobody caught, with the number of the rank, and end all processes: with 130 after Ctrl-C, else with 1.
-
-    Args:
-        error: what nobody caught.
-        trace: where it comes from; None leaves that out.
-    """
-    words = "".join(traceback.format_exception(type(error), error, trace, chain=trace is not None))
-    end_job(130 if isinstance(error, KeyboardInterrupt) else 1, of_rank(words))
-
-
-def of_rank(words: str) -> str:
-    """Return words with the number of this process before each line."""
-    return "\n".join(f"rank {own_rank()}: {line}" for line in words.rstrip().splitlines())
-
-
-def say_plainly(words: str) -> None:
-    """Write a line on stderr; nothing where it was closed."""
-    if sys.stderr is not None:
-        print(words, file=sys.stderr)  # noqa: T201
-
-
-def own_rank() -> int:
-    """Return the number of this process, as the launcher tells it where MPI has not begun."""
-    mpi = _running_mpi()
-    place = launched()
-    return int(mpi.COMM_WORLD.Get_rank()) if mpi is not None else 0 if place is None else place.rank
-
-
-def end_job(code: int, words: str, say: Callable[[str], None] = say_plainly) -> NoReturn:
-    """End all processes with an exit code, after saying why on stderr; an end that all come to is told once.
-
-    It may be called before MPI has begun, too.
+def abort(code: int, say: Callable[[str], object] | None = None) -> None:
+    """End all processes with an exit code; do nothing where this one is alone, or has ended MPI.
 
     Args:
         code: at least 1.
-        words: what happened here.
-        say: writes them on stderr.
+        say: is called with the name of this rank before, and writes on stderr why it ends the job.
     """
-    if own_rank() != 0:
+    if _world is None or _world.size == 1:
+        return
+    from mpi4py import MPI
+
+    if MPI.Is_finalized():
+        return
+    if _world.rank > 0:
         time.sleep(OTHERS_WAIT_SECONDS)
-    with suppress(OSError, ValueError):  # stderr may be what is broken
-        say(words)
-        tell_supervisor(SAID)
-    flush_streams()
-    let_words_pass()
-    if (mpi := _running_mpi()) is not None:
-        mpi.COMM_WORLD.Abort(code)
-    if not is_supervised():
-        end_others(code)
-    os._exit(code)
+    try:
+        if say is not None:
+            say(f"rank {_world.rank}")
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # as where it was closed
+                stream.flush()
+        _wait_until_read()
+    finally:  # a broken stream ends the job, too
+        MPI.COMM_WORLD.Abort(code)
 
 
-def _running_mpi() -> Any:
-    """Return mpi4py's module where MPI has begun and not ended, else None."""
-    mpi = sys.modules.get("mpi4py.MPI")
-    return mpi if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized() else None
+def _wait_until_read() -> None:
+    """Wait until the launcher has read what is in the pipe of stderr: MPICH's may drop what is there at an abort."""
+    deadline = time.monotonic() + MOST_READING_SECONDS
+    with suppress(ImportError, OSError):  # not on this system, or stderr is no pipe
+        from fcntl import ioctl
+        from termios import FIONREAD
+
+        while any(ioctl(2, FIONREAD, bytes(4))) and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
+
+
+def abort_after_exit(error: SystemExit) -> None:
+    """End all processes where this one exits with an error."""
+    if error.code not in (None, 0):
+        words = f"exits with {error.code}" if isinstance(error.code, int) else str(error.code)
+        code = error.code if isinstance(error.code, int) else 1
+        abort(code, lambda rank: print(f"{rank}: {words}", file=sys.stderr))  # noqa: T201
+
+
+def finalize() -> None:
+    """End MPI in good order: all ranks call it, and exit alike afterwards, whatever their exit code."""
+    if _world is not None:
+        from mpi4py import MPI
+
+        MPI.Finalize()
+
+
+def _abort_after(
+    before: Callable[..., object], kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Show an uncaught exception by the hook that was there before, and end all processes."""
+
+    def say(rank: str) -> None:
+        before(kind, error, trace)
+        print(f"{rank} ends the job: {kind.__name__}: {error}", file=sys.stderr)  # noqa: T201
+
+    abort(130 if issubclass(kind, KeyboardInterrupt) else 1, say)

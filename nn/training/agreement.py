@@ -34,7 +34,7 @@ def refuse_differing(
         settings: of the training.
         training: which training it is; see `TrainingSettings.identity`.
         generator: of the orders.
-        resume: where it goes on, or None.
+        resume: the checkpoint that it resumes from, or None.
         others: what else must be the same, by the name that is told.
 
     Raises:
@@ -59,7 +59,7 @@ def refuse_differing(
 
 
 def refuse_other(communicator: Communicator, own: Mapping[str, Any]) -> None:
-    """Refuse to go on where a rank has another value of anything than rank 0.
+    """Refuse to continue where a rank has another value of anything than rank 0.
 
     Args:
         communicator: of the ranks.
@@ -68,19 +68,18 @@ def refuse_other(communicator: Communicator, own: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: on every rank, with the first rank that differs and in what.
     """
-    of_ranks = [communicator.broadcast(dict(own), root=rank) for rank in range(communicator.size)]
-    expected = of_ranks[0]
+    expected, *_ = of_ranks = communicator.exchange(dict(own))
     for rank, found in enumerate(of_ranks):
         for name in expected | found:
             of_first, of_rank = expected.get(name), found.get(name)
             if repr(of_first) != repr(of_rank):  # a NaN is not equal to itself
                 raise ConfigError(
                     f"rank {rank} has {name} {of_rank!r:.80}, rank 0 has {of_first!r:.80}: all ranks must have the "
-                    f"same; {_mend(name)}"
+                    f"same; {_remedy(name)}"
                 )
 
 
-def _mend(name: str) -> str:
+def _remedy(name: str) -> str:
     """Return what to do about a difference."""
     if name.startswith("version"):
         return "install the same versions everywhere"
@@ -110,7 +109,7 @@ def check_same_weights(communicator: Communicator, net: MLP, epoch: int) -> None
     if (differing := np.flatnonzero(of_ranks != of_ranks[0])).size:
         raise RunError(
             f"after epoch {epoch} rank {differing[0]} has other weights than rank 0: its machine rounds in another "
-            "way, or its memory is faulty; go on from the last checkpoint on machines of one kind"
+            "way, or its memory is faulty; resume from the last checkpoint on machines of one kind"
         )
 
 

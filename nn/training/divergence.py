@@ -90,7 +90,7 @@ class Watch:
         state = State.of(self._run, self._run.plan)
         if state.first_not_finite() is not None:
             raise self.divergence()
-        took = self._run.communicator.broadcast(time.perf_counter() - began)
+        took = self._run.communicator.exchange(time.perf_counter() - began)[0]
         self._good, self._keep_from = state, self._clock + max(KEEP_SECONDS, took / KEEP_SHARE)
 
     def divergence(self) -> DivergenceError:

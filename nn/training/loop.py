@@ -32,7 +32,7 @@ def take_steps(run: TrainingRun, unseen: Unseen, callbacks: Sequence[Callback]) 
     settings, communicator, watch = run.settings, run.communicator, Watch(run)
     is_heard = settings.early_stopping is not None or any(callback.each_epoch for callback in callbacks)
     at_once = 1 if is_heard else settings.epochs if unseen == (None, None) else settings.evaluate_every
-    at_once = communicator.broadcast(at_once)
+    at_once = communicator.exchange(at_once)[0]  # rank 0's: it alone has all callbacks
     chunk = settings.batch_size  # rows of the next chunk; grows to about CHUNK_SECONDS
     for callback in callbacks:
         callback.on_train_begin(run)
@@ -42,7 +42,7 @@ def take_steps(run: TrainingRun, unseen: Unseen, callbacks: Sequence[Callback]) 
         while not run.is_epoch_over and not run.is_stopping:
             started, before = time.perf_counter(), run.position
             sums = _take(run, order, chunk, at_once)
-            elapsed = communicator.broadcast(time.perf_counter() - started)
+            elapsed = communicator.exchange(time.perf_counter() - started)[0]  # one clock for all: chunks depend on it
             _note(run, sums, elapsed)
             watch.check(sums, elapsed)
             chunk = _next_chunk(len(sums) * run.position - before, elapsed, settings.batch_size)

@@ -1,11 +1,10 @@
-"""A rank of a training, as a program: `python rank_process.py ORDER`, alone or under `mpiexec`.
+"""A rank of a training, as a program: `mpiexec -n N python rank_process.py ORDER`.
 
 It is `xpnn ARGUMENTS` at another pace, and says in a file that all ranks map how far it is. ORDER is JSON:
 
 arguments: of the command line
 page: path of the file, of `PAGE` bytes
 chunk_seconds, checkpoint_seconds: the product's constants, its own by default
-moment, number, part: rank 0 kills itself at this moment of a save, as `training_process.py` has it
 fail: "raise", "exit" or "segfault", done by rank `rank` as soon as it has taken `step` steps
 """
 
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from training_process import train
-from trainings import PAGE, RANK_VARIABLE, STEPS
+from trainings import PAGE, PIDS, RANK_VARIABLE, STEPS
 
 
 def fail(how: str) -> None:
@@ -26,7 +25,7 @@ def fail(how: str) -> None:
     if how == "raise":
         raise RuntimeError("this rank has had enough")
     if how == "exit":
-        os._exit(3)
+        os._exit(0)
     ctypes.string_at(0)
 
 
@@ -48,11 +47,13 @@ def say_steps(page: Any, order: dict[str, Any]) -> None:
 
 def main(order: dict[str, Any]) -> int:
     """Do as ordered, and return the exit code."""
+    rank = int(os.environ[RANK_VARIABLE])
     with Path(order["page"]).open("r+b") as file:
         shared = memoryview(mmap.mmap(file.fileno(), PAGE)).cast("q")
+    shared[PIDS + rank] = os.getpid()
     say_steps(shared, order)
-    is_first = os.environ.get(RANK_VARIABLE, "0") == "0"  # it alone writes files, and counts the moments of its saves
-    return train(shared if is_first else memoryview(bytearray(PAGE)).cast("q"), order)
+    # Rank 0 alone writes files, and counts the moments of its saves.
+    return train(shared if rank == 0 else memoryview(bytearray(PAGE)).cast("q"), order)
 
 
 if __name__ == "__main__":

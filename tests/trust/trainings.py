@@ -22,6 +22,7 @@ APPENDING = ("while appending",)
 MOMENTS = (*SAVING, *MAKING, *APPENDING)
 INSIDE = len(MOMENTS)  # where the shared page says whether the process is inside a save; before it, how often each came
 STEPS = INSIDE + 1  # and from where on each rank of a training on several says how many steps it has taken
+PIDS = STEPS + 64  # ... and the number of its process
 PAGE = 4096
 RANK_VARIABLE = "PMI_RANK"  # by which MPICH's mpiexec tells each process its rank
 PROGRAM = Path(__file__).with_name("training_process.py")

@@ -1,13 +1,13 @@
-"""What the ranks of `xpnn train --distributed` do together: rank 0 decides, records and talks; the others follow.
+"""The ranks of `xpnn train --distributed`: rank 0 decides, records and talks; the others follow.
 
 What all of them call, in this order, rank 0 in `lead` and `xpnn train`, the others in `follow`:
 
 1. `join`: MPI begins, and the options and versions of all are compared.
-2. A broadcast of rank 0's orders, which has loaded its rows by then. The ranks part here where nothing is to do.
+2. An exchange of rank 0's orders, which has loaded its rows by then. The ranks part here where nothing is to do.
 3. A barrier between the first rank of each machine, which loads its rows before it, and the others, which do so after.
-4. A gather of what each computes with, `processes_of`.
+4. An exchange of what each computes with, `processes_of`.
 5. What `nn.train` calls.
-6. A gather of the signals received, `agreed_signal`.
+6. An exchange of the signals received, `agreed_signal`.
 
 An error on one rank, at any time, ends all: nobody waits in one of these for a rank that does not come.
 """
@@ -20,21 +20,18 @@ from collections.abc import Callable
 from typing import NamedTuple, NoReturn, TypeVar
 
 import click
-import numpy as np
 
 from ...backends import get_backend
 from ...backends.machine import versions
 from ...backends.threads import at_most_threads
 from ..distributed.mpi_communicator import MpiCommunicator
-from ..distributed.supervision import end_together, launched, supervise, tell_supervisor
-from ..distributed.world import threads_of_process, world
+from ..distributed.world import finalize, launched, threads_of_process, world
 from ..runs.config import RunConfig
 from ..runs.data_choice import DataChoice
 from ..training.agreement import refuse_other
 from ..training.checkpoint import Checkpoint
 from .signals import StopOnSignal
 from .start import Start
-from .train_report import going_on
 
 Loaded = TypeVar("Loaded")
 
@@ -47,25 +44,22 @@ class Orders(NamedTuple):
 
     Attributes:
         config: of the run.
-        checkpoint: where it goes on, or None.
+        checkpoint: what it resumes from, or None.
         is_finished: whether there is nothing to do.
-        go_on: the command that goes on with it.
     """
 
     config: RunConfig
     checkpoint: Checkpoint | None
     is_finished: bool
-    go_on: str
 
 
 def join(ctx: click.Context) -> MpiCommunicator | None:
-    """Meet the other ranks, each watched over by a process of its own; return None where this one is alone.
+    """Meet the other ranks; return None where this one is alone.
 
     Raises:
         ConfigError: on every rank: one was given other options, or has another version of a package.
         MissingDependency: there is no MPI.
     """
-    supervise()
     communicator = world()
     if communicator.size == 1:
         return None
@@ -79,10 +73,10 @@ def join(ctx: click.Context) -> MpiCommunicator | None:
 
 def say_if_several(ctx: click.Context) -> None:
     """Say that each process trains by itself, where a launcher has started several without --distributed."""
-    place = launched()
-    if place is not None and place.size > 1 and place.rank == 0 and not ctx.params["quiet"]:
+    rank, size = launched()
+    if size > 1 and rank == 0 and not ctx.params["quiet"]:
         click.echo(
-            f"xpnn: {place.size} processes were started, and each trains a network of its own; "
+            f"xpnn: {size} processes were started, and each trains a network of its own; "
             "with --distributed they train one together",
             err=True,
         )
@@ -93,10 +87,9 @@ def lead(communicator: MpiCommunicator, start: Start) -> str:
 
     They load their rows now that rank 0 has.
     """
-    communicator.broadcast(Orders(start.config, start.checkpoint, start.is_finished(), going_on(start)))
+    communicator.exchange(Orders(start.config, start.checkpoint, start.is_finished()))
     if start.is_finished():
         return ""
-    tell_supervisor(f"go on with the last checkpoint: {going_on(start)}")
     communicator.barrier()
     return processes_of(communicator)
 
@@ -111,10 +104,9 @@ def follow(communicator: MpiCommunicator, source: str | None, *, threads: int | 
         detect_anomaly: see `nn.train`.
     """
     with at_most_threads(threads), StopOnSignal(speaks=False) as signals:
-        orders: Orders = communicator.broadcast(None)
+        orders: Orders = communicator.exchange(None)[0]
         if orders.is_finished:
             return
-        tell_supervisor(f"go on with the last checkpoint: {orders.go_on}")
         recipe, seed = orders.config.recipe, orders.config.seed
         choice = _choice(orders, source)
         data = in_turn(communicator, lambda: choice.load(recipe, seed=seed))
@@ -146,9 +138,8 @@ def in_turn(communicator: MpiCommunicator, load: Callable[[], Loaded]) -> Loaded
 
 def processes_of(communicator: MpiCommunicator) -> str:
     """Return how many processes there are on how many machines, each with how many threads; every rank calls it."""
-    own = np.array([communicator.local_rank == 0, threads_of_process()], dtype=np.int64)  # (2,)
-    firsts, threads = communicator.gather(own).T  # (ranks,), (ranks,)
-    machines, least, most = int(firsts.sum()), int(threads.min()), int(threads.max())
+    are_first, threads = zip(*communicator.exchange((communicator.local_rank == 0, threads_of_process())), strict=True)
+    machines, least, most = sum(are_first), min(threads), max(threads)
     several = f"{least}" if least == most else f"{least} to {most}"
     return (
         f"{communicator.size} processes on {machines} machine{'s' * (machines > 1)}, "
@@ -158,12 +149,10 @@ def processes_of(communicator: MpiCommunicator) -> str:
 
 def agreed_signal(communicator: MpiCommunicator | None, signals: StopOnSignal) -> int:
     """Return the number of the signal that any rank has received, 0 for none; every rank calls it."""
-    if communicator is None:
-        return signals.received
-    return int(communicator.gather(np.array(signals.received, dtype=np.int64)).max())
+    return signals.received if communicator is None else max(communicator.exchange(signals.received))
 
 
 def leave(code: int) -> NoReturn:
-    """End with an exit code that all ranks end with."""
-    end_together()
+    """Exit with a code that is no failure of this rank: all ranks end in good order."""
+    finalize()
     sys.exit(code)
