@@ -83,7 +83,7 @@ class Commands(click.RichGroup):
         # https://no-color.org; None: colours where there is a terminal
         "color": False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None,
         "rich_help_config": {
-            "theme": "default-slim",  # headings and columns, no boxes: the same text in a pipe and on any console
+            "theme": "default-slim",  # headings and columns; ASCII on consoles without Unicode
             "commands_before_options": True,
             "style_helptext": "",
             "text_paragraph_linebreaks": "\n\n",

@@ -21,7 +21,7 @@ from ..runs.folder import RunFolder
 from ..runs.recipes import RECIPES, Recipe
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-Completer = Callable[[click.Context, click.Parameter, str], list[Any]]
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 AT_LEAST_0, AT_LEAST_1 = click.IntRange(min=0), click.IntRange(min=1)
@@ -63,9 +63,9 @@ def model_path(path: Path) -> Path:
 def offer(names: Callable[[], Iterable[str]], *, files: bool = False) -> Completer:
     """Return what completes an argument with names, and with the shell's own files."""
 
-    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:  # noqa: ARG001
-        found: list[Any] = [name for name in names() if name.startswith(incomplete) and shlex.quote(name) == name]
-        return found + [CompletionItem(incomplete, type="file")] * files
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+        found = [name for name in names() if name.startswith(incomplete) and shlex.quote(name) == name]
+        return [CompletionItem(name) for name in found] + [CompletionItem(incomplete, type="file")] * files
 
     return complete
 
