@@ -23,6 +23,7 @@ HEAVY = (
     "ssl",
     "click",
     "rich",
+    "rich_click",
     "array_api_strict",
     "PIL",
     "torch",

@@ -9,13 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
+import rich_click as click
 
 from ...backends import ConfigError, MissingDependency
-from ...nn.cli.help_page import command, option
-from ...nn.cli.options import json_option, quiet_option
-from ...nn.cli.user_path import UserPath
-from ...nn.files.quoting import quoted
+from ...nn.cli.options import UserPath, examples, json_option, quiet_option, shell_words
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -28,33 +25,35 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     return None if value is None else tuple(name.strip() for name in value.split(",") if name.strip())
 
 
-@command(examples=["xpnn bench --quick", "xpnn bench --workloads W3,predict --contestants numba,torch"])
-@option("--quick", section="What", is_flag=True, help="Few workloads, rows and epochs: within a minute.")
-@option(
-    "--workloads", section="What", callback=_names, metavar="NAMES", help="W1, W2, W3, W3a, W4, W5, W6, D3, predict."
+@click.command(epilog=examples("xpnn bench --quick", "xpnn bench --workloads W3,predict --contestants numba,torch"))
+@click.option("--quick", panel="What", is_flag=True, help="Few workloads, rows and epochs: within a minute.")
+@click.option(
+    "--workloads", panel="What", callback=_names, metavar="NAMES", help="W1, W2, W3, W3a, W4, W5, W6, D3, predict."
 )
-@option(
-    "--contestants", section="What", callback=_names, metavar="NAMES",
+@click.option(
+    "--contestants", panel="What", callback=_names, metavar="NAMES",
     help="script, sklearn, torch, torch-compile, jax, and backends.",
 )  # fmt: skip
-@option("--gpu", section="What", is_flag=True, help="On a CUDA device: its backend and its peers.")
-@option("--sweep", section="What", is_flag=True, help="Hidden widths and batch sizes, as a picture.")
-@option("--shapes", section="What", type=click.IntRange(min=1), metavar="N", help="This many random workloads instead.")
-@option(
-    "--seed", section="What", type=click.IntRange(min=0), default=0, metavar="N",
+@click.option("--gpu", panel="What", is_flag=True, help="On a CUDA device: its backend and its peers.")
+@click.option("--sweep", panel="What", is_flag=True, help="Hidden widths and batch sizes, as a picture.")
+@click.option(
+    "--shapes", panel="What", type=click.IntRange(min=1), metavar="N", help="This many random workloads instead."
+)
+@click.option(
+    "--seed", panel="What", type=click.IntRange(min=0), default=0, metavar="N",
     help="Of the random workloads; 0 by default.",
 )  # fmt: skip
-@option("--data", section="What", metavar="SOURCE", help="Where MNIST is, as for `xpnn train`.")
-@option(
-    "--epochs", section="How", type=click.IntRange(min=5), metavar="N",
+@click.option("--data", panel="What", metavar="SOURCE", help="Where MNIST is, as for `xpnn train`.")
+@click.option(
+    "--epochs", panel="How", type=click.IntRange(min=5), metavar="N",
     help="Timed epochs of each; 7 by default, 5 turns with --gpu.",
 )  # fmt: skip
-@option(
-    "--threads", section="How", type=click.IntRange(min=1), metavar="N",
+@click.option(
+    "--threads", panel="How", type=click.IntRange(min=1), metavar="N",
     help="Processors of each contestant; all by default.",
 )  # fmt: skip
-@option("--resume", section="How", type=UserPath(), metavar="FILE", help="Go on with the run in this file.")
-@option("--out", section="Output", type=UserPath(), metavar="FILE", help="Results; by default bench-<time>.json.")
+@click.option("--resume", panel="How", type=UserPath(), metavar="FILE", help="Go on with the run in this file.")
+@click.option("--out", panel="Output", type=UserPath(), metavar="FILE", help="Results; by default bench-<time>.json.")
 @json_option
 @quiet_option
 def bench(
@@ -116,7 +115,7 @@ def bench(
         except KeyboardInterrupt:
             screen.close()
             if results.path.exists():
-                click.echo(f"stopped; the same command with {quoted('--resume', results.path)} goes on", err=True)
+                click.echo(f"stopped; the same command with {shell_words('--resume', results.path)} goes on", err=True)
             raise
     if sweep:
         from .picture import save_sweep_picture

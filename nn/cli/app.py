@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points, version
-from typing import TYPE_CHECKING, Any
+from importlib.metadata import entry_points, version
+from typing import Any
 
-import click
+import rich_click as click
+from click.exceptions import Exit
 
 from ...backends import XpnnError
 from .ending import end_after, end_with
-from .help_page import Command, Context
-
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
+from .options import examples
 
 LOGGER = logging.getLogger("xpnn")
 
-# command -> its one line; the module of the same name is imported when the command is run
-COMMANDS = {
+COMMANDS = {  # name -> its one line
     "train": "Train a network by a recipe.",
     "evaluate": "Measure a trained network on labelled rows.",
     "predict": "Classify image files with a trained network.",
@@ -27,58 +25,35 @@ COMMANDS = {
     "explain": "Print a network's tensors and formulas.",
     "parity": "Train the same on several backends and compare.",
     "backends": "Examine this machine and its backends.",
-    "completion": "Print a script that completes commands in your shell.",
+    "bench": "Time training on the backends and on their peers.",
 }
-ENTRY_POINT_GROUP = "xpnn.commands"  # where packages above this one, xpnn.bench among them, name theirs
+ABOVE = {"bench"}  # in packages that import this one: found by their entry points
 
 
-def other_commands() -> dict[str, EntryPoint]:
-    """Return the commands that other packages bring, by name; a built-in name cannot be taken over."""
-    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name not in COMMANDS}
+class LazyCommand(click.RichCommand):
+    """A name and a line for the help; the command itself is imported when it is run, or its options are asked for."""
 
-
-class Commands(Command, click.Group):
-    """Imports a command when it is asked for, and turns errors into one line and an exit code."""
-
-    context_class = Context
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """Return the names in the order of a user's way, then those of other packages."""
-        return [*COMMANDS, *other_commands()]
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Import and return one command."""
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Return the context of the command itself; see click."""
         command: click.Command
-        if name in COMMANDS:
-            command = getattr(import_module(f".{name}", __package__), name)
-        elif (point := other_commands().get(name)) is not None:
+        if self.name in ABOVE:
+            (point,) = entry_points(group="xpnn.commands", name=self.name)
             command = point.load()
         else:
-            from difflib import get_close_matches
+            command = getattr(import_module(f".{self.name}", __package__), str(self.name))
+        return command.make_context(info_name, args, parent, **extra)
 
-            near = get_close_matches(name, self.list_commands(ctx), n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            ctx.fail(f"No such command {name!r}.{hint}")
-        return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """List the commands; only those of other packages are imported, for the line that says what they do."""
-        others = [(name, _short_help(point)) for name, point in other_commands().items()]
-        with formatter.section("Commands"):
-            formatter.write_dl([*COMMANDS.items(), *others])
+class Commands(click.RichGroup):
+    """Turns errors into one line and an exit code."""
 
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands, which are what is looked for, then the options."""
-        self.format_commands(ctx, formatter)
-        super().format_options(ctx, formatter)
+    main = click.Group.main  # rich-click's own would draw boxes around errors, which nobody can search for
 
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
-        """Return the commands that begin so; none of them is imported for it."""
-        from click.shell_completion import CompletionItem
-
-        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
-        commands = [CompletionItem(name, help=COMMANDS.get(name)) for name in names]
-        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the names in the order of a user's way."""
+        return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; an error of xpnn's own becomes one line on stderr and exit code 1 or 2."""
@@ -90,7 +65,7 @@ class Commands(Command, click.Group):
             end_after(ctx, error)
         except KeyboardInterrupt:
             end_with(ctx, 130, "interrupted")
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        except (click.ClickException, Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:  # no cause of the user's: a defect, or the machine's memory
             if ctx.params["debug"]:
@@ -99,24 +74,32 @@ class Commands(Command, click.Group):
             end_with(ctx, 1, f"{what}: {error}; `xpnn --debug ...` shows where")
 
 
-def _short_help(point: EntryPoint) -> str:
-    """Return a command's one line; one that cannot be imported does not spoil the help of the others."""
-    try:
-        command: click.Command = point.load()
-    except Exception as error:
-        return f"Cannot be loaded: {type(error).__name__}: {error}"
-    return command.get_short_help_str(limit=100)
-
-
 @click.group(
     cls=Commands,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Begin with `xpnn train`: it takes seconds and needs no download. `xpnn COMMAND --help` tells more.",
-    examples=["xpnn train", "xpnn train mnist-98 --out runs/mnist-98", "xpnn evaluate runs/mnist-98"],
+    commands={name: LazyCommand(name=name, help=line) for name, line in COMMANDS.items()},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        # https://no-color.org; None: colours where there is a terminal
+        "color": False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None,
+        "rich_help_config": {
+            "theme": "default-slim",  # headings and columns; ASCII on consoles without Unicode
+            "commands_before_options": True,
+            "style_helptext": "",
+            "text_paragraph_linebreaks": "\n\n",
+            "options_table_column_types": ["opt_all_metavar", "help"],
+            "options_table_help_sections": ["help"],
+            "force_terminal": None,
+        },
+    },
+    epilog=examples("xpnn train", "xpnn train mnist-98 --out runs/mnist-98", "xpnn evaluate runs/mnist-98"),
 )
 @click.version_option(version("xpnn"), prog_name="xpnn")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def xpnn(debug: bool) -> None:  # noqa: ARG001 - read by Commands.invoke
-    """Train feed-forward networks from scratch, on NumPy, Numba, CuPy, PyTorch or JAX."""
+    """Train feed-forward networks from scratch, on NumPy, Numba, CuPy, PyTorch or JAX.
+
+    Begin with `xpnn train`: it takes seconds and needs no download. `xpnn COMMAND --help` tells more.
+    """
     LOGGER.handlers[:] = [logging.StreamHandler()]  # stderr; backends say there that they compile
     LOGGER.setLevel(logging.INFO)

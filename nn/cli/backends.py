@@ -8,16 +8,15 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict
 
-import click
+import rich_click as click
 
 from ...backends.doctor import Report, examine
-from .help_page import command
-from .options import json_option
+from .options import examples, json_option
 
 WIDTH = 80
 
 
-@command(examples=["xpnn backends", "xpnn backends --json"])
+@click.command(epilog=examples("xpnn backends", "xpnn backends --json"))
 @json_option
 def backends(as_json: bool) -> None:
     """Examine this machine: versions, processor, BLAS, GPUs, and a real training step on every backend.

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import numpy.typing as npt
+import rich_click as click
 
 from ...backends import ConfigError, DataError, RunError, StorageError, log_softmax
 from ...backends.mapped import is_mapped
@@ -22,26 +22,32 @@ from ..network.model_file import load
 from ..pictures.evaluation import save_confusion_matrix, save_worst_mistakes
 from ..pictures.reliability_diagram import save_reliability_diagram
 from ..runs.folder import RunFolder, write_json
-from .help_page import command, option
-from .model_argument import model_argument, model_path
-from .options import backend_option, json_option, run_data_options
-from .user_path import UserPath
+from .options import (
+    AT_LEAST_0,
+    UserPath,
+    backend_option,
+    data_options,
+    examples,
+    json_option,
+    model_argument,
+    model_path,
+)
 
 
-@command(
-    examples=[
-        "xpnn evaluate runs/mnist-98 --out pictures",
-        "xpnn evaluate runs/mnist-98 --data new.csv --part all",
-    ]
+@click.command(
+    epilog=examples(
+        "xpnn evaluate runs/mnist-98 --out pictures", "xpnn evaluate runs/mnist-98 --data new.csv --part all"
+    )
 )
 @model_argument
-@run_data_options
-@option(
-    "--part", section="Data", type=click.Choice(["test", "train", "all"]), default="test", metavar="PART",
+@data_options(label_column=None, stratify=None, whose="run")
+@click.option("--seed", panel="Data", type=AT_LEAST_0, metavar="N", help="Of the split; by default the run's.")
+@click.option(
+    "--part", panel="Data", type=click.Choice(["test", "train", "all"]), default="test", metavar="PART",
     help="test (the default), train or all rows; all suits a file of new rows.",
 )  # fmt: skip
 @backend_option
-@option("--out", section="Output", type=UserPath(), metavar="FOLDER", help="For evaluation.json and the pictures.")
+@click.option("--out", panel="Output", type=UserPath(), metavar="FOLDER", help="For evaluation.json and the pictures.")
 @json_option
 def evaluate(
     model: Path, backend: str, seed: int | None, part: str, out: Path | None, as_json: bool, **choice: Any

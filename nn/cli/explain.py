@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import click
+import rich_click as click
 
 from ...backends import look_up
 from ..files.data_file import existing_path
@@ -13,15 +13,11 @@ from ..network import explain as explanation
 from ..network.model_file import load
 from ..runs.folder import RunFolder
 from ..runs.recipes import RECIPES, Recipe
-from . import candidates
-from .help_page import command
-from .model_argument import model_path
+from .options import examples, model_path, source_argument
 
 
-@command(examples=["xpnn explain deep-32", "xpnn explain runs/mnist-98"])
-@click.argument(
-    "source", default="quickstart", metavar="[RECIPE|RUN|MODEL]", shell_complete=candidates.recipes_and_runs
-)
+@click.command(epilog=examples("xpnn explain deep-32", "xpnn explain runs/mnist-98"))
+@source_argument
 def explain(source: str) -> None:
     """Print the tensors of a network, and the formulas of forward, backward and update with their shapes.
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import click
+import rich_click as click
 
 from ...backends import ConfigError
 from ..export.contents import as_path
@@ -17,26 +17,25 @@ from ..export.page import html_bytes
 from ..files.atomic import write_atomically
 from ..network.mlp import MLP
 from ..network.model_file import load
-from .help_page import command, option
-from .model_argument import model_argument, model_path
-from .options import json_option
-from .user_path import UserPath
-
-EXAMPLES = ("xpnn export runs/mnist-98 --html digit.html", "xpnn export runs/mnist-98 --onnx net.onnx --npz net.npz")
+from .options import UserPath, examples, json_option, model_argument, model_path
 
 
-@command(examples=EXAMPLES)
+@click.command(
+    epilog=examples(
+        "xpnn export runs/mnist-98 --html digit.html", "xpnn export runs/mnist-98 --onnx net.onnx --npz net.npz"
+    )
+)
 @model_argument
-@option("--html", type=UserPath(), metavar="FILE", section="What to write", help="A page to draw on.")
-@option("--onnx", type=UserPath(), metavar="FILE", section="What to write", help="An ONNX model, scaling and all.")
-@option("--npz", type=UserPath(), metavar="FILE", section="What to write", help="The weights as NumPy arrays.")
-@option(
+@click.option("--html", type=UserPath(), metavar="FILE", panel="What to write", help="A page to draw on.")
+@click.option("--onnx", type=UserPath(), metavar="FILE", panel="What to write", help="An ONNX model, scaling and all.")
+@click.option("--npz", type=UserPath(), metavar="FILE", panel="What to write", help="The weights as NumPy arrays.")
+@click.option(
     "--input",
     "input_type",
     type=click.Choice(INPUT_TYPES),
     default="auto",
     show_default=True,
-    section="What to write",
+    panel="What to write",
     help="What the ONNX model takes: pixels as in files (uint8), or rows already scaled (float); auto is what the "
     "network was trained on.",
 )

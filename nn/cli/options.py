@@ -1,18 +1,93 @@
-"""Options that several commands share."""
+"""Options and arguments that several commands share, those that change a recipe among them; words for the shell."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import os
+import shlex
+import subprocess
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
-import click
+import rich_click as click
+from click.shell_completion import CompletionItem
 
-from ..runs.recipes import RECIPES
-from . import candidates
-from .help_page import option
+from ...backends import registered_backends
+from ..datasets.load import NAMED
+from ..files.data_file import existing_path
+from ..runs.folder import RunFolder
+from ..runs.recipes import RECIPES, Recipe
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
+AT_LEAST_0, AT_LEAST_1 = click.IntRange(min=0), click.IntRange(min=1)
+
+
+class UserPath(click.Path):
+    """A path whose `~` is the user's home: shells leave it in `--out=~/runs`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path; see click."""
+        text = os.fsdecode(super().convert(value, param, ctx))
+        return Path(os.path.expanduser(text))  # noqa: PTH111 - ~nobody stays as it is
+
+
+def shell_words(*words: str | os.PathLike[str]) -> str:
+    """Join words of a command so that they can be pasted into this system's shell."""
+    texts = [os.fspath(word) for word in words]
+    return subprocess.list2cmdline(texts) if os.name == "nt" else shlex.join(texts)
+
+
+def examples(*commands: str) -> str:
+    """Return the end of a help page: commands to copy, a line each."""
+    return "\n\n".join(["Examples:" if len(commands) > 1 else "Example:", *commands])
+
+
+def model_path(path: Path) -> Path:
+    """Return the model's file: the path itself, or the one in a run folder."""
+    found = existing_path(path)
+    if found is None or not found.is_dir():
+        return path
+    folder = RunFolder(path)
+    folder.refuse_links()
+    return folder.model
+
+
+# Completion by the Tab key: names that would have to be quoted are left out, since the shells' scripts quote nothing.
+
+
+def offer(names: Callable[[], Iterable[str]], *, files: bool = False) -> Completer:
+    """Return what completes an argument with names, and with the shell's own files."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+        found = [name for name in names() if name.startswith(incomplete) and shlex.quote(name) == name]
+        return [CompletionItem(name) for name in found] + [CompletionItem(incomplete, type="file")] * files
+
+    return complete
+
+
+def _runs() -> list[str]:
+    """Return the run folders below `runs`, the newest first."""
+    configs = sorted(Path("runs").glob("*/config.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return [str(path.parent) for path in configs]
+
+
+# Several options as one decorator, so that the help has them in this order.
+
+
+def each(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Return the decorator that applies all of these."""
+
+    def add(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return add
 
 
 def _silence_log(ctx: click.Context, param: click.Parameter, value: bool) -> bool:  # noqa: ARG001
@@ -22,57 +97,127 @@ def _silence_log(ctx: click.Context, param: click.Parameter, value: bool) -> boo
     return value
 
 
-backend_option = option(
-    "--backend", section="Speed", default="auto", metavar="NAME", shell_complete=candidates.backends,
+complete_runs = offer(_runs, files=True)
+recipe_argument = click.argument(
+    "recipe_name", required=False, metavar="[RECIPE]", shell_complete=offer(lambda: RECIPES)
+)
+source_argument = click.argument(
+    "source", default="quickstart", metavar="[RECIPE|RUN|MODEL]",
+    shell_complete=offer(lambda: [*_runs(), *RECIPES], files=True),
+)  # fmt: skip
+model_argument = click.argument("model", type=UserPath(), metavar="RUN|MODEL", shell_complete=complete_runs)
+backend_option = click.option(
+    "--backend", panel="Speed", default="auto", metavar="NAME",
+    shell_complete=offer(lambda: ["auto", *registered_backends()]),
     help="auto (the default), numba, numpy, cupy, ...",
 )  # fmt: skip
-json_option = option(
-    "--json", "as_json", section="Output", is_flag=True, callback=_silence_log,
+json_option = click.option(
+    "--json", "as_json", panel="Output", is_flag=True, callback=_silence_log,
     help="Print one JSON object and nothing else.",
 )  # fmt: skip
-quiet_option = option("--quiet", section="Output", is_flag=True, help="Print nothing but errors.")
-recipe_argument = click.argument("recipe_name", required=False, metavar="[RECIPE]", shell_complete=candidates.recipes)
+quiet_option = click.option("--quiet", panel="Output", is_flag=True, help="Print nothing but errors.")
 
 
-def data_options(command: Command) -> Command:
-    """Add the options that say where rows come from."""
-    return _data_options(command, label_column="label", stratify=False, otherwise="the recipe's, or 0.2")
-
-
-def run_data_options(command: Command) -> Command:
-    """Add the same options and --seed, each None where it is not given: the run's own setting is then taken."""
-    seed = option(
-        "--seed", section="Data", type=click.IntRange(min=0), metavar="N", help="Of the split; by default the run's."
-    )
-    return _data_options(seed(command), label_column=None, stratify=None, otherwise="the run's, or 0.2")
-
-
-def _data_options(command: Command, *, label_column: str | None, stratify: bool | None, otherwise: str) -> Command:
-    """Add the options with these defaults."""
-    column = label_column or "the run's"
-    for add in (
-        option(
-            "--stratify/--no-stratify", section="Data", default=stratify,
-            help="Keep each class's share among them.",
-        ),
-        option(
-            "--test-fraction", section="Data", metavar="SHARE",
-            type=click.FloatRange(0, 1, min_open=True, max_open=True),
-            help=f"Rows held back for the test; by default {otherwise}.",
-        ),
-        option(
-            "--label-column", section="Data", default=label_column, metavar="NAME",
-            help=f"The label's column in a .csv; by default {column}.",
-        ),
-        option(
-            "--data", section="Data", metavar="SOURCE", shell_complete=candidates.data,
+def data_options(
+    *, label_column: str | None = "label", stratify: bool | None = False, whose: str = "recipe"
+) -> Callable[[Command], Command]:
+    """Return the options that say where rows come from, with these defaults."""
+    column = label_column or f"the {whose}'s"
+    return each(
+        click.option(
+            "--data", panel="Data", metavar="SOURCE", shell_complete=offer(lambda: NAMED, files=True),
             help="A .csv, an .npz, a folder of .npy or IDX files, or mnist, fashion-mnist, digits.",
         ),
-    ):  # fmt: skip
-        command = add(command)
-    return command
+        click.option(
+            "--label-column", panel="Data", default=label_column, metavar="NAME",
+            help=f"The label's column in a .csv; by default {column}.",
+        ),
+        click.option(
+            "--test-fraction", panel="Data", metavar="SHARE", type=SHARE,
+            help=f"Rows held back for the test; by default the {whose}'s, or 0.2.",
+        ),
+        click.option(
+            "--stratify/--no-stratify", panel="Data", default=stratify, help="Keep each class's share among them."
+        ),
+    )  # fmt: skip
 
 
-def recipe_list() -> str:
-    """Return the recipes for a help page, a line each."""
-    return "\b\nRecipes:\n" + "\n".join(f"  {recipe.name:<11} {recipe.summary}" for recipe in RECIPES.values())
+# The options that change a recipe, each None where it is not given; all but two are fields of it.
+
+
+def _batch_size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Read a number of rows, or `full`, for which 0 stands; None where the option is not given."""
+    if value is None or value == "full":
+        return None if value is None else 0
+    if not (value.isdecimal() and int(value) >= 1):
+        raise click.BadParameter(f"{value!r} is neither a whole number >= 1 nor 'full'", ctx, param)
+    return int(value)
+
+
+training_options = each(
+    click.option(
+        "--epochs", panel="Training", type=AT_LEAST_1, metavar="N",
+        help="Passes over the training rows.",
+    ),
+    click.option(
+        "--batch-size", panel="Training", callback=_batch_size, metavar="ROWS",
+        help="Rows of one step, or full for all of them.",
+    ),
+    click.option("--lr", panel="Training", type=float, metavar="RATE", help="Learning rate."),
+    click.option(
+        "--accumulate", panel="Training", type=AT_LEAST_1, metavar="N",
+        help="Batches whose gradients make one step.",
+    ),
+    click.option(
+        "--clip-norm", panel="Training", type=click.FloatRange(min=0, min_open=True), metavar="LENGTH",
+        help="Make no gradient longer than this.",
+    ),
+    click.option(
+        "--class-weight", panel="Training", type=click.Choice(["balanced"]), metavar="balanced",
+        help="Let all classes count alike.",
+    ),
+    click.option(
+        "--evaluate-every", panel="Training", type=AT_LEAST_1, metavar="EPOCHS",
+        help="From one evaluation to the next; 1 by default.",
+    ),
+    click.option(
+        "--reproducible", panel="Training", is_flag=True, default=None,
+        help="Same bits on any number of processes. Slower.",
+    ),
+    click.option(
+        "--dropout", panel="Regularization", type=SHARE, metavar="SHARE",
+        help="Hidden units that each step leaves out.",
+    ),
+    click.option(
+        "--l2", panel="Regularization", type=click.FloatRange(min=0), metavar="STRENGTH",
+        help="Penalty on squared weights.",
+    ),
+    click.option(
+        "--validation", panel="Regularization", type=SHARE, metavar="SHARE",
+        help="Share of the training rows for validation.",
+    ),
+    click.option(
+        "--patience", panel="Regularization", type=AT_LEAST_1, metavar="EPOCHS",
+        help="Stop when that gets no better; keep the best.",
+    ),
+)  # fmt: skip
+precision_options = each(
+    click.option(
+        "--dtype", panel="Speed", type=click.Choice(["float32", "float64"]), metavar="DTYPE",
+        help="float32 or float64.",
+    ),
+    click.option(
+        "--precision", panel="Speed", type=click.Choice(["full", "bfloat16"]), metavar="KIND",
+        help="On a GPU: full (the default) or bfloat16.",
+    ),
+)  # fmt: skip
+
+
+def changed(recipe: Recipe, *, batch_size: int | None, lr: float | None, **others: Any) -> Recipe:
+    """Work the options into the recipe; the others are fields of its own."""
+    changes = {name: value for name, value in others.items() if value is not None}
+    if batch_size is not None:
+        changes["batch_size"] = batch_size or None
+    if lr is not None:
+        changes["optimizer"] = replace(recipe.optimizer, learning_rate=lr)
+    return replace(recipe, **changes)

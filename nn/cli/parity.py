@@ -6,33 +6,31 @@ import dataclasses
 import json
 import sys
 
-import click
+import rich_click as click
 
-from ...backends import ConfigError, get_backend, look_up
+from ...backends import ConfigError, get_backend, look_up, registered_backends
 from ..runs.data_choice import DataChoice
 from ..runs.parity import TOLERANCES, AccuracyParity, StepParity, compare_accuracies, compare_steps, subset, to_json
 from ..runs.recipes import RECIPES
-from . import candidates
-from .help_page import command, option
-from .options import data_options, json_option, recipe_argument
+from .options import AT_LEAST_0, AT_LEAST_1, data_options, examples, json_option, offer, recipe_argument
 
 
-@command(examples=["xpnn parity", "xpnn parity mnist-98 --backends numpy,cupy --seeds 0"])
+@click.command(epilog=examples("xpnn parity", "xpnn parity mnist-98 --backends numpy,cupy --seeds 0"))
 @recipe_argument
-@option(
-    "--backends", section="Comparison", default="numpy,numba", metavar="NAMES", shell_complete=candidates.backend_list,
+@click.option(
+    "--backends", panel="Comparison", default="numpy,numba", metavar="NAMES", shell_complete=offer(registered_backends),
     help="The first is the reference; numpy,numba by default.",
 )  # fmt: skip
-@option(
-    "--steps", section="Comparison", type=click.IntRange(min=1), default=100, metavar="N",
+@click.option(
+    "--steps", panel="Comparison", type=AT_LEAST_1, default=100, metavar="N",
     help="Steps in lockstep; 100 by default.",
 )  # fmt: skip
-@option(
-    "--seeds", section="Comparison", type=click.IntRange(min=0), default=5, metavar="N",
+@click.option(
+    "--seeds", panel="Comparison", type=AT_LEAST_0, default=5, metavar="N",
     help="Whole trainings; 5 by default, 0 for none.",
 )  # fmt: skip
-@data_options
-@option("--rows", section="Data", type=click.IntRange(min=1), metavar="N", help="Use this many training rows only.")
+@data_options()
+@click.option("--rows", panel="Data", type=AT_LEAST_1, metavar="N", help="Use this many training rows only.")
 @json_option
 def parity(
     recipe_name: str | None,

@@ -6,22 +6,19 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import click
 import numpy as np
+import rich_click as click
 
 from ...backends import DataError
 from ..network.model_file import load
 from ..pictures.digit_images import load_digit
-from .help_page import command
-from .model_argument import model_argument, model_path
-from .options import backend_option, json_option
-from .user_path import UserPath
+from .options import UserPath, backend_option, examples, json_option, model_argument, model_path
 
 COLUMNS = 80
 LONGEST_BAR = 30  # characters, for a probability of 1
 
 
-@command(examples=["xpnn predict runs/mnist-98 seven.png", "xpnn predict runs/mnist-98 *.png --json"])
+@click.command(epilog=examples("xpnn predict runs/mnist-98 seven.png", "xpnn predict runs/mnist-98 *.png --json"))
 @model_argument
 @click.argument("images", nargs=-1, required=True, type=UserPath(), metavar="IMAGE...")
 @backend_option

@@ -11,7 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import click
+import rich_click as click
+from click.core import ParameterSource
 
 from ...backends import ConfigError, DeviceError, MissingDependency, StorageError, get_backend, look_up
 from ...backends.communicator import Communicator
@@ -30,98 +31,81 @@ from ..training.checkpoint import Checkpoint
 from ..training.history import History
 from ..training.run import TrainingRun
 from ..training.tensorboard import TensorBoard
-from . import candidates
 from .distributed import agreed_signal, follow, join, lead, leave, say_if_several
-from .help_page import command, option
 from .options import (
+    AT_LEAST_0,
+    AT_LEAST_1,
+    UserPath,
     backend_option,
+    changed,
+    complete_runs,
     data_options,
+    examples,
     json_option,
+    precision_options,
     quiet_option,
     recipe_argument,
-    recipe_list,
+    training_options,
 )
 from .progress import Progress, progress_callback
-from .recipe_options import changed, precision_options, training_options
 from .signals import StopOnSignal
 from .start import Start
 from .train_report import announce, going_on, report, tell_again
-from .user_path import UserPath
 
 # The options that go with --resume.
 RESUMABLE = {
-    "resume",
-    "backend",
-    "precision",
-    "data",
-    "detect_anomaly",
-    "threads",
-    "distributed",
-    "live",
-    "tensorboard",
-    "as_json",
-    "quiet",
-    "verbose",
-}
+    "resume", "backend", "precision", "data", "detect_anomaly", "threads", "distributed", "live", "tensorboard",
+    "as_json", "quiet", "verbose",
+}  # fmt: skip
 
 
-@command(
-    examples=[
+@click.command(
+    epilog=examples(
         "xpnn train                       # seconds, no download",
         "xpnn train mnist-98              # past 98 % on MNIST",
         "xpnn train --data rows.csv --label-column kind",
         "xpnn train --resume runs/mnist-98",
-    ],
-    help=f"Train by a RECIPE, quickstart by default; options change its settings.\n\n{recipe_list()}",
+    ),
+    help="Train by a RECIPE, quickstart by default; options change its settings.\n\n\b\nRecipes:\n"
+    + "\n".join(f"  {recipe.name:<11} {recipe.summary}" for recipe in RECIPES.values()),
 )
 @recipe_argument
-@data_options
+@data_options()
 @training_options
-@option(
-    "--seed", section="Training", type=click.IntRange(min=0), default=0, metavar="N",
+@click.option(
+    "--seed", panel="Training", type=AT_LEAST_0, default=0, metavar="N",
     help="Of weights, split and order; 0 by default.",
 )  # fmt: skip
-@option(
-    "--detect-anomaly", section="Training", is_flag=True,
+@click.option(
+    "--detect-anomaly", panel="Training", is_flag=True,
     help="Name the first result that is not finite. Slow.",
 )  # fmt: skip
-@option(
-    "--resume", section="Training", type=UserPath(), metavar="RUN", shell_complete=candidates.runs,
+@click.option(
+    "--resume", panel="Training", type=UserPath(), metavar="RUN", shell_complete=complete_runs,
     help="Go on with the run in this folder.",
 )  # fmt: skip
 @backend_option
-@option(
-    "--threads", section="Speed", type=click.IntRange(min=1), metavar="N",
+@click.option(
+    "--threads", panel="Speed", type=AT_LEAST_1, metavar="N",
     help="Of Numba and BLAS, at most; all cores by default.",
 )  # fmt: skip
-@option(
-    "--distributed",
-    section="Speed",
-    is_flag=True,
-    help="Share each batch among the processes of mpiexec.",
-)
+@click.option("--distributed", panel="Speed", is_flag=True, help="Share each batch among the processes of mpiexec.")
 @precision_options
-@option(
-    "--out", section="Output", type=UserPath(), metavar="FOLDER",
+@click.option(
+    "--out", panel="Output", type=UserPath(), metavar="FOLDER",
     help="Run folder; by default runs/<recipe>-<time>.",
 )  # fmt: skip
-@option(
-    "--live", section="Output", is_flag=True,
-    help="Draw the curves while training, in a window too.",
+@click.option(
+    "--live", panel="Output", is_flag=True,
+    help="Redraw the curves while training, in a window if possible.",
 )  # fmt: skip
-@option(
-    "--tensorboard", section="Output", is_flag=True,
+@click.option(
+    "--tensorboard", panel="Output", is_flag=True,
     help="Write TensorBoard's event files into the run folder.",
 )  # fmt: skip
 @json_option
 @quiet_option
-@option(
-    "-v",
-    "--verbose",
-    section="Output",
-    is_flag=True,
-    help="Say why this backend, and what it plans.",
-)
+@click.option("-v", "--verbose", panel="Output", is_flag=True, help="Say why this backend, and what it plans.")
 @click.pass_context
 def train(  # noqa: D103 - the help is in the decorator
     ctx: click.Context,
@@ -280,7 +264,7 @@ def _run(
 
 def _given(ctx: click.Context) -> set[str]:
     """Return the parameters that stand on the command line."""
-    return {name for name in ctx.params if ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE}
+    return {name for name in ctx.params if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE}
 
 
 def _refuse_other_options(ctx: click.Context) -> None:

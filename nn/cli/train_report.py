@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 
 from ..datasets import Dataset
+from ..datasets.load import NAMED
 from ..files.atomic import read_whole
 from ..files.limits import CONFIG_BYTES
-from ..files.quoting import quoted
 from ..files.strict_json import parse_object
-from ..runs.config import data_option
-from ..training.history import History
+from ..runs.data_choice import DataChoice
+from ..training.history import EpochResult, History
+from .options import shell_words
 from .start import Start
 
 
@@ -44,12 +45,9 @@ def reading_of(data: Dataset) -> str:
 def report(start: Start, history: History) -> None:
     """Say what came out, where it is and what to do next."""
     click.echo(_result(start, history))
-    last, guessing = history[-1], math.log(start.data.num_classes)
-    if last.train_accuracy is not None and last.train_loss > guessing:
-        is_falling = len(history) > 1 and last.train_loss < history[-2].train_loss
-        mend = "take more --epochs, or scale the features to about 1" if is_falling else "lower --lr"
-        click.echo(f"its loss, {last.train_loss:.3g}, is above that of guessing, {guessing:.3g}: {mend}", err=True)
-    click.echo(f"\nsaved in {quoted(start.folder.path)}")
+    if warning := worse_than_guessing(start, history):
+        click.echo(warning, err=True)
+    click.echo(f"\nsaved in {shell_words(start.folder.path)}")
     for path, what in (
         (start.folder.model, "the network"),
         (start.folder.curves, "loss and accuracy, drawn"),
@@ -61,6 +59,16 @@ def report(start: Start, history: History) -> None:
     click.echo("\nnext")
     for line in _next(start):
         click.echo(f"  {click.style(line, fg='cyan')}")
+
+
+def worse_than_guessing(start: Start, history: Sequence[EpochResult]) -> str:
+    """Return a warning where the loss is above that of equal probabilities for all classes, else nothing."""
+    last, guessing = history[-1], math.log(start.data.num_classes)
+    if last.train_accuracy is None or last.train_loss <= guessing:
+        return ""
+    is_falling = len(history) > 1 and last.train_loss < history[-2].train_loss
+    advice = "take more --epochs, or scale the features to about 1" if is_falling else "lower --lr"
+    return f"its loss, {last.train_loss:.3g}, is above that of guessing, {guessing:.3g}: {advice}"
 
 
 def _result(start: Start, history: History) -> str:
@@ -83,13 +91,13 @@ def _next(start: Start) -> Iterator[str]:
     """Yield commands that can be pasted as they are."""
     path, data = start.folder.path, data_option(start.config.data)
     rows = f" {data}" if data else ""
-    yield f"xpnn evaluate {quoted(path)}{rows} --out pictures"
+    yield f"xpnn evaluate {shell_words(path)}{rows} --out pictures"
     if start.data.image_shape is None:
-        yield f"xpnn explain {quoted(path)}"
+        yield f"xpnn explain {shell_words(path)}"
         return
     if start.data.train.images.dtype.kind != "f":  # else nobody knows which number full ink is
-        yield f"xpnn predict {quoted(path)} picture.png"
-        yield f"xpnn export {quoted(path)} --html digit.html"
+        yield f"xpnn predict {shell_words(path)} picture.png"
+        yield f"xpnn export {shell_words(path)} --html digit.html"
 
 
 def tell_again(start: Start, *, as_json: bool, talk: bool) -> None:
@@ -104,5 +112,11 @@ def tell_again(start: Start, *, as_json: bool, talk: bool) -> None:
 def going_on(start: Start) -> str:
     """Return the command that goes on with a run."""
     data = data_option(start.config.data)
-    command = f"xpnn train --resume {quoted(start.folder.path)}" + (f" {data}" if data else "")
+    command = f"xpnn train --resume {shell_words(start.folder.path)}" + (f" {data}" if data else "")
     return command if start.ranks == 1 else f"mpiexec -n {start.ranks} {command} --distributed"
+
+
+def data_option(choice: DataChoice) -> str:
+    """Return the option by which a run's path has to be named again; empty where it has none."""
+    is_path = choice.source is not None and choice.source not in NAMED
+    return shell_words("--data", str(choice.source)) if is_path else ""

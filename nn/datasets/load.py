@@ -10,7 +10,6 @@ from typing import NoReturn
 
 from ...backends.errors import ConfigError, DataError
 from ..files.data_file import existing_path
-from ..files.near_paths import did_you_mean
 from .dataset import Dataset
 from .digits import load_digits
 from .idx_folder import find_parts
@@ -81,9 +80,9 @@ def _raise_not_found(source: str | os.PathLike[str]) -> NoReturn:
     """Tell a mistyped name from a mistyped path."""
     path = Path(source)
     if path.suffix or path.name != source:
-        raise DataError(f"{str(path)!r:.300} is neither a file nor a folder{did_you_mean(path) or ': check the path'}")
+        raise DataError(f"{str(path)!r:.300} is neither a file nor a folder: check the path")
     nearest = difflib.get_close_matches(str(source).lower().replace("_", "-"), NAMED, n=1, cutoff=0.0)[0]
     raise ConfigError(
         f"unknown data set {source!r}: the names are {', '.join(NAMED)} (nearest: {nearest!r}); "
-        f"or give a path to a folder of IDX or .npy files, an .npz or a .csv{did_you_mean(path)}"
+        f"or give a path to a folder of IDX or .npy files, an .npz or a .csv"
     )

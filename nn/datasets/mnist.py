@@ -13,7 +13,6 @@ from pathlib import Path
 
 from ...backends.errors import DataError
 from ..files.data_file import existing_path
-from ..files.near_paths import did_you_mean
 from .dataset import Dataset
 from .download import cache_folder, fetch
 from .idx import read_idx
@@ -156,8 +155,7 @@ def find_local(source: Source, data_dir: str | os.PathLike[str] | None = None) -
             return None
     folder = existing_path(place)
     if folder is None or not folder.is_dir():
-        hint = did_you_mean(place) or ": check the path"
-        raise DataError(f"{origin} must name a folder, got {os.fspath(place)!r:.300}{hint}")
+        raise DataError(f"{origin} must name a folder, got {os.fspath(place)!r:.300}: check the path")
     for candidate in (folder / source.name, folder):
         parts = find_parts(candidate)
         if parts is not None and (_recognize(parts) or source).name == source.name:

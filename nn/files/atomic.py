@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from ...backends import ModelFileError, StorageError
-from .near_paths import did_you_mean
 
 RENAMES, RENAME_PAUSE = (20 if os.name == "nt" else 1), 0.05  # attempts, and seconds between them
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
@@ -112,8 +111,7 @@ def read_whole(path: Path, *, limit: int) -> bytes:
     except (OSError, ValueError):  # a name that is too long
         is_file = False
     if not is_file:
-        hint = did_you_mean(path) or "; `xpnn train` writes one into its run folder"
-        raise ModelFileError(f"there is no file {path!s:.300}{hint}")
+        raise ModelFileError(f"there is no file {path!s:.300}; `xpnn train` writes one into its run folder")
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size

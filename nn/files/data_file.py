@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
 from . import limits
-from .near_paths import did_you_mean
 
 PIECE = 2**18  # bytes that are read at a time: readers of compressed files make a copy of each piece
 
@@ -86,4 +85,4 @@ def fill(values: npt.NDArray[Any], file: BufferedIOBase) -> int:
 
 def _unreadable(path: Path, error: OSError | ValueError) -> DataError:
     reason = getattr(error, "strerror", None) or error
-    return DataError(f"{path} cannot be read ({reason}){did_you_mean(path) or ': check the path and its rights'}")
+    return DataError(f"{path} cannot be read ({reason}): check the path and its rights")

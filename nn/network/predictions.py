@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import array_api_compat.numpy as numpy_xp
 import numpy as np
 import numpy.typing as npt
 
@@ -33,7 +32,7 @@ def answer(net: MLP, images: Any, read: Callable[[Any, Array], Array]) -> Any:
     own = backend.own(images)
     if own is None:
         rows = _host_rows(net, images)
-        return answer_like(images, np.asarray(read(numpy_xp, backend.logits(net.layers, rows, net.input_scale))))
+        return answer_like(images, np.asarray(read(np, backend.logits(net.layers, rows, net.input_scale))))
     with backend.scope():
         rows_there = _own_rows(net, own)
         result = read(backend.xp, backend.logits_on_device(net.layers, rows_there, net.input_scale))

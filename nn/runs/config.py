@@ -6,14 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, fields, replace
 from functools import cache
-from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from ...backends import OPTIMIZERS, ConfigError, look_up
 from ..datasets.load import NAMED
 from ..files.plain_text import is_plain
-from ..files.quoting import quoted
 from .data_choice import DataChoice
 from .recipes import Recipe
 
@@ -79,14 +77,8 @@ class RunConfig:
             return self.data
         raise ConfigError(
             f"the run has its rows from {self.data.source}, which is not followed, as a run folder may come from "
-            f"anyone: name it yourself, with {data_option(self.data)}"
+            f"anyone: name it yourself, with --data"
         )
-
-
-def data_option(choice: DataChoice) -> str:
-    """Return the option by which a run's path has to be named again; empty where it has none."""
-    is_path = choice.source is not None and choice.source not in NAMED
-    return quoted("--data", Path(str(choice.source))) if is_path else ""
 
 
 def _made(kind: Any, values: dict[str, Any]) -> Any:

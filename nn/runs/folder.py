@@ -22,9 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ...backends import ConfigError, ModelFileError, RunFolderInUse, StorageError
 from ..files.atomic import append_line, is_temporary, read_whole, remove_temporaries, sync_folder, write_atomically
 from ..files.limits import CONFIG_BYTES
-from ..files.near_paths import did_you_mean
 from ..files.plain_text import reason_of
-from ..files.quoting import quoted
 from ..files.strict_json import parse_object
 from ..training.checkpoint import FILE_NAME
 from ..training.history import EpochResult, History
@@ -104,8 +102,7 @@ class RunFolder:
             ConfigError: the folder exists and is not empty.
         """
         if self.path.exists() and (not self.path.is_dir() or self.is_used()):
-            resume = quoted("--resume", self.path)
-            raise ConfigError(f"{self.path} exists and is not empty; choose another --out, or go on with {resume}")
+            raise ConfigError(f"{self.path} exists and is not empty; choose another --out, or go on with it: --resume")
 
     def create(self, config: RunConfig) -> None:
         """Make and claim the folder and write its configuration.
@@ -145,7 +142,7 @@ class RunFolder:
         self.refuse_links()
         if not self.config.exists():
             lacks = "it has no config.json" if self.path.exists() else "there is no such folder"
-            raise ModelFileError(f"{self.path} is no run folder: {lacks}{did_you_mean(self.path)}")
+            raise ModelFileError(f"{self.path} is no run folder: {lacks}")
         text = read_whole(self.config, limit=CONFIG_BYTES)
         try:
             return RunConfig.from_json(parse_object(text))

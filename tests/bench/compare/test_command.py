@@ -12,7 +12,6 @@ from xpnn.bench.compare import contestants, runs
 from xpnn.bench.compare.contestants import gpu_contestant_names, load_contestant
 from xpnn.bench.compare.runs import plan_run
 from xpnn.bench.compare.workloads import GPU_EPOCHS, WORKLOADS, Workload
-from xpnn.nn.cli import app
 from xpnn.nn.cli.app import xpnn
 
 OPTIONS = ["bench", "--data", "digits", "--contestants", "script,numpy", "--threads", "1"]
@@ -194,17 +193,7 @@ def test_each_kind_of_run_has_its_contestants_and_workloads() -> None:
         plan_run(**{**common, "workloads": ["w1"]})
 
 
-def test_the_help_lists_commands_of_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = CliRunner().invoke(xpnn, ["--help"])
-    assert "bench" in result.output
-    assert "Examples:\n  xpnn bench --quick\n" in CliRunner().invoke(xpnn, ["bench", "--help"]).output
+def test_the_help_lists_the_command() -> None:
+    assert "bench" in CliRunner().invoke(xpnn, ["--help"]).output
+    assert "xpnn bench --quick" in CliRunner().invoke(xpnn, ["bench", "--help"]).output.partition("\nExamples")[2]
     assert "Did you mean 'bench'?" in CliRunner().invoke(xpnn, ["bnch"]).output
-
-    class Broken:
-        def load(self) -> None:
-            raise ImportError("no such module")
-
-    monkeypatch.setattr(app, "other_commands", lambda: {"broken": Broken()})
-    result = CliRunner().invoke(xpnn, ["--help"])
-    assert result.exit_code == 0
-    assert "Cannot be loaded: ImportError: no such module" in result.output

@@ -1,9 +1,9 @@
-"""What a newcomer meets: help, completion, suggestions, what to do next, colours; and what other systems want."""
+"""A newcomer's first commands: help, completion, suggestions, what to do next, colours; and other systems."""
 
-import errno
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,14 +15,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from xpnn import nn
-from xpnn.backends import Backend, StorageError
+from xpnn.backends import Backend
 from xpnn.backends.threads import at_most_threads
-from xpnn.nn.cli import app, progress, recent_runs, signals, train_report
+from xpnn.nn.cli import app, progress, signals, train_report
 from xpnn.nn.cli.app import COMMANDS, xpnn
-from xpnn.nn.cli.help_page import allowed_colour
-from xpnn.nn.files import atomic as files
-from xpnn.nn.files.near_paths import nearest_path
-from xpnn.nn.files.quoting import quoted
+from xpnn.nn.cli.options import shell_words
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -35,7 +32,15 @@ SHORT = ["train", "--backend", "numpy", "--epochs", "2"]
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test runs in an empty folder, with no wishes about colours."""
     monkeypatch.chdir(tmp_path)
-    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "XPNN_DATA"):
+    for name in (
+        "NO_COLOR",
+        "FORCE_COLOR",
+        "PY_COLORS",
+        "TTY_COMPATIBLE",
+        "RICH_CLICK_THEME",
+        "TERMINAL_WIDTH",
+        "XPNN_DATA",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
 
@@ -55,26 +60,27 @@ def make_run(path: str, age: int) -> None:
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-@pytest.mark.parametrize("command", ["", *COMMANDS, "bench"])
-def test_help_keeps_to_the_width_of_the_terminal(command: str, width: int) -> None:
-    result = run(*([command] if command else []), "--help", terminal_width=width)
-    assert result.exit_code == 0
-    text, _, examples = result.output.partition("\nExample")
-    verbatim = text[text.find("Recipes:") : text.find("\nData:")] if command == "train" else ""
-    lines = [line for line in text.replace(verbatim, "").splitlines() if "xpnn completion" not in line]
-    assert max(map(len, lines)) <= width
-    assert max(map(len, (verbatim + examples).splitlines() or [""])) <= 80
+def test_help_keeps_to_the_width_of_the_terminal_and_ends_with_examples(width: int) -> None:
+    for command in ([], *([name] for name in COMMANDS)):
+        result = run(*command, "--help", terminal_width=width)
+        assert result.exit_code == 0, result.output
+        assert max(len(line.rstrip()) for line in result.output.splitlines()) <= width
+        assert " ".join(["xpnn", *command]) in result.output.partition("\nExample")[2]
 
 
 def test_options_stand_in_sections_and_say_no_ranges() -> None:
     text = run("train", "--help").output
     assert re.findall(r"^(\w+):", text, re.MULTILINE) == [
-        "Usage", "Data", "Training", "Regularization", "Speed", "Output", "Options", "Examples",
+        "Usage", "Recipes", "Data", "Training", "Regularization", "Speed", "Output", "Options", "Examples",
     ]  # fmt: skip
-    assert "--[no-]stratify" in text
+    assert "--stratify/--no-stratify" in text
     assert not re.search(r"RANGE|TEXT|x>=1", text)
-    found = [re.search(rf"^ .*(?={words})", text, re.MULTILINE) for words in ("A .csv", "Passes over", "Run folder")]
-    assert len({left and len(left.group()) for left in found}) == 1
+
+
+def test_a_console_without_unicode_gets_help_in_ascii() -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+    piped = subprocess.run([*PROGRAM, "train", "--help"], capture_output=True, check=True, env=environment)
+    assert "--label-column <NAME>" in piped.stdout.decode("ascii")
 
 
 def test_help_imports_nothing_heavy_and_no_command() -> None:
@@ -111,13 +117,10 @@ def complete(words: str, shell: str = "bash") -> list[str]:
         ("xpnn train gd", ["plain,gd-10", "plain,gd-10-long"]),
         ("xpnn train --stra", ["plain,--stratify"]),
         ("xpnn train --backend nump", ["plain,numpy"]),
-        ("xpnn parity --backends numpy,num", ["plain,numpy,numba"]),
-        ("xpnn train --data fa", ["file,fa", "plain,fashion-mnist"]),
-        ("xpnn evaluate runs/", ["plain,runs/b", "plain,runs/a"]),
-        ("xpnn evaluate ru", ["file,ru"]),
-        ("xpnn train --resume runs/a", ["plain,runs/a"]),
-        ("xpnn explain deep", ["file,deep", "plain,deep-32"]),
-        ("xpnn completion z", ["plain,zsh"]),
+        ("xpnn train --data fa", ["plain,fashion-mnist", "file,fa"]),
+        ("xpnn evaluate runs/", ["plain,runs/b", "plain,runs/a", "file,runs/"]),
+        ("xpnn train --resume runs/a", ["plain,runs/a", "file,runs/a"]),
+        ("xpnn explain deep", ["plain,deep-32", "file,deep"]),
     ],
 )
 def test_completion_offers_names(words: str, offered: list[str]) -> None:
@@ -136,27 +139,19 @@ def test_zsh_shows_what_a_command_does() -> None:
     assert complete("xpnn tr", "zsh")[:3] == ["plain", "train", COMMANDS["train"]]
 
 
-@pytest.mark.parametrize(
-    ("shell", "script"),
-    [
-        (
-            "bash",
-            'eval "$(xpnn completion bash)"; COMP_WORDS=(xpnn train mn); COMP_CWORD=2; _xpnn_completion xpnn; '
-            'echo "${COMPREPLY[@]}"; complete -p xpnn',
-        ),
-        ("fish", "xpnn completion fish | source; complete -C 'xpnn train mn'"),
-        ("zsh", 'compdef() { echo $@ }; eval "$(xpnn completion zsh)"; xpnn train --help | grep mnist-98'),
-    ],
-)
-def test_a_real_shell_takes_its_script(shell: str, script: str) -> None:
-    if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed")
+def test_bash_takes_the_script() -> None:
+    if shutil.which("bash") is None:
+        pytest.skip("bash is not installed")
     Path("xpnn").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m xpnn.nn "$@"\n')
     Path("xpnn").chmod(0o755)
+    script = (
+        'eval "$(_XPNN_COMPLETE=bash_source xpnn)"; COMP_WORDS=(xpnn train mn); COMP_CWORD=2; _xpnn_completion xpnn; '
+        'echo "${COMPREPLY[@]}"; complete -p xpnn'
+    )
     environment = os.environ | {"PATH": f"{Path.cwd()}{os.pathsep}{os.environ['PATH']}", "HOME": str(Path.cwd())}
-    result = subprocess.run([shell, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    result = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env=environment)
     assert "mnist-98" in result.stdout
-    assert "_xpnn_completion" in result.stdout or shell == "fish"
+    assert "_xpnn_completion" in result.stdout
     assert result.stderr == ""
 
 
@@ -164,64 +159,20 @@ def test_a_real_shell_takes_its_script(shell: str, script: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "near"),
-    [
-        ("runs/quickstrat", "runs/quickstart-20261121"),  # of several the newest
-        ("runs/quickstart", "runs/quickstart-20261121"),
-        ("run/mnist-98", "runs/mnist-98"),
-        ("run/mist-98/model.safetensors", "runs/mnist-98/model.safetensors"),
-        ("Runs/MNIST-98", "runs/mnist-98"),
-        ("runs/else", None),
-        ("runs/mnist-98", None),
-        ("runs/mnist-98\0", "runs/mnist-98"),
-        ("x" * 5000, None),
-        ("", None),
-    ],
-)
-def test_the_nearest_path(typed: str, near: str | None) -> None:
-    for name in ("quickstart-20261120", "quickstart-20261121", "mnist-98", "\x1b[31m-else"):
-        Path("runs", name).mkdir(parents=True)
-    Path("runs/mnist-98/model.safetensors").touch()
-    if sys.platform != "linux" and typed.startswith("Runs"):
-        pytest.skip("upper and lower case may be the same here")
-    assert nearest_path(Path(typed)) == (near and Path(near))
-
-
-@pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["evaluate", "runs/quickstrat"], "there is no file runs/quickstrat; did you mean runs/quickstart?"),
-        (["explain", "runs/quickstrat"], "did you mean runs/quickstart?"),
-        (["train", "--resume", "run/quickstart"], "there is no such folder; did you mean runs/quickstart?"),
-        (["train", "--data", "row.csv"], "'row.csv' is neither a file nor a folder; did you mean rows.csv?"),
+        (["trian"], "Did you mean 'train'?"),
+        (["train", "quickstrat"], "did you mean 'quickstart'?"),
         (["train", "--data", "fasion-mnist"], "nearest: 'fashion-mnist'"),
-        (["train", "--epoch", "3"], "--epochs"),
+        (["train", "--data", "row.csv"], "'row.csv' is neither a file nor a folder: check the path"),
+        (["train", "--epoch", "3"], "Did you mean '--epochs'?"),
+        (["evaluate"], "Missing argument 'RUN|MODEL'"),
     ],
 )
 def test_what_is_mistyped_is_answered_with_the_nearest(arguments: list[str], message: str) -> None:
-    make_run("runs/quickstart", 0)
-    Path("rows.csv").touch()
     result = run(*arguments)
     assert result.exit_code == 2
     assert message in result.stderr
-
-
-def test_a_picture_that_is_not_there_is_answered_with_the_nearest() -> None:
-    assert run(*SHORT, "--quiet", "--out", "run").exit_code == 0
-    Path("seven.png").touch()
-    assert "did you mean seven.png?" in run("predict", "run", "sevn.png").stderr
-
-
-def test_without_a_model_the_newest_run_is_named() -> None:
-    assert "Train a network first: xpnn train\n" in run("evaluate").stderr
-    for age, name in enumerate(("b b", "a")):
-        make_run(f"runs/{name}", age)
-    assert recent_runs.recent_runs() == [Path("runs/b b"), Path("runs/a")]
-    result = run("evaluate", prog_name="xpnn")
-    assert result.exit_code == 2
-    assert f"For the newest run here: xpnn evaluate {quoted(Path('runs/b b'))}\n" in result.stderr
-    assert result.stderr.count("Missing argument") == 1
-    assert f"xpnn predict {quoted(Path('runs/b b'))} IMAGE" in run("predict", prog_name="xpnn").stderr
 
 
 # Before and after the training
@@ -247,7 +198,7 @@ def test_what_comes_next_is_what_the_rows_allow() -> None:
     images = np.random.default_rng(0).random((40, 5))  # (rows, features)
     np.savez("rows.npz", images=images, labels=np.arange(40) % 2)
     commands = next_commands(run(*SHORT, "--data", "rows.npz", "--out", "run").stdout)
-    data = quoted("--data", Path("rows.npz").resolve())
+    data = shell_words("--data", Path("rows.npz").resolve())
     assert commands == [f"xpnn evaluate run {data} --out pictures", "xpnn explain run"]
     assert "xpnn export digits --html digit.html" in next_commands(run(*SHORT, "--out", "digits").stdout)
     images = np.random.default_rng(0).random((40, 4, 4))  # (rows, height, width): which number is full ink?
@@ -271,15 +222,40 @@ def test_train_says_how_the_numbers_are_read(low: int, high: int, said: str) -> 
     assert f"features: {said}\n" in run(*SHORT, "--data", "rows.npz").stdout
 
 
+def reported(make_data, *losses: float, classes: bool = True) -> tuple[SimpleNamespace, list[nn.EpochResult]]:
+    """A start and a history with these training losses, enough for what is said of them."""
+    accuracy = 0.9 if classes else None
+    history = [nn.EpochResult(k, loss, accuracy, 0.5, accuracy, 1.5) for k, loss in enumerate(losses, start=1)]
+    config = SimpleNamespace(recipe=SimpleNamespace(early_stopping=None))
+    return SimpleNamespace(data=make_data(train=24, test=9), config=config), history
+
+
 def test_rows_without_classes_are_reported_by_their_loss(make_data) -> None:
-    result = nn.EpochResult(3, 0.25, None, 0.5, None, 1.5)
-    recipe = SimpleNamespace(early_stopping=None)
-    start = SimpleNamespace(data=make_data(train=24, test=9), config=SimpleNamespace(recipe=recipe))
-    text = train_report._result(start, [result])
+    start, history = reported(make_data, 0.25, classes=False)
+    text = train_report._result(start, history)
     assert text == "loss 0.25 on the training rows, 0.5 on the 9 test rows, in 1.50 s"
-    assert progress._figures(0.25, None, result) == "loss 0.2500"
+    assert progress._figures(0.25, None, history[0]) == "loss 0.2500"
     judged = nn.EpochResult(3, 0.25, 0.9, 0.5, 0.7, 1.5, 0.4, 0.8)
     assert progress._figures(0.25, 0.9, judged) == "loss 0.2500  train 90.00%  validation 80.00%  test 70.00%"
+
+
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [
+        ((2.0, 9.0), "its loss, 9, is above that of guessing, 1.1: lower --lr"),  # of three classes: log 3
+        ((9.0, 2.0), "its loss, 2, is above that of guessing, 1.1: take more --epochs, or scale the features"),
+        ((1.5,), "its loss, 1.5, is above that of guessing, 1.1: lower --lr"),
+        ((1.5, 1.0), ""),
+    ],
+)
+def test_a_run_that_is_worse_than_guessing_says_so(make_data, losses: tuple[float, ...], said: str) -> None:
+    warning = train_report.worse_than_guessing(*reported(make_data, *losses))
+    assert warning.startswith(said)
+    assert bool(warning) is bool(said)
+
+
+def test_rows_without_classes_cannot_be_guessed(make_data) -> None:
+    assert train_report.worse_than_guessing(*reported(make_data, 99.0, classes=False)) == ""
 
 
 def test_threads_are_limited_while_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,35 +311,22 @@ def on_a_terminal(*arguments: str, **environment: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "coloured"),
+    ("arguments", "coloured", "plain"),
     [
-        (["--help"], "\x1b[1mCommands\x1b[0m:"),
-        (["evaluate", "nowhere"], "\x1b[31m\x1b[1mxpnn:\x1b[0m there is no file"),
-        ([*SHORT, "--out", "run"], "\x1b[36mxpnn evaluate run --out pictures\x1b[0m"),
+        (["--help"], "\x1b[1;36mtrain", "train "),
+        (["evaluate", "nowhere"], "\x1b[31m\x1b[1mxpnn:\x1b[0m there is no file", "xpnn: there is no file"),
     ],
 )
-def test_colours_are_for_terminals_and_for_who_wants_them(arguments: list[str], coloured: str) -> None:
-    def fresh() -> None:
-        shutil.rmtree("run", ignore_errors=True)
-
+def test_colours_are_for_terminals_and_for_who_wants_them(arguments: list[str], coloured: str, plain: str) -> None:
     assert coloured in on_a_terminal(*arguments)
-    for wish in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
-        fresh()
-        plain = on_a_terminal(*arguments, **wish)
-        assert not re.search(r"\x1b\[[\d;]*[1-9][\d;]*m", plain)  # the bar may move the cursor
-        assert "TERM" not in wish or ESCAPE not in plain
-    fresh()
-    piped = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, check=False)
-    assert ESCAPE not in piped.stdout + piped.stderr
-    assert re.sub(r"\x1b\[\d*m", "", coloured) in piped.stdout + piped.stderr
-
-
-@pytest.mark.parametrize(
-    ("environment", "allowed"),
-    [({}, None), ({"NO_COLOR": ""}, None), ({"NO_COLOR": "0"}, False), ({"TERM": "dumb"}, False)],
-)
-def test_what_the_environment_says_about_colours(environment: dict[str, str], allowed: bool | None) -> None:
-    assert allowed_colour(environment) is allowed
+    assert not re.search(r"\x1b\[[\d;]*3\d", on_a_terminal(*arguments, NO_COLOR="1"))  # bold is no colour
+    assert ESCAPE not in on_a_terminal(*arguments, TERM="dumb")
+    for environment in ({}, {"GITHUB_ACTIONS": "true"}):
+        piped = subprocess.run(
+            [*PROGRAM, *arguments], capture_output=True, text=True, check=False, env=os.environ | environment
+        )
+        assert ESCAPE not in piped.stdout + piped.stderr
+        assert plain in piped.stdout + piped.stderr
 
 
 def test_a_terminal_that_cannot_move_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,29 +336,6 @@ def test_a_terminal_that_cannot_move_gets_lines(monkeypatch: pytest.MonkeyPatch)
 
 
 # Other systems
-
-
-@pytest.mark.parametrize(
-    ("words", "posix", "windows"),
-    [
-        (["--out", Path("runs/a")], "--out runs/a", f"--out {Path('runs/a')}"),
-        ([Path("a b")], "'a b'", '"a b"'),
-        (["C:\\my runs\\"], "'C:\\my runs\\'", '"C:\\my runs\\\\"'),
-        (["C:\\runs\\a"], "'C:\\runs\\a'", "C:\\runs\\a"),
-        (["a&b"], "'a&b'", '"a&b"'),
-        (['a "b"'], "'a \"b\"'", '"a \\"b\\""'),
-        ([Path("-x")], "./-x", ".\\-x"),
-        (["-x"], "-x", "-x"),
-        (["größe"], "'größe'", "größe"),
-        ([""], "''", '""'),
-    ],
-)
-def test_words_are_quoted_for_each_system_s_shell(words: list, posix: str, windows: str) -> None:
-    assert quoted(*words, windows=False) == posix
-    assert quoted(*words, windows=True) == windows
-    texts = [word for word in words if isinstance(word, str)]
-    if " " in "".join(texts):
-        assert subprocess.list2cmdline(texts) == windows
 
 
 def test_a_name_that_the_console_lacks_is_shown_by_its_number() -> None:
@@ -409,13 +349,12 @@ def test_a_name_that_the_console_lacks_is_shown_by_its_number() -> None:
     assert b"\\u4e00" in result.stdout
 
 
-@pytest.mark.parametrize("name", ["with space", "größe 数", "a'b", "-dash", "x" * 200])
+@pytest.mark.parametrize("name", ["with space", "größe 数", "a'b"])
 def test_a_run_folder_of_any_name_can_be_used_again(name: str) -> None:
-    assert run(*SHORT, "--quiet", "--out", name).exit_code == 0
-    (line,) = [line for line in next_commands(run(*SHORT, "--out", f"{name} 2"[-200:]).stdout) if "evaluate" in line]
-    assert "pictures" in line
-    result = run("evaluate", f"./{name}" if name.startswith("-") else name, "--json")
-    assert json.loads(result.stdout)["rows"] == 359
+    evaluate = next(line for line in next_commands(run(*SHORT, "--out", name).stdout) if "evaluate" in line)
+    if os.name != "nt":
+        assert shlex.split(evaluate) == ["xpnn", "evaluate", name, "--out", "pictures"]
+    assert json.loads(run("evaluate", name, "--json").stdout)["rows"] == 359
 
 
 def test_home_is_found_where_no_shell_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -466,37 +405,3 @@ def test_a_terminal_that_is_closed_leaves_a_run_to_go_on_with() -> None:
     net = nn.load("run/model.safetensors", backend="numpy")
     for name, array in net.parameters().items():
         np.testing.assert_array_equal(array, checkpoint.parameters[name])
-
-
-@pytest.mark.parametrize(("number", "raises"), [(errno.EINVAL, False), (errno.ENOTSUP, False), (errno.EIO, True)])
-def test_a_file_system_that_cannot_sync_a_folder(number: int, raises: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(descriptor: int) -> None:  # noqa: ARG001
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(files.os, "fsync", refuse)
-    if raises:
-        with pytest.raises(OSError, match=os.strerror(number)):
-            files.sync_folder(Path())
-    else:
-        files.sync_folder(Path())
-
-
-def test_a_file_that_is_held_for_a_moment_is_renamed_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on Windows, while a scanner looks at it."""
-    replace, refusals, pauses = Path.replace, [2], []
-
-    def held(self: Path, target: Path) -> Path:
-        if refusals[0]:
-            refusals[0] -= 1
-            raise PermissionError(errno.EACCES, "held")
-        return replace(self, target)
-
-    monkeypatch.setattr(Path, "replace", held)
-    monkeypatch.setattr(files.time, "sleep", pauses.append)
-    Path("new").write_text("new")
-    files._rename(Path("new"), Path("old"), attempts=3)
-    assert (Path("old").read_text(), len(pauses)) == ("new", 2)
-    refusals[0] = 1
-    with pytest.raises(StorageError, match="cannot write old: held"):
-        files.write_atomically(Path("old"), b"newer")  # elsewhere it is tried once
-    assert Path("old").read_text() == "new"

@@ -1,13 +1,12 @@
 """Pictures of a run, read back from the figures and the files, and the curves that are redrawn while it trains."""
 
+import logging
+import re
 import sys
-import threading
-import types
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from xpnn import nn
 from xpnn.backends import ConfigError, DataError, MissingDependency, RunError
 from xpnn.nn.pictures import live
 from xpnn.nn.pictures import style as pictures
@@ -18,12 +17,12 @@ from xpnn.nn.pictures.evaluation import (
     save_confusion_matrix,
     save_worst_mistakes,
 )
-from xpnn.nn.pictures.live import LiveCurves, MatplotlibWindow, has_display, open_matplotlib_window
+from xpnn.nn.pictures.live import LiveCurves
 from xpnn.nn.pictures.style import picture_style
 from xpnn.nn.training.history import EpochResult, History
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-from matplotlib.backend_bases import CloseEvent, FigureManagerBase
+import matplotlib.pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
@@ -278,18 +277,6 @@ class TestWorstMistakes:
             save_worst_mistakes(self.IMAGES, self.LABELS, self.PROBABILITIES, "abc", (2, 3), path, count=0)
 
 
-class FakeWindow:
-    def __init__(self, *, cost=0.0, clock=None):
-        self.shown, self.closed, self.broken, self.cost, self.clock = [], False, False, cost, clock
-
-    def show(self, history, title):
-        if self.broken:
-            raise RuntimeError("display lost")
-        self.shown.append((len(history), title))
-        if self.clock:
-            self.clock.now += self.cost
-
-
 class Clock:
     now = 100.0
 
@@ -310,168 +297,90 @@ def train(curves, clock, times):
 
 
 @pytest.fixture
-def saved(monkeypatch):
-    """Lengths of the histories that are saved, instead of the files."""
-    lengths = []
-    monkeypatch.setattr(live, "save_curves", lambda results, *_, **__: lengths.append(len(results)))
-    return lengths
+def pyplot(monkeypatch):
+    """Pyplot with a toolkit that draws in memory."""
+    plt.switch_backend("agg")
+    monkeypatch.setattr(FigureCanvasAgg, "required_interactive_framework", "memory")
+    with plt.ioff():
+        yield plt
+    plt.close("all")
+
+
+@pytest.fixture
+def redraws(monkeypatch):
+    """Lengths of the histories that are drawn, in the window and in the file."""
+    window, file, draw, save = [], [], live.draw_curves, live.save_curves
+
+    def draw_in_window(figure, results, **options):
+        window.append(len(results))
+        draw(figure, results, **options)
+
+    def save_in_file(results, path, **options):
+        file.append(len(results))
+        save(results, path, **options)
+
+    monkeypatch.setattr(live, "draw_curves", draw_in_window)
+    monkeypatch.setattr(live, "save_curves", save_in_file)
+    return SimpleNamespace(window=window, file=file)
 
 
 class TestLiveCurves:
-    def test_redraws_are_limited_and_the_last_always_comes(self, saved):
+    def test_without_a_window_it_says_so_and_redraws_the_file(self, pyplot, monkeypatch, redraws, tmp_path, caplog):
+        monkeypatch.setattr(FigureCanvasAgg, "required_interactive_framework", None)
         clock = Clock()
-        curves = LiveCurves("curves.png", every_seconds=1, clock=clock, open_window=lambda: None)
-        train(curves, clock, [100.5, 101, 101.5, 101.9, 102, 102.1])
-        assert saved == [0, 2, 5, 6]  # before the first step, at 101 and 102, at the end
+        with caplog.at_level(logging.INFO, logger="xpnn"):
+            train(LiveCurves(tmp_path / "c.png", clock=clock), clock, [100.5, 101, 101.5, 101.9, 102, 102.1])
+        assert redraws.file == [0, 2, 5, 6, 6]  # before the first step, at 101 and 102, at the end
+        (message,) = caplog.messages
+        assert re.fullmatch(r"no window \(matplotlib's backend agg has none.*\): .*c\.png is redrawn instead", message)
+        assert not pyplot.get_fignums()
 
-    def test_a_window_takes_the_redraws_and_the_file_the_last(self, saved):
-        clock, window = Clock(), FakeWindow()
-        train(LiveCurves("c.png", title="t", clock=clock, open_window=lambda: window), clock, [101, 102, 102.5])
-        assert window.shown == [(0, "t"), (1, "t"), (2, "t"), (3, "t")]
-        assert saved == [0, 3]
-
-    def test_drawing_takes_a_tenth_of_the_time_at_most(self, saved):
+    def test_a_window_takes_the_redraws_and_the_file_the_last(self, pyplot, redraws, tmp_path):
         clock = Clock()
-        window = FakeWindow(cost=1.0, clock=clock)
-        curves = LiveCurves("c.png", every_seconds=0, clock=clock, open_window=lambda: window)
+        train(LiveCurves(tmp_path / "c.png", title="a run", clock=clock), clock, [101, 102, 102.5])
+        assert (redraws.window, redraws.file) == ([0, 1, 2, 3], [0, 3])
+        assert pyplot.gcf().get_suptitle() == "a run"
+        assert np.asarray(pyplot.gcf().canvas.buffer_rgba())[:, :, :3].std() > 5
+
+    def test_drawing_takes_a_tenth_of_the_time_at_most(self, pyplot, monkeypatch, redraws, tmp_path):  # noqa: ARG002
+        clock, draw = Clock(), live.draw_curves
+
+        def draw_for_a_second(*arguments, **options):
+            clock.now += 1
+            draw(*arguments, **options)
+
+        monkeypatch.setattr(live, "draw_curves", draw_for_a_second)
+        curves = LiveCurves(tmp_path / "c.png", every_seconds=0, clock=clock)
         train(curves, clock, [102, 103, 111.9, 112])  # drawn 102 to 103, so not before 112
-        assert [length for length, _ in window.shown] == [0, 1, 4, 4]
-        assert saved == [0, 4]
+        assert redraws.window == [0, 1, 4, 4]
 
     @pytest.mark.parametrize("flaw", ["closed", "broken"])
-    def test_a_lost_window_gives_way_to_the_file(self, flaw, saved):
-        clock, window = Clock(), FakeWindow()
-        curves = LiveCurves("c.png", every_seconds=0, clock=clock, open_window=lambda: window)
+    def test_a_lost_window_gives_way_to_the_file(self, flaw, pyplot, monkeypatch, redraws, tmp_path):
+        def fail():
+            raise RuntimeError("display lost")
+
+        clock = Clock()
+        curves = LiveCurves(tmp_path / "c.png", every_seconds=0, clock=clock)
         curves.on_train_begin(run_of(0))
         curves.on_epoch_end(run_of(1), None)
-        setattr(window, flaw, True)
+        if flaw == "closed":
+            pyplot.close("all")
+        else:
+            monkeypatch.setattr(pyplot.gcf().canvas, "flush_events", fail)
         curves.on_epoch_end(run_of(2), None)
-        setattr(window, flaw, False)
         curves.on_epoch_end(run_of(3), None)
-        curves.on_train_end(run_of(3))
-        assert [length for length, _ in window.shown] == [0, 1]
-        assert saved == [0, 2, 3, 3]
+        assert redraws.file == [0, 2, 3]
 
-    def test_a_window_that_cannot_be_opened_gives_way_to_the_file(self, saved):
-        clock = Clock()
-        train(LiveCurves("c.png", clock=clock, open_window=lambda: 1 / 0), clock, [101])
-        assert saved == [0, 1, 1]
-
-    def test_a_folder_that_is_lost_stops_nothing(self, tmp_path):
-        clock = Clock()
+    def test_a_folder_that_is_lost_stops_nothing(self, pyplot, tmp_path):  # noqa: ARG002
         folder = tmp_path / "run"
         folder.mkdir()
-        curves = LiveCurves(folder / "curves.png", every_seconds=0, clock=clock, open_window=lambda: None)
+        curves = LiveCurves(folder / "curves.png", every_seconds=0, clock=Clock())
         curves.on_train_begin(run_of(0))
         (folder / "curves.png").unlink()
         folder.rmdir()
         curves.on_epoch_end(run_of(1), None)
-        with pytest.warns(RuntimeWarning, match=r"the curves of this run are not saved: cannot write"):
-            curves.on_train_end(run_of(1))
+        curves.on_train_end(run_of(1))
 
     def test_a_path_that_cannot_be_written_is_told_before_the_training(self, tmp_path):
         with pytest.raises(RunError, match="cannot write"):
             LiveCurves(tmp_path / "missing" / "curves.png").on_train_begin(run_of(0))
-
-    def test_negative_interval(self):
-        with pytest.raises(ConfigError, match="every_seconds must be 0 or more, got -1"):
-            LiveCurves("curves.png", every_seconds=-1)
-
-    def test_listens_to_a_real_run(self, tmp_path):
-        assert issubclass(LiveCurves, nn.Callback)
-        rng = np.random.default_rng(0)
-        data = nn.from_arrays(rng.random((40, 4), dtype=np.float32), rng.integers(0, 2, 40), seed=0)
-        window = FakeWindow()
-        curves = LiveCurves(tmp_path / "curves.png", every_seconds=0, clock=lambda: 0.0, open_window=lambda: window)
-        net = nn.MLP([4, 3, 2], backend="numpy", seed=0)
-        nn.train(net, data, optimizer=nn.SGD(0.1), epochs=3, batch_size=10, seed=0, callbacks=[curves])
-        assert [length for length, _ in window.shown] == [0, 1, 2, 3, 3]
-        assert pixels(tmp_path / "curves.png").shape == (570, 1440, 3)
-
-
-class FakeManager(FigureManagerBase):
-    def show(self):
-        self.canvas.is_shown = True
-
-
-class FakeCanvas(FigureCanvasAgg):
-    """A toolkit that draws in memory."""
-
-    required_interactive_framework = "fake"
-    manager_class = FakeManager
-    flushed = 0
-
-    def flush_events(self):
-        self.flushed += 1
-
-
-@pytest.fixture
-def toolkit(monkeypatch):
-    """A display, and no other toolkit than the fake one."""
-    module = types.ModuleType("matplotlib.backends.backend_fake")
-    module.FigureCanvas = FakeCanvas
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(live, "TOOLKITS", ("missing", "fake"))
-    monkeypatch.setattr(live, "has_display", lambda: True)
-    monkeypatch.delenv("MPLBACKEND", raising=False)
-
-
-@pytest.mark.usefixtures("toolkit")
-class TestWindow:
-    def test_shows_the_curves(self):
-        window = open_matplotlib_window()
-        canvas = window._figure.canvas
-        assert canvas.is_shown
-        blank = np.asarray(canvas.buffer_rgba()).copy() if hasattr(canvas, "renderer") else None
-        window.show(history(3), "live")
-        picture = np.asarray(canvas.buffer_rgba())  # (height, width, 4)
-        assert picture.shape == (380, 960, 4)
-        assert picture[:, :, :3].std() > 5
-        assert blank is None or (blank != picture).any()
-        assert window._figure.get_suptitle() == "live"
-        assert canvas.flushed == 1
-        assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
-
-    def test_notices_that_it_is_closed(self):
-        window = MatplotlibWindow("fake")
-        assert not window.closed
-        canvas = window._figure.canvas
-        canvas.callbacks.process("close_event", CloseEvent("close_event", canvas))
-        assert window.closed
-
-    def test_the_environment_decides_alone(self, monkeypatch):
-        monkeypatch.setenv("MPLBACKEND", "agg")
-        assert open_matplotlib_window() is None
-        monkeypatch.setenv("MPLBACKEND", "Fake")
-        assert isinstance(open_matplotlib_window(), MatplotlibWindow)
-
-    def test_a_backend_without_windows(self):
-        with pytest.raises(ConfigError, match="agg has no windows"):
-            MatplotlibWindow("agg")
-
-    def test_none_without_a_display(self, monkeypatch):
-        monkeypatch.setattr(live, "has_display", lambda: False)
-        assert open_matplotlib_window() is None
-
-    def test_none_off_the_main_thread(self):
-        found = []
-        thread = threading.Thread(target=lambda: found.append(open_matplotlib_window()))
-        thread.start()
-        thread.join()
-        assert found == [None]
-
-
-@pytest.mark.parametrize(
-    ("platform", "environ", "expected"),
-    [
-        ("linux", {}, False),
-        ("linux", {"DISPLAY": ""}, False),
-        ("linux", {"DISPLAY": ":0"}, True),
-        ("linux", {"WAYLAND_DISPLAY": "wayland-0"}, True),
-        ("darwin", {}, True),
-        ("darwin", {"SSH_CONNECTION": "a 1 b 2"}, False),
-        ("win32", {}, True),
-    ],
-)
-def test_has_display(platform, environ, expected):
-    assert has_display(platform, environ) is expected

@@ -353,7 +353,7 @@ def test_a_signal_before_the_first_step_ends_at_once(tmp_path):
         "train.get_backend = lambda *_, **__: ctypes.CFUNCTYPE(None)(compile)()\nmain()"
     )
     command = [sys.executable, "-c", program, "train", "--out", "run"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (result.returncode, result.stderr) == (143, "xpnn: interrupted before the first step\n")
     assert not (tmp_path / "run").exists()
 
