@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,7 +21,7 @@ FIGURES: dict[str, dict[tuple[int, str], str]] = {}
 
 
 @pytest.fixture
-def amount(pytestconfig: pytest.Config) -> Callable[..., int]:
+def amount(pytestconfig: pytest.Config) -> Callable[..., Any]:
     """`amount(200, slice=8)`: the first with `--trust`, else the slice that every test run does."""
     return lambda full, *, slice: full if pytestconfig.getoption("--trust") else slice  # noqa: A006
 

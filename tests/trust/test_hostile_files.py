@@ -54,7 +54,7 @@ def sound(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = "from xpnn.nn.cli import main; main()"
     options = ["train", "--backend", "numpy", "--epochs", "2", "--quiet", "--out", "sound"]
-    subprocess.run([sys.executable, "-c", code, *options], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code, *options], check=True)
     picture = np.zeros((8, 8), dtype=np.uint8)
     picture[1:7, 3:5] = 255
     Image.fromarray(picture).save("image.png")
@@ -63,7 +63,7 @@ def sound(tmp_path, monkeypatch):
 
 def audited(folder, **environment):
     result = subprocess.run(
-        [sys.executable, AUDITED, folder], capture_output=True, text=True, timeout=600, env=os.environ | environment
+        [sys.executable, AUDITED, folder], capture_output=True, text=True, env=os.environ | environment
     )
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
