@@ -62,6 +62,7 @@ def group(name: str) -> tuple[str, ...]:
 def install(session: nox.Session, *requirements: str, constrained: bool = True) -> None:
     """Install requirements, in the versions of the constraints and not just any, and this repository as it is now."""
     shutil.rmtree("build/lib", ignore_errors=True)  # setuptools packs what an earlier build left there
+    session.env["PYTHONDONTWRITEBYTECODE"] = ""  # or each of a hundred processes compiles all that it imports
     versions = (f"--constraints={CONSTRAINTS}", f"--build-constraints={CONSTRAINTS}") if constrained else ("--upgrade",)
     session.install("--reinstall-package=xpnn", *versions, *requirements)
 

@@ -45,7 +45,7 @@ dry_run=
 if [ "${1:-}" = --dry-run ]; then dry_run=yes; shift; fi
 if [ $# -lt 2 ] || [ $# -gt 3 ]; then usage; fi
 step=$1 out=$(realpath -m "$2") wheels=$(realpath -m "${3:-/nowhere}")
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 until=$(($(date +%s) + STEP_SECONDS))
 for folder in /usr/local/cuda/bin /opt/nvidia/nsight-compute/*; do PATH=$PATH:$folder; done
 

@@ -32,9 +32,9 @@ FORMULAS = [
         "    grads = backward_prop(Z1, A1, A2, W2, X, Y)\n    params = update_params(params, grads, alpha)",
     ),
     ("he", "weight = generator.normal(0.0, math.sqrt(2 / in_features), (in_features, out_features))"),
-    ("Backend.linear", "return ACTIVATIONS[activation].forward(self.xp, x @ weight + bias)"),
+    ("Operations.linear", "return ACTIVATIONS[activation].forward(self.xp, x @ weight + bias)"),
     (
-        "Backend.linear_backward",
+        "Operations.linear_backward",
         "grad_z = ACTIVATIONS[activation].backward(self.xp, grad_y, y)\ngrad_weight = x.T @ grad_z\n"
         "grad_bias = self.xp.sum(grad_z, axis=0)\n"
         "return (grad_z @ weight.T if need_grad_x else None, grad_weight, grad_bias)",

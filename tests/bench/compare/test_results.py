@@ -104,14 +104,15 @@ def test_the_commit_is_that_of_a_clone_of_xpnn(tmp_path: Path) -> None:
         subprocess.run([*git, "init", "--quiet"], check=True)
     except OSError:
         pytest.skip("git is not installed")
-    (tmp_path / "bench").mkdir()
-    (tmp_path / "bench" / Path(results_file.__file__).name).write_text("", encoding="utf-8")
+    source = tmp_path / "bench" / "compare" / Path(results_file.__file__).name
+    source.parent.mkdir(parents=True)
+    source.write_text("", encoding="utf-8")
     subprocess.run([*git, "add", "."], check=True)
     subprocess.run([*git, "commit", "--quiet", "--message", "first"], check=True)
     first = commit(tmp_path)
     assert first is not None
     assert re.fullmatch("[0-9a-f]{40}", first)
-    (tmp_path / "bench" / Path(results_file.__file__).name).write_text("changed", encoding="utf-8")
+    source.write_text("changed", encoding="utf-8")
     assert commit(tmp_path) == f"{first}-dirty"
 
 
