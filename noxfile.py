@@ -1,18 +1,31 @@
-"""Development sessions: `nox` runs lint, typecheck and tests; `nox --list` names the others."""
+# /// script
+# dependencies = ["nox>=2025.5.1", "uv>=0.8"]
+# ///
+"""Development sessions: `nox` runs lint, typecheck and tests; `nox --list` names the others.
+
+By the lines above, nox brings uv along, which makes the environments; they are of `tests/constraints.txt`.
+"""
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
 
 import nox
 
 nox.needs_version = ">=2025.5.1"
-nox.options.sessions = ["lint", "typecheck", "tests", "array_api", "docs"]
+nox.options.sessions = ["lint", "typecheck", "tests"]
+nox.options.default_venv_backend = "uv"
 nox.options.reuse_existing_virtualenvs = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PACKAGES = ["xpnn.backends", "xpnn.nn", "xpnn.bench"]
+EXTRAS = ("cli", "onnx", "tensorboard", "jax")  # and groups, those of which the constraints are
+GROUPS = ("test", "lint", "typecheck", "docs", "array-api")
+CONSTRAINTS = "tests/constraints.txt"
+# Parallel tests: each worker begins with files of its own, whose kernels it compiles, and ends with tests of the other.
+PARALLEL = ("--numprocesses=logical", "--dist=worksteal")
 
 
 # Those that differ with the array module.
@@ -38,6 +51,7 @@ def starts(python: str) -> bool:
 
 
 PYTHONS = [python for python in nox.project.python_versions(PYPROJECT) if starts(python)] or ["3.11"]
+OTHERS = [python for python in PYTHONS if python != ".".join(platform.python_version_tuple()[:2])]
 
 
 def group(name: str) -> tuple[str, ...]:
@@ -45,10 +59,18 @@ def group(name: str) -> tuple[str, ...]:
     return nox.project.dependency_groups(PYPROJECT, name)
 
 
+def install(session: nox.Session, *requirements: str, constrained: bool = True) -> None:
+    """Install requirements, in the versions of the constraints and not just any, and this repository as it is now."""
+    shutil.rmtree("build/lib", ignore_errors=True)  # setuptools packs what an earlier build left there
+    session.env["PYTHONDONTWRITEBYTECODE"] = ""  # or each of a hundred processes compiles all that it imports
+    versions = (f"--constraints={CONSTRAINTS}", f"--build-constraints={CONSTRAINTS}") if constrained else ("--upgrade",)
+    session.install("--reinstall-package=xpnn", *versions, *requirements)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format."""
-    session.install(*group("lint"))
+    install(session, *group("lint"))
     session.run("ruff", "check", *session.posargs, ".")
     session.run("ruff", "format", "--check", ".")
 
@@ -56,29 +78,75 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typecheck(session: nox.Session) -> None:
     """Check the types of the installed wheel."""
-    session.install(".[cli]", *group("test"), *group("typecheck"))
+    install(session, ".[cli]", *group("typecheck"))
     session.run("mypy", *(f"-p{package}" for package in PACKAGES), *session.posargs)
 
 
-@nox.session(python=PYTHONS)
+def run_tests(session: nox.Session, *, constrained: bool = True) -> None:
+    """Run the tests against the installed wheel."""
+    install(session, ".[cli,onnx,tensorboard]", *group("test"), constrained=constrained)
+    session.run("pytest", *PARALLEL, *session.posargs)
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests against the installed wheel, on each Python that starts."""
-    session.install(".[cli,onnx,tensorboard]", *group("test"))
-    session.run("pytest", *session.posargs)
+    """Run the tests on the Python that runs nox."""
+    run_tests(session)
 
 
-@nox.session(python=PYTHONS[0])
+@nox.session(name="tests-all", python=OTHERS or None)
+def tests_all(session: nox.Session) -> None:
+    """Run the tests on each other Python that is supported and starts here."""
+    if not OTHERS:
+        session.skip("no other supported Python starts here")
+    run_tests(session)
+
+
+@nox.session
+def thorough(session: nox.Session) -> None:
+    """Run what takes minutes and finds rare things: races, every shape of kernel, signals at any moment, a soak."""
+    install(session, ".[cli,onnx,tensorboard]", *group("test"))
+    session.run("pytest", *PARALLEL, "-m", "thorough", *session.posargs)
+
+
+@nox.session
+def latest(session: nox.Session) -> None:
+    """Run the tests with the newest versions of everything, whatever the constraints say."""
+    run_tests(session, constrained=False)
+
+
+@nox.session(python="3.11")
+def lowest(session: nox.Session) -> None:
+    """Run the tests with the lowest versions that pyproject.toml admits."""
+    project = PYPROJECT["project"]
+    requirements = project["dependencies"] + project["optional-dependencies"]["cli"]
+    pins = [requirement.replace(">=", "==") for requirement in requirements]
+    old_names = "pyparsing<3.3"  # which the old matplotlib uses
+    install(session, ".", *pins, *group("test"), old_names, constrained=False)
+    session.run("pytest", *PARALLEL, *session.posargs)
+
+
+@nox.session(python=PYTHONS[0], venv_params=["--seed"])
 def array_api(session: nox.Session) -> None:
     """Run the tests of the backends and of what comes in and goes out, with PyTorch and JAX installed."""
-    session.install("torch==2.13.0", "jax>=0.6")  # first: this build of PyTorch is small where a newer one is not
-    session.install(".[cli,torch,jax]", *group("test"))
-    session.run("pytest", *(session.posargs or (*ARRAY_API_TESTS, "-k", "torch or jax or inputs")))
+    # By pip, which takes a small build of PyTorch where it was told of one; uv then leaves it as it is.
+    session.run("python", "-m", "pip", "install", f"--constraint={CONSTRAINTS}", "torch==2.13.0")
+    install(session, ".[cli,torch,jax]", *group("test"))
+    session.run("pytest", *PARALLEL, *(session.posargs or (*ARRAY_API_TESTS, "-k", "torch or jax or inputs")))
+
+
+@nox.session
+def constraints(session: nox.Session) -> None:
+    """Renew tests/constraints.txt: the newest versions of all that the sessions need, on every Python and system."""
+    chosen = [f"--extra={name}" for name in EXTRAS] + [f"--group={name}" for name in GROUPS]
+    options = ("--universal", "--python-version=3.11", "--upgrade", "--no-annotate", f"--output-file={CONSTRAINTS}")
+    session.run("uv", "pip", "compile", *options, *chosen, "pyproject.toml", *session.posargs)
 
 
 @nox.session
 def coverage(session: nox.Session) -> None:
     """Measure branch coverage: once as users run it, once with the compiled kernels as plain Python."""
-    session.install(".[cli]", *group("test"))
+    install(session, ".[cli]", *group("test"))
     session.run("coverage", "erase")
     session.run("coverage", "run", "--parallel-mode", "-m", "pytest", *session.posargs)
     kernels = ["tests/backends/numba", "tests/backends/test_contract.py"]
@@ -88,34 +156,17 @@ def coverage(session: nox.Session) -> None:
 
 
 @nox.session
-def races(session: nox.Session) -> None:
-    """Take away each barrier of the CUDA kernels in turn, for minutes: ThreadSanitizer must find that it is missing."""
-    session.install(".[cli]", *group("test"))
-    session.run("pytest", "tests/backends/cupy/test_races.py", "-m", "thorough or not thorough", *session.posargs)
-
-
-@nox.session
 def trust(session: nox.Session) -> None:
     """Do the experiments of tests/trust in full, for about twenty minutes, and write docs/reliability.md's figures."""
-    session.install(".[cli]", *group("test"))
-    session.run("pytest", "tests/trust", "--trust", "--trust-page=docs/reliability.md", *session.posargs)
-
-
-@nox.session(python="3.11")
-def lowest(session: nox.Session) -> None:
-    """Run the tests with the lowest versions that pyproject.toml admits."""
-    project = PYPROJECT["project"]
-    requirements = project["dependencies"] + project["optional-dependencies"]["cli"]
-    pins = [requirement.replace(">=", "==") for requirement in requirements]
-    session.install(*pins, *group("test"), "pyparsing<3.3")  # whose new deprecations the old matplotlib runs into
-    session.install("--no-deps", ".")
-    session.run("pytest", *session.posargs)
+    install(session, ".[cli]", *group("test"))
+    options = ("--trust", "--trust-page=docs/reliability.md", "-m", "thorough or not thorough")
+    session.run("pytest", "tests/trust", *options, *session.posargs)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
     """Time the workloads on each backend and peer, as `xpnn bench` with the arguments given; then the operations."""
-    session.install(".[cli,bench]", *group("test"))
+    install(session, ".[cli,bench]", *group("test"))
     session.run("xpnn", "bench", *session.posargs)
     session.run("pytest", "bench", "--benchmark-enable", "--benchmark-group-by=func")
 
@@ -123,7 +174,7 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def reproduce(session: nox.Session) -> None:
     """Run every recipe and write what it reaches into docs/recipes.md."""
-    session.install(".[cli]")
+    install(session, ".[cli]")
     session.run("python", "-m", "xpnn.bench.reproduce", "--out", "docs/recipes.md", *session.posargs)
 
 
@@ -134,7 +185,7 @@ def docs(session: nox.Session) -> None:
     if wants_pdf and shutil.which("latexmk") is None:
         packages = "latexmk texlive-latex-recommended texlive-latex-extra texlive-fonts-recommended tex-gyre"
         session.error(f"the PDF needs LaTeX, and there is no latexmk; on Debian and Ubuntu: apt-get install {packages}")
-    session.install(".[cli]", *group("docs"))
+    install(session, ".[cli]", *group("docs"))
     session.run(
         "pytest", "--nbmake", "--override-ini=addopts=", "--override-ini=filterwarnings=", "docs/tutorial.ipynb"
     )

@@ -40,6 +40,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--trust-page", metavar="FILE", help="write what the experiments showed into this page")
 
 
+@pytest.fixture(scope="session")
+def root(pytestconfig: pytest.Config) -> Path:
+    """The repository's root."""
+    return pytestconfig.rootpath
+
+
 STAND_IN = Path(__file__).parent / "stand_in"
 EMULATED = "cupy, emulated"  # on the stand-in for CuPy, whose kernels g++ compiles
 

@@ -14,6 +14,7 @@ set -euo pipefail
 # What can be changed from outside, as in WORKLOADS=W3 bench/gpu/session.sh bench OUT; an empty list means none
 PYTHON=${PYTHON:-python3}
 STEP_SECONDS=${STEP_SECONDS:-560}              # of all parts together: some machines are lent for ten minutes at a time
+PATIENCE=${PATIENCE:-1}                        # factor of each part's limit, for a machine that is slow or busy
 BACKEND=${BACKEND:-cupy}                       # that is tested, trained and profiled
 REFERENCE=${REFERENCE:-numpy}                  # that it is compared with
 WORKLOADS=${WORKLOADS-W1 W2 W3 W3a W4}         # of bench, profile and the sanitizers
@@ -44,7 +45,7 @@ dry_run=
 if [ "${1:-}" = --dry-run ]; then dry_run=yes; shift; fi
 if [ $# -lt 2 ] || [ $# -gt 3 ]; then usage; fi
 step=$1 out=$(realpath -m "$2") wheels=$(realpath -m "${3:-/nowhere}")
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 until=$(($(date +%s) + STEP_SECONDS))
 for folder in /usr/local/cuda/bin /opt/nvidia/nsight-compute/*; do PATH=$PATH:$folder; done
 
@@ -55,7 +56,7 @@ part() {
   local name=$1 seconds=$2
   shift 2
   if [ -n "$dry_run" ]; then printf '%s:' "$name"; printf ' %q' "$@"; echo; return; fi
-  "$PYTHON" -m xpnn.bench.gpu.session_part --out "$out/$step.json" --name "$name" --seconds "$seconds" \
+  "$PYTHON" -m xpnn.bench.gpu.session_part --out "$out/$step.json" --name "$name" --seconds $((seconds * PATIENCE)) \
     --until "$until" -- "$@" || failed=1
 }
 

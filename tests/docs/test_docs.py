@@ -8,8 +8,11 @@ from xpnn import backends
 from xpnn.backends import RunError
 from xpnn.nn.files import limits
 
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+
+@pytest.fixture(scope="module")
+def page(root: Path) -> str:
+    """The page on reliability."""
+    return (root / "docs" / "reliability.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -26,13 +29,13 @@ PAGE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
         ("a picture", [limits.PICTURE_PIXELS / 1e6, limits.PICTURE_BYTES / limits.MIB]),
     ],
 )
-def test_the_limits_of_the_page_are_those_of_the_code(row, numbers):
-    (limit,) = re.findall(rf"^\| {re.escape(row)} \| (.*) \|$", PAGE, re.MULTILINE)
+def test_the_limits_of_the_page_are_those_of_the_code(page, row, numbers):
+    (limit,) = re.findall(rf"^\| {re.escape(row)} \| (.*) \|$", page, re.MULTILINE)
     assert [float(number.replace(",", "")) for number in re.findall(r"[\d,]*\d", limit)][: len(numbers)] == numbers
 
 
-def test_every_error_is_on_the_page_with_its_exit_code():
-    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| .* \| (\d) \|$", PAGE, re.MULTILINE)
+def test_every_error_is_on_the_page_with_its_exit_code(page):
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| .* \| (\d) \|$", page, re.MULTILINE)
     codes = {name: int(code) for names, code in rows for name in re.findall(r"\w+", names)}
     kinds = {name: kind for name, kind in vars(backends.errors).items() if isinstance(kind, type)}
     assert codes == {
@@ -42,6 +45,6 @@ def test_every_error_is_on_the_page_with_its_exit_code():
     }
 
 
-def test_the_tests_that_the_page_names_are_there():
-    for name in set(re.findall(r"`((?:trust/)?test_\w+\.py)`", PAGE)):
-        assert (ROOT / "tests" / name).is_file(), name
+def test_the_tests_that_the_page_names_are_there(root, page):
+    for name in set(re.findall(r"`((?:trust/)?test_\w+\.py)`", page)):
+        assert (root / "tests" / name).is_file(), name

@@ -5,16 +5,12 @@ import inspect
 import json
 import re
 import textwrap
-from pathlib import Path
 
 import array_api_compat.numpy as compat_numpy
 import numpy as np
 import pytest
 from xpnn import backends, nn
 from xpnn.backends import ArrayAPIBackend
-
-DOCS = Path(__file__).parents[2] / "docs"
-PAGES = sorted(DOCS.rglob("*.md"))
 
 # Of each include of the derivation, in order: where it is from, and what the formula beside it says.
 FORMULAS = [
@@ -36,9 +32,9 @@ FORMULAS = [
         "    grads = backward_prop(Z1, A1, A2, W2, X, Y)\n    params = update_params(params, grads, alpha)",
     ),
     ("he", "weight = generator.normal(0.0, math.sqrt(2 / in_features), (in_features, out_features))"),
-    ("Backend.linear", "return ACTIVATIONS[activation].forward(self.xp, x @ weight + bias)"),
+    ("Operations.linear", "return ACTIVATIONS[activation].forward(self.xp, x @ weight + bias)"),
     (
-        "Backend.linear_backward",
+        "Operations.linear_backward",
         "grad_z = ACTIVATIONS[activation].backward(self.xp, grad_y, y)\ngrad_weight = x.T @ grad_z\n"
         "grad_bias = self.xp.sum(grad_z, axis=0)\n"
         "return (grad_z @ weight.T if need_grad_x else None, grad_weight, grad_bias)",
@@ -73,15 +69,21 @@ def cells(page):
     return re.findall(r"^```\{code-cell\} python\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
 
 
+@pytest.fixture(scope="module")
+def docs(root):
+    """The folder of the pages."""
+    return root / "docs"
+
+
 @pytest.fixture
-def run_page(tmp_path, monkeypatch):
+def run_page(docs, tmp_path, monkeypatch):
     """`run_page(name)` runs the cells of a page in an empty folder and returns their names."""
     monkeypatch.chdir(tmp_path)
 
     def run(name):
         space = {}
         with np.printoptions():
-            for number, code in enumerate(cells(DOCS / name), start=1):
+            for number, code in enumerate(cells(docs / name), start=1):
                 exec(compile(code, f"{name}, cell {number}", "exec"), space)
         return space
 
@@ -91,8 +93,8 @@ def run_page(tmp_path, monkeypatch):
 # The derivation
 
 
-def test_each_formula_stands_beside_the_lines_that_compute_it():
-    shown = [(name, ast.unparse(ast.parse(code))) for name, code in includes(DOCS / "derivation.md")]
+def test_each_formula_stands_beside_the_lines_that_compute_it(docs):
+    shown = [(name, ast.unparse(ast.parse(code))) for name, code in includes(docs / "derivation.md")]
     assert shown == [(name, ast.unparse(ast.parse(code))) for name, code in FORMULAS]
 
 
@@ -153,8 +155,8 @@ def test_the_page_on_scikit_learn_runs(run_page):
     assert page["search"].score(page["X_test"], page["y_test"]) > 0.9
 
 
-def test_the_tutorial_is_kept_without_outputs():
-    notebook = json.loads((DOCS / "tutorial.ipynb").read_text("utf-8"))
+def test_the_tutorial_is_kept_without_outputs(docs):
+    notebook = json.loads((docs / "tutorial.ipynb").read_text("utf-8"))
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert len(code) > 5
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
@@ -174,8 +176,8 @@ FUNCTIONS = {name for name, value in vars(nn.reference).items() if inspect.isfun
         ("reference", FUNCTIONS),
     ],
 )
-def test_every_public_name_is_in_the_reference(page, names):
-    text = (DOCS / "api" / f"{page}.md").read_text("utf-8")
+def test_every_public_name_is_in_the_reference(docs, page, names):
+    text = (docs / "api" / f"{page}.md").read_text("utf-8")
     listed = re.findall(r"^\.\. (?:auto|py:)\w+:: (\w+)$", text, re.M)
     assert len(listed) == len(set(listed))
     missing, stale = sorted(names - set(listed)), sorted(set(listed) - names - {"Array"})

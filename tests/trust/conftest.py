@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,14 +14,13 @@ from .watch import MIB, Watch
 
 MOST_MEMORY = 256 * MIB  # that a file of a few hundred bytes, or a bomb, may take
 SLICE = 150  # files of each kind in an ordinary test run
-SLOWEST = 1.0  # seconds of the processor for one file, held only where all of them are loaded
 
 # Section of the page -> number and name of an experiment -> what it showed.
 FIGURES: dict[str, dict[tuple[int, str], str]] = {}
 
 
 @pytest.fixture
-def amount(pytestconfig: pytest.Config) -> Callable[..., int]:
+def amount(pytestconfig: pytest.Config) -> Callable[..., Any]:
     """`amount(200, slice=8)`: the first with `--trust`, else the slice that every test run does."""
     return lambda full, *, slice: full if pytestconfig.getoption("--trust") else slice  # noqa: A006
 
@@ -61,7 +61,7 @@ def saved_run(make_data, tmp_path):
 
 
 @pytest.fixture
-def damage(pytestconfig, amount, tmp_path):
+def damage(amount, tmp_path):
     """`damage(1000, files, load, check)`: load so many files, each drawn as its name and content."""
 
     def run(full, files, load, check):
@@ -84,7 +84,6 @@ def damage(pytestconfig, amount, tmp_path):
         assert watch.files >= amount(full, slice=SLICE)
         assert 0 < watch.refused < watch.files  # most damage is seen, and some is none
         assert watch.memory < MOST_MEMORY
-        assert watch.seconds < SLOWEST or not pytestconfig.getoption("--trust")
         return watch
 
     return run

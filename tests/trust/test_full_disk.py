@@ -16,7 +16,7 @@ from .trainings import CASES, PROGRAM, Trainings, differences, state_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limits and file systems")
 
-NAMES = ("numpy, batches of 16", "numpy, full batch")
+NAMES = ("numpy, batches of 64", "numpy, full batch")
 OFTEN = {"chunk_seconds": 0, "checkpoint_seconds": 0}
 SMALL_DISK = ("unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=1m none "$0" && cd "$0" && exec "$@"')
 AS_ANYBODY = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")  # root may then write what others may
@@ -82,7 +82,7 @@ def run(trainings):
 
 
 def test_a_small_disk_fills_up_while_it_trains(trainings, undisturbed, run, amount, show):
-    disk, generator, runs, places = trainings.folder, random.Random(5), amount(48, slice=4), set()
+    disk, generator, runs, places = trainings.folder, random.Random(5), amount(48, slice=2), set()
     if shutil.disk_usage(disk).total != 1024 * KIB:
         pytest.skip("no file system can be mounted here")
     for number in range(runs):
@@ -146,7 +146,7 @@ def test_a_run_whose_files_may_grow_no_further(trainings, undisturbed, run, amou
     assert trainings.run("train", "--out", "half", *CASES[NAMES[0]], **OFTEN, **middle).code == KILLED
     checkpoint = (half / "checkpoint.safetensors").read_bytes()
     codes = []
-    for limit in [*range(0, 80 * KIB, 4 * KIB)[:: amount(1, slice=12)], 128 * KIB]:
+    for limit in [*amount(range(0, 80 * KIB, 4 * KIB), slice=(0, 20 * KIB)), 128 * KIB]:
         for begin in (("--resume", "run"), ("--out", "run", *CASES[NAMES[0]])):
             if begin[0] == "--resume":
                 shutil.copytree(half, run)

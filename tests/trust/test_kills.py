@@ -3,6 +3,7 @@
 import random
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="watches and kil
 KILLED = -9
 # How often a run is killed from outside at any time, and how often at a moment of one of these kinds.
 KINDS = {"outside": 10, "saving": 10, "appending": 3, "making": 1}
+SLICE = ("saving", "appending", "making", "saving")  # at moments alone, which come whatever else the machine does
 PACES = ({"chunk_seconds": 0, "checkpoint_seconds": 0}, {"chunk_seconds": 2e-3, "checkpoint_seconds": 0})
 MOST_KILLS = 4  # of one run
 
@@ -39,17 +41,17 @@ class Counts:
     before_checkpoint: int = 0
 
 
-def case_of(trainings: Trainings, name: str, options: tuple[str, ...]) -> Case:
+def case_of(trainings: Trainings, name: str, paces: Sequence[dict[str, float]]) -> Case:
     """Train undisturbed, at the product's own pace and at those at which it will be killed."""
-    probes = []
-    for number, pace in enumerate(({}, *PACES)):
+    probes, states = [], []
+    for number, pace in enumerate(({}, *paces)):
         folder = f"{name} {number}"
-        probes.append(trainings.run("train", "--out", folder, *options, **pace))
+        probes.append(trainings.run("train", "--out", folder, *CASES[name], **pace))
         assert probes[-1].code == 0, probes[-1].errors
-    states = [state_of(trainings.folder / f"{name} {number}") for number in range(3)]
-    assert [differences(states[0], state) for state in states[1:]] == [[], []]
+        states.append(state_of(trainings.folder / folder))
+    assert [differences(states[0], state) for state in states[1:]] == [[]] * len(paces)
     assert all(probe.came["while writing"] > 10 for probe in probes[1:])
-    return Case(options, states[0], probes[1:])
+    return Case(CASES[name], states[0], probes[1:])
 
 
 def drawn_kill(generator: random.Random, probe: Ended, kind: str) -> dict[str, Any]:
@@ -70,13 +72,14 @@ def one_line(ended: Ended) -> str:
 
 
 def test_killed_runs_end_as_if_nothing_had_happened(tmp_path, amount, show):
-    runs, generator, counts = amount(200, slice=6), random.Random(9), Counts()
-    names = list(CASES) if amount(1, slice=0) else list(CASES)[::3]
+    runs, generator, counts = amount(200, slice=len(SLICE)), random.Random(9), Counts()
+    names, paces = list(CASES)[: amount(4, slice=1)], PACES[: amount(2, slice=1)]
     with Trainings(tmp_path, names) as trainings:
-        cases = [case_of(trainings, name, CASES[name]) for name in names]
+        cases = [case_of(trainings, name, paces) for name in names]
         for number in range(runs):
             case = cases[number % len(cases)]
             (kind,) = generator.choices(list(KINDS), list(KINDS.values()))
+            kind = amount(kind, slice=SLICE[number % len(SLICE)])
             folder = tmp_path / "run"
             kills: list[str] = []
             while not kills:  # a moment can come later than the run's end
@@ -102,7 +105,7 @@ def killed_and_resumed(
     kills: list[str] = []
     inside = 0
     while True:
-        at = generator.randrange(len(PACES))
+        at = generator.randrange(len(case.probes))
         kill = drawn_kill(generator, case.probes[at], kind) if len(kills) < wanted else {}
         ended = trainings.run(*arguments, **PACES[at], **kill)
         if ended.code != KILLED:

@@ -35,6 +35,7 @@ def growth(held):
     return statistics.median(after[-count:]) - statistics.median(after[:count])
 
 
+@pytest.mark.thorough
 def test_many_trainings_in_one_process(tmp_path, amount, show):
     times = amount(200, slice=25)
     for name in ("runs", "temporary"):

@@ -30,8 +30,8 @@ CASES = {
     f"{backend}, {size}": ("--backend", backend, *options)
     for backend in ("numpy", "numba")
     for size, options in {
-        "batches of 16": ("--batch-size", "16", "--epochs", "3"),
-        "full batch": ("--batch-size", "full", "--epochs", "60", "--evaluate-every", "7"),
+        "batches of 64": ("--batch-size", "64", "--epochs", "3"),
+        "full batch": ("--batch-size", "full", "--epochs", "30", "--evaluate-every", "7"),
     }.items()
 }  # name of a kind of training -> its options
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,10 +11,19 @@ from xpnn.backends import SGD, ConfigError, MissingDependency
 from xpnn.bench.compare import contestants, runs
 from xpnn.bench.compare.contestants import gpu_contestant_names, load_contestant
 from xpnn.bench.compare.runs import plan_run
+from xpnn.bench.compare.workers import Worker, started
 from xpnn.bench.compare.workloads import GPU_EPOCHS, WORKLOADS, Workload
 from xpnn.nn.cli.app import xpnn
 
 OPTIONS = ["bench", "--data", "digits", "--contestants", "script,numpy", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[list[Worker]]:
+    """The processes of the script and of the NumPy backend, once for all tests but the first."""
+    with started(("script", "numpy"), threads=1) as (found, missing):
+        assert missing == {}
+        yield found
 
 
 @pytest.fixture
@@ -25,6 +34,13 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resu
     for each in small:
         monkeypatch.setitem(WORKLOADS, each.name, each)
     return lambda *options: CliRunner().invoke(xpnn, [*OPTIONS, *options])
+
+
+@pytest.fixture
+def quick_bench(bench, workers, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """`bench` with processes that are there already."""
+    monkeypatch.setattr(runs, "started", lambda *_, **__: nullcontext((workers, {})))
+    return bench
 
 
 def test_a_run_prints_tables_and_leaves_a_file(bench) -> None:
@@ -42,22 +58,22 @@ def test_a_run_prints_tables_and_leaves_a_file(bench) -> None:
     assert ours["mark"] == ""
 
 
-def test_a_resumed_run_measures_only_what_is_missing(bench) -> None:
-    assert bench("--workloads", "small", "--out", "run.json", "--quiet").stdout == ""
+def test_a_resumed_run_measures_only_what_is_missing(quick_bench) -> None:
+    assert quick_bench("--workloads", "small", "--out", "run.json", "--quiet").stdout == ""
     before = json.loads(Path("run.json").read_text(encoding="utf-8"))
-    result = bench("--workloads", "small,full", "--resume", "run.json", "--json")
+    result = quick_bench("--workloads", "small,full", "--resume", "run.json", "--json")
     assert result.exit_code == 0, result.output
     after = json.loads(result.stdout)
     assert after == json.loads(Path("run.json").read_text(encoding="utf-8"))
     assert after["workloads"]["small"] == before["workloads"]["small"]
     assert list(after["workloads"]) == ["small", "full"]
-    refused = bench("--workloads", "small", "--resume", "run.json", "--epochs", "8")
+    refused = quick_bench("--workloads", "small", "--resume", "run.json", "--epochs", "8")
     assert [refused.exit_code, "options.epochs was 7, is 8" in refused.stderr] == [2, True]
 
 
-def test_a_run_on_a_gpu_takes_turns_of_many_epochs(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_on_a_gpu_takes_turns_of_many_epochs(quick_bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(GPU_EPOCHS, "small", 4)
-    result = bench("--gpu", "--workloads", "small", "--out", "run.json")
+    result = quick_bench("--gpu", "--workloads", "small", "--out", "run.json")
     assert result.exit_code == 0, result.output
     assert "small: 64-8-10, batch 100, SGD 0.1, mnist, 4 epochs\n  turn " in result.stdout
     assert "seconds of imports, CUDA context and a first kernel, all at once: NumPy script " in result.stdout
@@ -70,9 +86,9 @@ def test_a_run_on_a_gpu_takes_turns_of_many_epochs(bench, monkeypatch: pytest.Mo
     assert ours["turn_accuracy"] == script["turn_accuracy"]
 
 
-def test_a_quick_run_says_that_it_is_quick(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quick_run_says_that_it_is_quick(quick_bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "QUICK_ROWS", 300)
-    result = bench("--quick", "--workloads", "small")
+    result = quick_bench("--quick", "--workloads", "small")
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("a quick run")
     (path,) = Path().glob("bench-*.json")
@@ -81,9 +97,9 @@ def test_a_quick_run_says_that_it_is_quick(bench, monkeypatch: pytest.MonkeyPatc
     assert len(entry["contestants"]["script"]["seconds"]) == 3
 
 
-def test_a_sweep_draws_its_picture(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_draws_its_picture(quick_bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "sweep_workloads", lambda: [Workload("8x16", (64, 8, 10), 16, SGD(0.1))])
-    result = bench("--sweep", "--out", "sweep.json")
+    result = quick_bench("--sweep", "--out", "sweep.json")
     assert result.exit_code == 0, result.output
     assert result.stdout.endswith("saved in sweep.json and sweep.png\n")
     assert Path("sweep.png").stat().st_size > 10_000
@@ -142,7 +158,7 @@ def without_torch(name: str, package: str) -> None:  # noqa: ARG001
     raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
 
-def test_a_stopped_run_says_how_to_go_on(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_says_how_to_go_on(quick_bench, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = runs.measure
 
     def stop_at_the_second(workload: Workload, *arguments, **options):
@@ -151,7 +167,7 @@ def test_a_stopped_run_says_how_to_go_on(bench, monkeypatch: pytest.MonkeyPatch)
         return measured(workload, *arguments, **options)
 
     monkeypatch.setattr(runs, "measure", stop_at_the_second)
-    result = bench("--workloads", "small,full", "--out", "run.json")
+    result = quick_bench("--workloads", "small,full", "--out", "run.json")
     assert result.exit_code == 130
     assert "stopped; the same command with --resume run.json goes on" in result.stderr
     assert list(json.loads(Path("run.json").read_text(encoding="utf-8"))["workloads"]) == ["small"]

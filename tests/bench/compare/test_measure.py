@@ -34,7 +34,6 @@ def test_an_epoch_is_timed_after_one_that_warms_up(make_data, workers) -> None:
         assert each["median_seconds"] == pytest.approx(float(np.median(each["seconds"])))
         assert each["quartile_seconds"] == pytest.approx(np.quantile(each["seconds"], (0.25, 0.75)).tolist())
         assert each["mark"] == ""
-    assert figures["script"]["compile_seconds"] < 1e-3  # it has nothing to compile
     shares = [share for _, share in seen]
     assert shares == sorted(shares)
     turns = [what for what, _ in seen]

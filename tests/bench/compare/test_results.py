@@ -16,7 +16,6 @@ from xpnn.bench.compare.results_file import Results, commit, read
 from xpnn.bench.compare.workloads import WORKLOADS
 
 OPTIONS = {"kind": "workloads", "epochs": 7, "seed": 0, "contestants": ["script", "jax", "numba"]}
-ROOT = Path(__file__).parents[3]
 
 
 def figures(median: float, *, mark: str = "") -> dict[str, Any]:
@@ -105,14 +104,15 @@ def test_the_commit_is_that_of_a_clone_of_xpnn(tmp_path: Path) -> None:
         subprocess.run([*git, "init", "--quiet"], check=True)
     except OSError:
         pytest.skip("git is not installed")
-    (tmp_path / "bench").mkdir()
-    (tmp_path / "bench" / Path(results_file.__file__).name).write_text("", encoding="utf-8")
+    source = tmp_path / "bench" / "compare" / Path(results_file.__file__).name
+    source.parent.mkdir(parents=True)
+    source.write_text("", encoding="utf-8")
     subprocess.run([*git, "add", "."], check=True)
     subprocess.run([*git, "commit", "--quiet", "--message", "first"], check=True)
     first = commit(tmp_path)
     assert first is not None
     assert re.fullmatch("[0-9a-f]{40}", first)
-    (tmp_path / "bench" / Path(results_file.__file__).name).write_text("changed", encoding="utf-8")
+    source.write_text("changed", encoding="utf-8")
     assert commit(tmp_path) == f"{first}-dirty"
 
 
@@ -221,11 +221,11 @@ def test_a_readme_without_marks_or_a_folder_without_runs_is_refused(results: Res
     assert result.exit_code == 2
 
 
-def test_the_readme_of_this_repository_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
-    page = ROOT / "README.md"
+def test_the_readme_of_this_repository_is_up_to_date(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = root / "README.md"
     if not page.exists() or readme.BEGIN not in page.read_text(encoding="utf-8"):
         pytest.skip("README.md has no marks for the table, or is not there")
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(root)
     result = CliRunner().invoke(readme.main, ["--check"])
     assert result.exit_code == 0, result.output
 
