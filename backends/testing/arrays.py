@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import tempfile
 from collections.abc import Callable, Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -12,10 +13,25 @@ from unittest import mock
 import numpy as np
 
 from ..base import Backend
+from ..choice import JobOutline
 from ..communicator import ALONE
 from ..errors import ConfigError
+from ..losses import LOSSES
 from ..plan import Rows, Totals
-from .problem import CLASSES, DTYPES, SCALE, assert_same, check, covering, images_and_classes, labels_of, normal
+from .problem import (
+    CLASSES,
+    DTYPES,
+    FEATURES,
+    ROWS,
+    SCALE,
+    assert_same,
+    check,
+    covering,
+    images_and_classes,
+    labels_of,
+    normal,
+    rules,
+)
 
 
 def parameters_of(function: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
@@ -54,6 +70,13 @@ def only_the_precisions_of_the_backend_are_taken(backend: Backend) -> None:
     assert refused, "check_precision must raise ConfigError for 'half'"
     assert backend.name in refused, f"the error must name the backend and 'half', got {refused!r}"
     assert "'half'" in refused, f"the error must name the backend and 'half', got {refused!r}"
+
+
+@check("suits")
+def any_job_is_taken_or_declined(backend: Backend) -> None:
+    for loss, optimizer in product(LOSSES, rules().values()):
+        job = JobOutline((FEATURES, CLASSES), rows=ROWS, epochs=1, optimizer=optimizer, loss=loss)
+        assert type(backend.suits(job)) is bool, f"suits must return True or False, got {backend.suits(job)!r}"
 
 
 # Arrays come and go

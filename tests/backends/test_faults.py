@@ -120,6 +120,11 @@ def every_precision_is_taken(right, precision):
     return None
 
 
+@fault("suits")
+def nothing_is_said(right, job):
+    return None
+
+
 # Rows
 
 
