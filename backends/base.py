@@ -68,8 +68,8 @@ class Backend(Operations):
         """Return the last layer's outputs, (samples, outputs), for images (samples, features), both on the device."""
         results = []
         for start in range(0, max(images.shape[0], 1), self.evaluation_rows):
-            tile = images[start : start + self.evaluation_rows, ...]  # (tile, features)
-            x, _ = self.gather(Rows(tile, tile, scale), slice(0, tile.shape[0]), layers[0].weight.dtype)
+            tile = images[start : min(start + self.evaluation_rows, images.shape[0]), ...]  # (tile, features)
+            x, _ = self.gather(Rows(tile, tile, float(scale)), slice(0, tile.shape[0]), layers[0].weight.dtype)
             results.append(self.forward(layers, x)[-1])
         return self.xp.concat(results)  # (samples, outputs)
 

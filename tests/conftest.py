@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,16 +21,12 @@ from xpnn import nn
 from xpnn.backends import (
     ArrayAPIBackend,
     Backend,
-    GenericPlan,
     Layer,
     get_backend,
-    registered_backends,
-    why_unavailable,
 )
 from xpnn.backends.communicator import Communicator
-from xpnn.nn.network.outputs import OUTPUTS
-
-FEATURES, CLASSES = 6, 3
+from xpnn.backends.testing import problem
+from xpnn.backends.testing.plugin import MORE_BACKENDS
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -100,19 +95,20 @@ def stream(cupy: Any) -> Any:
     return cupy.cuda.Stream(non_blocking=True)
 
 
-@pytest.fixture(params=[*registered_backends(), EMULATED])
-def every_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    """Every registered backend, and CuPy's on the stand-in; what is not on this machine is skipped with its reason."""
-    if request.param == EMULATED:
-        if shutil.which("g++") is None:
-            pytest.skip("g++ is not installed")
+def pytest_configure(config: pytest.Config) -> None:
+    """Test CuPy's backend on the stand-in too."""
+    config.stash[MORE_BACKENDS] = {EMULATED: "" if shutil.which("g++") else "g++ is not installed"}
+
+
+@pytest.fixture
+def every_backend(xpnn_backend: str) -> Iterator[Backend]:
+    """Every backend that works on this machine, and CuPy's on the stand-in."""
+    if xpnn_backend == EMULATED:
         with stand_in_for_cupy():
             yield get_backend("cupy")
         return
-    if reason := why_unavailable(request.param):
-        pytest.skip(reason)
-    if request.param != "array-api-strict":
-        made = get_backend(request.param)
+    if xpnn_backend != "array-api-strict":
+        made = get_backend(xpnn_backend)
         with made.scope():  # tests do arithmetic with its arrays themselves
             yield made
         return
@@ -123,7 +119,7 @@ def every_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
         boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=()
     )
     try:
-        yield get_backend(request.param)
+        yield get_backend(xpnn_backend)
     finally:
         array_api_strict.set_array_api_strict_flags(**before)
 
@@ -140,25 +136,10 @@ def generic() -> Backend:
     return ArrayAPIBackend(compat_numpy)
 
 
-@pytest.fixture(params=["compiled", "generic"])
-def make_plan(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """`make_plan(backend, job)`: the backend's own plan, and the loop over its operations."""
-    if request.param == "compiled":
-        return lambda backend, job: backend.compile(job)
-    return GenericPlan
-
-
 @pytest.fixture
 def make_problem() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
     """`make_problem(rows)`: images (rows, 6) and labels (rows,) in [0, 3), which follow from the images."""
-
-    def make(rows: int = 23, *, dtype: str = "uint8", seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        generator = np.random.default_rng(seed)
-        images = generator.integers(0, 256, (rows, FEATURES), dtype=np.uint8)  # (rows, features)
-        labels = np.argmax(images[:, :CLASSES], axis=1).astype(np.int64)  # (rows,)
-        return (images if dtype == "uint8" else (images / 255).astype(dtype)), labels
-
-    return make
+    return problem.images_and_classes
 
 
 @pytest.fixture
@@ -187,14 +168,7 @@ def make_data(make_problem: Callable[..., tuple[np.ndarray, np.ndarray]]) -> Cal
 @pytest.fixture
 def labels_for() -> Callable[..., np.ndarray]:
     """`labels_for(loss, classes, outputs)`: labels as a loss takes them, made of classes (rows,)."""
-
-    def make(loss: str, classes: np.ndarray, outputs: int) -> np.ndarray:
-        if OUTPUTS[loss].has_classes:
-            return classes
-        hot = np.eye(outputs)[classes]  # (rows, outputs)
-        return hot if OUTPUTS[loss].has_accuracy else 2.5 * hot - 0.75
-
-    return make
+    return problem.labels_of
 
 
 @pytest.fixture
@@ -202,17 +176,10 @@ def make_layers() -> Callable[..., list[Layer]]:
     """`make_layers(backend, (6, 4, 3))`: layers with weights and biases that are the same on every backend."""
 
     def make(
-        backend: Backend, sizes: tuple[int, ...] = (FEATURES, 4, CLASSES), *, activation: str = "relu",
-        dtype: str = "float64", seed: int = 2,
+        backend: Backend, sizes: tuple[int, ...] = problem.SIZES, *, activation: str = "relu", dtype: str = "float64",
+        seed: int = 2,
     ) -> list[Layer]:  # fmt: skip
-        generator = np.random.default_rng(seed)
-        layers = []
-        for k, (in_features, out_features) in enumerate(pairwise(sizes)):
-            weight = generator.normal(0, 0.7, (in_features, out_features)).astype(dtype)
-            bias = generator.normal(0, 0.3, out_features).astype(dtype)
-            kind = "identity" if k == len(sizes) - 2 else activation
-            layers.append(Layer(backend.put(weight), backend.put(bias), kind))
-        return layers
+        return problem.layers_of(backend, problem.parameters(sizes, dtype=dtype, seed=seed), activation=activation)
 
     return make
 
@@ -220,7 +187,7 @@ def make_layers() -> Callable[..., list[Layer]]:
 @pytest.fixture
 def weights_of() -> Callable[[Backend, list[Layer]], list[np.ndarray]]:
     """`weights_of(backend, layers)`: host copies of weight and bias of each layer, one after the other."""
-    return lambda backend, layers: [backend.to_numpy(array) for layer in layers for array in (layer.weight, layer.bias)]
+    return problem.weights_of
 
 
 @pytest.fixture(scope="session")

@@ -164,7 +164,7 @@ def _scoped(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 for _name in (
-    "put", "to_numpy", "place", "gather", "all_finite", "linear", "linear_backward", "loss", "update", "forward",
-    "evaluate", "read_sums", "read_totals", "logits", "logits_on_device", "compile",
+    "put", "to_numpy", "place", "batch", "gather", "all_finite", "linear", "linear_backward", "loss", "update",
+    "forward", "gradients", "evaluate", "read_sums", "read_totals", "logits", "logits_on_device", "compile",
 ):  # fmt: skip
     setattr(JaxBackend, _name, _scoped(getattr(JaxBackend, _name)))

@@ -1,4 +1,7 @@
-"""What the generic plan does besides gradient and update: weights, dropout, clipping, tiles, a penalty per batch."""
+"""What the generic plan does besides gradient and update: weights, dropout, clipping, tiles, a penalty per batch.
+
+That every backend's plan does the same is in the contract.
+"""
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ SCALE = 1 / 255
 
 
 @pytest.fixture
-def trained(backend, make_layers, make_problem, labels_for, weights_of):
+def trained(generic, make_layers, make_problem, labels_for, weights_of):
     """`trained(...)`: weights after some epochs of a job in batches of 8, the last one of 7."""
 
     def run(*, loss="softmax_cross_entropy", weights=None, rows=None, epochs=2, batch_size=8, optimizer=None, **job):
@@ -17,11 +20,11 @@ def trained(backend, make_layers, make_problem, labels_for, weights_of):
         labels = labels_for(loss, classes, 3)
         if rows is not None:
             images, labels = images[rows], labels[rows]
-        layers = make_layers(backend, activation="tanh")
-        placed = backend.place(images, labels, SCALE, weights)
-        plan = backend.compile(TrainingJob(layers, optimizer or SGD(0.5), placed, batch_size, loss=loss, **job))
+        layers = make_layers(generic, activation="tanh")
+        placed = generic.place(images, labels, SCALE, weights)
+        plan = generic.compile(TrainingJob(layers, optimizer or SGD(0.5), placed, batch_size, loss=loss, **job))
         totals = [plan.run() for _ in range(epochs)]
-        return weights_of(backend, layers), totals
+        return weights_of(generic, layers), totals
 
     return run
 
@@ -134,10 +137,26 @@ def test_a_short_gradient_is_not_clipped(trained):
     close(trained(clip_norm=1e3)[0], trained()[0])
 
 
-def test_a_gradient_that_is_not_finite_is_not_hidden_by_clipping(backend, make_layers, make_problem):
+def test_a_gradient_that_is_not_finite_is_not_hidden_by_clipping(generic, make_layers, make_problem):
     images, labels = make_problem(8, dtype="float64")
     images[0, 0] = np.nan
-    layers = make_layers(backend)
-    job = TrainingJob(layers, SGD(0.1), backend.place(images, labels, 1.0), 8, clip_norm=1.0)
-    GenericPlan(backend, job).run()
-    assert np.isnan(backend.to_numpy(layers[0].weight)).any()
+    layers = make_layers(generic)
+    GenericPlan(generic, TrainingJob(layers, SGD(0.1), generic.place(images, labels, 1.0), 8, clip_norm=1.0)).run()
+    assert np.isnan(layers[0].weight).any()
+
+
+def test_a_batch_is_worked_through_in_tiles_of_at_most_tile_rows(generic, make_layers, small_problem, monkeypatch):
+    seen, gather = [], generic.gather
+    monkeypatch.setattr(generic, "gather", lambda rows, index, dtype: seen.append(index) or gather(rows, index, dtype))
+    generic.tile_rows = 5
+    job = TrainingJob(make_layers(generic), SGD(), generic.place(*small_problem, SCALE), 8)
+    GenericPlan(generic, job).run(np.arange(23))
+    assert [len(index) for index in seen] == [5, 3, 5, 3, 5, 2]
+
+
+def test_a_run_reads_the_device_once(generic, make_layers, small_problem, monkeypatch):
+    reads, to_numpy = [], generic.to_numpy
+    plan = GenericPlan(generic, TrainingJob(make_layers(generic), Adam(), generic.place(*small_problem, SCALE), 8))
+    monkeypatch.setattr(generic, "to_numpy", lambda array: reads.append(array) or to_numpy(array))
+    plan.run(np.arange(23))
+    assert len(reads) == 1

@@ -1,4 +1,6 @@
-"""The steps of every plan against central differences of the loss, and the optimizers against their formulas.
+"""The generic plan's steps against central differences of the loss, and the optimizers against their formulas.
+
+That every backend's plan takes the same steps is in the contract.
 
 The numeric gradient is that of the whole objective: mean loss plus the penalty. All of it is float64. A kink (of ReLU
 at 0) would spoil a central difference, so the start is chosen, and then asserted, to keep every pre-activation away
@@ -7,8 +9,6 @@ from 0 by far more than a difference moves it.
 
 import itertools
 import math
-from dataclasses import dataclass
-from typing import ClassVar
 
 import array_api_compat.numpy as xp
 import numpy as np
@@ -20,11 +20,11 @@ from xpnn.backends import (
     SGD,
     Adam,
     AdamW,
-    Layer,
     Optimizer,
     RMSprop,
     TrainingJob,
 )
+from xpnn.backends.testing.problem import covering, layers_of
 
 ROWS, FEATURES, CLASSES = 5, 4, 3
 DEPTHS = {1: (FEATURES, 3, CLASSES), 2: (FEATURES, 4, 3, CLASSES), 3: (FEATURES, 3, 4, 3, CLASSES)}
@@ -103,28 +103,27 @@ def start(sizes, activation, margin=2.5 * MARGIN):
 
 
 @pytest.fixture
-def run_steps(backend, weights_of):
-    """`run_steps(parameters, activation, ...)`: the parameters after full-batch steps of the backend's own plan."""
+def run_steps(generic, weights_of):
+    """`run_steps(parameters, activation, ...)`: the parameters after full-batch steps."""
 
     def run(parameters, activation, loss, optimizer, *, steps=1, l2=0.0, batch_size=ROWS):
-        layers = [
-            Layer(backend.put(weight), backend.put(bias), activation)
-            for weight, bias in zip(parameters[::2], parameters[1::2], strict=True)
-        ]
-        layers[-1].activation = "identity"
-        rows = backend.place(IMAGES, LABELS_OF[loss], SCALE)
-        plan = backend.compile(TrainingJob(layers, optimizer, rows, batch_size, loss=loss, l2=l2))
+        layers = layers_of(generic, parameters, activation=activation)
+        rows = generic.place(IMAGES, LABELS_OF[loss], SCALE)
+        plan = generic.compile(TrainingJob(layers, optimizer, rows, batch_size, loss=loss, l2=l2))
         for _ in range(steps):
             plan.run()
-        return weights_of(backend, layers)
+        return weights_of(generic, layers)
 
     return run
 
 
-@pytest.mark.parametrize("l2", [0.0, 0.1])
-@pytest.mark.parametrize("depth", DEPTHS)
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+def cases(**axes):
+    """A test for each case of a covering array."""
+    rows = [tuple(case[name] for name in axes) for case in covering(**axes)]
+    return pytest.mark.parametrize(tuple(axes), rows)
+
+
+@cases(activation=list(ACTIVATIONS), loss=list(LOSSES), depth=list(DEPTHS), l2=[0.0, 0.1])
 def test_a_step_of_plain_descent_is_the_gradient(run_steps, activation, loss, depth, l2):
     before = start(DEPTHS[depth], activation)
     after = run_steps(before, activation, loss, SGD(1.0), l2=l2)
@@ -186,36 +185,30 @@ CASES = {
     "adamw": (AdamW(0.005, beta_1=0.8, beta_2=0.95, epsilon=1e-3, weight_decay=0.2), adamw),
 }
 STEPS = 3
-_EXPECTED = {}
 
 
 def expected_steps(case, activation, loss, l2):
-    """The parameters at the start, and after some steps of the formula from numeric gradients; worked out once."""
-    key = (case, activation, loss, l2)
-    if key not in _EXPECTED:
-        optimizer, formula = CASES[case]
-        settings = optimizer.settings()
-        before = start(DEPTHS[1], activation, margin=0.1)
-        parameters = [array.copy() for array in before]
-        memories = [[{} for _ in array.flat] for array in parameters]
-        for t in range(1, STEPS + 1):
-            gradients = numeric_gradients(parameters, activation, loss, l2)
-            for array, gradient, memory in zip(parameters, gradients, memories, strict=True):
-                pairs = zip(array.flat, gradient.flat, memory, strict=True)
-                array.flat = [formula(float(p), float(g), own, t, settings) for p, g, own in pairs]
-        _EXPECTED[key] = before, parameters
-    return _EXPECTED[key]
+    """The parameters at the start, and after some steps of the formula from numeric gradients."""
+    optimizer, formula = CASES[case]
+    settings = optimizer.settings()
+    before = start(DEPTHS[1], activation, margin=0.1)
+    parameters = [array.copy() for array in before]
+    memories = [[{} for _ in array.flat] for array in parameters]
+    for t in range(1, STEPS + 1):
+        gradients = numeric_gradients(parameters, activation, loss, l2)
+        for array, gradient, memory in zip(parameters, gradients, memories, strict=True):
+            pairs = zip(array.flat, gradient.flat, memory, strict=True)
+            array.flat = [formula(float(p), float(g), own, t, settings) for p, g, own in pairs]
+    return before, parameters
 
 
 def test_every_optimizer_has_its_formula_here():
     assert {type(optimizer) for optimizer, _ in CASES.values()} == set(OPTIMIZERS.values())
 
 
-@pytest.mark.parametrize("l2", [0.0, 0.1])
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_steps_follow_the_optimizers_formula(run_steps, activation, loss, case, l2):
+@cases(case=list(CASES), loss=list(LOSSES), l2=[0.0, 0.1])
+def test_steps_follow_the_optimizers_formula(run_steps, case, loss, l2):
+    activation = "tanh"
     before, expected = expected_steps(case, activation, loss, l2)
     after = run_steps(before, activation, loss, CASES[case][0], steps=STEPS, l2=l2)
     for was, now, then in zip(before, after, expected, strict=True):
@@ -240,27 +233,6 @@ def test_the_gradient_of_several_batches_is_taken_batch_by_batch(run_steps):
     after = run_steps(parameters, "tanh", "softmax_cross_entropy", SGD(0.5), batch_size=2)
     for got, expected in zip(after, by_hand, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)
-
-
-@pytest.mark.parametrize("base", [Optimizer, SGD, Adam])
-def test_an_optimizer_of_the_users_own_steps_by_its_own_rule(run_steps, base):
-    """Also one that is derived from an optimizer that a backend knows a kernel for."""
-
-    @dataclass(frozen=True)
-    class Signs(base):
-        learning_rate: float = 0.25
-
-        name: ClassVar[str] = "signs"
-        slots: ClassVar[tuple[str, ...]] = ()
-
-        def update(self, xp, parameter, grad, state, *, step, learning_rate):
-            return parameter - learning_rate * step * xp.sign(grad), state
-
-    before = start(DEPTHS[1], "tanh")
-    after = run_steps(before, "tanh", "softmax_cross_entropy", Signs())
-    gradients = numeric_gradients(before, "tanh", "softmax_cross_entropy")
-    for was, now, gradient in zip(before, after, gradients, strict=True):
-        np.testing.assert_allclose(now, was - 0.25 * np.sign(gradient), rtol=1e-15)
 
 
 def test_the_formulas_that_are_shown_are_those_of_the_settings():

@@ -3,7 +3,10 @@
 import ast
 import inspect
 import json
+import os
 import re
+import subprocess
+import sys
 import textwrap
 
 import array_api_compat.numpy as compat_numpy
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 from xpnn import backends, nn
 from xpnn.backends import ArrayAPIBackend
+from xpnn.backends.testing import contract
 
 # Of each include of the derivation, in order: where it is from, and what the formula beside it says.
 FORMULAS = [
@@ -133,6 +137,34 @@ def test_the_counting_backend_of_the_page_computes_as_the_generic_one(run_page, 
     theirs = page["net"].parameters()
     for name, array in net.parameters().items():
         np.testing.assert_array_equal(theirs[name], array)
+
+
+def test_the_contract_of_the_page_finds_the_fault_in_a_package_of_ones_own(tmp_path):
+    """The page's file, entry point and command; then the same with a bias that is off."""
+    page = (DOCS / "howto" / "add-a-backend.md").read_text("utf-8")
+    [entry_points] = re.findall(r'^\[project.entry-points."xpnn.backends"\]\n(.*)$', page, re.M)
+    [command] = re.findall(r"^pytest (.*)$", page, re.M)
+    nodes = [node for code in cells(DOCS / "howto" / "add-a-backend.md") for node in ast.parse(code).body]
+    kept = [ast.unparse(node) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom | ast.ClassDef)]
+    info = tmp_path / "counting_backend-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: counting-backend\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[xpnn.backends]\n" + entry_points.replace('"', ""))
+
+    def checked(source):
+        (tmp_path / "counting_backend.py").write_text(source)
+        arguments = [sys.executable, "-B", "-W", "error", "-m", "pytest", "-p", "no:cacheprovider", *command.split()]
+        env = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTEST_ADDOPTS": ""}
+        return subprocess.run(arguments, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+
+    right = checked("\n".join(kept))
+    assert right.returncode == 0, right.stdout + right.stderr
+    assert f"{len(contract()) + 1} passed" in right.stdout
+    wrong = checked("\n".join(kept).replace("linear(x, weight, bias,", "linear(x, weight, 2 * bias,"))
+    assert wrong.returncode == 1
+    assert "FAILED" in wrong.stdout
+    assert "[linear: outputs of a layer-counting]" in wrong.stdout
+    assert "[linear_backward: " not in wrong.stdout
 
 
 def test_the_page_on_data_of_ones_own_runs(run_page, capsys):

@@ -1,0 +1,380 @@
+"""Checks of the operations of training, and of what a network does with them, against the generic arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+from unittest import mock
+
+import numpy as np
+
+from ..activations import ACTIVATIONS, Activation, Array
+from ..base import Backend
+from ..losses import LOSSES
+from ..optimizers import SGD, Adam, Optimizer, State
+from .problem import (
+    CLASSES,
+    DTYPES,
+    GENERIC,
+    ROWS,
+    SCALE,
+    TOLERANCE,
+    Numbers,
+    assert_close,
+    assert_same,
+    attributes,
+    check,
+    covering,
+    images_and_classes,
+    labels_of,
+    normal,
+    on_host,
+    pair_of_layers,
+    rules,
+)
+
+SOFTSIGN = Activation(lambda xp, x: x / (1 + xp.abs(x)), lambda xp, grad_y, y: grad_y * (1 - xp.abs(y)) ** 2)
+
+
+def wide(arrays: Sequence[Numbers]) -> list[Numbers]:
+    """Return arrays of float64."""
+    return [array.astype("float64") for array in arrays]
+
+
+def layer_arrays(dtype: str, rows: int = 7) -> list[Numbers]:
+    """Return x (rows, 5), weight (5, 4) and bias (4,)."""
+    return [normal(rows, 5, dtype=dtype), normal(5, 4, dtype=dtype, seed=1), normal(4, dtype=dtype, seed=2)]
+
+
+def each_activation() -> list[dict[str, Any]]:
+    """Return cases of every activation in every dtype."""
+    return covering(dtype=DTYPES, activation=list(ACTIVATIONS))
+
+
+def each_loss() -> list[dict[str, Any]]:
+    """Return cases of every loss in every dtype."""
+    return covering(dtype=DTYPES, loss=list(LOSSES))
+
+
+# One layer
+
+
+def assert_linear(backend: Backend, arrays: Sequence[Numbers], activation: str) -> None:
+    """Assert that a layer has the generic output, (rows, out_features)."""
+    dtype = str(arrays[0].dtype)
+    expected = GENERIC.linear(*wide(arrays), activation=activation).astype(dtype)
+    placed = [backend.put(array) for array in arrays]
+    assert_close(backend.to_numpy(backend.linear(*placed, activation=activation)), expected, dtype, "linear")
+    assert_same(on_host(backend, placed), arrays, "what went into linear, afterwards")
+
+
+@check("linear", cases=each_activation)
+def outputs_of_a_layer(backend: Backend, dtype: str, activation: str) -> None:
+    for rows in (7, 1, 0):
+        assert_linear(backend, layer_arrays(dtype, rows), activation)
+
+
+@check("linear", cases=each_activation)
+def far_ends_are_right_and_a_nan_stays_one(backend: Backend, dtype: str, activation: str) -> None:
+    x = np.array([[-1e4], [1e4], [np.nan], [0.0]], dtype)
+    arrays = x, np.ones((1, 1), dtype), np.zeros(1, dtype)
+    y = backend.to_numpy(backend.linear(*map(backend.put, arrays), activation=activation))[:, 0]
+    assert np.isnan(y).tolist() == [False, False, True, False], f"{activation} of -1e4, 1e4, NaN, 0 gave {y}"
+    expected = ACTIVATIONS[activation].forward(GENERIC.xp, wide([x])[0][[0, 1, 3], 0])
+    np.testing.assert_allclose(y[[0, 1, 3]], expected, rtol=1e-6, err_msg=activation)
+
+
+@check("linear", "linear_backward")
+def the_table_of_activations_is_asked_each_time(backend: Backend) -> None:
+    arrays, grad_y = layer_arrays("float64"), normal(7, 4, seed=3)
+    for name in ("a name of the user's", "relu"):
+        with mock.patch.dict(ACTIVATIONS, {name: SOFTSIGN}):
+            assert_linear(backend, arrays, name)
+            assert_linear_backward(backend, arrays, grad_y, name)
+
+
+def assert_linear_backward(backend: Backend, arrays: Sequence[Numbers], grad_y: Numbers, activation: str) -> None:
+    """Assert that a layer has the generic gradients, with and without that of its input."""
+    dtype, (x, weight, _) = str(grad_y.dtype), arrays
+    y = GENERIC.linear(*wide(arrays), activation=activation).astype(dtype)
+    expected = GENERIC.linear_backward(*wide([grad_y, y, x, weight]), activation=activation)
+    for need in (True, False):
+        placed = [backend.put(array) for array in (grad_y, y, x, weight)]
+        grad_x, *others = backend.linear_backward(*placed, activation=activation, need_grad_x=need)
+        assert (grad_x is not None) == need, f"grad_x must be None where it is not needed, got {grad_x}"
+        for name, one, other in zip(("weight", "bias"), others, expected[1:], strict=True):
+            assert_close(backend.to_numpy(one), other.astype(dtype), dtype, f"grad_{name} of linear_backward")
+        if need:
+            assert_close(backend.to_numpy(grad_x), expected[0].astype(dtype), dtype, "grad_x of linear_backward")
+        assert_same(on_host(backend, placed[1:]), [y, x, weight], "y, x and weight after linear_backward")
+
+
+@check("linear_backward", cases=each_activation)
+def gradients_of_a_layer(backend: Backend, dtype: str, activation: str) -> None:
+    for rows in (7, 1, 0):
+        assert_linear_backward(backend, layer_arrays(dtype, rows), normal(rows, 4, dtype=dtype, seed=3), activation)
+
+
+# The losses
+
+
+def loss_on_host(backend: Backend, outputs: Numbers, labels: Numbers, **options: Any) -> tuple[Numbers, ...]:
+    """Return summed loss, correct rows and gradient of a backend on the host."""
+    if options.get("weights") is not None:
+        options["weights"] = backend.put(options["weights"])
+    return tuple(on_host(backend, backend.loss(backend.put(outputs), backend.put(labels), **options)))
+
+
+def assert_loss(backend: Backend, outputs: Numbers, labels: Numbers, **options: Any) -> None:
+    """Assert that a backend has the generic loss, correct rows and gradient."""
+    dtype = str(outputs.dtype)
+    loss_sum, correct, grad = loss_on_host(backend, outputs, labels, **options)
+    expected = GENERIC.loss(outputs.astype("float64"), labels, **options)
+    assert loss_sum.shape == correct.shape == (), f"loss must sum, got shapes {loss_sum.shape}, {correct.shape}"
+    assert loss_sum.dtype == np.float64, f"the sum of losses must be float64, got {loss_sum.dtype}"
+    assert correct.dtype.kind in "iu", f"the number of correct rows must be an integer, got {correct.dtype}"
+    np.testing.assert_allclose(loss_sum, expected[0], rtol=TOLERANCE[dtype], err_msg="sum of losses")
+    assert correct == expected[1], f"correct rows must be {expected[1]}, got {correct}"
+    assert_close(grad, expected[2].astype(dtype), dtype, "gradient of the loss")
+
+
+@check("loss", cases=lambda: covering(dtype=DTYPES, loss=list(LOSSES), weighted=[False, True], rows=[9, 1, 0]))
+def sums_and_gradients(backend: Backend, dtype: str, loss: str, weighted: bool, rows: int) -> None:
+    outputs, labels = normal(rows, 4, dtype=dtype) * 3, labels_of(loss, np.arange(rows) % 4, 4)
+    if loss == "sigmoid_cross_entropy":
+        labels[::2] = outputs[::2] > 0  # rows all of whose outputs are right
+    weights = np.arange(rows) % 3 / 2 if weighted else None
+    assert_loss(backend, outputs, labels, loss=loss, batch_size=12.5, weights=weights)
+
+
+@check("loss", cases=each_loss)
+def a_row_of_weight_two_counts_as_two(backend: Backend, dtype: str, loss: str) -> None:
+    outputs, labels = normal(5, 4, dtype=dtype) * 3, labels_of(loss, np.arange(5) % 4, 4)
+    weights, again = np.array([1.0, 2.0, 0.0, 1.0, 3.0]), [0, 1, 1, 3, 4, 4, 4]
+    loss_sum, _, grad = loss_on_host(backend, outputs, labels, loss=loss, batch_size=7.0, weights=weights)
+    expected, _, of_copies = loss_on_host(backend, outputs[again], labels[again], loss=loss, batch_size=7)
+    np.testing.assert_allclose(loss_sum, expected, rtol=TOLERANCE[dtype], err_msg="sum of losses")
+    kept = [0, 1, 3, 4]
+    assert_close(grad[kept], of_copies[kept] * weights[kept, None].astype(dtype), dtype, "gradient of weighted rows")
+    assert not grad[2].any(), f"a row of weight 0 must have a gradient of 0, got {grad[2]}"
+
+
+@check("loss")
+def equal_outputs_float32_rows_and_a_single_class(backend: Backend) -> None:
+    """2^24 + 1 is no float32, so that a float32 sum would drop the small rows."""
+    softmax: dict[str, Any] = {"loss": "softmax_cross_entropy", "batch_size": 3}
+    ties = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 2.0, 2.0]])
+    _, correct, _ = loss_on_host(backend, ties, np.array([0, 1, 1]), **softmax)
+    assert correct == 2, f"of equal outputs the first must be chosen: 2 correct rows, got {correct}"
+    large = np.zeros((3, 2), "float32")
+    large[0, 1] = 2.0**25
+    loss_sum, _, _ = loss_on_host(backend, large, np.zeros(3, np.int64), **softmax)
+    np.testing.assert_allclose(loss_sum, 2.0**25 + 2 * np.log(2), rtol=1e-9, err_msg="sum of losses in float64")
+    single = loss_on_host(backend, np.array([[3.0], [-2.0]]), np.array([0, 0]), **softmax)
+    assert [each.tolist() for each in single] == [0.0, 2, [[0.0], [0.0]]], f"one class has no loss, got {single}"
+
+
+@check("loss", cases=each_loss)
+def a_nan_shows_in_sum_and_gradient(backend: Backend, dtype: str, loss: str) -> None:
+    outputs, labels = np.array([[0.0, np.nan], [0.0, 1.0]], dtype), labels_of(loss, np.array([0, 1]), 2)
+    loss_sum, _, grad = loss_on_host(backend, outputs, labels, loss=loss, batch_size=2)
+    assert np.isnan(loss_sum), f"the sum of losses must be NaN, got {loss_sum}"
+    assert np.isnan(grad[0, 1]), f"the gradient of a NaN must be NaN, got {grad[0]}"
+    assert not np.isnan(grad[1]).any(), f"other rows must have a gradient, got {grad[1]}"
+
+
+def extreme_outputs(dtype: str) -> Numbers:
+    """Return outputs (rows, 5) of all magnitudes, tiny differences and ties among them."""
+    limits, generator = np.finfo(dtype), np.random.default_rng(7)
+    rows = [generator.normal(size=(2, 5)) * scale for scale in (1e-3, 1.0, 20.0, 1e4, 1e30, float(limits.max) / 16)]
+    tiny = float(limits.smallest_subnormal)
+    rows.append(
+        np.array(
+            [
+                [20, 0, -3, -50, 1],  # confident: log1p(e^-20 + ...), of which 1 + e^-20 leaves nothing in float32
+                [-60.3, 0.29, -75.9, -50.7, -45.1],
+                [0, 0, 0, 0, 0],
+                [1e30] * 5,
+                [3, 3, -5, 3, 2],  # of several largest only one leaves the sum
+                [1e30, 1e30, 0, -1e30, 1e4],
+                [1e4, -1e4, 0, 1e4, 9990],
+                [tiny, -tiny, 3 * tiny, 0, 1000 * tiny],
+                [float(limits.max) / 4, -float(limits.max) / 4, 0, 1, 1e30],
+            ]
+        )
+    )
+    return np.concatenate(rows).astype(dtype)  # (rows, 5)
+
+
+@check("loss", cases=lambda: covering(dtype=DTYPES, loss=["softmax_cross_entropy", "sigmoid_cross_entropy"]))
+def extreme_outputs_keep_their_digits(backend: Backend, dtype: str, loss: str) -> None:
+    outputs, least = extreme_outputs(dtype), 5 * float(np.finfo(dtype).tiny)  # what is no normal number may be 0
+    for row in outputs:
+        for label in (int(row.argmax()), 2):
+            labels = labels_of(loss, np.array([label]), 5)
+            loss_sum, _, grad = loss_on_host(backend, row[None], labels, loss=loss, batch_size=1)
+            expected_sum, _, expected = GENERIC.loss(row[None].astype("float64"), labels, loss=loss, batch_size=1)
+            said, within = f"{loss} of {row}, label {label}", 1e-6 if dtype == "float32" else 1e-12
+            np.testing.assert_allclose(loss_sum, expected_sum, rtol=within, atol=least, err_msg=said)
+            np.testing.assert_allclose(grad, expected, rtol=0, atol=within, err_msg=said)
+            np.testing.assert_allclose(grad[0, label], expected[0, label], rtol=within, atol=least, err_msg=said)
+
+
+def squared(xp: Any, outputs: Array, labels: Array, *, batch_size: float) -> tuple[Array, Array, Array]:
+    """A loss of the user's own: half the squared distance of the first output from the label."""
+    error = outputs[:, 0] - xp.astype(labels, outputs.dtype)  # (rows,)
+    grad = xp.concat([error[:, None] / batch_size, xp.zeros_like(outputs[:, 1:])], axis=1)  # (rows, outputs)
+    return xp.sum(error * error, dtype=xp.float64) / 2, xp.sum(xp.astype(error == 0, labels.dtype)), grad
+
+
+@check("loss")
+def the_table_of_losses_is_asked_each_time(backend: Backend) -> None:
+    for name in ("a name of the user's", "softmax_cross_entropy"):
+        with mock.patch.dict(LOSSES, {name: squared}):
+            assert_loss(backend, normal(5, 3), np.arange(5) % 3, loss=name, batch_size=5)
+
+
+# The optimizers
+
+
+@check(
+    "update",
+    cases=lambda: covering(dtype=DTYPES, optimizer=list(rules().values()), l2=[0.0, 0.3], shape=[(5, 4), (4,)]),
+)
+def steps_of_an_optimizer(
+    backend: Backend, dtype: str, optimizer: Optimizer, l2: float, shape: tuple[int, ...]
+) -> None:
+    parameter, expected = backend.put(normal(*shape, dtype=dtype)), wide([normal(*shape, dtype=dtype)])[0]
+    with backend.scope():
+        state = optimizer.init(backend.xp, parameter)
+    expected_state = optimizer.init(GENERIC.xp, expected)
+    for step in range(1, 4):
+        grad, now = normal(*shape, dtype=dtype, seed=step), {"step": step, "learning_rate": 0.05 * step}
+        parameter, state = backend.update(optimizer, parameter, backend.put(grad), state, **now, l2=np.float64(l2))
+        expected, expected_state = GENERIC.update(optimizer, expected, wide([grad])[0], expected_state, **now, l2=l2)
+    assert state.keys() == expected_state.keys(), f"the state must have {[*expected_state]}, got {[*state]}"
+    assert_close(backend.to_numpy(parameter), expected.astype(dtype), dtype, "the updated parameter")
+    for slot, array in expected_state.items():
+        assert_close(backend.to_numpy(state[slot]), array.astype(dtype), dtype, f"the state {slot}")
+
+
+def own_rule(kind: type[Optimizer]) -> Optimizer:
+    """Return an optimizer of the user's own, derived from one that a backend may have a kernel for."""
+
+    @dataclass(frozen=True)
+    class Signs(kind):  # type: ignore[misc,valid-type]
+        """Steps by the sign of the gradient."""
+
+        learning_rate: float = 0.25
+        name: ClassVar[str] = "signs"
+        slots: ClassVar[tuple[str, ...]] = ()
+
+        def update(
+            self, xp: Any, parameter: Array, grad: Array, state: State, *, step: int, learning_rate: float
+        ) -> tuple[Array, State]:
+            """See `Optimizer.update`."""
+            return parameter - learning_rate * step * xp.sign(grad), state
+
+    rule: Optimizer = Signs()
+    return rule
+
+
+@check("update", cases=lambda: [{"kind": kind} for kind in (Optimizer, SGD, Adam)])
+def an_optimizer_of_the_users_own_steps_by_its_own_rule(backend: Backend, kind: type[Optimizer]) -> None:
+    parameter, grad = normal(5, 4), normal(5, 4, seed=1)
+    placed = backend.put(parameter), backend.put(grad)
+    got, _ = backend.update(own_rule(kind), *placed, {}, step=3, learning_rate=0.25)
+    assert_close(backend.to_numpy(got), parameter - 0.75 * np.sign(grad), "float64", "the updated parameter")
+
+
+# The network as a whole
+
+
+@check("forward", cases=lambda: covering(dtype=DTYPES, activation=list(ACTIVATIONS), rows=[8, 0]))
+def outputs_of_each_layer(backend: Backend, dtype: str, activation: str, rows: int) -> None:
+    layers, expected_layers = pair_of_layers(backend, sizes=(6, 5, 4, 3), activation=activation, dtype=dtype)
+    x = normal(rows, 6, dtype=dtype)
+    got, expected = backend.forward(layers, backend.put(x)), GENERIC.forward(expected_layers, wide([x])[0])
+    assert len(got) == len(expected), f"forward must return {len(expected)} outputs, got {len(got)}"
+    for k, (one, other) in enumerate(zip(got, expected, strict=True)):
+        assert_close(backend.to_numpy(one), other.astype(dtype), dtype, f"output of layer {k} of forward")
+
+
+@check(
+    "gradients",
+    cases=lambda: covering(
+        dtype=DTYPES, activation=list(ACTIVATIONS), loss=list(LOSSES), weighted=[False, True], dropout=[False, True],
+        sizes=[(6, 3), (6, 4, 3), (6, 5, 4, 3)],
+    ),
+)  # fmt: skip
+def gradients_of_the_network(
+    backend: Backend, dtype: str, activation: str, loss: str, weighted: bool, dropout: bool, sizes: tuple[int, ...]
+) -> None:
+    layers, expected_layers = pair_of_layers(backend, sizes=sizes, activation=activation, dtype=dtype)
+    x, labels = normal(8, 6, dtype=dtype), labels_of(loss, np.arange(8) % 3, 3)
+    weights = np.arange(8) % 3 / 2 if weighted else None
+    factors = [2.0 * (normal(8, units) > 0) for units in sizes[1:-1] if dropout]
+    seen: list[int] = []
+
+    def settle(layer: int, grads: tuple[Array, Array]) -> tuple[Array, Array]:
+        seen.append(layer)
+        return grads[1], grads[0]
+
+    *grads, loss_sum, correct = backend.gradients(
+        layers, backend.put(x), backend.put(labels), loss=loss, size=9.5, settle=settle,
+        weights=None if weights is None else backend.put(weights),
+        factors=[backend.put(factor.astype(dtype)) for factor in factors],
+    )  # fmt: skip
+    expected = GENERIC.gradients(
+        expected_layers, wide([x])[0], labels, loss=loss, size=9.5, weights=weights, factors=factors
+    )
+    assert seen == [*reversed(range(len(layers)))], f"settle must be called from the last layer on, got {seen}"
+    for k, ((bias, weight), others) in enumerate(zip(grads[0], expected[0], strict=True)):
+        assert_close(backend.to_numpy(weight), others[0].astype(dtype), dtype, f"gradient of weight {k}")
+        assert_close(backend.to_numpy(bias), others[1].astype(dtype), dtype, f"gradient of bias {k}")
+    np.testing.assert_allclose(backend.to_numpy(loss_sum), expected[1], rtol=TOLERANCE[dtype], err_msg="loss_sum")
+    assert int(backend.to_numpy(correct)) == int(expected[2]), "correct rows of gradients"
+
+
+@check("evaluate", cases=lambda: covering(dtype=DTYPES, images=["uint8", "float32"], loss=list(LOSSES), tile=[99, 7]))
+def sums_over_all_rows(backend: Backend, dtype: str, images: str, loss: str, tile: int) -> None:
+    pixels, classes = images_and_classes(dtype=images)
+    layers, expected_layers = pair_of_layers(backend, dtype=dtype)
+    labels = labels_of(loss, classes, CLASSES)
+    with (
+        attributes(backend, evaluation_rows=tile),
+        mock.patch.object(backend, "to_numpy", wraps=backend.to_numpy) as reads,
+    ):
+        got = backend.evaluate(layers, backend.place(pixels, labels, SCALE), loss=loss)
+    expected = GENERIC.evaluate(expected_layers, GENERIC.place(pixels, labels, SCALE), loss=loss)
+    np.testing.assert_allclose(got.loss_sum, expected.loss_sum, rtol=TOLERANCE[dtype], err_msg="loss_sum of evaluate")
+    assert got[1:] == expected[1:], f"correct rows and rows must be {expected[1:]}, got {got[1:]}"
+    assert [type(each) for each in got] == [float, int, int], f"evaluate must return numbers of Python, got {got}"
+    assert reads.call_count <= 1, f"evaluate must read the device once, got {reads.call_count} reads"
+
+
+def each_image() -> list[dict[str, Any]]:
+    """Return cases of images in one tile and in several, and of no images."""
+    return covering(dtype=DTYPES, images=["uint8", "float32"], tile=[99, 7], rows=[ROWS, 0])
+
+
+@check("logits", cases=each_image)
+def outputs_of_all_tiles_come_in_order(backend: Backend, dtype: str, images: str, tile: int, rows: int) -> None:
+    pixels, _ = images_and_classes(rows, dtype=images)
+    before, (layers, expected_layers) = pixels.copy(), pair_of_layers(backend, dtype=dtype)
+    with attributes(backend, evaluation_rows=tile):
+        got = backend.logits(layers, pixels, np.float64(SCALE))
+    assert type(got) is np.ndarray, f"logits must be on the host, got {type(got)}"
+    assert_close(got, GENERIC.logits(expected_layers, pixels, SCALE).astype(dtype), dtype, "logits")
+    assert_same([pixels], [before], "the images, after logits")
+
+
+@check("logits_on_device", cases=each_image)
+def outputs_for_images_on_the_device(backend: Backend, dtype: str, images: str, tile: int, rows: int) -> None:
+    pixels, _ = images_and_classes(rows, dtype=images)
+    placed, (layers, expected_layers) = backend.put(pixels), pair_of_layers(backend, dtype=dtype)
+    with attributes(backend, evaluation_rows=tile):
+        got = backend.to_numpy(backend.logits_on_device(layers, placed, np.float64(SCALE)))
+    assert_close(got, GENERIC.logits(expected_layers, pixels, SCALE).astype(dtype), dtype, "logits_on_device")
+    assert_same([backend.to_numpy(placed)], [pixels], "the images, after logits_on_device")

@@ -1,0 +1,380 @@
+"""Checks of the plan that a backend compiles, against the generic plan over NumPy."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from ..activations import ACTIVATIONS
+from ..base import Backend
+from ..errors import ConfigError, ModelFileError
+from ..generic_plan import GenericPlan
+from ..losses import LOSSES
+from ..optimizers import SGD, Adam, Optimizer, RMSprop
+from ..plan import NO_ROWS, Plan, Totals, TrainingJob
+from .arrays import assert_signatures
+from .operations import SOFTSIGN, extreme_outputs, own_rule, squared
+from .problem import (
+    CLASSES,
+    DTYPES,
+    GENERIC,
+    ROWS,
+    SCALE,
+    Numbers,
+    assert_close,
+    assert_same,
+    check,
+    covering,
+    images_and_classes,
+    labels_of,
+    layers_of,
+    pair_of_layers,
+    parameters,
+    rules,
+    weights_of,
+)
+
+BATCH = 8
+LOSS_OF_RUNS = {"float32": 1e-4, "float64": 1e-11}  # relative errors that are allowed after some steps
+WEIGHTS_AFTER = {"float32": 1e-3, "float64": 1e-11}
+ORDER = np.random.default_rng(3).permutation(ROWS)
+
+
+def pair_of_jobs(
+    backend: Backend, optimizer: Optimizer | None = None, *, batch_size: int = BATCH, activation: str = "relu",
+    dtype: str = "float64", images: str = "uint8", weights: Numbers | None = None, **options: Any,
+) -> tuple[TrainingJob, TrainingJob]:  # fmt: skip
+    """Return one job twice: on the backend, and in float64 on the generic one."""
+    pixels, classes = images_and_classes(dtype=images)
+    labels = labels_of(options.get("loss", "softmax_cross_entropy"), classes, CLASSES)
+    pairs = pair_of_layers(backend, activation=activation, dtype=dtype)
+    own, expected = (
+        TrainingJob(layers, optimizer or SGD(0.5), each.place(pixels, labels, SCALE, weights), batch_size, **options)
+        for each, layers in zip((backend, GENERIC), pairs, strict=True)
+    )
+    return own, expected
+
+
+def compiled(backend: Backend, optimizer: Optimizer | None = None, **options: Any) -> Plan:
+    """Return the backend's plan for a job of the small problem."""
+    return backend.compile(pair_of_jobs(backend, optimizer, **options)[0])
+
+
+def assert_same_training(plan: Plan, expected: Plan, backend: Backend, orders: Sequence[Numbers | None]) -> None:
+    """Run both plans and assert that totals, weights, state and step are the same up to rounding."""
+    layers = plan.job.layers
+    dtype = str(backend.to_numpy(layers[0].bias).dtype)
+    for order in orders:
+        got, wanted = plan.run(order), expected.run(order)
+        np.testing.assert_allclose(got.loss_sum, wanted.loss_sum, rtol=LOSS_OF_RUNS[dtype], err_msg="loss of a run")
+        assert got[1:] == wanted[1:], f"correct rows and rows of a run must be {wanted[1:]}, got {got[1:]}"
+    assert plan.step == expected.step, f"step must be {expected.step}, got {plan.step}"
+    wanted_weights = weights_of(GENERIC, expected.job.layers)
+    for k, (one, other) in enumerate(zip(weights_of(backend, layers), wanted_weights, strict=True)):
+        what = f"{('weight', 'bias')[k % 2]} of layer {k // 2} after the runs"
+        assert_close(one, other.astype(dtype), dtype, what, WEIGHTS_AFTER[dtype])
+    got_state, wanted_state = plan.state(), expected.state()
+    assert got_state.keys() == wanted_state.keys(), f"state must have {[*wanted_state]}, got {[*got_state]}"
+    for name, array in wanted_state.items():
+        assert_close(got_state[name], array.astype(dtype), dtype, f"state {name}", 10 * WEIGHTS_AFTER[dtype])
+
+
+def each_rule() -> list[dict[str, Any]]:
+    """Return cases of every optimizer, activation and loss in every dtype, none of whose kernels is compiled twice."""
+    axes = {"dtype": DTYPES, "rule": list(rules()), "activation": list(ACTIVATIONS), "loss": list(LOSSES)}
+    pairs = [("dtype", name) for name in ("rule", "activation", "loss", "batch_size")] + [("rule", "l2")]
+    cases = covering(pairs, **axes, l2=[0.0, 0.05], batch_size=[BATCH, ROWS])
+    for case in cases:
+        case["images"] = "uint8" if case["loss"] == "softmax_cross_entropy" else case["dtype"]
+        case["optimizer"] = rules()[case.pop("rule")]
+    return cases
+
+
+# What is compiled
+
+
+@check("compile", cases=lambda: [{"dtype": dtype} for dtype in DTYPES])
+def a_plan_as_has_compiled_plan_promises(backend: Backend, dtype: str) -> None:
+    plan, name = compiled(backend, SGD(), dtype=dtype), type(backend).__name__
+    assert isinstance(plan, Plan), f"compile must return a Plan, got {type(plan)}"
+    methods = [method for method, _ in inspect.getmembers(Plan, inspect.isfunction) if not method.startswith("_")]
+    assert_signatures(type(plan), Plan, methods)
+    said = f"{name}.has_compiled_plan is {backend.has_compiled_plan}, and the plan is {plan.description!r}"
+    assert plan.description.startswith("compiled" if backend.has_compiled_plan else "generic"), said
+    assert type(plan) is not GenericPlan or not backend.has_compiled_plan, said
+
+
+@check("compile")
+def a_precision_that_the_backend_does_not_have_is_refused(backend: Backend) -> None:
+    with suppress(ConfigError):
+        compiled(backend, precision="half")
+        raise AssertionError("compile must raise ConfigError for the precision 'half'")
+
+
+@check("compile", "run", cases=each_rule)
+def steps_of_every_optimizer_activation_and_loss(backend: Backend, optimizer: Optimizer, **options: Any) -> None:
+    own, expected = pair_of_jobs(backend, optimizer, **options)
+    orders = [np.random.default_rng(seed).permutation(ROWS) for seed in (5, 6)]
+    assert_same_training(backend.compile(own), GenericPlan(GENERIC, expected), backend, orders)
+
+
+@check(
+    "compile", "run",
+    cases=lambda: covering(
+        weighted=[False, True], l2_per_batch=[False, True], dropout=[0.0, 0.25], clip_norm=[None, 0.05],
+        tile_rows=[None, 3], batch_size=[BATCH, ROWS],
+    ),
+)  # fmt: skip
+def weights_penalty_dropout_clipping_and_tiles(backend: Backend, weighted: bool, **options: Any) -> None:
+    weights = np.arange(ROWS) % 4 / 2 if weighted else None
+    own, expected = pair_of_jobs(backend, l2=0.1, weights=weights, dropout_seed=7, **options)
+    assert_same_training(backend.compile(own), GenericPlan(GENERIC, expected), backend, [ORDER, None])
+
+
+@check("compile", "run")
+def a_rate_for_each_step(backend: Backend) -> None:
+    rates = [0.5, 0.25, 2.0, 0.0625]
+    own, expected = pair_of_jobs(backend, SGD(9.0), learning_rate=lambda step: rates[step - 1])
+    assert_same_training(backend.compile(own), GenericPlan(GENERIC, expected), backend, [ORDER, ORDER[:8]])
+
+
+@check(
+    "compile",
+    "run",
+    cases=lambda: [
+        {"table": ACTIVATIONS, "name": "relu", "row": SOFTSIGN},
+        {"table": LOSSES, "name": "softmax_cross_entropy", "row": squared},
+        *({"table": {}, "name": "", "row": None, "optimizer": own_rule(kind)} for kind in (Optimizer, SGD, Adam)),
+    ],
+)
+def functions_of_the_users_own_are_trained_with(
+    backend: Backend, table: dict[str, Any], name: str, row: Any, optimizer: Optimizer | None = None
+) -> None:
+    """Also in the place of, or derived from, those that a backend has a kernel for."""
+    with mock.patch.dict(table, {name: row}):
+        own, expected = pair_of_jobs(backend, optimizer)
+        assert_same_training(backend.compile(own), GenericPlan(GENERIC, expected), backend, [ORDER])
+
+
+@check("compile", "run")
+def numbers_of_numpy_make_no_float64_of_a_float32_network(backend: Backend) -> None:
+    optimizer = SGD(np.float64(0.1), momentum=np.float64(0.9))
+    plan = compiled(backend, optimizer, dtype="float32", l2=np.float64(0.1), batch_size=np.int64(BATCH))
+    plan.run()
+    for array in [*weights_of(backend, plan.job.layers), *plan.state().values()]:
+        assert array.dtype == np.float32, f"weights and state must stay float32, got {array.dtype}"
+
+
+# Runs
+
+
+@check("run", cases=lambda: covering(dtype=DTYPES, cuts=[[], [8], [8, 16]]))
+def the_same_run_whole_again_or_in_pieces_has_the_same_bits(backend: Backend, dtype: str, cuts: list[int]) -> None:
+    results = []
+    for parts in ([ORDER], np.split(ORDER, cuts)):
+        plan, totals = compiled(backend, Adam(0.01), dtype=dtype, l2=0.01), NO_ROWS
+        for part in parts:
+            totals = plan.run(part, totals)
+        results.append((totals, [*weights_of(backend, plan.job.layers), *plan.state().values()], plan.step))
+    (totals, arrays, step), (other_totals, other_arrays, other_step) = results
+    assert totals == other_totals, f"totals must be the same, got {totals} and {other_totals}"
+    assert (totals.rows, step, other_step) == (ROWS, 3, 3), "3 steps of 23 rows"
+    assert_same(other_arrays, arrays, "weights and state of two runs")
+
+
+@check("run")
+def rows_that_do_not_exist_are_refused_before_a_step(backend: Backend) -> None:
+    plan = compiled(backend, batch_size=1)
+    before = weights_of(backend, plan.job.layers)
+    for order in ([0, ROWS], [-1], [5, 99, 3]):
+        with suppress(ConfigError):
+            plan.run(np.array(order))
+            raise AssertionError(f"run must raise ConfigError for the rows {order} of {ROWS}")
+    assert plan.step == 0, f"step must be 0, got {plan.step}"
+    assert_same(weights_of(backend, plan.job.layers), before, "weights after an order that was refused")
+
+
+@check("run")
+def an_empty_order_changes_nothing(backend: Backend) -> None:
+    plan, empty = compiled(backend), np.empty(0, dtype=np.int64)
+    before = weights_of(backend, plan.job.layers)
+    for totals in (NO_ROWS, Totals(2.5, 3, 4)):
+        got = plan.run(empty, totals)
+        assert got == totals, f"the totals must stay {totals}, got {got}"
+    assert plan.step == 0, f"step must be 0, got {plan.step}"
+    assert_same(weights_of(backend, plan.job.layers), before, "weights after an empty order")
+
+
+@check("run")
+def no_order_takes_every_row_and_totals_are_added_to(backend: Backend) -> None:
+    results = []
+    for order, before in ((None, NO_ROWS), (np.arange(ROWS), Totals(100.0, 7, 50))):
+        plan = compiled(backend)
+        got = plan.run(order, before)
+        assert [type(each) for each in got] == [float, int, int], f"run must return numbers of Python, got {got}"
+        results.append((got.loss_sum - before.loss_sum, got.correct - before.correct, got.rows - before.rows))
+        weights = weights_of(backend, plan.job.layers)
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-12, err_msg="totals without and with an order")
+    plan = compiled(backend)
+    plan.run()
+    for one, other in zip(weights_of(backend, plan.job.layers), weights, strict=True):
+        assert_close(one, other, "float64", "weights without and with an order")
+
+
+@check("run")
+def losses_are_those_of_the_forward_passes_that_trained(backend: Backend) -> None:
+    own, expected = pair_of_jobs(backend, batch_size=ROWS)
+    before = GENERIC.evaluate(expected.layers, expected.rows)
+    plan = backend.compile(own)
+    first = plan.run()
+    np.testing.assert_allclose(first.loss_sum, before.loss_sum, rtol=1e-12, err_msg="loss of the first step")
+    assert first.correct == before.correct, f"correct rows must be {before.correct}, got {first.correct}"
+    assert plan.run().loss_sum < first.loss_sum, "the loss must fall"
+
+
+@check("run")
+def weights_that_are_put_into_the_layers_are_trained(backend: Backend) -> None:
+    plan = compiled(backend, batch_size=ROWS)
+    first, layers = plan.run(), plan.job.layers
+    after = weights_of(backend, layers)
+    for layer, fresh in zip(layers, layers_of(backend, parameters()), strict=True):
+        layer.weight, layer.bias = fresh.weight, fresh.bias
+    again = plan.run()
+    assert again == first, f"the first run again must be {first}, got {again}"
+    assert_same(weights_of(backend, layers), after, "weights of the first run, again")
+
+
+@check("run", cases=lambda: [{"loss": "softmax_cross_entropy"}, {"loss": "squared_error", "images": "float64"}])
+def rows_stay_as_they_were(backend: Backend, loss: str, images: str = "uint8") -> None:
+    plan, (pixels, classes) = compiled(backend, loss=loss, images=images), images_and_classes(dtype=images)
+    plan.run()
+    got = [backend.to_numpy(array) for array in (plan.job.rows.images, plan.job.rows.labels)]
+    assert_same(got, [pixels, labels_of(loss, classes, CLASSES)], "images and labels after a run")
+
+
+@check("run")
+def a_nan_reaches_loss_and_weights(backend: Backend) -> None:
+    plan = compiled(backend)
+    arrays = parameters()
+    arrays[0][2, 1] = np.nan
+    for layer, spoilt in zip(plan.job.layers, layers_of(backend, arrays), strict=True):
+        layer.weight, layer.bias = spoilt.weight, spoilt.bias
+    loss_sum = plan.run().loss_sum
+    assert np.isnan(loss_sum), f"the loss must be NaN, got {loss_sum}"
+    assert np.isnan(weights_of(backend, plan.job.layers)[-1]).any(), "the last bias must have a NaN"
+
+
+@check("run", cases=lambda: [{"dtype": dtype} for dtype in DTYPES])
+def extreme_outputs_keep_their_digits(backend: Backend, dtype: str) -> None:
+    """One layer, of whose weight each row of images takes a row: the step on a row is the gradient of its outputs."""
+    outputs = extreme_outputs(dtype)
+    labels, least = np.arange(len(outputs)) % 4, 5 * float(np.finfo(dtype).tiny)
+    [layer] = layers_of(backend, [outputs, np.zeros(5, dtype)])
+    rows = backend.place(np.eye(len(outputs), dtype=np.uint8), labels, 1.0)
+    plan = backend.compile(TrainingJob([layer], SGD(1.0), rows, len(outputs)))
+    within = 1e-6 if dtype == "float32" else 1e-12
+    for k, row in enumerate(outputs):
+        layer.weight, layer.bias = backend.put(outputs), backend.put(np.zeros(5, dtype))
+        with np.errstate(over="ignore", invalid="ignore"):
+            loss_sum = plan.run(np.array([k])).loss_sum
+        options: dict[str, Any] = {"loss": "softmax_cross_entropy", "batch_size": 1}
+        expected_sum, _, expected = GENERIC.loss(row[None].astype("float64"), labels[k : k + 1], **options)
+        grad, said = -backend.to_numpy(layer.bias), f"outputs {row}, label {labels[k]}"
+        np.testing.assert_allclose(loss_sum, expected_sum, rtol=within, atol=least, err_msg=said)
+        np.testing.assert_allclose(grad, expected[0], rtol=0, atol=within, err_msg=said)
+        np.testing.assert_allclose(grad[labels[k]], expected[0, labels[k]], rtol=within, atol=least, err_msg=said)
+
+
+@check("run", "read_sums")
+def a_run_of_the_generic_plan_reads_the_device_once(backend: Backend) -> None:
+    plan = GenericPlan(backend, pair_of_jobs(backend, Adam())[0])
+    with mock.patch.object(backend, "read_sums", wraps=backend.read_sums) as reads:
+        plan.run(ORDER)
+    assert [len(call.args[0]) for call in reads.call_args_list] == [3], "one call of read_sums with 3 steps"
+
+
+@check("run_epochs", cases=lambda: [{"batch_size": size} for size in (BATCH, ROWS)])
+def epochs_are_runs_over_all_rows(backend: Backend, batch_size: int) -> None:
+    own, expected = pair_of_jobs(backend, batch_size=batch_size)
+    plan, by_hand = backend.compile(own), GenericPlan(GENERIC, expected)
+    got, wanted = plan.run_epochs(3), [by_hand.run() for _ in range(3)]
+    np.testing.assert_allclose(got, wanted, rtol=1e-11, err_msg="totals of three epochs")
+    assert_same_training(plan, by_hand, backend, [])
+
+
+@check("feed")
+def other_rows_are_trained_on_or_refused(backend: Backend) -> None:
+    images, labels = images_and_classes(9, seed=4)
+    for make in (backend.compile, partial(GenericPlan, backend)):
+        own, expected = pair_of_jobs(backend, Adam(0.01))
+        plan, by_hand = make(own), GenericPlan(GENERIC, expected)
+        try:
+            plan.feed(backend.place(images, labels, SCALE))
+        except ConfigError:
+            assert type(plan) is not GenericPlan, "the generic plan takes other rows"
+        else:
+            by_hand.feed(GENERIC.place(images, labels, SCALE))
+            assert_same_training(plan, by_hand, backend, [None])
+
+
+# State
+
+
+@check("state", cases=each_rule)
+def an_array_for_each_parameter_and_slot(backend: Backend, optimizer: Optimizer, **options: Any) -> None:
+    own, expected = pair_of_jobs(backend, optimizer, **options)
+    state, wanted = backend.compile(own).state(), GenericPlan(GENERIC, expected).state()
+    assert state.keys() == wanted.keys(), f"state must have {[*wanted]}, got {[*state]}"
+    zeros = [np.zeros(array.shape, options["dtype"]) for array in wanted.values()]
+    assert_same([state[name] for name in wanted], zeros, "the state before a step")
+
+
+@check("load_state", "state", cases=each_rule)
+def a_loaded_state_resumes_bit_for_bit(backend: Backend, optimizer: Optimizer, **options: Any) -> None:
+    plan, resumed = (compiled(backend, optimizer, **options) for _ in range(2))
+    plan.run(ORDER)
+    state, step = plan.state(), plan.step
+    arrays = weights_of(backend, plan.job.layers)
+    kept = {name: array.copy() for name, array in state.items()}
+    expected = plan.run(ORDER)
+    assert_same([*state.values()], [*kept.values()], "a state that was handed out, after another run")
+    for layer, loaded in zip(resumed.job.layers, layers_of(backend, arrays), strict=True):
+        layer.weight, layer.bias = loaded.weight, loaded.bias
+    resumed.load_state(state, step)
+    assert resumed.step == step, f"step must be {step}, got {resumed.step}"
+    for array in state.values():
+        array[...] = np.nan  # what was handed in is copied
+    got = resumed.run(ORDER)
+    assert got == expected, f"totals of the resumed run must be {expected}, got {got}"
+    assert resumed.step == plan.step, f"step must be {plan.step}, got {resumed.step}"
+    results = [[*weights_of(backend, each.job.layers), *each.state().values()] for each in (resumed, plan)]
+    assert_same(results[0], results[1], "weights and state of the resumed run")
+
+
+@check("load_state")
+def a_state_of_something_else_is_refused(backend: Backend) -> None:
+    plan = compiled(backend, RMSprop())
+    plan.run()
+    before, name = plan.state(), "layers.0.bias.mean_square"
+    assert name in before, f"the state must have {name!r}, got {[*before]}"
+    wrong: list[dict[str, Numbers]] = [
+        {key: array for key, array in before.items() if key != name},
+        before | {f"{name}.x": np.zeros(4)},
+        before | {name: np.zeros(5)},
+        before | {name: np.zeros(4, "float32")},
+    ]
+    for state in wrong:
+        refused = ""
+        try:
+            plan.load_state(state, 1)
+        except ModelFileError as error:
+            refused = str(error)
+        assert name in refused, f"load_state must raise ModelFileError that names {name!r}, got {refused!r}"
+    assert plan.step == 3, f"step must stay 3, got {plan.step}"
+    assert_same([*plan.state().values()], [*before.values()], "the state, after others were refused")

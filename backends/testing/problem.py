@@ -1,0 +1,202 @@
+"""A small problem for the checks, the generic arithmetic that they compare with, and the cases that they go through."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import combinations, pairwise, product
+from typing import Any
+
+import array_api_compat.numpy as numpy_namespace
+import numpy as np
+import numpy.typing as npt
+
+from ..activations import Array
+from ..array_api import ArrayAPIBackend
+from ..base import Backend
+from ..optimizers import OPTIMIZERS, SGD, Optimizer
+from ..plan import Layer
+
+Numbers = npt.NDArray[Any]
+
+TOLERANCE = {"float32": 2e-6, "float64": 1e-12}  # of an operation's results, relative to the largest
+DTYPES = tuple(TOLERANCE)
+SCALE = 1 / 255
+FEATURES, CLASSES, ROWS = 6, 3, 23
+SIZES = (FEATURES, 4, CLASSES)
+GENERIC = ArrayAPIBackend(numpy_namespace)  # what every backend is compared with
+
+
+# The checks
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that a backend must do.
+
+    Attributes:
+        operations: the methods that it shows at work, or "signatures".
+        what: what is checked, in words.
+        function: raises an AssertionError where the backend does otherwise.
+        cases: the arguments of the function besides the backend.
+    """
+
+    operations: tuple[str, ...]
+    what: str
+    function: Callable[..., None]
+    cases: Callable[[], Sequence[dict[str, Any]]]
+
+    @property
+    def name(self) -> str:
+        """Operations and words, as a test's name."""
+        return f"{', '.join(self.operations)}: {self.what}"
+
+    def __call__(self, backend: Backend) -> None:
+        """Check a backend in all cases; an error has a note of its case."""
+        for case in self.cases():
+            try:
+                self.function(backend, **case)
+            except Exception as error:
+                error.add_note(f"backend {backend.name!r}, check {self.name!r}, case {case}")
+                raise
+
+
+CHECKS: list[Check] = []  # those first that are about what others build on
+
+
+def check(
+    *operations: str, cases: Callable[[], Sequence[dict[str, Any]]] = lambda: [{}]
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that makes a check of a function."""
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        CHECKS.append(Check(operations, function.__name__.replace("_", " "), function, cases))
+        return function
+
+    return add
+
+
+def covering(pairs: Sequence[tuple[str, str]] | None = None, **axes: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return few cases in which every value of an axis meets every value of every other axis.
+
+    Args:
+        pairs: the axes whose values must meet, where not all must.
+        axes: of each argument, its values.
+
+    Returns:
+        The cases, the same each time. Source: a greedy covering array, as in Cohen et al. 1997, "The AETG system".
+    """
+    wanted = combinations(axes, 2) if pairs is None else pairs
+    left = {
+        frozenset({(one, i), (other, j)}): None  # a dict, since a set has no order
+        for one, other in wanted
+        for i, j in product(range(len(axes[one])), range(len(axes[other])))
+    }
+    used: Counter[tuple[str, int]] = Counter()
+    cases = []
+    while left:
+        case = sorted(next(iter(left)))
+        for name in axes.keys() - {name for name, _ in case}:
+            ways = [(name, k) for k in range(len(axes[name]))]
+            gains = [sum(frozenset({way, other}) in left for other in case) for way in ways]
+            case.append(max(zip(gains, [-used[way] for way in ways], ways, strict=True))[2])
+        used.update(case)
+        for pair in combinations(case, 2):
+            left.pop(frozenset(pair), None)
+        cases.append({name: axes[name][k] for name, k in sorted(case)})
+    return cases
+
+
+def assert_close(got: Numbers, expected: Numbers, dtype: str, what: str, tolerance: float = 0.0) -> None:
+    """Assert that arrays on the host agree in dtype, shape and, relative to the largest entry, in value."""
+    assert got.dtype == np.dtype(dtype), f"{what} must be {dtype}, got {got.dtype}"
+    assert got.shape == expected.shape, f"{what} must have the shape {expected.shape}, got {got.shape}"
+    within = (tolerance or TOLERANCE[dtype]) * max(np.abs(expected).max(initial=0), 1e-300)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=within, err_msg=what)
+
+
+def assert_same(got: Sequence[Numbers], expected: Sequence[Numbers], what: str) -> None:
+    """Assert that two lists of arrays on the host are the same to the bit."""
+    for one, other in zip(got, expected, strict=True):
+        assert one.dtype == other.dtype, f"{what} must be {other.dtype}, got {one.dtype}"
+        assert one.shape == other.shape, f"{what} must have the shape {other.shape}, got {one.shape}"
+        np.testing.assert_array_equal(one, other, err_msg=what)
+
+
+@contextmanager
+def attributes(backend: Backend, **values: Any) -> Iterator[None]:
+    """Give one backend other attributes than its class has, for as long as the context is open."""
+    before = {name: value for name, value in vars(backend).items() if name in values}
+    vars(backend).update(values)
+    try:
+        yield
+    finally:
+        for name in values:
+            del vars(backend)[name]
+        vars(backend).update(before)
+
+
+# The problem
+
+
+def normal(*shape: int, dtype: str = "float64", seed: int = 0) -> Numbers:
+    """Return standard normal numbers, the same each time."""
+    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
+
+
+def images_and_classes(rows: int = ROWS, *, dtype: str = "uint8", seed: int = 1) -> tuple[Numbers, Numbers]:
+    """Return images (rows, FEATURES), floating ones in [0, 1], and classes (rows,) in [0, CLASSES) that follow."""
+    images = np.random.default_rng(seed).integers(0, 256, (rows, FEATURES), dtype=np.uint8)  # (rows, features)
+    classes = np.argmax(images[:, :CLASSES], axis=1).astype(np.int64)  # (rows,)
+    return (images if dtype == "uint8" else (images / 255).astype(dtype)), classes
+
+
+def labels_of(loss: str, classes: Numbers, outputs: int) -> Numbers:
+    """Return labels as a loss takes them, (rows,) or (rows, outputs), made of classes (rows,)."""
+    if loss == "squared_error":
+        return 2.5 * np.eye(outputs)[classes] - 0.75
+    return np.eye(outputs)[classes] if loss == "sigmoid_cross_entropy" else classes
+
+
+def parameters(sizes: Sequence[int] = SIZES, *, dtype: str = "float64", seed: int = 2) -> list[Numbers]:
+    """Return weight and bias of each layer, one after the other."""
+    generator, arrays = np.random.default_rng(seed), []
+    for in_features, out_features in pairwise(sizes):
+        arrays.append(generator.normal(0, 0.7, (in_features, out_features)).astype(dtype))
+        arrays.append(generator.normal(0, 0.3, out_features).astype(dtype))
+    return arrays
+
+
+def layers_of(backend: Backend, arrays: Sequence[Numbers], *, activation: str = "relu") -> list[Layer]:
+    """Return a network of weights and biases, one after the other, on a backend."""
+    placed = [backend.put(array) for array in arrays]
+    layers = [Layer(*pair, activation) for pair in zip(placed[::2], placed[1::2], strict=True)]
+    layers[-1].activation = "identity"
+    return layers
+
+
+def pair_of_layers(
+    backend: Backend, *, sizes: Sequence[int] = SIZES, activation: str = "relu", dtype: str = "float64", seed: int = 2
+) -> tuple[list[Layer], list[Layer]]:
+    """Return one network twice: on the backend, and in float64 on the generic one."""
+    arrays = parameters(sizes, dtype=dtype, seed=seed)
+    wide = [array.astype("float64") for array in arrays]
+    return layers_of(backend, arrays, activation=activation), layers_of(GENERIC, wide, activation=activation)
+
+
+def on_host(backend: Backend, arrays: Sequence[Array]) -> list[Numbers]:
+    """Return copies of some arrays on the host."""
+    return [backend.to_numpy(array) for array in arrays]
+
+
+def weights_of(backend: Backend, layers: Sequence[Layer]) -> list[Numbers]:
+    """Return copies of each layer's weight and bias on the host, one after the other."""
+    return on_host(backend, [array for layer in layers for array in (layer.weight, layer.bias)])
+
+
+def rules() -> dict[str, Optimizer]:
+    """Return every optimizer with its own settings, and SGD with momentum of either kind."""
+    momentum = {"momentum": SGD(0.1, momentum=0.9), "nesterov": SGD(0.1, momentum=0.9, nesterov=True)}
+    return {name: kind() for name, kind in OPTIMIZERS.items()} | momentum
