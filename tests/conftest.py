@@ -1,12 +1,14 @@
 """What the tests share: every backend in turn, a small problem, the makers of networks and plans, and many ranks."""
 
 import copy
+import getpass
 import importlib
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from typing import Any
 import array_api_compat.numpy as compat_numpy
 import numpy as np
 import pytest
+from filelock import FileLock
 from xpnn import nn
 from xpnn.backends import (
     ArrayAPIBackend,
@@ -39,6 +42,42 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def root(pytestconfig: pytest.Config) -> Path:
     """The repository's root."""
     return pytestconfig.rootpath
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have Numba keep the machine code of all tests, workers and what they start in a folder of pytest's cache."""
+    if not hasattr(config, "workerinput"):  # a worker has the environment of the process that started it
+        cache = getattr(config, "cache", None)  # none with -p no:cacheprovider
+        folder = cache.mkdir("numba") if cache else Path(tempfile.gettempdir(), f"xpnn-numba-{getpass.getuser()}")
+        os.environ["NUMBA_CACHE_DIR"] = str(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_compiler() -> Iterator[None]:
+    """Let one process of the tests compile a kernel, and others that want it too wait for it.
+
+    Numba's cache does not lock its index either: of two processes that add to one function's at once, one may find the
+    other's machine code under its own types.
+    """
+    if "numba" not in sys.modules:
+        yield
+        return
+    from numba.core.compiler_lock import global_compiler_lock
+    from numba.core.dispatcher import Dispatcher
+
+    compile_alone = Dispatcher.compile
+
+    def compile_in_turn(self: Any, sig: Any) -> Any:
+        if self._cache.cache_path is None or sig in self.overloads:
+            return compile_alone(self, sig)
+        Path(self._cache.cache_path).mkdir(parents=True, exist_ok=True)
+        # Numba's own lock first: the threads of a process and the functions that one compiles come in one order.
+        with global_compiler_lock, FileLock(Path(self._cache.cache_path, f"{self.py_func.__qualname__}.lock")):
+            return compile_alone(self, sig)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Dispatcher, "compile", compile_in_turn)
+        yield
 
 
 STAND_IN = Path(__file__).parent / "stand_in"

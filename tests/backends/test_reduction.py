@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xpnn.backends import SGD, Layer, TrainingJob, get_backend
+from xpnn.backends import SGD, GenericPlan, Layer, TrainingJob, get_backend
 from xpnn.backends.communicator import ALONE
 from xpnn.backends.plan import Rows, Totals
 from xpnn.backends.reduction import (
@@ -250,3 +250,9 @@ def test_totals_are_summed_over_the_shards(ranks):
     assert alone.loss_sum == pytest.approx(1.0)
     for size in (2, 3, 5):
         assert ranks(size, work) == [alone] * size
+
+
+def test_compiled_plans_but_numbas_take_undivided_jobs_alone(backend, make_layers, make_problem):
+    rows = backend.place(*make_problem(), 1 / 255)
+    plan = backend.compile(TrainingJob(make_layers(backend, (6, 4, 3)), SGD(0.1), rows, 5, shards=2))
+    assert isinstance(plan, GenericPlan) == (backend.name != "numba")

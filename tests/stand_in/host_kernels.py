@@ -1,7 +1,7 @@
 """CUDA kernels built by g++ and run on the host: the engine of the stand-in's `RawModule`, and runs under a sanitizer.
 
 What a kernel's source may use is in cuda_on_host.h. Built libraries are kept in a folder for temporary files under a
-hash of all they were made from, which processes share.
+hash of all they were made from. Processes share it: one builds, and others that want the same wait for it.
 """
 
 import ctypes
@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from filelock import FileLock
 
 HERE = Path(__file__).parent
 RUNTIME = ["cuda_on_host.cpp", "ptx_on_host.cpp"]
 # CUDA C++ compares threadIdx, which is unsigned, with int everywhere, and its `#pragma unroll` is none of g++.
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-sign-compare", "-Wno-unknown-pragmas"]
-FLAGS = ["-std=c++20", "-O2", "-fno-math-errno", "-ffp-contract=off", *WARNINGS]
+FLAGS = ["-std=c++20", "-O1", "-fno-math-errno", "-ffp-contract=off", *WARNINGS]
 SANITIZERS = {
     "thread": ["-fsanitize=thread", "-DXPNN_THREAD_SANITIZER"],
     "address": ["-fsanitize=address,undefined", "-DXPNN_ADDRESS_SANITIZER"],
@@ -80,8 +81,8 @@ class Parameter(NamedTuple):
 class HostKernel:
     """A function of a built library."""
 
-    def __init__(self, library, description, number):
-        self._launch, self._address, self.number = library.host_launch, ctypes.addressof(description), number
+    def __init__(self, library, description):
+        self._launch, self._address = library.host_launch, ctypes.addressof(description)
         self.name = description.name.decode()
         pairs = zip(description.pointers.decode(), description.types.decode(), strict=True)
         self.parameters = [Parameter(pointer == "*", letter) for pointer, letter in pairs]
@@ -110,7 +111,7 @@ def kernels_of(code, options):
         library.host_launch.argtypes = [ctypes.c_void_p, *numbers, ctypes.c_size_t, ctypes.c_int, ctypes.c_char_p]
         table = (ctypes.POINTER(Description) * 1000).in_dll(library, "host_kernels")
         descriptions = itertools.takewhile(bool, table)
-        kernels = [HostKernel(library, each.contents, number) for number, each in enumerate(descriptions)]
+        kernels = [HostKernel(library, each.contents) for each in descriptions]
         _libraries[path] = {kernel.name: kernel for kernel in kernels}
     return _libraries[path]
 
@@ -164,31 +165,48 @@ def _definitions(options):
     return taken, texts
 
 
+def _made(path, make):
+    """The path, once `make(result)` has written its file: by this process, or by another that was first."""
+    if not path.exists():
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                with tempfile.TemporaryDirectory(dir=_folder()) as own:
+                    result = Path(own, path.name)
+                    make(result)
+                    result.replace(path)
+    return path
+
+
 def _build(code, options, sanitizer):
     """The path of the library, or of the program that runs under a sanitizer."""
     taken, texts = _definitions(options)
-    key = _key(sanitizer, code, *taken, "", *texts)
-    path = _folder() / f"{key}.{'exe' if sanitizer else 'so'}"
-    if path.exists():
-        return path
-    with tempfile.TemporaryDirectory(dir=_folder()) as own:
-        source, entries, result = path.with_suffix(".cu"), Path(own, "entries.cpp"), Path(own, path.name)
-        written = Path(own, source.name)
-        written.write_text(code)
-        written.replace(source)  # it stays: a sanitizer's report names its lines
+    path = _folder() / f"{_key(sanitizer, code, *taken, '', *texts)}.{'exe' if sanitizer else 'so'}"
+
+    def make(result):
+        source, entries = _written(code), result.with_name("entries.cpp")
         entries.write_text(f'#include "{source}"\n{_entries(source, taken)}')
         # Hidden: else functions of the C library and kernels of the same name take each other's place.
         flags = ["-include", HERE / "cuda_on_host.h", "-fvisibility=hidden", *FLAGS, *taken]
         how = ["-g", "-fno-omit-frame-pointer", *SANITIZERS[sanitizer]] if sanitizer else ["-shared", "-fPIC"]
         _gcc(*flags, *how, entries, *_runtime(sanitizer), "-o", result)
-        result.replace(path)
-    return path
+
+    return _made(path, make)
+
+
+def _written(code):
+    """The path of a source, which stays: a sanitizer's report names its lines."""
+    return _made(_folder() / f"{_key('source', code)}.cu", lambda result: result.write_text(code))
+
+
+def _bounds(source, taken):
+    """The kernels of a source and their launch bounds, in their order: found in what the preprocessor leaves of it."""
+    text = _gcc("-E", "-P", "-x", "c++", "-DXPNN_PTX_CUH", "-DSHARED_MEMORY(name)=", *taken, source)
+    return {found["name"]: found["bounds"] for found in KERNEL.finditer(text)}
 
 
 def _entries(source, taken):
-    """The lines after a source that describe its kernels: found in what the preprocessor leaves of it."""
-    text = _gcc("-E", "-P", "-x", "c++", "-DXPNN_PTX_CUH", "-DSHARED_MEMORY(name)=", *taken, source)
-    bounds = {found["name"]: found["bounds"] for found in KERNEL.finditer(text)}
+    """The lines after a source that describe its kernels."""
+    bounds = _bounds(source, taken)
     lines = [f"KERNEL({name}{', ' + bound if bound else ''})" for name, bound in bounds.items()]
     table = ", ".join([*(f"&host_kernel_{name}" for name in bounds), "nullptr"])
     visible = 'extern "C" __attribute__((visibility("default"))) const host::Kernel* const host_kernels[]'
@@ -201,13 +219,8 @@ def _runtime(sanitizer):
     defined = [flag for flag in SANITIZERS.get(sanitizer, []) if flag.startswith("-D")]
     key, objects = _key("runtime", sanitizer), []
     for name in names:
-        path = _folder() / f"{key}-{name}.o"
-        if not path.exists():
-            with tempfile.TemporaryDirectory(dir=_folder()) as own:
-                result = Path(own, path.name)
-                _gcc(*FLAGS, *defined, "-fPIC", "-c", HERE / name, "-o", result)
-                result.replace(path)
-        objects.append(path)
+        arguments = (*FLAGS, *defined, "-fPIC", "-c", HERE / name, "-o")
+        objects.append(_made(_folder() / f"{key}-{name}.o", functools.partial(_gcc, *arguments)))
     return objects
 
 
@@ -285,7 +298,7 @@ def address_of(array):
     return array.__array_interface__["data"][0]
 
 
-def sanitize(launches, sanitizer="thread", *, timeout=300):
+def sanitize(launches, sanitizer="thread", *, timeout=1800):
     """Run launches one after another under ThreadSanitizer ("thread") or Address- and UBSan ("address").
 
     To ThreadSanitizer every CUDA thread is a thread. Only barriers of a block, meetings of a warp, atomics and the
@@ -318,15 +331,15 @@ def sanitize(launches, sanitizer="thread", *, timeout=300):
 
 def _run_sanitized(code, options, launches, owners, contents, sanitizer, timeout):
     """The buffers' contents after the launches of one module, and what was reported."""
-    program, kernels = _build(code, options, sanitizer), kernels_of(code, options)
+    program = _build(code, options, sanitizer)
+    numbers = list(_bounds(_written(code), _definitions(options)[0]))  # in the order of the program's table
     parts = [_numbers(len(contents))]
     for content in contents:
         parts += [_numbers(len(content)), content]
     parts.append(_numbers(len(launches)))
     for launch in launches:
-        kernel = kernels[launch.name]
         sizes = [*three(launch.grid), *three(launch.block), launch.shared_mem, launch.cooperative, len(launch.args)]
-        parts.append(_numbers(kernel.number, *sizes))
+        parts.append(_numbers(numbers.index(launch.name), *sizes))
         for each in launch.args:
             if isinstance(each, np.ndarray):
                 number, owner = owners[id(owner_of(each))]

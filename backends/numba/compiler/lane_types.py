@@ -108,10 +108,9 @@ def shuffled(builder: Any, vector: Any, positions: list[int]) -> Any:
 
 
 def call_intrinsic(builder: Any, name: str, result: Any, args: list[Any], fastmath: tuple[str, ...] = ()) -> Any:
-    """Call one of LLVM's own functions, which is named by the type of its last argument."""
+    """Call one of LLVM's own functions, which is named by the type of its last argument, a vector."""
     kind = args[-1].type
-    count, element = (f"v{kind.count}", kind.element) if isinstance(kind, ir.VectorType) else ("", kind)
-    suffix = f"{count}{'f32' if isinstance(element, ir.FloatType) else 'f64'}"
+    suffix = f"v{kind.count}{'f32' if isinstance(kind.element, ir.FloatType) else 'f64'}"
     function_type = ir.FunctionType(result, [arg.type for arg in args])
     function = cgutils.get_or_insert_function(builder.module, function_type, f"llvm.{name}.{suffix}")
     return builder.call(function, args, fastmath=fastmath)

@@ -190,7 +190,7 @@ def _fma(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 def square_root(a: Any) -> Any:
-    """Return the square root of each lane, or of a number."""
+    """Return the square root of each lane."""
     return np.sqrt(a)
 
 

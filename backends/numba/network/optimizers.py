@@ -1,4 +1,4 @@
-"""The optimizers' formulas, on numbers and on lanes, and a step on a whole array."""
+"""The optimizers' formulas and steps, on lanes."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def step_of(rule: Rule, step: int, learning_rate: float) -> Step:
 
 @inner_kernel
 def stepped(step: Step, w: Any, g: Any, first: Any, second: Any) -> Any:
-    """Return the next parameters and slots: all four are numbers, or lanes of numbers.
+    """Return the next parameters and slots: all four are lanes.
 
     Args:
         step: figures of this step.

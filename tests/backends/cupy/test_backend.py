@@ -10,8 +10,6 @@ import sys
 import numpy as np
 import pytest
 from xpnn.backends import (
-    ACTIVATIONS,
-    OPTIMIZERS,
     SGD,
     Adam,
     BackendUnavailable,
@@ -147,12 +145,7 @@ def train(backend, make_layers, problem, optimizer, activation="relu"):
     return weights, (*totals, *backend.evaluate(layers, rows)), plan.state(), plan
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "activation"),
-    [(SGD(0.1, momentum=0.9), "relu")]
-    + [(kind(), "relu") for kind in OPTIMIZERS.values()]
-    + [(Adam(), name) for name in ACTIVATIONS],
-)
+@pytest.mark.parametrize(("optimizer", "activation"), [(SGD(0.1, momentum=0.9), "relu"), (Adam(), "tanh")])
 def test_training_equals_numpy(on_stand_in, make_layers, small_problem, optimizer, activation):
     got = train(on_stand_in, make_layers, small_problem, optimizer, activation)
     expected = train(get_backend("numpy"), make_layers, small_problem, optimizer, activation)

@@ -1,7 +1,11 @@
-"""Every CUDA source compiles with NVIDIA's compiler for every kind of device that CUDA 13 knows, without spills."""
+"""Every CUDA source compiles with NVIDIA's compiler for every kind of device that CUDA 13 knows, without spills.
+
+That takes some three seconds for each network and device: here are a few of them, and all in `nox -s thorough`.
+"""
 
 import re
 from functools import cache
+from itertools import product
 
 import numpy as np
 import pytest
@@ -35,7 +39,9 @@ def architecture_of(capability):
     return f"sm_{capability[0]}{capability[1]}"
 
 
-every_capability = pytest.mark.parametrize("capability", CAPABILITIES, ids=architecture_of)
+def cases(*products, quick):
+    """All tuples of a product; those that are not among the quick ones are thorough."""
+    return [pytest.param(*case, marks=[] if case in quick else pytest.mark.thorough) for case in product(*products)]
 
 
 def make_network(sizes, *, activation="relu", real="float32", pixel="uint8", optimizer=None, parts=0, **rest):
@@ -91,8 +97,10 @@ NETWORKS = {
 }
 
 
-@every_capability
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("capability", "name"),
+    cases(CAPABILITIES, NETWORKS, quick=[(HOPPER, "two layers"), (AMPERE, "four layers"), (TURING, "float64")]),
+)
 def test_steps(capability, name):
     network, batch_size = NETWORKS[name]
     if network.parts and capability < AMPERE:
@@ -101,9 +109,15 @@ def test_steps(capability, name):
     assert_clean(compile_for(capability, "steps.cu", options(network, **division.macros())), STEP_KERNELS)
 
 
-@every_capability
-@pytest.mark.parametrize("activation", ACTIVATION_NAMES.values())
-@pytest.mark.parametrize("sizes", [(784, 10, 10), (784, 32, 32, 10)], ids=str)
+@pytest.mark.parametrize(
+    ("capability", "sizes", "activation"),
+    cases(
+        CAPABILITIES,
+        [(784, 10, 10), (784, 32, 32, 10)],
+        ACTIVATION_NAMES.values(),
+        quick=[(AMPERE, (784, 10, 10), "relu")],
+    ),
+)
 def test_full_batch(capability, sizes, activation):
     """What a device has no room for, it is never given; there spilling is no matter."""
     rule = {"relu": SGD(), "sigmoid": Adam()}.get(activation, SGD(0.1, momentum=0.9, nesterov=True))
@@ -115,9 +129,10 @@ def test_full_batch(capability, sizes, activation):
         assert_clean(log, {"train_full_batch"})
 
 
-@every_capability
-@pytest.mark.parametrize("is_weighted", [False, True], ids=["plain", "weighted"])
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    ("capability", "loss", "is_weighted"),
+    cases(CAPABILITIES, LOSSES, [False, True], quick=[(HOPPER, "sigmoid_cross_entropy", True)]),
+)
 def test_losses_of_full_batches(capability, loss, is_weighted):
     """The largest kernel, which has all registers in use."""
     network = make_network((784, 32, 32, 10), optimizer=Adam(), parts=EXACT_PARTS, loss=loss, is_weighted=is_weighted)

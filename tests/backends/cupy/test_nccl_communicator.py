@@ -43,14 +43,12 @@ def trained(backend, sizes, communicator=None, *, reproducible=False):
 # One process
 
 
-@pytest.fixture(params=["emulated", "on a device"])
+@pytest.fixture(params=["emulated", *(["on a device"] if not why_unavailable("cupy") else [])])
 def backend(request):
     """The CuPy backend, on the stand-in and on a GPU where there is one."""
     if request.param == "emulated":
         request.getfixturevalue("cupy")
         return get_backend("cupy")
-    if reason := why_unavailable("cupy"):
-        pytest.skip(reason)
     made = get_backend("cupy")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of CuPy, where it does not find the library

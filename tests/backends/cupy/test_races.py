@@ -1,6 +1,7 @@
 """ThreadSanitizer finds no race between the CUDA threads of any plan, and finds each barrier that is taken away.
 
-AddressSanitizer finds no access outside of arrays and shared memory.
+AddressSanitizer finds no access outside of arrays and shared memory. A plan takes up to a minute: here is one of them,
+and a barrier of it; all are in `nox -s thorough`.
 """
 
 import re
@@ -21,6 +22,7 @@ JOBS = {
     "tensor": {"hidden": (37, 9), "batch_size": 40, "dtype": "float32"},
     "wide": {"hidden": (37, 70, 9), "batch_size": 40, "dtype": "float64", "later_weights": 0},
     "persistent": {"hidden": (20, 7), "batch_size": 200, "dtype": "float32"},
+    "small": {"hidden": (9,), "batch_size": 24, "dtype": "float32", "shard_rows": 12, "multiprocessors": 6},
 }
 # The job in which a file's barriers matter.
 FILES = {
@@ -31,6 +33,12 @@ FILES = {
     "full_batch.cu": "persistent",
     "grid_barrier.cuh": "persistent",
 }
+
+
+thorough = pytest.mark.thorough
+every_job = pytest.mark.parametrize(
+    "job", [pytest.param(job, marks=[] if job == "small" else thorough) for job in JOBS]
+)
 
 
 def text_of(name):
@@ -69,14 +77,16 @@ def report_of(cupy, make_layers, monkeypatch):
     def report(name, sanitizer="thread", *, may_break=False):
         job = JOBS[name]
         monkeypatch.setattr(division, "LATER_WEIGHTS", job.get("later_weights", 1 << 16))
-        monkeypatch.setattr(division, "SHARD_ROWS", 20)
-        monkeypatch.setattr(cupy.cuda.device, "multiprocessors", 3 if name == "persistent" else 12)
-        backend, generator, count = get_backend("cupy"), np.random.default_rng(1), max(60, job["batch_size"])
+        monkeypatch.setattr(division, "SHARD_ROWS", job.get("shard_rows", 20))
+        multiprocessors = 3 if name == "persistent" else job.get("multiprocessors", 12)
+        monkeypatch.setattr(cupy.cuda.device, "multiprocessors", multiprocessors)
+        backend, generator, batch_size = get_backend("cupy"), np.random.default_rng(1), job["batch_size"]
+        count = batch_size if name == "persistent" else batch_size * 3 // 2
         images = generator.integers(0, 256, (count, 20), dtype=np.uint8)
         rows = backend.place(images, generator.integers(0, 5, count), 1 / 255)
         layers = make_layers(backend, (20, *job["hidden"], 5), dtype=job["dtype"])
-        rule = Adam(1e-3) if name == "tensor" else SGD(0.1, momentum=0.9)
-        plan = backend.compile(TrainingJob(layers, rule, rows, job["batch_size"], l2=0.01))
+        rule = Adam(1e-3) if name in ("tensor", "small") else SGD(0.1, momentum=0.9)
+        plan = backend.compile(TrainingJob(layers, rule, rows, batch_size, l2=0.01))
         assert type(plan) is (FullBatchPlan if name == "persistent" else GraphPlan)
         assert name == "persistent" or "update" in {node.kernel.name for node in plan._nodes}
         few = generator.permutation(count)[:50]  # of the persistent plan, one of three blocks has no rows
@@ -96,12 +106,12 @@ def report_of(cupy, make_layers, monkeypatch):
     return report
 
 
-@pytest.mark.parametrize("job", JOBS)
+@every_job
 def test_no_race(report_of, job):
     assert report_of(job) == ""
 
 
-@pytest.mark.parametrize("job", JOBS)
+@every_job
 def test_no_access_outside_of_memory(report_of, job):
     assert report_of(job, "address") == ""
 
@@ -118,15 +128,18 @@ def remove(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "number"), BARRIERS, ids=lambda value: str(value))
-@pytest.mark.thorough
+@thorough
 def test_every_missing_barrier_is_found(report_of, remove, name, number):
     remove(name, number)
     report = report_of(FILES[name], may_break=True)
     assert "data race" in report or "threads wait" in report
 
 
-@pytest.mark.parametrize("name", ["tensor_tile.cuh", "full_batch.cu"])
-def test_a_missing_barrier_is_found_at_its_lines(report_of, remove, name):
+@pytest.mark.parametrize(
+    ("name", "job"),
+    [("tensor_tile.cuh", "small"), pytest.param("full_batch.cu", "persistent", marks=thorough)],
+)
+def test_a_missing_barrier_is_found_at_its_lines(report_of, remove, name, job):
     """The first barrier of a file; a race names lines of the sources."""
     remove(*next(barrier for barrier in BARRIERS if barrier[0] == name))
-    assert re.search(r"data race[\s\S]*\w+\.cuh?:\d+", report_of(FILES[name], may_break=True))
+    assert re.search(r"data race[\s\S]*\w+\.cuh?:\d+", report_of(job, may_break=True))

@@ -8,18 +8,13 @@ from importlib.metadata import requires
 
 import numpy as np
 import pytest
-from xpnn.backends import LOSSES, BackendUnavailable, Layer, get_backend, why_unavailable
+from xpnn.backends import LOSSES, BackendUnavailable, Layer, why_unavailable
 
 if reason := why_unavailable("numba"):
     pytest.skip(reason, allow_module_level=True)
 
 from xpnn.backends.numba import backend as numba_backend
 from xpnn.backends.numba.backend import NumbaBackend
-
-
-@pytest.fixture
-def backend():
-    return get_backend("numba")
 
 
 @pytest.mark.parametrize("loss", list(LOSSES))

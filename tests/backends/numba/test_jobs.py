@@ -13,17 +13,7 @@ from xpnn.backends import (
     GenericPlan,
     Layer,
     TrainingJob,
-    get_backend,
-    why_unavailable,
 )
-
-if reason := why_unavailable("numba"):
-    pytest.skip(reason, allow_module_level=True)
-
-
-@pytest.fixture
-def backend():
-    return get_backend("numba")
 
 
 def make_rows(backend, count=23, features=6, dtype="uint8"):
@@ -120,4 +110,38 @@ def test_shapes_that_do_not_fit_never_reach_the_kernels(backend, sizes):
 def test_too_few_labels_never_reach_the_kernels(backend):
     rows = make_rows(backend)
     job = TrainingJob(make_layers(), SGD(0.1), rows._replace(labels=rows.labels[:-1]), 5)
+    assert type(backend.compile(job)) is GenericPlan
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"dropout": 0.5}, "dropout"),
+        ({"clip_norm": 1.0}, "clipping"),
+    ],
+)
+def test_what_the_kernels_do_not_know_is_said(backend, change, why):
+    rows = backend.place(np.ones((9, 6), dtype=np.uint8), np.zeros((9, 2)), 1 / 255, np.ones(9))
+    job = TrainingJob(make_layers((6, 5, 2)), SGD(0.1), rows, 4, loss="squared_error", l2_per_batch=True, **change)
+    plan = backend.compile(job)
+    assert type(plan) is GenericPlan
+    assert plan.description.endswith(f", since the kernels do not know {why}")
+
+
+@pytest.mark.parametrize(
+    ("labels", "weights"),
+    [
+        (np.zeros((9, 3)), None),
+        (np.zeros((8, 2)), None),
+        (np.zeros((9, 2), dtype=np.float32), None),
+        (np.zeros(9, dtype=np.int64), None),
+        (np.asfortranarray(np.zeros((9, 2))), None),
+        (np.zeros((9, 2)), np.ones(8)),
+        (np.zeros((9, 2)), np.ones((9, 1))),
+    ],
+)
+def test_labels_and_weights_that_do_not_fit_never_reach_the_kernels(backend, labels, weights):
+    rows = backend.place(np.ones((9, 6), dtype=np.uint8), np.zeros(9, dtype=np.int64), 1 / 255)
+    rows = rows._replace(labels=labels, weights=weights)
+    job = TrainingJob(make_layers((6, 5, 2)), SGD(0.1), rows, 4, loss="squared_error")
     assert type(backend.compile(job)) is GenericPlan

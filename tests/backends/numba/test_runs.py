@@ -11,49 +11,23 @@ from xpnn.backends import (
     ModelFileError,
     RMSprop,
     Totals,
-    TrainingJob,
-    get_backend,
-    why_unavailable,
 )
-
-if reason := why_unavailable("numba"):
-    pytest.skip(reason, allow_module_level=True)
-
-from xpnn.backends.numba.plan import NumbaPlan
 
 FEATURES, COUNT = 19, 23
 MOMENTUM = SGD(0.05, momentum=0.9)
+KIND = "features-dense"
 
 
 @pytest.fixture
-def backend():
-    return get_backend("numba")
+def a_job(make_job, kinds):
+    """`a_job(optimizer)`: dense bytes into 5 units."""
+    return lambda optimizer=MOMENTUM, **job: make_job(kinds[KIND], optimizer, **job)
 
 
 @pytest.fixture
-def make_job(backend, make_layers):
-    """`make_job(optimizer)`: sparse bytes into 5 units, as in test_plan.py, so that the kernels are the same."""
-
-    def make(optimizer=MOMENTUM, *, batch_size=5, activation="relu"):
-        generator = np.random.default_rng(1)
-        images = generator.integers(1, 256, (COUNT, FEATURES)) * (generator.random((COUNT, FEATURES)) < 0.3)
-        rows = backend.place(images.astype(np.uint8), generator.integers(0, 3, COUNT), 1 / 255)
-        layers = make_layers(backend, (FEATURES, 5, 9, 3), activation=activation)
-        return TrainingJob(layers, optimizer, rows, batch_size)
-
-    return make
-
-
-@pytest.fixture
-def make_pair(backend, generic, make_job):
-    """The compiled plan and the generic one of the same job, each with layers of its own."""
-
-    def make(optimizer=MOMENTUM, **job):
-        plan = backend.compile(make_job(optimizer, **job))
-        assert type(plan) is NumbaPlan
-        return plan, GenericPlan(generic, make_job(optimizer, **job))
-
-    return make
+def a_pair(make_pair, kinds):
+    """`a_pair(optimizer)`: the compiled plan and the generic one of the same job, each with layers of its own."""
+    return lambda optimizer=MOMENTUM, **job: make_pair(kinds[KIND], optimizer, **job)
 
 
 def train(plan, epochs=3):
@@ -76,22 +50,22 @@ def assert_same_training(plan, reference):
 # Orders
 
 
-def test_no_order_means_all_rows_as_they_stand(make_pair):
-    plans = [make_pair()[0] for _ in range(2)]
+def test_no_order_means_all_rows_as_they_stand(a_pair):
+    plans = [a_pair()[0] for _ in range(2)]
     assert plans[0].run() == plans[1].run(np.arange(COUNT))
     np.testing.assert_array_equal(parameters_of(plans[0]), parameters_of(plans[1]))
 
 
-def test_an_empty_order_changes_nothing(make_pair):
-    plan, _ = make_pair()
+def test_an_empty_order_changes_nothing(a_pair):
+    plan, _ = a_pair()
     before = parameters_of(plan)
     assert plan.run(np.empty(0, dtype=np.int64), Totals(1.5, 2, 3)) == Totals(1.5, 2, 3)
     assert plan.step == 0
     np.testing.assert_array_equal(parameters_of(plan), before)
 
 
-def test_totals_are_gone_on_with(make_pair):
-    plan, other = make_pair()[0], make_pair()[0]
+def test_totals_are_added_to(a_pair):
+    plan, other = a_pair()[0], a_pair()[0]
     total, more = plan.run(), other.run(totals=Totals(2.0, 3, 4))
     assert more.loss_sum == pytest.approx(total.loss_sum + 2, rel=1e-14)
     assert (more.correct, more.rows) == (total.correct + 3, COUNT + 4)
@@ -100,8 +74,8 @@ def test_totals_are_gone_on_with(make_pair):
 @pytest.mark.parametrize(
     ("order", "shown"), [([0, 22, 23], "got 23 at position 2"), ([0, -1, 5], "got -1 at position 1")]
 )
-def test_rows_that_do_not_exist_are_refused(make_pair, order, shown):
-    plan, _ = make_pair()
+def test_rows_that_do_not_exist_are_refused(a_pair, order, shown):
+    plan, _ = a_pair()
     before = parameters_of(plan)
     with pytest.raises(ConfigError, match=rf"must be in \[0, 23\), {shown}"):
         plan.run(np.array(order))
@@ -110,8 +84,8 @@ def test_rows_that_do_not_exist_are_refused(make_pair, order, shown):
     assert plan.run().rows == COUNT
 
 
-def test_the_order_may_be_read_only_and_is_left_alone(make_pair):
-    plan, other = make_pair()[0], make_pair()[0]
+def test_the_order_may_be_read_only_and_is_left_alone(a_pair):
+    plan, other = a_pair()[0], a_pair()[0]
     order = np.arange(COUNT)
     order.flags.writeable = False  # Numba would take it for another type, and compile anew
     assert plan.run(order) == other.run(np.arange(COUNT))
@@ -121,16 +95,16 @@ def test_the_order_may_be_read_only_and_is_left_alone(make_pair):
 # Layers
 
 
-def test_the_callers_arrays_are_left_alone(backend, make_job):
-    job = make_job()
+def test_the_callers_arrays_are_left_alone(backend, a_job):
+    job = a_job()
     weight, before = job.layers[0].weight, job.layers[0].weight.copy()
     backend.compile(job).run()
     np.testing.assert_array_equal(weight, before)
     assert not np.array_equal(job.layers[0].weight, before)
 
 
-def test_making_a_plan_changes_nothing(backend, make_job):
-    job = make_job()
+def test_making_a_plan_changes_nothing(backend, a_job):
+    job = a_job()
     arrays = [(layer.weight.copy(), layer.bias.copy()) for layer in job.layers]
     plan = backend.compile(job)
     assert plan.step == 0
@@ -140,18 +114,18 @@ def test_making_a_plan_changes_nothing(backend, make_job):
 
 
 @pytest.mark.parametrize("activation", ["relu", "sigmoid"])
-def test_arrays_put_into_the_layers_are_taken_over(make_pair, make_job, activation):
-    plan, reference = make_pair(activation=activation)
+def test_arrays_put_into_the_layers_are_taken_over(a_pair, a_job, activation):
+    plan, reference = a_pair(activation=activation)
     train(plan)
     train(reference)
     for job in (plan.job, reference.job):
-        for layer, fresh in zip(job.layers, make_job().layers, strict=True):
+        for layer, fresh in zip(job.layers, a_job().layers, strict=True):
             layer.weight, layer.bias = np.asfortranarray(fresh.weight * 0.5), fresh.bias + 1
     assert_same_training(plan, reference)
 
 
-def test_arrays_changed_in_place_between_runs_are_taken_over(make_pair):
-    plan, reference = make_pair()
+def test_arrays_changed_in_place_between_runs_are_taken_over(a_pair):
+    plan, reference = a_pair()
     train(plan)
     train(reference)
     for job in (plan.job, reference.job):
@@ -161,8 +135,8 @@ def test_arrays_changed_in_place_between_runs_are_taken_over(make_pair):
     assert_same_training(plan, reference)
 
 
-def test_two_plans_of_one_network_take_turns(backend, generic, make_pair):
-    plan, reference = make_pair()
+def test_two_plans_of_one_network_take_turns(backend, generic, a_pair):
+    plan, reference = a_pair()
     other, other_reference = backend.compile(plan.job), GenericPlan(generic, reference.job)
     for _ in range(2):
         assert_same_training(plan, reference)
@@ -170,8 +144,8 @@ def test_two_plans_of_one_network_take_turns(backend, generic, make_pair):
 
 
 @pytest.mark.parametrize("array", [np.zeros((FEATURES, 1)), np.zeros((FEATURES, 5), dtype=np.float32)])
-def test_weights_of_another_kind_are_refused(make_pair, array):
-    plan, _ = make_pair()
+def test_weights_of_another_kind_are_refused(a_pair, array):
+    plan, _ = a_pair()
     plan.job.layers[0].weight = array
     with pytest.raises(ConfigError, match=r"weight of layer 0 must stay float64 of shape \(19, 5\), got"):
         plan.run()
@@ -184,8 +158,8 @@ def test_weights_of_another_kind_are_refused(make_pair, array):
 @pytest.mark.parametrize(
     "optimizer", [MOMENTUM, RMSprop(1e-2), Adam(1e-2), AdamW(1e-2, weight_decay=0.1)], ids=lambda rule: rule.name
 )
-def test_training_goes_on_from_a_state(make_pair, optimizer):
-    plan, resumed = make_pair(optimizer)[0], make_pair(optimizer)[0]
+def test_training_is_resumed_from_a_state(a_pair, optimizer):
+    plan, resumed = a_pair(optimizer)[0], a_pair(optimizer)[0]
     train(plan)
     for layer, source in zip(resumed.job.layers, plan.job.layers, strict=True):
         layer.weight, layer.bias = source.weight.copy(), source.bias.copy()
@@ -196,9 +170,9 @@ def test_training_goes_on_from_a_state(make_pair, optimizer):
     np.testing.assert_array_equal(parameters_of(resumed), parameters_of(plan))
 
 
-def test_a_state_goes_from_one_plan_to_the_other_kind(make_pair):
-    plan, reference = make_pair(Adam(1e-2))
-    _, resumed = make_pair(Adam(1e-2))
+def test_a_state_goes_from_one_plan_to_the_other_kind(a_pair):
+    plan, reference = a_pair(Adam(1e-2))
+    _, resumed = a_pair(Adam(1e-2))
     train(plan)
     train(reference)
     for layer, source in zip(resumed.job.layers, plan.job.layers, strict=True):
@@ -207,8 +181,8 @@ def test_a_state_goes_from_one_plan_to_the_other_kind(make_pair):
     assert_same_training(resumed, reference)
 
 
-def test_state_is_a_copy_and_is_checked(make_pair):
-    plan, _ = make_pair()
+def test_state_is_a_copy_and_is_checked(a_pair):
+    plan, _ = a_pair()
     assert list(plan.state()) == [f"layers.{k}.{p}.velocity" for k in range(3) for p in ("weight", "bias")]
     for array in plan.state().values():
         array[...] = 1
@@ -216,4 +190,4 @@ def test_state_is_a_copy_and_is_checked(make_pair):
     with pytest.raises(ModelFileError, match=r"layers\.0\.bias\.velocity"):
         plan.load_state({}, 1)
     assert plan.step == 0
-    assert make_pair(SGD(0.1))[0].state() == {}
+    assert a_pair(SGD(0.1))[0].state() == {}

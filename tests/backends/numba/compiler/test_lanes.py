@@ -1,13 +1,10 @@
 """The operations on lanes and tiles: what is compiled does what the plain Python definition says, number for number."""
 
-import numpy as np
-import pytest
-from xpnn.backends import why_unavailable
-
-if reason := why_unavailable("numba"):
-    pytest.skip(reason, allow_module_level=True)
+import functools
 
 import numba
+import numpy as np
+import pytest
 from numba.core import config
 from xpnn.backends.numba.compiler import lanes as numba_lanes
 from xpnn.backends.numba.compiler import tiles as numba_tiles
@@ -30,10 +27,13 @@ def ordinary_numbers(dtype):
     return np.random.default_rng(1).normal(size=(3, 24)).astype(dtype)
 
 
+compiled = functools.cache(numba.njit)  # once for each combination of types
+
+
 def both(function, *args):
     """What a function makes of arrays as plain Python, and compiled: its arrays are changed in place."""
     results = []
-    for call in (function, numba.njit(function)):
+    for call in (function, compiled(function)):
         copies = [arg.copy() if isinstance(arg, np.ndarray) else arg for arg in args]
         call(*copies)
         results.append([copy for copy in copies if isinstance(copy, np.ndarray)])
@@ -42,8 +42,8 @@ def both(function, *args):
 
 def assert_same(function, *args, rtol=0.0):
     with np.errstate(all="ignore"):  # plain NumPy warns of what lanes do in silence
-        plain, compiled = both(function, *args)
-    for ours, theirs in zip(compiled, plain, strict=True):
+        plain, fast = both(function, *args)
+    for ours, theirs in zip(fast, plain, strict=True):
         assert ours.dtype == theirs.dtype
         np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=rtol)
     return plain[0]
@@ -166,7 +166,7 @@ def test_a_fused_product_and_sum(dtype):
     # 1 - (1 + e)(1 - e) is e^2, which two roundings lose
     a[0] = np.repeat(np.array([1 + eps, -(1 - eps), 1], dtype=dtype), 8)
     out = np.zeros(8, dtype=dtype)
-    numba.njit(fused)(out, a, Width(LANES))
+    compiled(fused)(out, a, Width(LANES))
     np.testing.assert_array_equal(out, np.full(8, eps**2, dtype=dtype))
 
 
@@ -180,9 +180,9 @@ def raise_two(out, a, width):
 def test_powers_of_two(dtype):
     end = {"float32": 127, "float64": 1023}[dtype]
     exponents = np.resize(np.array([0, 1, -1, 10, -3, end, -end + 1, 60], dtype=dtype), 24)
-    (plain, _), (compiled, _) = both(raise_two, np.zeros(24, dtype=dtype), exponents, Width(LANES))
-    np.testing.assert_array_equal(compiled, np.ldexp(np.ones(24, dtype=dtype), exponents.astype(int)))
-    np.testing.assert_allclose(plain, compiled, rtol=2 * np.finfo(dtype).eps)  # NumPy's own may be a rounding off
+    (plain, _), (fast, _) = both(raise_two, np.zeros(24, dtype=dtype), exponents, Width(LANES))
+    np.testing.assert_array_equal(fast, np.ldexp(np.ones(24, dtype=dtype), exponents.astype(int)))
+    np.testing.assert_allclose(plain, fast, rtol=2 * np.finfo(dtype).eps)  # NumPy's own may be a rounding off
 
 
 def across(out, whole, a, width):
@@ -209,10 +209,10 @@ def test_across_the_lanes(dtype, numbers, first, best):
     a = np.array([*numbers, 0.1, 0.1, 0.1, 4, 0.1, 0.1, 0.1, 0.1], dtype=dtype)
     arguments = np.zeros(2, dtype=dtype), np.zeros(2, dtype=np.int64), a, Width(LANES)
     with np.errstate(invalid="ignore"):  # inf - inf
-        plain, compiled = both(across, *arguments)
-        np.testing.assert_array_equal(compiled[0], plain[0])
+        plain, fast = both(across, *arguments)
+        np.testing.assert_array_equal(fast[0], plain[0])
         np.testing.assert_array_equal(plain[0], [np.fmax.reduce(a[:8]), a[:8].sum()])
-    assert compiled[1].tolist() == plain[1].tolist() == [first, best]
+    assert fast[1].tolist() == plain[1].tolist() == [first, best]
 
 
 def work_on_tiles(out, a, x, width, tile_width):

@@ -6,14 +6,9 @@ import sys
 import threading
 import weakref
 
+import numba
 import numpy as np
 import pytest
-from xpnn.backends import why_unavailable
-
-if reason := why_unavailable("numba"):
-    pytest.skip(reason, allow_module_level=True)
-
-import numba
 from numba.core import config
 from xpnn.backends.numba.compiler import team as numba_team
 from xpnn.backends.numba.compiler.compile import kernel

@@ -1,14 +1,10 @@
 """Exponential, activations and the softmax row of the compiled plan: accuracy, and what becomes of NaN and infinity."""
 
+import numba
 import numpy as np
 import pytest
-from xpnn.backends import ACTIVATIONS, why_unavailable
-
-if reason := why_unavailable("numba"):
-    pytest.skip(reason, allow_module_level=True)
-
-import numba
 from numba.core import config
+from xpnn.backends import ACTIVATIONS
 from xpnn.backends.numba.compiler.lane_types import Width
 from xpnn.backends.numba.compiler.lanes import load, store
 from xpnn.backends.numba.network.functions import (

@@ -4,11 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from xpnn.backends import Layer, why_unavailable
-
-if reason := why_unavailable("numba"):
-    pytest.skip(reason, allow_module_level=True)
-
+from xpnn.backends import Layer
 from xpnn.backends.numba.compiler.team import Team
 from xpnn.backends.numba.first_layer.compress import chunk_bounds, compressed, entry_counts
 from xpnn.backends.numba.network.layout import CACHE_LINE, Layout, aligned, padded
@@ -118,8 +114,11 @@ def test_bounds_of_chunks():
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("chunks", [1, 2])
-@pytest.mark.parametrize(("kind", "value"), [("uint8", "uint8"), ("int16", "float64"), ("float64", "float64")])
-def test_rows_as_lists_of_their_entries(threads, chunks, kind, value):
+@pytest.mark.parametrize(
+    ("kind", "dtype", "value"),
+    [("uint8", "float64", "uint8"), ("int16", "float32", "float32"), ("float32", "float64", "float64")],
+)
+def test_rows_as_lists_of_their_entries(threads, chunks, kind, dtype, value):
     generator = np.random.default_rng(1)
     images = (generator.integers(1, 256, (17, 19)) * (generator.random((17, 19)) < 0.3)).astype(kind)
     images[[0, 5, 16]] = 0
@@ -128,7 +127,7 @@ def test_rows_as_lists_of_their_entries(threads, chunks, kind, value):
     counts = entry_counts(team, images, bounds)
     expected = [[np.count_nonzero(row[a:b]) for a, b in pairwise(bounds)] for row in images]
     assert counts.tolist() == expected
-    sparse = compressed(team, images, 1 / 255, bounds, counts, np.dtype(np.float64))
+    sparse = compressed(team, images, 1 / 255, bounds, counts, np.dtype(dtype))
     row, feature = np.nonzero(images)
     assert sparse.index.tolist() == feature.tolist()
     assert sparse.index.dtype == np.uint16

@@ -1,13 +1,8 @@
 """Rows of the losses that take a number for each output: accuracy, padding, and what becomes of NaN and infinity."""
 
+import numba
 import numpy as np
 import pytest
-from xpnn.backends import why_unavailable
-
-if reason := why_unavailable("numba"):
-    pytest.skip(reason, allow_module_level=True)
-
-import numba
 from xpnn.backends.numba.compiler.lane_types import Width
 from xpnn.backends.numba.network.layers import Matrix
 from xpnn.backends.numba.network.output_losses import SIGMOID, SQUARED, output_loss_row
