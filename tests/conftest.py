@@ -45,7 +45,8 @@ def root(pytestconfig: pytest.Config) -> Path:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have Numba keep the machine code of all tests, workers and what they start in a folder of pytest's cache."""
+    """Test CuPy's backend on the stand-in too, and share Numba's machine code among workers and what they start."""
+    config.stash[MORE_BACKENDS] = {EMULATED: "" if shutil.which("g++") else "g++ is not installed"}
     if not hasattr(config, "workerinput"):  # a worker has the environment of the process that started it
         cache = getattr(config, "cache", None)  # none with -p no:cacheprovider
         folder = cache.mkdir("numba") if cache else Path(tempfile.gettempdir(), f"xpnn-numba-{getpass.getuser()}")
@@ -132,11 +133,6 @@ def adds(module: Any) -> Callable[[Any, float], None]:
 def stream(cupy: Any) -> Any:
     """A stream that can capture."""
     return cupy.cuda.Stream(non_blocking=True)
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Test CuPy's backend on the stand-in too."""
-    config.stash[MORE_BACKENDS] = {EMULATED: "" if shutil.which("g++") else "g++ is not installed"}
 
 
 @pytest.fixture

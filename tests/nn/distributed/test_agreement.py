@@ -34,11 +34,11 @@ def compare(ranks, sizes, work, *, dtype="float64", reproducible=False):
     [("float64", False), ("float32", True), ("float32", False)],
     ids=["float64-plain", "float32-reproducible", "float32-plain"],
 )
-def test_ranks_train_what_one_process_trains(ranks, backend, data, dtype, reproducible):
+def test_ranks_train_what_one_process_trains(ranks, every_backend, data, dtype, reproducible):
     """With 4 ranks some have no row of an epoch's last batch."""
     # The stand-in's device is no place for two threads, and JAX compiles for each number of rows.
-    sizes = {"cupy": (1,), "jax": (3,), "array-api-strict": (4,)}.get(backend.name, (1, 2, 4))
-    work = partial(fit, data=data, backend=backend, dtype=dtype)
+    sizes = {"cupy": (1,), "jax": (3,), "array-api-strict": (4,)}.get(every_backend.name, (1, 2, 4))
+    work = partial(fit, data=data, backend=every_backend, dtype=dtype)
     compare(ranks, sizes, work, dtype=dtype, reproducible=reproducible)
 
 
