@@ -32,8 +32,6 @@ PARALLEL = ("--numprocesses=logical", "--dist=worksteal")
 ARRAY_API_TESTS = [
     "tests/backends/jax",
     "tests/backends/test_contract.py",
-    "tests/backends/test_generic_plan.py",
-    "tests/backends/test_gradients.py",
     "tests/backends/test_losses.py",
     "tests/backends/test_reduction.py",
     "tests/backends/torch",

@@ -1,82 +1,91 @@
-"""The pytest plugin: the fixture `backend`, and `--backend NAME`."""
-
-import sys
+"""The pytest plugin: the fixture `backend`, `--backend NAME`, and the contract by the name of its package."""
 
 import pytest
-from xpnn.backends import BackendUnavailable, registry
-from xpnn.backends.numpy.backend import NumPyBackend
-from xpnn.backends.testing import contract
 
 pytest_plugins = ["pytester"]
 
-ARGUMENTS = ("-p", "no:cacheprovider", "-p", "no:randomly")
+PACKAGE = """
+from xpnn.backends import BackendUnavailable
+from xpnn.backends.numpy.backend import NumPyBackend
 
+class Abacus(NumPyBackend):
+    name = "abacus"
 
-class Point:
-    """An entry point of another package."""
+def absent():
+    raise BackendUnavailable("there is no slide rule: pip install slide-rule")
+"""
+NAMED = """
+def test_named(backend):
+    assert backend.name in ("numpy", "abacus")
+"""
+OWN = """
+import sys
+import pytest
 
-    def __init__(self, name):
-        self.name = name
+@pytest.fixture
+def backend():
+    return 7
 
-    def load(self):
-        if self.name == "absent":
-            raise BackendUnavailable("there is no abacus: pip install abacus")
-        return type("Fake", (NumPyBackend,), {"name": "fake"})
+def test_own(backend):
+    assert backend == 7
+
+@pytest.mark.parametrize("backend", [1, 2])
+def test_direct(backend):
+    assert backend in (1, 2)
+
+def test_the_plugin_asked_for_no_backend():
+    assert not {"numba", "torch", "jax", "array_api_strict"} & {*sys.modules}
+"""
+NAMES = """
+import sys
+
+def test_modules_have_their_full_names_alone():
+    assert "xpnn.backends.testing.test_contract" in sys.modules
+    assert not {"backends", "test_contract"} & {*sys.modules}
+"""
 
 
 @pytest.fixture
-def registered(monkeypatch):
-    """Only NumPy's backend, and two of another package, one of which cannot be had."""
-    monkeypatch.setattr(registry, "BUILTIN", {"numpy": registry.BUILTIN["numpy"]})
-    points = [Point("fake"), Point("absent")]
-    monkeypatch.setattr(registry, "entry_points", lambda *, group: points if group == "xpnn.backends" else [])
-
-
-@pytest.fixture
-def run(pytester, registered):  # noqa: ARG001
-    """`run(source, *arguments)` runs pytest on a test module."""
+def run(pytester):
+    """`run(source, *arguments)` runs pytest on a test module, beside a package with two backends."""
+    info = pytester.mkdir("abacus-1.0.dist-info")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: abacus\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[xpnn.backends]\nabacus = abacus:Abacus\nslide-rule = abacus:absent\n")
+    pytester.makepyfile(abacus=PACKAGE)
 
     def tested(source, *arguments):
-        pytester.makepyfile(source)
-        return pytester.runpytest_inprocess(*ARGUMENTS, *arguments)
+        pytester.makepyfile(test_it=source)
+        return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error", "-rs", *arguments)
 
     return tested
 
 
-ONE = "def test_one(backend):\n    assert backend.name in ('numpy', 'fake')\n"
-
-
-def test_the_fixture_has_every_backend_that_works(run):
-    result = run(ONE, "-v")
+def test_the_fixture_has_the_backends_of_the_option(run):
+    result = run(NAMED, "--backend", "abacus", "--backend", "numpy", "-v", "test_it.py")
     result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines_random(["*test_one[[]numpy[]] PASSED*", "*test_one[[]fake[]] PASSED*"])
-
-
-def test_the_option_restricts_them(run):
-    run(ONE, "--backend", "fake").assert_outcomes(passed=1)
-    run(ONE, "--backend", "fake", "--backend", "numpy").assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*test_named[[]abacus[]] PASSED*", "*test_named[[]numpy[]] PASSED*"])
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("fike", "*must be one of *fake*numpy*got 'fike'*"), ("absent", "*absent: there is no abacus*")]
+    ("name", "said"),
+    [
+        ("abakus", "*must be one of *abacus*numpy*, got 'abakus'"),
+        ("slide-rule", "*: there is no slide rule*"),
+    ],
 )
 def test_a_backend_that_is_named_and_not_there_is_an_error(run, name, said):
-    result = run(ONE, "--backend", name)
+    result = run(NAMED, "--backend", name, "test_it.py")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([said])
 
 
-def test_a_fixture_of_the_same_name_is_left_alone(run, monkeypatch):
-    monkeypatch.setattr(registry, "entry_points", lambda **_: pytest.fail("the plugin asked for backends"))
-    own = "import pytest\n@pytest.fixture\ndef backend(): return 7\ndef test_own(backend): assert backend == 7\n"
-    direct = "@pytest.mark.parametrize('backend', [1, 2])\ndef test_direct(backend): assert backend in (1, 2)\n"
-    run(own + direct).assert_outcomes(passed=3)
+def test_a_fixture_of_the_same_name_is_left_alone(run):
+    run(OWN, "test_it.py").assert_outcomes(passed=4)
 
 
-def test_the_contract_is_collected_by_its_package(run):
-    """Under its full name alone; a backend that cannot be had is skipped once, with its reason."""
-    names = "import sys\ndef test_names():\n    assert not {'backends', 'test_contract'} & {*sys.modules}\n"
-    result = run(names, "-rs", "--pyargs", "xpnn.backends.testing", "test_the_contract_is_collected_by_its_package.py")
-    result.assert_outcomes(passed=2 * len(contract()) + 3, skipped=1)
-    result.stdout.fnmatch_lines(["SKIPPED*: there is no abacus: pip install abacus"])
-    assert "xpnn.backends.testing.test_contract" in sys.modules
+def test_a_backend_that_cannot_be_had_is_skipped_once(run):
+    result = run(NAMES, "--pyargs", "xpnn.backends.testing", "test_it.py", "-k", "available or slide or names")
+    reasons = [line for line in result.outlines if line.startswith("SKIPPED") and "slide rule" in line]
+    assert len(reasons) == 1
+    assert reasons[0].endswith("there is no slide rule: pip install slide-rule")
+    result.stdout.no_fnmatch_line("*FAILED*")
