@@ -24,8 +24,6 @@ PACKAGES = ["xpnn.backends", "xpnn.nn", "xpnn.bench"]
 EXTRAS = ("cli", "onnx", "tensorboard", "jax")  # and groups, those of which the constraints are
 GROUPS = ("test", "lint", "typecheck", "docs", "array-api")
 CONSTRAINTS = "tests/constraints.txt"
-# Parallel tests: each worker begins with files of its own, whose kernels it compiles, and ends with tests of the other.
-PARALLEL = ("--numprocesses=logical", "--dist=worksteal")
 
 
 # Those that differ with the array module.
@@ -80,10 +78,17 @@ def typecheck(session: nox.Session) -> None:
     session.run("mypy", *(f"-p{package}" for package in PACKAGES), *session.posargs)
 
 
+def pytest(session: nox.Session, *arguments: str) -> None:
+    """Run pytest with a worker for each core; each begins with files of its own, and ends with tests of another."""
+    # BLAS's threads spin while they wait: with several in each worker, the tests took up to five times the work.
+    parallel = ("--numprocesses=logical", "--dist=worksteal")
+    session.run("pytest", *parallel, *arguments, env={"OPENBLAS_NUM_THREADS": "1"})
+
+
 def run_tests(session: nox.Session, *, constrained: bool = True) -> None:
     """Run the tests against the installed wheel."""
     install(session, ".[cli,onnx,tensorboard]", *group("test"), constrained=constrained)
-    session.run("pytest", *PARALLEL, *session.posargs)
+    pytest(session, *session.posargs)
 
 
 @nox.session
@@ -104,7 +109,7 @@ def tests_all(session: nox.Session) -> None:
 def thorough(session: nox.Session) -> None:
     """Run what takes minutes and finds rare things: races, every shape of kernel, signals at any moment, a soak."""
     install(session, ".[cli,onnx,tensorboard]", *group("test"))
-    session.run("pytest", *PARALLEL, "-m", "thorough", *session.posargs)
+    pytest(session, "-m", "thorough", *session.posargs)
 
 
 @nox.session
@@ -121,7 +126,7 @@ def lowest(session: nox.Session) -> None:
     pins = [requirement.replace(">=", "==") for requirement in requirements]
     old_names = "pyparsing<3.3"  # which the old matplotlib uses
     install(session, ".", *pins, *group("test"), old_names, constrained=False)
-    session.run("pytest", *PARALLEL, *session.posargs)
+    pytest(session, *session.posargs)
 
 
 @nox.session(python=PYTHONS[0], venv_params=["--seed"])
@@ -130,7 +135,7 @@ def array_api(session: nox.Session) -> None:
     # By pip, which takes a small build of PyTorch where it was told of one; uv then leaves it as it is.
     session.run("python", "-m", "pip", "install", f"--constraint={CONSTRAINTS}", "torch==2.13.0")
     install(session, ".[cli,torch,jax]", *group("test"))
-    session.run("pytest", *PARALLEL, *(session.posargs or (*ARRAY_API_TESTS, "-k", "torch or jax or inputs")))
+    pytest(session, *(session.posargs or (*ARRAY_API_TESTS, "-k", "torch or jax or inputs")))
 
 
 @nox.session
