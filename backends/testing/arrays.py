@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,45 +17,41 @@ from ..choice import JobOutline
 from ..communicator import ALONE
 from ..errors import ConfigError
 from ..losses import LOSSES
-from ..plan import Rows, Totals
+from ..plan import Rows
 from .problem import (
     CLASSES,
     DTYPES,
     FEATURES,
     ROWS,
     SCALE,
+    Numbers,
     assert_same,
     check,
-    covering,
     images_and_classes,
     labels_of,
     normal,
     on_host,
+    public_methods,
+    refusal,
     rules,
 )
 
 
-def parameters_of(function: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
-    """Return name, kind and default of each parameter."""
-    return [(each.name, each.kind, each.default) for each in inspect.signature(function).parameters.values()]
-
-
-def assert_signatures(kind: type, base: type, methods: Iterable[str]) -> None:
-    """Assert that a class's methods take what those of the base class take."""
-    for method in methods:
-        own, expected = getattr(kind, method), getattr(base, method)
-        said = f"{kind.__name__}.{method} must take {inspect.signature(expected)}, got {inspect.signature(own)}"
-        assert parameters_of(own) == parameters_of(expected), said
-
-
-def operations() -> list[str]:
-    """Return the names of the public methods that every backend has."""
-    return [name for name, _ in inspect.getmembers(Backend, inspect.isfunction) if not name.startswith("_")]
+def assert_signatures(kind: type, base: type) -> None:
+    """Assert that a class's public methods take what those of the base class take."""
+    for method in public_methods(base):
+        own, expected = (inspect.signature(getattr(each, method)) for each in (kind, base))
+        said = f"{kind.__name__}.{method} must take {expected}, got {own}"
+        found, wanted = (
+            [(each.name, each.kind, each.default) for each in signature.parameters.values()]
+            for signature in (own, expected)
+        )
+        assert found == wanted, said
 
 
 @check("signatures")
 def overridden_methods_take_what_the_base_class_takes(backend: Backend) -> None:
-    assert_signatures(type(backend), Backend, operations())
+    assert_signatures(type(backend), Backend)
 
 
 @check("check_precision")
@@ -63,14 +59,9 @@ def only_the_precisions_of_the_backend_are_taken(backend: Backend) -> None:
     assert "full" in backend.precisions, f"precisions must hold 'full', got {backend.precisions}"
     for precision in backend.precisions:
         backend.check_precision(precision)
-    refused = ""
-    try:
-        backend.check_precision("half")
-    except ConfigError as error:
-        refused = str(error)
-    assert refused, "check_precision must raise ConfigError for 'half'"
-    assert backend.name in refused, f"the error must name the backend and 'half', got {refused!r}"
-    assert "'half'" in refused, f"the error must name the backend and 'half', got {refused!r}"
+    refused = refusal(ConfigError, backend.check_precision, "half")
+    assert backend.name in refused, f"the error must name the backend {backend.name!r}, got {refused!r}"
+    assert "'half'" in refused, f"the error must name 'half', got {refused!r}"
 
 
 @check("suits")
@@ -84,40 +75,23 @@ def any_job_is_taken_or_declined(backend: Backend) -> None:
 
 
 @check(
-    "put",
-    "to_numpy",
-    cases=lambda: covering(
-        dtype=["bool", "uint8", "int64", "float32", "float64", ">u2", "<i4", ">f8"], shape=[(), (5,), (3, 4), (0, 4)]
-    ),
-)
-def arrays_come_back_as_they_went(backend: Backend, dtype: str, shape: tuple[int, ...]) -> None:
-    array = (normal(*shape) * 50 + 100).astype(dtype)
-    back = backend.to_numpy(backend.put(array))
-    assert type(back) is np.ndarray, f"to_numpy must return a NumPy array, got {type(back)}"
-    assert_same([back], [array.astype(array.dtype.newbyteorder("="))], "what put took and to_numpy returned")
-
-
-@check("put", "to_numpy")
-def arrays_of_any_memory_order_come_back_alike(backend: Backend) -> None:
-    array = normal(6, 8)
-    for view in (array.T, array[::2, ::-1], np.asfortranarray(array)):
-        assert_same([backend.to_numpy(backend.put(view))], [view], "what put took and to_numpy returned")
-
-
-@check("put", cases=lambda: [{"dtype": dtype} for dtype in ("float64", "<u2", ">u2")])
-def put_copies(backend: Backend, dtype: str) -> None:
-    array = np.arange(12).reshape(3, 4).astype(dtype)
-    before, on_device = array.astype(array.dtype.newbyteorder("=")), backend.put(array)
-    array[:] = 0
-    assert_same([backend.to_numpy(on_device)], [before], "an array on the device, after the host's has changed")
-
-
-@check("to_numpy")
-def to_numpy_copies(backend: Backend) -> None:
-    array = normal(3, 4)
+    "put", "to_numpy",
+    dtype=["bool", "uint8", "int64", "float32", "float64", "<u2", ">u2", "<i4", ">f8"],
+    shape=[(), (5,), (3, 4), (0, 4)],
+    view=[np.copy, np.transpose, np.flip],
+)  # fmt: skip
+def copies_of_any_memory_order_come_back_as_they_went(
+    backend: Backend, dtype: str, shape: tuple[int, ...], view: Callable[..., Numbers]
+) -> None:
+    array = np.asarray(view((normal(*shape) * 50 + 100).astype(dtype)))
+    expected = array.astype(array.dtype.newbyteorder("="))
     on_device = backend.put(array)
-    backend.to_numpy(on_device)[:] = 0
-    assert_same([backend.to_numpy(on_device)], [array], "an array on the device, after a copy of it has changed")
+    array[...] = 0
+    back = backend.to_numpy(on_device)
+    assert type(back) is np.ndarray, f"to_numpy must return a NumPy array, got {type(back)}"
+    assert_same([back], [expected], "what put took and to_numpy returned, after the host's array has changed")
+    back[...] = 0
+    assert_same([backend.to_numpy(on_device)], [expected], "an array on the device, after a copy of it has changed")
 
 
 @check("own")
@@ -130,7 +104,7 @@ def own_takes_arrays_of_the_backend_alone(backend: Backend) -> None:
         assert_same([backend.to_numpy(taken)], [array], "what own returned for an array of the backend")
 
 
-@check("all_finite", cases=lambda: covering(dtype=DTYPES, number=[np.nan, np.inf, -np.inf]))
+@check("all_finite", dtype=DTYPES, number=[np.nan, np.inf, -np.inf])
 def an_infinity_or_a_nan_is_found_wherever_it_is(backend: Backend, dtype: str, number: float) -> None:
     arrays = [normal(3, 4, dtype=dtype) * np.dtype(dtype).type(1e30), normal(5, dtype=dtype)]
     assert backend.all_finite([backend.put(array) for array in arrays]) is True, "all_finite must be True of numbers"
@@ -144,21 +118,17 @@ def an_infinity_or_a_nan_is_found_wherever_it_is(backend: Backend, dtype: str, n
 # Sums, and contexts
 
 
-@check("read_sums")
-def pairs_of_sums_come_in_order_after_one_read(backend: Backend) -> None:
+@check("read_sums", "read_totals")
+def sums_come_in_order_after_one_read_as_numbers_of_python(backend: Backend) -> None:
     for pairs in ([(0.1, 7)], [(1e300, 2**40 + 1), (-2.5, 0), (np.inf, 3)]):
         sums = [(backend.put(np.asarray(loss)), backend.put(np.asarray(count))) for loss, count in pairs]
         with mock.patch.object(backend, "to_numpy", wraps=backend.to_numpy) as reads:
             got = backend.read_sums(sums)
         assert reads.call_count <= 1, f"read_sums must read the device once, got {reads.call_count} reads"
         assert_same([got], [np.array(pairs, dtype=np.float64)], "read_sums")
-
-
-@check("read_totals")
-def totals_are_numbers_of_python(backend: Backend) -> None:
-    got = backend.read_totals(backend.put(np.asarray(0.1)), backend.put(np.asarray(2**40 + 1)), 2**41)
-    assert got == Totals(0.1, 2**40 + 1, 2**41), f"read_totals must return what went in, got {got}"
-    assert [type(each) for each in got] == [float, int, int], f"read_totals must return numbers of Python, got {got}"
+        totals = backend.read_totals(*sums[0], 2**41)
+        assert totals == (*pairs[0], 2**41), f"read_totals must return what went in, got {totals}"
+        assert [*map(type, totals)] == [float, int, int], f"read_totals must return Python numbers, got {totals}"
 
 
 def assert_context(context: Callable[[], Any], backend: Backend, name: str) -> None:
@@ -178,16 +148,11 @@ def assert_context(context: Callable[[], Any], backend: Backend, name: str) -> N
     raise AssertionError(f"{name} must let an error through")
 
 
-@check("scope")
-def the_namespace_computes_in_float64(backend: Backend) -> None:
+@check("scope", "fixed_order")
+def contexts_nest_and_compute_in_float64(backend: Backend) -> None:
+    assert_context(backend.scope, backend, "scope()")
     with backend.scope():
         assert backend.to_numpy(backend.xp.ones(3, dtype=backend.xp.float64)).dtype == np.float64, "scope"
-    assert_context(backend.scope, backend, "scope()")
-
-
-@check("fixed_order")
-def it_can_be_entered_again(backend: Backend) -> None:
-    with backend.scope():
         assert_context(backend.fixed_order, backend, "fixed_order()")
 
 
@@ -205,7 +170,7 @@ def one_process_adds_nothing(backend: Backend) -> None:
 # Rows
 
 
-@check("place", cases=lambda: covering(images=["uint8", ">i4", "float32", "float64"], loss=["classes", "numbers"]))
+@check("place", images=["uint8", ">i4", "float32", "float64"], loss=["classes", "numbers"])
 def placed_rows_keep_their_types(backend: Backend, images: str, loss: str) -> None:
     pixels, classes = images_and_classes(dtype="uint8" if "i" in images else images)
     pixels, weights = pixels.astype(images), np.arange(len(pixels)) / 4
@@ -223,41 +188,31 @@ def placed_rows_keep_their_types(backend: Backend, images: str, loss: str) -> No
     assert_same([backend.to_numpy(rows.images)], [native], "placed images, after the host's have changed")
 
 
-def expected_batch(rows: Any, images: Any, labels: Any, dtype: str) -> tuple[Any, Any]:
-    """Return some rows as `gather` makes numbers of them, on the host."""
-    scale = SCALE if images.dtype.kind in "iu" else 1.0
-    return (images[rows].astype("float64") * scale).astype(dtype), labels[rows]
-
-
 def assert_batches(backend: Backend, rows: Rows, images: Any, labels: Any, dtype: str, method: Any) -> None:
     """Assert that a method takes, scales and casts rows by slice and by index, in place of none too."""
-    name, float_type = method.__name__, backend.put(np.zeros(1, dtype)).dtype
+    float_type, scale = backend.put(np.zeros(1, dtype)).dtype, SCALE if images.dtype.kind in "iu" else 1.0
+    within = 2e-7 if "float32" in (dtype, str(images.dtype)) else 1e-15
     for index in (slice(3, 9), slice(4, 4), np.array([4, 0, 22, 4]), np.empty(0, np.int64)):
         x, y = method(rows, index if isinstance(index, slice) else backend.put(index), float_type)
-        expected, expected_labels = expected_batch(index, images, labels, dtype)
-        got, got_labels = backend.to_numpy(x), backend.to_numpy(y)
-        assert got.dtype == np.dtype(dtype), f"{name} must return images of {dtype}, got {got.dtype}"
-        assert got.shape == expected.shape, f"{name} must return the shape {expected.shape}, got {got.shape}"
-        within = 2e-7 if "float32" in (dtype, str(images.dtype)) else 1e-15
-        np.testing.assert_allclose(got, expected, rtol=within, err_msg=f"images of {name}, rows {index}")
-        assert_same([got_labels], [expected_labels], f"labels of {name}, rows {index}")
+        got, expected = backend.to_numpy(x), (images[index].astype("float64") * scale).astype(dtype)
+        said = f"{method.__name__}, rows {index}"
+        np.testing.assert_allclose(got, expected, rtol=within, err_msg=f"images of {said}")
+        assert (got.shape, got.dtype) == (expected.shape, expected.dtype), f"images of {said} must be {dtype}"
+        assert_same([backend.to_numpy(y)], [labels[index]], f"labels of {said}")
 
 
-@check("gather", cases=lambda: covering(dtype=DTYPES, images=["uint8", "float32", "float64"], numbers=[False, True]))
-def rows_are_taken_scaled_and_cast(backend: Backend, dtype: str, images: str, numbers: bool) -> None:
+@check(
+    "gather", "batch",
+    dtype=DTYPES, images=["uint8", "float32", "float64"], numbers=[False, True], on_host=[False, True],
+)  # fmt: skip
+def rows_are_taken_scaled_and_cast(backend: Backend, dtype: str, images: str, numbers: bool, on_host: bool) -> None:
     pixels, labels = images_and_classes(dtype=images)
     if numbers:
         labels = labels_of("squared_error", labels, CLASSES)
     rows = backend.place(pixels, labels, np.float64(SCALE))  # which must make no float64 of a float32 network
     assert_batches(backend, rows, pixels, labels, dtype, backend.gather)
     assert_same([backend.to_numpy(rows.images)], [pixels], "the rows themselves, after gather")
-
-
-@check("batch", cases=lambda: covering(dtype=DTYPES, images=["uint8", "float64"], is_on_host=[False, True]))
-def rows_on_the_host_are_taken_like_others(backend: Backend, dtype: str, images: str, is_on_host: bool) -> None:
-    pixels, labels = images_and_classes(dtype=images)
-    rows = backend.place(pixels, labels, SCALE)
-    if is_on_host:
+    if on_host:
         rows = Rows(pixels, rows.labels, SCALE, on_host=True)
     assert_batches(backend, rows, pixels, labels, dtype, backend.batch)
 

@@ -23,7 +23,6 @@ from .problem import (
     Numbers,
     assert_close,
     assert_same,
-    attributes,
     check,
     covering,
     images_and_classes,
@@ -47,16 +46,6 @@ def layer_arrays(dtype: str, rows: int = 7) -> list[Numbers]:
     return [normal(rows, 5, dtype=dtype), normal(5, 4, dtype=dtype, seed=1), normal(4, dtype=dtype, seed=2)]
 
 
-def each_activation() -> list[dict[str, Any]]:
-    """Return cases of every activation in every dtype."""
-    return covering(dtype=DTYPES, activation=list(ACTIVATIONS))
-
-
-def each_loss() -> list[dict[str, Any]]:
-    """Return cases of every loss in every dtype."""
-    return covering(dtype=DTYPES, loss=list(LOSSES))
-
-
 # One layer
 
 
@@ -69,13 +58,12 @@ def assert_linear(backend: Backend, arrays: Sequence[Numbers], activation: str) 
     assert_same(on_host(backend, placed), arrays, "what went into linear, afterwards")
 
 
-@check("linear", cases=each_activation)
-def outputs_of_a_layer(backend: Backend, dtype: str, activation: str) -> None:
-    for rows in (7, 1, 0):
-        assert_linear(backend, layer_arrays(dtype, rows), activation)
+@check("linear", dtype=DTYPES, activation=ACTIVATIONS, rows=[7, 1, 0])
+def outputs_of_a_layer(backend: Backend, dtype: str, activation: str, rows: int) -> None:
+    assert_linear(backend, layer_arrays(dtype, rows), activation)
 
 
-@check("linear", cases=each_activation)
+@check("linear", dtype=DTYPES, activation=ACTIVATIONS)
 def far_ends_are_right_and_a_nan_stays_one(backend: Backend, dtype: str, activation: str) -> None:
     x = np.array([[-1e4], [1e4], [np.nan], [0.0]], dtype)
     arrays = x, np.ones((1, 1), dtype), np.zeros(1, dtype)
@@ -101,19 +89,17 @@ def assert_linear_backward(backend: Backend, arrays: Sequence[Numbers], grad_y: 
     expected = GENERIC.linear_backward(*wide([grad_y, y, x, weight]), activation=activation)
     for need in (True, False):
         placed = [backend.put(array) for array in (grad_y, y, x, weight)]
-        grad_x, *others = backend.linear_backward(*placed, activation=activation, need_grad_x=need)
-        assert (grad_x is not None) == need, f"grad_x must be None where it is not needed, got {grad_x}"
-        for name, one, other in zip(("weight", "bias"), others, expected[1:], strict=True):
-            assert_close(backend.to_numpy(one), other.astype(dtype), dtype, f"grad_{name} of linear_backward")
-        if need:
-            assert_close(backend.to_numpy(grad_x), expected[0].astype(dtype), dtype, "grad_x of linear_backward")
+        grads = backend.linear_backward(*placed, activation=activation, need_grad_x=need)
+        assert (grads[0] is not None) == need, f"grad_x must be None where it is not needed, got {grads[0]}"
+        for name, one, other in zip(("x", "weight", "bias"), grads, expected, strict=True):
+            if one is not None:
+                assert_close(backend.to_numpy(one), other, dtype, f"grad_{name} of linear_backward")
         assert_same(on_host(backend, placed[1:]), [y, x, weight], "y, x and weight after linear_backward")
 
 
-@check("linear_backward", cases=each_activation)
-def gradients_of_a_layer(backend: Backend, dtype: str, activation: str) -> None:
-    for rows in (7, 1, 0):
-        assert_linear_backward(backend, layer_arrays(dtype, rows), normal(rows, 4, dtype=dtype, seed=3), activation)
+@check("linear_backward", dtype=DTYPES, activation=ACTIVATIONS, rows=[7, 1, 0])
+def gradients_of_a_layer(backend: Backend, dtype: str, activation: str, rows: int) -> None:
+    assert_linear_backward(backend, layer_arrays(dtype, rows), normal(rows, 4, dtype=dtype, seed=3), activation)
 
 
 # The losses
@@ -136,28 +122,16 @@ def assert_loss(backend: Backend, outputs: Numbers, labels: Numbers, **options: 
     assert correct.dtype.kind in "iu", f"the number of correct rows must be an integer, got {correct.dtype}"
     np.testing.assert_allclose(loss_sum, expected[0], rtol=TOLERANCE[dtype], err_msg="sum of losses")
     assert correct == expected[1], f"correct rows must be {expected[1]}, got {correct}"
-    assert_close(grad, expected[2].astype(dtype), dtype, "gradient of the loss")
+    assert_close(grad, expected[2], dtype, "gradient of the loss")
 
 
-@check("loss", cases=lambda: covering(dtype=DTYPES, loss=list(LOSSES), weighted=[False, True], rows=[9, 1, 0]))
+@check("loss", dtype=DTYPES, loss=LOSSES, weighted=[False, True], rows=[9, 1, 0])
 def sums_and_gradients(backend: Backend, dtype: str, loss: str, weighted: bool, rows: int) -> None:
     outputs, labels = normal(rows, 4, dtype=dtype) * 3, labels_of(loss, np.arange(rows) % 4, 4)
     if loss == "sigmoid_cross_entropy":
         labels[::2] = outputs[::2] > 0  # rows all of whose outputs are right
     weights = np.arange(rows) % 3 / 2 if weighted else None
     assert_loss(backend, outputs, labels, loss=loss, batch_size=12.5, weights=weights)
-
-
-@check("loss", cases=each_loss)
-def a_row_of_weight_two_counts_as_two(backend: Backend, dtype: str, loss: str) -> None:
-    outputs, labels = normal(5, 4, dtype=dtype) * 3, labels_of(loss, np.arange(5) % 4, 4)
-    weights, again = np.array([1.0, 2.0, 0.0, 1.0, 3.0]), [0, 1, 1, 3, 4, 4, 4]
-    loss_sum, _, grad = loss_on_host(backend, outputs, labels, loss=loss, batch_size=7.0, weights=weights)
-    expected, _, of_copies = loss_on_host(backend, outputs[again], labels[again], loss=loss, batch_size=7)
-    np.testing.assert_allclose(loss_sum, expected, rtol=TOLERANCE[dtype], err_msg="sum of losses")
-    kept = [0, 1, 3, 4]
-    assert_close(grad[kept], of_copies[kept] * weights[kept, None].astype(dtype), dtype, "gradient of weighted rows")
-    assert not grad[2].any(), f"a row of weight 0 must have a gradient of 0, got {grad[2]}"
 
 
 @check("loss")
@@ -175,7 +149,7 @@ def equal_outputs_float32_rows_and_a_single_class(backend: Backend) -> None:
     assert [each.tolist() for each in single] == [0.0, 2, [[0.0], [0.0]]], f"one class has no loss, got {single}"
 
 
-@check("loss", cases=each_loss)
+@check("loss", dtype=DTYPES, loss=LOSSES)
 def a_nan_shows_in_sum_and_gradient(backend: Backend, dtype: str, loss: str) -> None:
     outputs, labels = np.array([[0.0, np.nan], [0.0, 1.0]], dtype), labels_of(loss, np.array([0, 1]), 2)
     loss_sum, _, grad = loss_on_host(backend, outputs, labels, loss=loss, batch_size=2)
@@ -186,39 +160,39 @@ def a_nan_shows_in_sum_and_gradient(backend: Backend, dtype: str, loss: str) -> 
 
 def extreme_outputs(dtype: str) -> Numbers:
     """Return outputs (rows, 5) of all magnitudes, tiny differences and ties among them."""
-    limits, generator = np.finfo(dtype), np.random.default_rng(7)
-    rows = [generator.normal(size=(2, 5)) * scale for scale in (1e-3, 1.0, 20.0, 1e4, 1e30, float(limits.max) / 16)]
-    tiny = float(limits.smallest_subnormal)
-    rows.append(
-        np.array(
-            [
-                [20, 0, -3, -50, 1],  # confident: log1p(e^-20 + ...), of which 1 + e^-20 leaves nothing in float32
-                [-60.3, 0.29, -75.9, -50.7, -45.1],
-                [0, 0, 0, 0, 0],
-                [1e30] * 5,
-                [3, 3, -5, 3, 2],  # of several largest only one leaves the sum
-                [1e30, 1e30, 0, -1e30, 1e4],
-                [1e4, -1e4, 0, 1e4, 9990],
-                [tiny, -tiny, 3 * tiny, 0, 1000 * tiny],
-                [float(limits.max) / 4, -float(limits.max) / 4, 0, 1, 1e30],
-            ]
-        )
-    )
-    return np.concatenate(rows).astype(dtype)  # (rows, 5)
+    large, tiny = float(np.finfo(dtype).max), float(np.finfo(dtype).smallest_subnormal)
+    rows = [normal(2, 5, seed=7) * scale for scale in (1e-3, 1.0, 20.0, 1e4, 1e30, large / 16)]
+    special = [
+        [20, 0, -3, -50, 1],  # confident: log1p(e^-20 + ...), of which 1 + e^-20 leaves nothing in float32
+        [-60.3, 0.29, -75.9, -50.7, -45.1],
+        [0, 0, 0, 0, 0],
+        [1e30] * 5,
+        [3, 3, -5, 3, 2],  # of several largest only one leaves the sum
+        [1e30, 1e30, 0, -1e30, 1e4],
+        [1e4, -1e4, 0, 1e4, 9990],
+        [tiny, -tiny, 3 * tiny, 0, 1000 * tiny],
+        [large / 4, -large / 4, 0, 1, 1e30],
+    ]
+    return np.concatenate([*rows, special]).astype(dtype)  # (rows, 5)
 
 
-@check("loss", cases=lambda: covering(dtype=DTYPES, loss=["softmax_cross_entropy", "sigmoid_cross_entropy"]))
+def assert_digits(loss_sum: Any, grad: Numbers, row: Numbers, label: int, loss: str) -> None:
+    """Assert that loss and gradient (outputs,) of one row of extreme outputs keep their digits."""
+    labels, least = labels_of(loss, np.array([label]), 5), 5 * float(np.finfo(row.dtype).tiny)  # else may be 0
+    expected_sum, _, [expected] = GENERIC.loss(row[None].astype("float64"), labels, loss=loss, batch_size=1)
+    said, within = f"{loss} of {row}, label {label}", 1e-6 if row.dtype == np.float32 else 1e-12
+    np.testing.assert_allclose(loss_sum, expected_sum, rtol=within, atol=least, err_msg=said)
+    np.testing.assert_allclose(grad, expected, rtol=0, atol=within, err_msg=said)
+    np.testing.assert_allclose(grad[label], expected[label], rtol=within, atol=least, err_msg=said)
+
+
+@check("loss", dtype=DTYPES, loss=["softmax_cross_entropy", "sigmoid_cross_entropy"])
 def extreme_outputs_keep_their_digits(backend: Backend, dtype: str, loss: str) -> None:
-    outputs, least = extreme_outputs(dtype), 5 * float(np.finfo(dtype).tiny)  # what is no normal number may be 0
-    for row in outputs:
+    for row in extreme_outputs(dtype):
         for label in (int(row.argmax()), 2):
             labels = labels_of(loss, np.array([label]), 5)
-            loss_sum, _, grad = loss_on_host(backend, row[None], labels, loss=loss, batch_size=1)
-            expected_sum, _, expected = GENERIC.loss(row[None].astype("float64"), labels, loss=loss, batch_size=1)
-            said, within = f"{loss} of {row}, label {label}", 1e-6 if dtype == "float32" else 1e-12
-            np.testing.assert_allclose(loss_sum, expected_sum, rtol=within, atol=least, err_msg=said)
-            np.testing.assert_allclose(grad, expected, rtol=0, atol=within, err_msg=said)
-            np.testing.assert_allclose(grad[0, label], expected[0, label], rtol=within, atol=least, err_msg=said)
+            loss_sum, _, [grad] = loss_on_host(backend, row[None], labels, loss=loss, batch_size=1)
+            assert_digits(loss_sum, grad, row, label, loss)
 
 
 def squared(xp: Any, outputs: Array, labels: Array, *, batch_size: float) -> tuple[Array, Array, Array]:
@@ -238,27 +212,6 @@ def the_table_of_losses_is_asked_each_time(backend: Backend) -> None:
 # The optimizers
 
 
-@check(
-    "update",
-    cases=lambda: covering(dtype=DTYPES, optimizer=list(rules().values()), l2=[0.0, 0.3], shape=[(5, 4), (4,)]),
-)
-def steps_of_an_optimizer(
-    backend: Backend, dtype: str, optimizer: Optimizer, l2: float, shape: tuple[int, ...]
-) -> None:
-    parameter, expected = backend.put(normal(*shape, dtype=dtype)), wide([normal(*shape, dtype=dtype)])[0]
-    with backend.scope():
-        state = optimizer.init(backend.xp, parameter)
-    expected_state = optimizer.init(GENERIC.xp, expected)
-    for step in range(1, 4):
-        grad, now = normal(*shape, dtype=dtype, seed=step), {"step": step, "learning_rate": 0.05 * step}
-        parameter, state = backend.update(optimizer, parameter, backend.put(grad), state, **now, l2=np.float64(l2))
-        expected, expected_state = GENERIC.update(optimizer, expected, wide([grad])[0], expected_state, **now, l2=l2)
-    assert state.keys() == expected_state.keys(), f"the state must have {[*expected_state]}, got {[*state]}"
-    assert_close(backend.to_numpy(parameter), expected.astype(dtype), dtype, "the updated parameter")
-    for slot, array in expected_state.items():
-        assert_close(backend.to_numpy(state[slot]), array.astype(dtype), dtype, f"the state {slot}")
-
-
 def own_rule(kind: type[Optimizer]) -> Optimizer:
     """Return an optimizer of the user's own, derived from one that a backend may have a kernel for."""
 
@@ -270,80 +223,87 @@ def own_rule(kind: type[Optimizer]) -> Optimizer:
         name: ClassVar[str] = "signs"
         slots: ClassVar[tuple[str, ...]] = ()
 
-        def update(
-            self, xp: Any, parameter: Array, grad: Array, state: State, *, step: int, learning_rate: float
-        ) -> tuple[Array, State]:
-            """See `Optimizer.update`."""
-            return parameter - learning_rate * step * xp.sign(grad), state
+        def update(self, xp: Any, parameter: Array, grad: Array, state: State, **now: Any) -> tuple[Array, State]:
+            return parameter - now["learning_rate"] * now["step"] * xp.sign(grad), state
 
     rule: Optimizer = Signs()
     return rule
 
 
-@check("update", cases=lambda: [{"kind": kind} for kind in (Optimizer, SGD, Adam)])
-def an_optimizer_of_the_users_own_steps_by_its_own_rule(backend: Backend, kind: type[Optimizer]) -> None:
-    parameter, grad = normal(5, 4), normal(5, 4, seed=1)
-    placed = backend.put(parameter), backend.put(grad)
-    got, _ = backend.update(own_rule(kind), *placed, {}, step=3, learning_rate=0.25)
-    assert_close(backend.to_numpy(got), parameter - 0.75 * np.sign(grad), "float64", "the updated parameter")
+OWN_RULES = [own_rule(kind) for kind in (Optimizer, SGD, Adam)]
+
+
+@check(
+    "update",
+    cases=lambda: covering(
+        dtype=DTYPES, optimizer=[*rules().values(), *OWN_RULES], l2=[0.0, 0.3], shape=[(5, 4), (4,)]
+    ),
+)
+def steps_of_an_optimizer(
+    backend: Backend, dtype: str, optimizer: Optimizer, l2: float, shape: tuple[int, ...]
+) -> None:
+    start = normal(*shape, dtype=dtype)
+    parameter, [expected] = backend.put(start), wide([start])
+    with backend.scope():
+        state = optimizer.init(backend.xp, parameter)
+    expected_state = optimizer.init(GENERIC.xp, expected)
+    for step in range(1, 4):
+        grad, now = normal(*shape, dtype=dtype, seed=step), {"step": step, "learning_rate": 0.05 * step}
+        parameter, state = backend.update(optimizer, parameter, backend.put(grad), state, **now, l2=np.float64(l2))
+        expected, expected_state = GENERIC.update(optimizer, expected, wide([grad])[0], expected_state, **now, l2=l2)
+    assert state.keys() == expected_state.keys(), f"the state must have {[*expected_state]}, got {[*state]}"
+    assert_close(backend.to_numpy(parameter), expected, dtype, "the updated parameter")
+    for slot, array in expected_state.items():
+        assert_close(backend.to_numpy(state[slot]), array, dtype, f"the state {slot}")
 
 
 # The network as a whole
 
 
-@check("forward", cases=lambda: covering(dtype=DTYPES, activation=list(ACTIVATIONS), rows=[8, 0]))
-def outputs_of_each_layer(backend: Backend, dtype: str, activation: str, rows: int) -> None:
-    layers, expected_layers = pair_of_layers(backend, sizes=(6, 5, 4, 3), activation=activation, dtype=dtype)
-    x = normal(rows, 6, dtype=dtype)
-    got, expected = backend.forward(layers, backend.put(x)), GENERIC.forward(expected_layers, wide([x])[0])
-    assert len(got) == len(expected), f"forward must return {len(expected)} outputs, got {len(got)}"
-    for k, (one, other) in enumerate(zip(got, expected, strict=True)):
-        assert_close(backend.to_numpy(one), other.astype(dtype), dtype, f"output of layer {k} of forward")
-
-
 @check(
-    "gradients",
-    cases=lambda: covering(
-        dtype=DTYPES, activation=list(ACTIVATIONS), loss=list(LOSSES), weighted=[False, True], dropout=[False, True],
-        sizes=[(6, 3), (6, 4, 3), (6, 5, 4, 3)],
-    ),
+    "forward", "gradients",
+    dtype=DTYPES, activation=ACTIVATIONS, loss=LOSSES, weighted=[False, True], dropout=[False, True],
+    sizes=[(6, 3), (6, 4, 3), (6, 5, 4, 3)],
 )  # fmt: skip
-def gradients_of_the_network(
+def outputs_and_gradients_of_the_network(
     backend: Backend, dtype: str, activation: str, loss: str, weighted: bool, dropout: bool, sizes: tuple[int, ...]
 ) -> None:
     layers, expected_layers = pair_of_layers(backend, sizes=sizes, activation=activation, dtype=dtype)
     x, labels = normal(8, 6, dtype=dtype), labels_of(loss, np.arange(8) % 3, 3)
     weights = np.arange(8) % 3 / 2 if weighted else None
     factors = [2.0 * (normal(8, units) > 0) for units in sizes[1:-1] if dropout]
+    outputs, wanted = backend.forward(layers, backend.put(x)), GENERIC.forward(expected_layers, wide([x])[0])
+    assert len(outputs) == len(wanted), f"forward must return {len(wanted)} outputs, got {len(outputs)}"
+    for k, (one, other) in enumerate(zip(outputs, wanted, strict=True)):
+        assert_close(backend.to_numpy(one), other, dtype, f"output of layer {k} of forward")
     seen: list[int] = []
 
     def settle(layer: int, grads: tuple[Array, Array]) -> tuple[Array, Array]:
         seen.append(layer)
         return grads[1], grads[0]
 
-    *grads, loss_sum, correct = backend.gradients(
+    grads, loss_sum, correct = backend.gradients(
         layers, backend.put(x), backend.put(labels), loss=loss, size=9.5, settle=settle,
         weights=None if weights is None else backend.put(weights),
         factors=[backend.put(factor.astype(dtype)) for factor in factors],
     )  # fmt: skip
-    expected = GENERIC.gradients(
-        expected_layers, wide([x])[0], labels, loss=loss, size=9.5, weights=weights, factors=factors
-    )
+    options: dict[str, Any] = {"loss": loss, "size": 9.5, "weights": weights, "factors": factors}
+    expected, wanted_sum, wanted_correct = GENERIC.gradients(expected_layers, wide([x])[0], labels, **options)
     assert seen == [*reversed(range(len(layers)))], f"settle must be called from the last layer on, got {seen}"
-    for k, ((bias, weight), others) in enumerate(zip(grads[0], expected[0], strict=True)):
-        assert_close(backend.to_numpy(weight), others[0].astype(dtype), dtype, f"gradient of weight {k}")
-        assert_close(backend.to_numpy(bias), others[1].astype(dtype), dtype, f"gradient of bias {k}")
-    np.testing.assert_allclose(backend.to_numpy(loss_sum), expected[1], rtol=TOLERANCE[dtype], err_msg="loss_sum")
-    assert int(backend.to_numpy(correct)) == int(expected[2]), "correct rows of gradients"
+    for k, (own, others) in enumerate(zip(grads, expected, strict=True)):
+        for name, one, other in zip(("weight", "bias"), reversed(own), others, strict=True):
+            assert_close(backend.to_numpy(one), other, dtype, f"gradient of {name} {k}")
+    np.testing.assert_allclose(backend.to_numpy(loss_sum), wanted_sum, rtol=TOLERANCE[dtype], err_msg="loss_sum")
+    assert int(backend.to_numpy(correct)) == int(wanted_correct), "correct rows of gradients"
 
 
-@check("evaluate", cases=lambda: covering(dtype=DTYPES, images=["uint8", "float32"], loss=list(LOSSES), tile=[99, 7]))
+@check("evaluate", dtype=DTYPES, images=["uint8", "float32"], loss=LOSSES, tile=[99, 7])
 def sums_over_all_rows(backend: Backend, dtype: str, images: str, loss: str, tile: int) -> None:
     pixels, classes = images_and_classes(dtype=images)
     layers, expected_layers = pair_of_layers(backend, dtype=dtype)
     labels = labels_of(loss, classes, CLASSES)
     with (
-        attributes(backend, evaluation_rows=tile),
+        mock.patch.object(backend, "evaluation_rows", tile),
         mock.patch.object(backend, "to_numpy", wraps=backend.to_numpy) as reads,
     ):
         got = backend.evaluate(layers, backend.place(pixels, labels, SCALE), loss=loss)
@@ -354,27 +314,16 @@ def sums_over_all_rows(backend: Backend, dtype: str, images: str, loss: str, til
     assert reads.call_count <= 1, f"evaluate must read the device once, got {reads.call_count} reads"
 
 
-def each_image() -> list[dict[str, Any]]:
-    """Return cases of images in one tile and in several, and of no images."""
-    return covering(dtype=DTYPES, images=["uint8", "float32"], tile=[99, 7], rows=[ROWS, 0])
-
-
-@check("logits", cases=each_image)
+@check("logits", "logits_on_device", dtype=DTYPES, images=["uint8", "float32"], tile=[99, 7], rows=[ROWS, 0])
 def outputs_of_all_tiles_come_in_order(backend: Backend, dtype: str, images: str, tile: int, rows: int) -> None:
     pixels, _ = images_and_classes(rows, dtype=images)
     before, (layers, expected_layers) = pixels.copy(), pair_of_layers(backend, dtype=dtype)
-    with attributes(backend, evaluation_rows=tile):
+    placed = backend.put(pixels)
+    with mock.patch.object(backend, "evaluation_rows", tile):
         got = backend.logits(layers, pixels, np.float64(SCALE))
+        on_device = backend.to_numpy(backend.logits_on_device(layers, placed, np.float64(SCALE)))
     assert type(got) is np.ndarray, f"logits must be on the host, got {type(got)}"
-    assert_close(got, GENERIC.logits(expected_layers, pixels, SCALE).astype(dtype), dtype, "logits")
-    assert_same([pixels], [before], "the images, after logits")
-
-
-@check("logits_on_device", cases=each_image)
-def outputs_for_images_on_the_device(backend: Backend, dtype: str, images: str, tile: int, rows: int) -> None:
-    pixels, _ = images_and_classes(rows, dtype=images)
-    placed, (layers, expected_layers) = backend.put(pixels), pair_of_layers(backend, dtype=dtype)
-    with attributes(backend, evaluation_rows=tile):
-        got = backend.to_numpy(backend.logits_on_device(layers, placed, np.float64(SCALE)))
-    assert_close(got, GENERIC.logits(expected_layers, pixels, SCALE).astype(dtype), dtype, "logits_on_device")
-    assert_same([backend.to_numpy(placed)], [pixels], "the images, after logits_on_device")
+    expected = GENERIC.logits(expected_layers, before, SCALE).astype(dtype)
+    assert_close(got, expected, dtype, "logits")
+    assert_close(on_device, expected, dtype, "logits_on_device")
+    assert_same([pixels, backend.to_numpy(placed)], [before, before], "the images, after logits and logits_on_device")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise, product
 from typing import Any
@@ -67,27 +67,31 @@ CHECKS: list[Check] = []  # those first that are about what others build on
 
 
 def check(
-    *operations: str, cases: Callable[[], Sequence[dict[str, Any]]] = lambda: [{}]
+    *operations: str, cases: Callable[[], Sequence[dict[str, Any]]] | None = None, **axes: Iterable[Any]
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that makes a check of a function."""
+    """Return a decorator that makes a check of a function, with cases, or with those that cover some axes."""
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
-        CHECKS.append(Check(operations, function.__name__.replace("_", " "), function, cases))
+        what = function.__name__.replace("_", " ")
+        CHECKS.append(Check(operations, what, function, cases or (lambda: covering(**axes))))
         return function
 
     return add
 
 
-def covering(pairs: Sequence[tuple[str, str]] | None = None, **axes: Sequence[Any]) -> list[dict[str, Any]]:
+def covering(pairs: Sequence[tuple[str, str]] | None = None, **values: Iterable[Any]) -> list[dict[str, Any]]:
     """Return few cases in which every value of an axis meets every value of every other axis.
 
     Args:
         pairs: the axes whose values must meet, where not all must.
-        axes: of each argument, its values.
+        values: of each axis, which is an argument.
 
     Returns:
         The cases, the same each time. Source: a greedy covering array, as in Cohen et al. 1997, "The AETG system".
     """
+    axes = {name: list(choices) for name, choices in values.items()}
+    if len(axes) < 2:
+        return [{name: value} for name in axes for value in axes[name]] or [{}]
     wanted = combinations(axes, 2) if pairs is None else pairs
     left = {
         frozenset({(one, i), (other, j)}): None  # a dict, since a set has no order
@@ -111,31 +115,28 @@ def covering(pairs: Sequence[tuple[str, str]] | None = None, **axes: Sequence[An
 
 def assert_close(got: Numbers, expected: Numbers, dtype: str, what: str, tolerance: float = 0.0) -> None:
     """Assert that arrays on the host agree in dtype, shape and, relative to the largest entry, in value."""
-    assert got.dtype == np.dtype(dtype), f"{what} must be {dtype}, got {got.dtype}"
-    assert got.shape == expected.shape, f"{what} must have the shape {expected.shape}, got {got.shape}"
     within = (tolerance or TOLERANCE[dtype]) * max(np.abs(expected).max(initial=0), 1e-300)
-    np.testing.assert_allclose(got, expected, rtol=0, atol=within, err_msg=what)
+    np.testing.assert_allclose(got, expected.astype(dtype), rtol=0, atol=within, err_msg=what, strict=True)
 
 
 def assert_same(got: Sequence[Numbers], expected: Sequence[Numbers], what: str) -> None:
     """Assert that two lists of arrays on the host are the same to the bit."""
     for one, other in zip(got, expected, strict=True):
-        assert one.dtype == other.dtype, f"{what} must be {other.dtype}, got {one.dtype}"
-        assert one.shape == other.shape, f"{what} must have the shape {other.shape}, got {one.shape}"
-        np.testing.assert_array_equal(one, other, err_msg=what)
+        np.testing.assert_array_equal(one, other, err_msg=what, strict=True)
 
 
-@contextmanager
-def attributes(backend: Backend, **values: Any) -> Iterator[None]:
-    """Give one backend other attributes than its class has, for as long as the context is open."""
-    before = {name: value for name, value in vars(backend).items() if name in values}
-    vars(backend).update(values)
+def refusal(error: type[Exception], function: Callable[..., Any], *arguments: Any) -> str:
+    """Return the message of the error that a call must raise."""
     try:
-        yield
-    finally:
-        for name in values:
-            del vars(backend)[name]
-        vars(backend).update(before)
+        function(*arguments)
+    except error as raised:
+        return str(raised)
+    raise AssertionError(f"{function} must raise {error.__name__} for {arguments}")
+
+
+def public_methods(kind: type) -> list[str]:
+    """Return the names of a class's public methods."""
+    return [name for name, _ in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_")]
 
 
 # The problem
