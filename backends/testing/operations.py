@@ -24,7 +24,6 @@ from .problem import (
     assert_close,
     assert_same,
     check,
-    covering,
     images_and_classes,
     labels_of,
     normal,
@@ -212,11 +211,11 @@ def the_table_of_losses_is_asked_each_time(backend: Backend) -> None:
 # The optimizers
 
 
-def own_rule(kind: type[Optimizer]) -> Optimizer:
+def own_rule(kind: Any) -> Optimizer:
     """Return an optimizer of the user's own, derived from one that a backend may have a kernel for."""
 
     @dataclass(frozen=True)
-    class Signs(kind):  # type: ignore[misc,valid-type]
+    class Signs(kind):  # type: ignore[misc]
         """Steps by the sign of the gradient."""
 
         learning_rate: float = 0.25
@@ -233,12 +232,7 @@ def own_rule(kind: type[Optimizer]) -> Optimizer:
 OWN_RULES = [own_rule(kind) for kind in (Optimizer, SGD, Adam)]
 
 
-@check(
-    "update",
-    cases=lambda: covering(
-        dtype=DTYPES, optimizer=[*rules().values(), *OWN_RULES], l2=[0.0, 0.3], shape=[(5, 4), (4,)]
-    ),
-)
+@check("update", dtype=DTYPES, optimizer=[*rules().values(), *OWN_RULES], l2=[0.0, 0.3], shape=[(5, 4), (4,)])
 def steps_of_an_optimizer(
     backend: Backend, dtype: str, optimizer: Optimizer, l2: float, shape: tuple[int, ...]
 ) -> None:
@@ -248,7 +242,7 @@ def steps_of_an_optimizer(
         state = optimizer.init(backend.xp, parameter)
     expected_state = optimizer.init(GENERIC.xp, expected)
     for step in range(1, 4):
-        grad, now = normal(*shape, dtype=dtype, seed=step), {"step": step, "learning_rate": 0.05 * step}
+        grad, now = normal(*shape, dtype=dtype, seed=step), dict[str, Any](step=step, learning_rate=0.05 * step)
         parameter, state = backend.update(optimizer, parameter, backend.put(grad), state, **now, l2=np.float64(l2))
         expected, expected_state = GENERIC.update(optimizer, expected, wide([grad])[0], expected_state, **now, l2=l2)
     assert state.keys() == expected_state.keys(), f"the state must have {[*expected_state]}, got {[*state]}"

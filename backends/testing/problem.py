@@ -73,7 +73,7 @@ def check(
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
         what = function.__name__.replace("_", " ")
-        CHECKS.append(Check(operations, what, function, cases or (lambda: covering(**axes))))
+        CHECKS.append(Check(operations, what, function, cases or (lambda: covering(None, **axes))))
         return function
 
     return add
