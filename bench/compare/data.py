@@ -12,9 +12,8 @@ from ...backends import ConfigError
 from ...nn import Dataset, Split
 from ...nn.runs.data_choice import DataChoice
 from ...nn.runs.recipes import RECIPES
-from .workloads import Workload
+from .workloads import CLASSES, FEATURES, TEST_ROWS, TRAIN_ROWS, Workload
 
-TRAIN_ROWS, TEST_ROWS, FEATURES, CLASSES = 60_000, 10_000, 784, 10  # MNIST's
 SEED = 20
 
 

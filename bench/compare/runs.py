@@ -11,11 +11,10 @@ from typing import Any
 from ...backends import RunError, look_up
 from .contestants import all_contestants, contestant_names, gpu_contestant_names
 from .data import DataSource
-from .grids import random_workloads, sweep_workloads
 from .measure import measure
 from .results_file import Results
 from .workers import started
-from .workloads import GPU_EPOCHS, WORKLOADS, Workload
+from .workloads import GPU_EPOCHS, WORKLOADS, Workload, random_workloads, sweep_workloads
 
 QUICK_WORKLOADS, QUICK_ROWS, QUICK_TURNS = ("W1", "W3", "W5", "predict"), 12_000, 3
 TURNS, GPU_TURNS = 7, 5  # that are timed unless another number is asked for

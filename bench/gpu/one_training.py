@@ -15,9 +15,9 @@ import numpy as np
 from ...backends import look_up
 from ...backends.cupy.start import start_cupy
 from ...backends.machine import usable_cores
+from ..compare.contestant import draw_orders, task_of
 from ..compare.contestants import load_contestant
 from ..compare.data import DataSource
-from ..compare.tasks import draw_orders, task_of
 from ..compare.worker import Stage
 from ..compare.workloads import GPU_EPOCHS, WORKLOADS, Workload
 from ..program import Program

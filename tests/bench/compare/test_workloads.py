@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 from xpnn.backends import SGD, ConfigError
 from xpnn.bench.compare.data import DataSource, draw_normal, draw_pixels
-from xpnn.bench.compare.grids import cut_short, random_workloads, sweep_workloads
-from xpnn.bench.compare.workloads import GPU_EPOCHS, WORKLOADS, Workload
+from xpnn.bench.compare.workloads import (
+    GPU_EPOCHS,
+    WORKLOADS,
+    Workload,
+    cut_short,
+    random_workloads,
+    sweep_workloads,
+)
 
 
 @pytest.mark.parametrize("density", [0.05, 0.4, 1.0])

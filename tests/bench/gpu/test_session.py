@@ -17,7 +17,7 @@ import click
 import pytest
 from click.testing import CliRunner
 from xpnn.backends import ConfigError, DataError, RunError, why_unavailable
-from xpnn.bench.compare import gpus
+from xpnn.bench.compare import results_file
 from xpnn.bench.gpu import one_training, session_backends, session_part, time_to_accuracy
 from xpnn.bench.gpu.session_part import last_line, run_part
 from xpnn.nn import EpochResult, History
@@ -362,13 +362,13 @@ def test_the_gpus_are_those_that_the_driver_tells_of(monkeypatch: pytest.MonkeyP
         assert command[1] == "--query-gpu=name,memory.total,compute_cap,driver_version,clocks.max.sm,power.limit"
         return subprocess.CompletedProcess(command, 0, stdout=answer)
 
-    monkeypatch.setattr(gpus.subprocess, "run", run)
-    assert gpus.gpus() == expected
+    monkeypatch.setattr(results_file.subprocess, "run", run)
+    assert results_file.gpus() == expected
 
 
 def test_without_the_drivers_tool_there_are_no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(*_: object, **__: object) -> None:
         raise FileNotFoundError("nvidia-smi")
 
-    monkeypatch.setattr(gpus.subprocess, "run", run)
-    assert gpus.gpus() == []
+    monkeypatch.setattr(results_file.subprocess, "run", run)
+    assert results_file.gpus() == []
