@@ -10,16 +10,16 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
 import numpy.typing as npt
 
-from ..backends import ConfigError
+from ..backends import ConfigError, look_up
 from ..backends.machine import hardware, usable_cores, version_of, versions
 from ..nn.files.atomic import write_atomically
-from .compare.data import DataSource
+from .compare.data import load_data
 from .compare.results_file import commit
 from .compare.workloads import WORKLOADS
 from .program import Program
@@ -39,33 +39,18 @@ CURVES: dict[str, dict[str, Any]] = {
 ALPHAS = [10.0**exponent for exponent in (-1, 0, 1)]  # five in the example, np.logspace(-1, 1, 5)
 
 
-class Task:
-    """One fit of an example.
+class Task(NamedTuple):
+    """One fit of an example: its name, the rows that it is fitted to, and the settings of the estimator."""
 
-    Attributes:
-        name: example, data and settings.
-        rows: what it is fitted to.
-        settings: of the estimator.
-    """
-
-    def __init__(self, name: str, rows: Rows, settings: dict[str, Any]) -> None:
-        self.name, self.rows, self.settings = name, rows, settings
-
-
-def tasks(examples: tuple[str, ...], mnist: str | None) -> Iterator[Task]:
-    """Return the fits of examples.
-
-    Args:
-        examples: names in `EXAMPLES`.
-        mnist: where MNIST is, as for `xpnn train`.
-    """
-    for name in examples:
-        yield from EXAMPLES[name](mnist)
+    name: str
+    rows: Rows
+    settings: dict[str, Any]
 
 
 def training_curves(mnist: str | None) -> Iterator[Task]:  # noqa: ARG001
     """Loss curves of several solvers on four small data sets."""
     from sklearn import datasets
+    from sklearn.preprocessing import minmax_scale
 
     sets = {
         "iris": datasets.load_iris(return_X_y=True),
@@ -74,7 +59,7 @@ def training_curves(mnist: str | None) -> Iterator[Task]:  # noqa: ARG001
         "moons": datasets.make_moons(noise=0.3, random_state=0),
     }
     for data, (rows, classes) in sets.items():
-        scaled = scaled_to_unit(rows)
+        scaled = minmax_scale(rows)
         for kind, settings in CURVES.items():
             solver = {"solver": "sgd", "learning_rate_init": 0.2, **settings}
             epochs = 15 if data == "digits" else 400
@@ -93,12 +78,12 @@ def alpha(mnist: str | None) -> Iterator[Task]:  # noqa: ARG001
                 "early_stopping": True,
                 "hidden_layer_sizes": [10, 10],
             }
-            yield Task(f"alpha {data} {strength:g}", (standardized(rows), classes), settings)
+            yield Task(f"alpha {data} {strength:g}", (rows, classes), settings)
 
 
 def mnist_filters(mnist: str | None) -> Iterator[Task]:
     """40 hidden units on MNIST for eight epochs."""
-    data = DataSource(mnist).load(WORKLOADS["W3"]).train
+    data = load_data(WORKLOADS["W3"], mnist).train
     rows = np.asarray(data.images / 255.0)  # float64, as the example has them
     settings = {
         "hidden_layer_sizes": (40,),
@@ -115,7 +100,7 @@ def classifier_comparison(mnist: str | None) -> Iterator[Task]:  # noqa: ARG001
     """The network among the compared classifiers, on three sets of two features."""
     for data, (rows, classes) in two_features(seed=42).items():
         settings = {"alpha": 1, "max_iter": 1000, "random_state": 42}
-        yield Task(f"comparison {data}", (standardized(rows), classes), settings)
+        yield Task(f"comparison {data}", (rows, classes), settings)
 
 
 EXAMPLES: dict[str, Callable[[str | None], Iterator[Task]]] = {
@@ -127,9 +112,10 @@ EXAMPLES: dict[str, Callable[[str | None], Iterator[Task]]] = {
 
 
 def two_features(*, seed: int) -> dict[str, Rows]:
-    """Return moons, circles and two clouds of two features, without the rows that the examples hold back."""
+    """Return moons, circles and two clouds of two standardized features, without the examples' test rows."""
     from sklearn import datasets
     from sklearn.model_selection import train_test_split
+    from sklearn.preprocessing import scale
 
     rows, classes = datasets.make_classification(
         n_features=2, n_redundant=0, n_informative=2, random_state=1, n_clusters_per_class=1
@@ -141,18 +127,7 @@ def two_features(*, seed: int) -> dict[str, Rows]:
         "clouds": clouds,
     }
     divided = {name: train_test_split(*each, test_size=0.4, random_state=seed) for name, each in sets.items()}
-    return {name: (parts[0], parts[2]) for name, parts in divided.items()}
-
-
-def scaled_to_unit(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return features (samples, features) scaled to [0, 1]; those that are constant become 0."""
-    low, high = rows.min(axis=0), rows.max(axis=0)
-    return np.asarray((rows - low) / np.where(high > low, high - low, 1))
-
-
-def standardized(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return features (samples, features) of mean 0 and variance 1."""
-    return np.asarray((rows - rows.mean(axis=0)) / rows.std(axis=0))
+    return {name: (scale(parts[0]), parts[2]) for name, parts in divided.items()}
 
 
 def measure(task: Task, *, turns: int, backend: str) -> dict[str, Any]:
@@ -230,14 +205,14 @@ def summary(results: list[dict[str, Any]]) -> str:
 @click.option("--out", type=click.Path(path_type=Path), help="The results' file, JSON; none by default.")
 def main(examples: str, turns: int, backend: str, data: str | None, out: Path | None) -> None:
     """Fit scikit-learn's examples with its estimator and with xpnn's, in turns, and print medians and ratios."""
-    names = tuple(name.strip() for name in examples.split(","))
-    if unknown := [name for name in names if name not in EXAMPLES]:
-        raise ConfigError(f"examples must be of {', '.join(EXAMPLES)}, got {unknown[0]!r}: leave it out")
+    names = [name.strip() for name in examples.split(",")]
+    for name in names:
+        look_up("example", name, EXAMPLES)
     if out is not None and out.exists():
         raise ConfigError(f"{out} is there already: choose another --out")
     click.echo(f"{'':32} {'scikit-learn':>12} {'xpnn':>12} {'ratio':>6}   iterations      score")
     results = []
-    for task in tasks(names, data):
+    for task in (task for name in names for task in EXAMPLES[name](data)):
         results.append(measure(task, turns=turns, backend=backend))
         click.echo(line(results[-1]))
     click.echo(summary(results))

@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
@@ -16,8 +16,6 @@ from ...nn.cli.options import UserPath, examples, json_option, quiet_option, she
 
 if TYPE_CHECKING:
     from rich.progress import Progress
-
-    from .runs import Run
 
 
 def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:  # noqa: ARG001
@@ -52,7 +50,7 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     "--threads", panel="How", type=click.IntRange(min=1), metavar="N",
     help="Processors of each contestant; all by default.",
 )  # fmt: skip
-@click.option("--resume", panel="How", type=UserPath(), metavar="FILE", help="Go on with the run in this file.")
+@click.option("--resume", panel="How", type=UserPath(), metavar="FILE", help="Resume the run in this file.")
 @click.option("--out", panel="Output", type=UserPath(), metavar="FILE", help="Results; by default bench-<time>.json.")
 @json_option
 @quiet_option
@@ -83,16 +81,14 @@ def bench(
     float32 and, apart, in TF32; a turn is many epochs, and the device is waited for before each reading of the clock.
     """
     from ...backends.machine import usable_cores
-    from .data import DataSource
+    from .report import block, summary
     from .results_file import Results
     from .runs import carry_out, plan_run
 
     if quick + gpu + sweep + bool(shapes) > 1 or (workloads and (sweep or shapes)):
-        raise ConfigError(
-            "--quick, --gpu, --sweep and --shapes exclude each other, and the last two exclude --workloads"
-        )
+        raise ConfigError("--quick, --gpu, --sweep and --shapes exclude each other, and the last two --workloads")
     if out is not None and resume is not None:
-        raise ConfigError("--resume writes to the file that it goes on with; leave out --out")
+        raise ConfigError("--resume writes to the file that it resumes; leave out --out")
     run = plan_run(
         workloads=workloads,
         contestants=contestants,
@@ -109,78 +105,50 @@ def bench(
         results = Results.new(path, options=run.options, threads=threads)
     else:
         results = Results.resume(resume, options=run.options, threads=threads)
-    with _Screen(run, results.content, talk=not (quiet or as_json), bar=not quiet) as screen:
+    talk = not (quiet or as_json)
+    if talk and quick:
+        click.echo("a quick run, on few rows and epochs: an impression, no figures to keep\n")
+    with _bar(disable=quiet or not sys.stderr.isatty()) as bar:
+        task = bar.add_task("", total=1.0)
+
+        def on_step(workload: str, what: str, share: float) -> None:
+            bar.update(task, description=f"{workload:8} {what:14}", completed=share, refresh=True)
+
+        def on_workload(workload: str) -> None:
+            if talk:
+                bar.stop()  # so that the bar and the figures do not mix
+                click.echo(block(workload, results.content["workloads"][workload]) + "\n")
+                bar.start()
+
         try:
-            carry_out(run, results, DataSource(data), on_step=screen.step, on_workload=screen.done)
+            carry_out(run, results, data, on_step=on_step, on_workload=on_workload)
         except KeyboardInterrupt:
-            screen.close()
+            bar.stop()
             if results.path.exists():
-                click.echo(f"stopped; the same command with {shell_words('--resume', results.path)} goes on", err=True)
+                click.echo(
+                    f"stopped; the same command with {shell_words('--resume', results.path)} continues", err=True
+                )
             raise
+    saved = f"saved in {results.path}"
     if sweep:
         from .picture import save_sweep_picture
 
+        picture = results.path.with_suffix(".png")
         with suppress(MissingDependency):
-            save_sweep_picture(results.content, results.path.with_suffix(".png"))
+            save_sweep_picture(results.content, picture)
+            saved += f" and {picture}"
     if as_json:
         click.echo(json.dumps(results.content))
     elif not quiet:
-        screen.conclude(results.path)
+        click.echo(f"{summary(results.content)}\n{saved}")
 
 
-class _Screen:
-    """The bar on stderr, where that is a terminal, and the figures on stdout."""
-
-    def __init__(self, run: Run, content: dict[str, Any], *, talk: bool, bar: bool) -> None:
-        self._run, self._content, self._talk = run, content, talk
-        self._bar = _make_bar() if bar and sys.stderr.isatty() else None
-
-    def __enter__(self) -> _Screen:
-        if self._talk and self._run.kind == "quick":
-            click.echo("a quick run, on few rows and epochs: an impression, no figures to keep\n")
-        if self._bar is not None:
-            self._bar.add_task("", total=1.0)
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def step(self, workload: str, what: str, share: float) -> None:
-        """Say what is done next."""
-        if self._bar is not None:
-            task = self._bar.task_ids[0]
-            self._bar.update(task, description=f"{workload:8} {what:14}", completed=share, refresh=True)
-
-    def done(self, workload: str) -> None:
-        """Print a workload's figures."""
-        if self._talk:
-            from .report import block
-
-            self.close()  # so that the bar and the figures do not mix
-            click.echo(block(workload, self._content["workloads"][workload]) + "\n")
-            if self._bar is not None:
-                self._bar.start()
-
-    def close(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.stop()
-
-    def conclude(self, path: Path) -> None:
-        """Print the table of ratios, and where everything is."""
-        from .report import summary
-
-        click.echo(summary(self._content))
-        picture = path.with_suffix(".png")
-        drawn = f" and {picture}" if self._run.kind == "sweep" and picture.exists() else ""
-        click.echo(f"saved in {path}{drawn}")
-
-
-def _make_bar() -> Progress:
-    """Return a bar that is drawn between the turns, never beside one."""
+def _bar(*, disable: bool) -> Progress:
+    """Return a bar on stderr that is drawn between the turns, never beside one."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(bar_width=30), TimeRemainingColumn(compact=True)
-    return Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False, redirect_stdout=False)
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(bar_width=30), TimeRemainingColumn(compact=True),
+        console=Console(stderr=True), transient=True, auto_refresh=False, redirect_stdout=False, disable=disable,
+    )  # fmt: skip

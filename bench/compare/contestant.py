@@ -1,4 +1,4 @@
-"""What a contestant of the benchmark is: one program that trains one network on given rows."""
+"""Contestants of the benchmark, programs that train one network on given rows; their tasks and orders of rows."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from ...backends import Optimizer
-from ...nn import Dataset
+from ...backends import MissingDependency, Optimizer
+from ...nn import MLP, Dataset
+from .workloads import Workload
 
 Array = npt.NDArray[Any]
 Order = npt.NDArray[np.int64]
@@ -97,3 +98,31 @@ def as_float32(images: Array, scale: float) -> npt.NDArray[np.float32]:
     if images.dtype.kind in "iu":
         scaled *= np.float32(scale)
     return scaled
+
+
+def task_of(workload: Workload, data: Dataset, *, threads: int) -> Task:
+    """Return the task that a workload is with these data, from the starting weights that all contestants have."""
+    count = len(data.train)
+    net = MLP(workload.sizes, activation=workload.activation, backend="numpy", seed=0)
+    return Task(
+        workload.sizes,
+        workload.activation,
+        workload.optimizer,
+        min(workload.batch_size or count, count),
+        tuple(net.parameters().values()),
+        threads,
+        workload.epochs,
+    )
+
+
+def draw_orders(workload: Workload, data: Dataset, generator: np.random.Generator) -> Orders:
+    """Return an order of rows for each epoch of a turn, (rows,) each; None where the batch is full."""
+    count = len(data.train)
+    full = workload.batch_size is None or workload.batch_size >= count
+    return [None if full else generator.permutation(count) for _ in range(workload.epochs)]
+
+
+def no_device(library: str, error: Exception, fix: str) -> MissingDependency:
+    """Return the error of a peer whose library, named with its version, finds no device."""
+    said = " ".join([type(error).__name__, *str(error).split()])[:200]
+    return MissingDependency(f"it needs a CUDA device, and {library} has none ({said}): check nvidia-smi, and {fix}")

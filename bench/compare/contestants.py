@@ -1,4 +1,4 @@
-"""Who takes part: the peers, and each registered backend."""
+"""Those who take part: the peers, and each registered backend."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from ...backends import MissingDependency, get_backend, look_up, registered_backends
-from .contestant import Contestant, Task
+from ...backends import MissingDependency, Plan, TrainingJob, get_backend, look_up, registered_backends
+from ...nn import MLP, Dataset
+from .contestant import Array, Contestant, Task
 
 
 class Peer(NamedTuple):
@@ -38,16 +39,16 @@ PEERS = {
     "jax": Peer("jax_peer", "Jax", "JAX"),
 }
 GPU_PEERS = {
-    "cupy-script": Peer("cupy_script", "CuPyScript", "CuPy script"),
-    "torch-graph-1": Peer("torch_graph", "TorchGraph", "PyTorch graph of 1 step", {"steps": 1}),
-    "torch-graph-16": Peer("torch_graph", "TorchGraph", "PyTorch graph of 16", {"steps": 16}),
-    "torch-graph-epoch": Peer("torch_graph", "TorchGraph", "PyTorch graph of epoch", {"steps": None}),
+    "cupy-script": Peer("script", "CuPyScript", "CuPy script"),
+    "torch-graph-1": Peer("torch_gpu", "TorchGraph", "PyTorch graph of 1 step", {"steps": 1}),
+    "torch-graph-16": Peer("torch_gpu", "TorchGraph", "PyTorch graph of 16", {"steps": 16}),
+    "torch-graph-epoch": Peer("torch_gpu", "TorchGraph", "PyTorch graph of epoch", {"steps": None}),
     "torch-graph-epoch-tf32": Peer(
-        "torch_graph", "TorchGraph", "PyTorch graph, TF32", {"steps": None, "tf32": True}, rounds=True
+        "torch_gpu", "TorchGraph", "PyTorch graph, TF32", {"steps": None, "tf32": True}, rounds=True
     ),
-    "torch-max-autotune": Peer("torch_autotune", "TorchMaxAutotune", "torch max-autotune"),
-    "jax-gpu": Peer("jax_gpu", "JaxGPU", "JAX on the GPU"),
-    "jax-gpu-tf32": Peer("jax_gpu", "JaxGPU", "JAX on the GPU, TF32", {"tf32": True}, rounds=True),
+    "torch-max-autotune": Peer("torch_gpu", "TorchMaxAutotune", "torch max-autotune"),
+    "jax-gpu": Peer("jax_peer", "Jax", "JAX on the GPU"),
+    "jax-gpu-tf32": Peer("jax_peer", "Jax", "JAX on the GPU, TF32", {"tf32": True}, rounds=True),
 }
 ALL_PEERS = PEERS | GPU_PEERS
 GPU_BACKENDS = ("cupy",)
@@ -88,8 +89,6 @@ def load_contestant(name: str, device: str = "cuda") -> Callable[[Task], Contest
     """
     look_up("contestant", name, all_contestants())
     if name not in ALL_PEERS:
-        from .backend_contestant import BackendContestant
-
         get_backend(name)
         return partial(BackendContestant, backend=name)
     peer = ALL_PEERS[name]
@@ -98,6 +97,51 @@ def load_contestant(name: str, device: str = "cuda") -> Callable[[Task], Contest
     except ImportError as error:
         raise MissingDependency(f'it needs {error.name}: pip install "xpnn[cli,bench]"') from error
     kind: type[Contestant] = getattr(module, peer.kind)
+    if name not in GPU_PEERS:
+        return partial(kind, **peer.options)
     kind.check_device(device)
-    options = {**peer.options, "device": device} if name in GPU_PEERS else peer.options
-    return partial(kind, **options)
+    return partial(kind, **peer.options, device=device)
+
+
+class BackendContestant(Contestant):
+    """The plan of a backend, as `nn.train` runs it, and `net.predict`; images stay as they came.
+
+    Args:
+        task: what is to be done.
+        backend: its name.
+    """
+
+    compiles = True
+
+    def __init__(self, task: Task, *, backend: str) -> None:
+        super().__init__(task)
+        self.net = MLP(task.sizes, activation=task.activation, backend=backend)
+        self.net.load_parameters(dict(zip(self.net.parameters(), task.start, strict=True)))
+
+    def place(self, data: Dataset) -> None:
+        """See `Contestant.place`."""
+        self.net.adopt(data)
+        self.rows = self.net.backend.place(data.train.images, data.train.labels, data.scale)
+        self.test = data.test.images
+
+    def compile(self) -> None:
+        """See `Contestant.compile`."""
+        job = TrainingJob(self.net.layers, self.task.optimizer, self.rows, self.task.batch_size)
+        self.plan: Plan = self.net.backend.compile(job)
+        self.description = self.plan.description
+
+    def run_epochs(self) -> float:
+        """See `Contestant.run_epochs`; a plan's run ends with a read from the device."""
+        if all(order is None for order in self.orders):
+            return self.plan.run_epochs(len(self.orders))[0].loss
+        totals = [self.plan.run(order) for order in self.orders]
+        return totals[0].loss
+
+    def predict(self) -> Array:
+        """See `Contestant.predict`."""
+        classes: Array = self.net.predict(self.test)
+        return classes
+
+    def synchronize(self) -> None:
+        """See `Contestant.synchronize`; a read waits for what was queued before it."""
+        self.net.backend.to_numpy(self.net.layers[-1].bias)  # (classes,)

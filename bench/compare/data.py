@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,50 +13,37 @@ from ...backends import ConfigError
 from ...nn import Dataset, Split
 from ...nn.runs.data_choice import DataChoice
 from ...nn.runs.recipes import RECIPES
-from .workloads import Workload
+from .workloads import CLASSES, FEATURES, TEST_ROWS, TRAIN_ROWS, Workload
 
-TRAIN_ROWS, TEST_ROWS, FEATURES, CLASSES = 60_000, 10_000, 784, 10  # MNIST's
 SEED = 20
 
 
-class DataSource:
-    """Makes the data of each workload, and keeps the last so that equal data are the same object.
+def load_data(workload: Workload, mnist: str | None = None) -> Dataset:
+    """Return training and test rows that fit the workload; equal ones in a row are the same object.
 
     Args:
+        workload: what is to be done with them.
         mnist: where MNIST is, as for `xpnn train --data`; None for wherever it is found.
+
+    Raises:
+        ConfigError: the data have other numbers of features or classes than the network.
     """
+    data = _load(workload.data, workload.density, workload.rows, mnist)
+    if (workload.sizes[0], workload.sizes[-1]) != (data.features, data.num_classes):
+        raise ConfigError(
+            f"workload {workload.name} is for {workload.sizes[0]} features and {workload.sizes[-1]} classes, but "
+            f"{data.name} has {data.features} and {data.num_classes}: name a folder of MNIST by --data"
+        )
+    return data
 
-    def __init__(self, mnist: str | None = None) -> None:
-        self._mnist = mnist
-        self._key: tuple[str, float, int | None] | None = None
-        self._last: Dataset | None = None
 
-    def load(self, workload: Workload) -> Dataset:
-        """Return training and test rows that fit the workload.
-
-        Raises:
-            ConfigError: the data have other numbers of features or classes than the network.
-        """
-        key = (workload.data, workload.density, workload.rows)
-        if self._last is None or key != self._key:
-            self._key, self._last = key, self._make(workload)
-        data = self._last
-        if (workload.sizes[0], workload.sizes[-1]) != (data.features, data.num_classes):
-            raise ConfigError(
-                f"workload {workload.name} is for {workload.sizes[0]} features and {workload.sizes[-1]} classes, but "
-                f"{data.name} has {data.features} and {data.num_classes}: name a folder of MNIST by --data"
-            )
-        return data
-
-    def _make(self, workload: Workload) -> Dataset:
-        if workload.data == "mnist":
-            data = DataChoice(self._mnist).load(RECIPES["mnist-98"], seed=0)
-        elif workload.data == "normal":
-            data = draw_normal()
-        else:
-            data = draw_pixels(workload.density)
-        train = Split(data.train.images[: workload.rows], data.train.labels[: workload.rows])
-        return replace(data, train=train)
+@lru_cache(maxsize=1)
+def _load(kind: str, density: float, rows: int | None, mnist: str | None) -> Dataset:
+    if kind == "mnist":
+        data = DataChoice(mnist).load(RECIPES["mnist-98"], seed=0)
+    else:
+        data = draw_normal() if kind == "normal" else draw_pixels(density)
+    return replace(data, train=Split(data.train.images[:rows], data.train.labels[:rows]))
 
 
 def draw_normal(*, rows: int = TRAIN_ROWS, test_rows: int = TEST_ROWS) -> Dataset:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...nn import Dataset
-from .tasks import draw_orders, task_of
+from .contestant import draw_orders, task_of
 from .workers import Worker, WorkerFailed
 from .workloads import Workload
 

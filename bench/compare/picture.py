@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ...backends import ConfigError
 from ...nn.pictures.style import FAINT_COLOUR, save_picture
 from .contestants import ALL_PEERS, title_of
-from .data import TRAIN_ROWS
-from .grids import BATCH_SIZES_OF_WIDTHS, WIDTHS_OF_BATCH_SIZES
+from .workloads import BATCH_SIZES_OF_WIDTHS, TRAIN_ROWS, WIDTHS_OF_BATCH_SIZES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

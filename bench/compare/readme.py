@@ -66,9 +66,8 @@ def table(content: Mapping[str, Any], link: str) -> str:
         [
             *lines,
             "",
-            f"Medians of {content['options']['epochs']} epochs on 60,000 rows (predict: 10,000) in float32, taken in "
-            "turns, and in "
-            f"brackets their ratio to the fastest peer's.{note} {day.day} {day:%B %Y}, "
+            f"Medians of {content['options']['epochs']} epochs on 60,000 rows (predict: 10,000) in float32, "
+            f"interleaved, and in brackets their ratio to the fastest peer's.{note} {day.day} {day:%B %Y}, "
             f"{content['hardware']['processor']}, {content['threads']} threads; {software} ([{link}]({link})).",
         ]
     )

@@ -12,9 +12,9 @@ from typing import Any
 from ...backends import ConfigError
 from ...backends.machine import hardware, version_of, versions
 from ...nn.files.atomic import write_atomically
-from .gpus import gpus
 
 FORMAT = 1
+GPU_FIELDS = ("name", "memory.total", "compute_cap", "driver_version", "clocks.max.sm", "power.limit")
 PEER_PACKAGES = ("scikit-learn", "torch", "triton", "jax", "jaxlib", "optax", "cupy-cuda12x", "cupy-cuda13x")
 BEGINNING: dict[str, Any] = {"missing": {}, "thread_pools": {}, "load_seconds": {}}  # of the contestants
 ALIKE = ("options", "hardware", "threads", "versions", "commit")  # what must not differ in a resumed run
@@ -107,6 +107,20 @@ def commit(folder: Path | None = None) -> str | None:
     if top is None or not (Path(top) / "bench" / "compare" / Path(__file__).name).exists():
         return None
     return _git(folder, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
+
+
+def gpus() -> list[dict[str, str]]:
+    """Return each GPU's name, memory, compute capability, driver, and limits; empty without one.
+
+    Source: `nvidia-smi --help-query-gpu`.
+    """
+    command = ["nvidia-smi", f"--query-gpu={','.join(GPU_FIELDS)}", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = ([value.strip() for value in line.split(",")] for line in answer.splitlines() if line.strip())
+    return [dict(zip(GPU_FIELDS, row, strict=False)) for row in rows]
 
 
 def _header(options: Mapping[str, Any], threads: int) -> dict[str, Any]:

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ...backends import RunError, look_up
 from .contestants import all_contestants, contestant_names, gpu_contestant_names
-from .data import DataSource
-from .grids import random_workloads, sweep_workloads
+from .data import load_data
 from .measure import measure
 from .results_file import Results
 from .workers import started
-from .workloads import GPU_EPOCHS, WORKLOADS, Workload
+from .workloads import GPU_EPOCHS, WORKLOADS, Workload, random_workloads, sweep_workloads
 
 QUICK_WORKLOADS, QUICK_ROWS, QUICK_TURNS = ("W1", "W3", "W5", "predict"), 12_000, 3
 TURNS, GPU_TURNS = 7, 5  # that are timed unless another number is asked for
 SLOW_TO_COMPILE = {"torch-compile"}  # seconds for every shape: left out of quick and wide runs unless it is named
 SWEEP_SECONDS, SHAPE_SECONDS = 10.0, 25.0  # after which a workload is given no further turns
-
-ROOTS = ("CUDA device", "NVIDIA driver")  # what a reason names that is behind others: such ones are told first
-WIDTH = 80  # of lines about who is missing
 
 Listener = Callable[[str, str, float], None]  # workload, what is done next, share of all that is done
 
@@ -107,14 +102,14 @@ def plan_run(
 
 
 def carry_out(
-    run: Run, results: Results, source: DataSource, *, on_step: Listener, on_workload: Callable[[str], None]
+    run: Run, results: Results, mnist: str | None, *, on_step: Listener, on_workload: Callable[[str], None]
 ) -> None:
     """Measure every workload that is not in the results yet, and add it to them.
 
     Args:
         run: what is to be measured.
         results: where it is kept; its threads are those of each contestant.
-        source: where the data come from.
+        mnist: where MNIST is, as for `xpnn train --data`.
         on_step: told before each step.
         on_workload: told the name of each workload that is done.
 
@@ -137,7 +132,7 @@ def carry_out(
                 on_step(name, what, (number + share) / len(open_workloads))
 
             progress("data", 0.0)
-            data = source.load(workload)
+            data = load_data(workload, mnist)
             figures = measure(
                 workload, data, workers, turns=run.turns, limit_seconds=run.limit_seconds, progress=progress
             )
@@ -146,7 +141,7 @@ def carry_out(
 
 
 def reasons(missing: Mapping[str, str]) -> str:
-    """Return why contestants cannot be had, each reason once under the names that it concerns, wrapped.
+    """Return why contestants cannot be had, each reason once after the names that it concerns.
 
     Args:
         missing: reason by contestant.
@@ -154,19 +149,4 @@ def reasons(missing: Mapping[str, str]) -> str:
     names: dict[str, list[str]] = {}  # by reason
     for name, reason in missing.items():
         names.setdefault(reason, []).append(name)
-
-    def rank(reason: str) -> int:
-        return next((place for place, root in enumerate(ROOTS) if root in reason), len(ROOTS))
-
-    lines: list[str] = []
-    for reason in sorted(names, key=rank):
-        for text, indent in ((", ".join(names[reason]) + ":", "  "), (reason, "    ")):
-            lines += textwrap.wrap(
-                text,
-                WIDTH,
-                initial_indent=indent,
-                subsequent_indent=indent,
-                break_on_hyphens=False,
-                break_long_words=False,
-            )
-    return "\n".join(lines)
+    return "\n".join(f"  {', '.join(each)}: {reason}" for reason, each in names.items())

@@ -36,8 +36,7 @@ class Stage:
     def prepare(self, task: Task) -> dict[str, float]:
         """Make the contestant; return seconds of bringing the data to it, and of what it compiles ahead."""
         self._contestant = None  # let go of the last one's memory first
-        if self._data is None:
-            raise ConfigError("the data must be loaded before the contestant is prepared")
+        assert self._data is not None
         contestant = self._make(task)
         started = time.perf_counter()
         contestant.place(self._data)

@@ -15,9 +15,9 @@ import numpy as np
 from ...backends import look_up
 from ...backends.cupy.start import start_cupy
 from ...backends.machine import usable_cores
+from ..compare.contestant import draw_orders, task_of
 from ..compare.contestants import load_contestant
-from ..compare.data import DataSource
-from ..compare.tasks import draw_orders, task_of
+from ..compare.data import load_data
 from ..compare.worker import Stage
 from ..compare.workloads import GPU_EPOCHS, WORKLOADS, Workload
 from ..program import Program
@@ -28,7 +28,7 @@ PIXEL_DENSITY = 0.19  # of drawn images: MNIST's
 def train(
     workload: Workload,
     contestant: str,
-    source: DataSource,
+    mnist: str | None,
     *,
     turns: int,
     around: Callable[[], AbstractContextManager[None]] = nullcontext,
@@ -41,7 +41,7 @@ def train(
     Args:
         workload: what is to be done; its epochs are E.
         contestant: a backend or a peer.
-        source: where the data come from.
+        mnist: where MNIST is, as for `xpnn train`.
         turns: timed ones of each length.
         around: makes what is entered for the timed turns.
 
@@ -52,7 +52,7 @@ def train(
     What is done next, and the plan, are said on stderr.
     """
     say(f"loading the data: {workload.summary}")
-    data = source.load(workload)
+    data = load_data(workload, mnist)
     twice = replace(workload, epochs=2 * workload.epochs)
     figures: dict[str, Any] = {"workload": workload.summary, "contestant": contestant, "epochs": workload.epochs}
     medians: dict[int, float] = {}
@@ -125,7 +125,7 @@ def main(
     if drawn:
         workload = replace(workload, data="pixels", density=PIXEL_DENSITY)
     around = profiled if profile else nullcontext
-    click.echo(json.dumps(train(workload, contestant, DataSource(data), turns=turns, around=around)))
+    click.echo(json.dumps(train(workload, contestant, data, turns=turns, around=around)))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@
 # OUT gets STEP.json, a row for each part with its outcome, seconds and the end of its output, STEP.log with all of it,
 # and what the parts write. WHEELS is a folder of wheels of packages that the machine lacks. MNIST is found through
 # XPNN_DATA. A part that fails, takes too long or lacks its program does not stop the others; the exit code is 1 if one
-# failed or took too long. Each step ends within STEP_SECONDS; `bench` goes on with OUT/bench-results.json if that is
+# failed or took too long. Each step ends within STEP_SECONDS; `bench` resumes OUT/bench-results.json if that is
 # there. No setting of the device is changed.
 set -euo pipefail
 
@@ -80,7 +80,7 @@ one=("$PYTHON" -m xpnn.bench.gpu.one_training --contestant "$BACKEND")
 
 case $step in
   tests)
-    part backends 60 "$PYTHON" -m xpnn.bench.gpu.session_backends "$BACKEND"
+    part backends 60 "${cli[@]}" backends
     # shellcheck disable=SC2086 # several files
     if [ -n "$TESTS" ]; then part pytest "$PYTEST_SECONDS" "${pytest[@]}" $TESTS; fi
     for recipe in $RECIPES; do

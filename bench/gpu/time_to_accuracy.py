@@ -16,7 +16,7 @@ from ...backends.machine import hardware, versions
 from ...nn import Dataset, History
 from ...nn.runs.data_choice import DataChoice
 from ...nn.runs.recipes import RECIPES, Recipe
-from ..compare.gpus import gpus
+from ..compare.results_file import gpus
 from ..program import Program
 
 

@@ -42,7 +42,10 @@ def test_both_do_the_same_work_and_the_file_has_what_was_measured(tmp_path):
 def test_what_cannot_be_done_is_refused_before_anything_is_measured(tmp_path):
     out = tmp_path / "there.json"
     out.write_text("kept")
-    for arguments, message in ((["--examples", "huge"], "got 'huge'"), (["--out", str(out)], "is there already")):
+    for arguments, message in (
+        (["--examples", "huge"], "unknown example 'huge'"),
+        (["--out", str(out)], "is there already"),
+    ):
         run = CliRunner().invoke(
             bench.main, arguments if "--examples" in arguments else ["--examples", "tiny", *arguments]
         )
@@ -52,7 +55,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_measured(tmp_path):
 
 
 def test_the_examples_are_those_of_scikit_learn():
-    tasks = list(bench.tasks(("curves", "alpha", "comparison"), None))
+    tasks = [task for name in ("curves", "alpha", "comparison") for task in bench.EXAMPLES[name](None)]
     assert len(tasks) == 4 * 7 + 3 * 3 + 3
     digits = next(task for task in tasks if task.name == "curves digits adam")
     assert digits.rows[0].shape == (1797, 64)

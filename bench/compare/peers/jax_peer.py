@@ -1,7 +1,8 @@
-"""JAX: one jitted function for an epoch, which scans over the batches."""
+"""JAX: a whole turn is one jitted call, a scan over its epochs around the scan over the batches."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import jax
@@ -11,24 +12,38 @@ import optax
 
 from ....backends import Adam, Optimizer
 from ....nn import Dataset
-from ..contestant import Array, Contestant, Orders, Task, as_float32
+from ..contestant import Array, Contestant, Orders, Task, as_float32, no_device
 
+# Read when JAX first looks for devices. It would take three quarters of a GPU's memory, which others need as well.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh}
 
 
 class Jax(Contestant):
-    """An epoch is one call, with donated parameters; a full batch is one step without gathering."""
+    """Parameters and optimizer state are donated, rows gathered inside; a full batch is one step without gathering.
+
+    Args:
+        task: what is to be done.
+        device: "cpu" or "cuda".
+        tf32: whether products of float32 matrices may round their inputs to TF32, JAX's default on a GPU.
+    """
 
     compiles = True
 
-    def __init__(self, task: Task, *, device: str = "cpu") -> None:
+    def __init__(self, task: Task, *, device: str = "cpu", tf32: bool = False) -> None:
         super().__init__(task)
         jax.config.update("jax_platforms", device)  # else it takes a GPU where there is one
+        if device != "cpu":
+            jax.config.update("jax_default_matmul_precision", "tensorfloat32" if tf32 else "highest")
 
-    @property
-    def full(self) -> bool:
-        """Whether all rows are one batch."""
-        return self.task.batch_size >= len(self.labels)
+    @classmethod
+    def check_device(cls, device: str) -> None:
+        """See `Contestant.check_device`."""
+        jax.config.update("jax_platforms", device)
+        try:
+            jax.block_until_ready(jnp.zeros(()) + 1)
+        except (RuntimeError, AssertionError) as error:  # the latter where JAX was built without CUDA
+            raise no_device(f"JAX {jax.__version__}", error, 'pip install "jax[cuda13]"') from error
 
     def place(self, data: Dataset) -> None:
         """See `Contestant.place`."""
@@ -38,40 +53,36 @@ class Jax(Contestant):
         self.rule = _transformation(self.task.optimizer)
         self.parameters = [jnp.asarray(array) for array in self.task.start]
         self.state = self.rule.init(self.parameters)
-        jax.block_until_ready((self.images, self.labels, self.test, self.parameters, self.state))
+        jax.block_until_ready((self.images, self.labels, self.test))
 
     def compile(self) -> None:
         """See `Contestant.compile`; ahead of time, from the shapes alone."""
-        epoch = jax.jit(self._full_batch if self.full else self._epoch, donate_argnums=(0, 1))
-        order = None if self.full else jnp.zeros(len(self.labels), jnp.int32)
-        arguments = (self.parameters, self.state, self.images, self.labels, order)
-        self.compiled = epoch.lower(*arguments).compile()
-        self.compile_predictions()
-
-    def compile_predictions(self) -> None:
-        """Compile the classification of the test rows."""
-        self.classify = jax.jit(lambda p, x: jnp.argmax(self._logits(p, x), axis=1))
-        self.classify = self.classify.lower(self.parameters, self.test).compile()
+        rows = len(self.labels)
+        self.full = self.task.batch_size >= rows
+        orders = None if self.full else jnp.zeros((self.task.epochs, rows), jnp.int32)  # (epochs, rows)
+        arguments = (self.parameters, self.state, self.images, self.labels, orders)
+        self.compiled = jax.jit(self._turn, donate_argnums=(0, 1)).lower(*arguments).compile()
+        classify = jax.jit(lambda p, x: jnp.argmax(self._logits(p, x), axis=1))
+        self.classify = classify.lower(self.parameters, self.test).compile()
 
     def take_orders(self, orders: Orders) -> None:
         """See `Contestant.take_orders`."""
-        self.orders_on_device = [None if order is None else jnp.asarray(order.astype(np.int32)) for order in orders]
+        given = [order for order in orders if order is not None]
+        self.turn = jax.block_until_ready(jnp.asarray(np.stack(given), jnp.int32)) if given else None  # (epochs, rows)
 
     def run_epochs(self) -> float:
         """See `Contestant.run_epochs`."""
-        losses = [self.run_epoch(order) for order in self.orders_on_device]
-        return losses[0]
-
-    def run_epoch(self, order: Any) -> float:
-        """Train on the rows in `order`, (rows,), or on all at once for None, and return the mean loss of a row."""
-        arguments = (self.parameters, self.state, self.images, self.labels, order)
+        arguments = (self.parameters, self.state, self.images, self.labels, self.turn)
         self.parameters, self.state, loss = self.compiled(*arguments)
-        jax.block_until_ready(self.parameters)
         return float(loss)
 
     def predict(self) -> Array:
         """See `Contestant.predict`."""
         return np.asarray(self.classify(self.parameters, self.test))
+
+    def synchronize(self) -> None:
+        """See `Contestant.synchronize`."""
+        jax.block_until_ready((self.parameters, self.state))
 
     def _logits(self, parameters: Any, x: Any) -> Any:
         """Return the last layer's outputs, (batch, classes), for inputs (batch, features)."""
@@ -81,35 +92,44 @@ class Jax(Contestant):
             x = activation(x @ hidden_weight + hidden_bias)  # (batch, units)
         return x @ weight + bias
 
-    def _loss(self, parameters: Any, x: Any, labels: Any) -> Any:
-        return optax.softmax_cross_entropy_with_integer_labels(self._logits(parameters, x), labels).mean()
-
     def _step(self, parameters: Any, state: Any, x: Any, labels: Any) -> Any:
         """Return parameters and state after a step, and the summed loss of the batch."""
-        loss, grads = jax.value_and_grad(self._loss)(parameters, x, labels)
+
+        def loss_of(parameters: Any) -> Any:
+            return optax.softmax_cross_entropy_with_integer_labels(self._logits(parameters, x), labels).mean()
+
+        loss, grads = jax.value_and_grad(loss_of)(parameters)
         updates, state = self.rule.update(grads, state, parameters)
         return optax.apply_updates(parameters, updates), state, loss * len(labels)
 
-    def _full_batch(self, parameters: Any, state: Any, images: Any, labels: Any, order: None) -> Any:  # noqa: ARG002
-        parameters, state, loss_sum = self._step(parameters, state, images, labels)
-        return parameters, state, loss_sum / len(labels)
-
-    def _epoch(self, parameters: Any, state: Any, images: Any, labels: Any, order: Any) -> Any:
-        """Scan over the whole batches of `order`, (rows,), then train on the rows that are left."""
-        batch_size = self.task.batch_size
-        whole = len(order) // batch_size * batch_size
+    def _turn(self, parameters: Any, state: Any, images: Any, labels: Any, orders: Any) -> Any:
+        """Return parameters and state after the turn, and the mean loss of a row in its first epoch."""
 
         def step(carry: Any, rows: Any) -> Any:
             x = jnp.take(images, rows, axis=0, mode="clip")  # (batch, features); the default would look for NaN
-            *carry, loss_sum = self._step(carry[0], carry[1], x, labels[rows])
+            *carry, loss_sum = self._step(*carry, x, labels[rows])
             return tuple(carry), loss_sum
 
-        carry, loss_sums = jax.lax.scan(step, (parameters, state), order[:whole].reshape(-1, batch_size))
-        loss_sum = loss_sums.sum()
-        if whole < len(order):
-            carry, rest = step(carry, order[whole:])
-            loss_sum += rest
-        return *carry, loss_sum / len(order)
+        def epoch(carry: Any, order: Any) -> Any:
+            """Scan over the whole batches of `order`, (rows,), then train on the rows that are left."""
+            if self.full:
+                *carry, loss_sum = self._step(*carry, images, labels)
+                return tuple(carry), loss_sum
+            size = self.task.batch_size
+            whole = len(order) // size * size
+            carry, loss_sums = jax.lax.scan(step, carry, order[:whole].reshape(-1, size))
+            loss_sum = loss_sums.sum()
+            if whole < len(order):
+                carry, rest = step(carry, order[whole:])
+                loss_sum += rest
+            return carry, loss_sum
+
+        if self.task.epochs == 1:  # as a script on a CPU would have it, without a loop around it
+            carry, loss_sum = epoch((parameters, state), None if self.full else orders[0])
+        else:
+            carry, loss_sums = jax.lax.scan(epoch, (parameters, state), orders, length=self.task.epochs)
+            loss_sum = loss_sums[0]
+        return *carry, loss_sum / len(labels)
 
 
 def _transformation(rule: Optimizer) -> optax.GradientTransformation:

@@ -1,4 +1,4 @@
-"""The plain script as a contestant."""
+"""The plain script as a contestant, over NumPy and over CuPy."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from ....backends.cupy.start import start_cupy
 from ....nn import Dataset
-from ..contestant import Array, Contestant, as_float32
+from ..contestant import Array, Contestant, Orders, Task, as_float32
 from ..plain_numpy import PlainNumPy
 
 
@@ -42,3 +43,36 @@ class Script(Contestant):
         """See `Contestant.predict`."""
         classes: Array = self.xp.argmax(self.script.forward(self.test)[-1], axis=1)
         return classes
+
+
+class CuPyScript(Script):
+    """The same over CuPy, each operation a kernel that the host launches; nothing is read before the end of a turn."""
+
+    compiles = True  # CuPy compiles each kernel when it is first used
+
+    def __init__(self, task: Task, *, device: str = "cuda") -> None:  # noqa: ARG002 - there is no other for CuPy
+        super().__init__(task)
+        self.xp = start_cupy()
+
+    @classmethod
+    def check_device(cls, device: str) -> None:  # noqa: ARG003
+        """See `Contestant.check_device`."""
+        start_cupy()
+
+    def take_orders(self, orders: Orders) -> None:
+        """See `Contestant.take_orders`."""
+        self.orders = [None if order is None else self.xp.array(order) for order in orders]
+
+    def run_epochs(self) -> float:
+        """See `Contestant.run_epochs`."""
+        losses = [self.script.run_epoch(order) for order in self.orders]
+        return float(self.xp.asnumpy(losses[0]))
+
+    def predict(self) -> Array:
+        """See `Contestant.predict`."""
+        classes: Array = self.xp.asnumpy(super().predict())
+        return classes
+
+    def synchronize(self) -> None:
+        """See `Contestant.synchronize`."""
+        self.xp.cuda.runtime.deviceSynchronize()

@@ -1,19 +1,21 @@
-"""PyTorch on a GPU: what its peers there have in common."""
+"""PyTorch on a GPU: its whole step in CUDA graphs, captured here or by `torch.compile(mode="max-autotune")`."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import cross_entropy
 
+from ....backends import Adam
 from ....nn import Dataset
-from ..contestant import Array, Orders, Task
-from ..gpus import no_device
-from .torch_peer import TorchEager
+from ..contestant import Orders, Task, no_device
+from .torch_peer import TorchEager, fused_adam, take
 
 WARM_UPS = 3  # steps before anything is captured: libraries make handles and choose kernels in them
 
@@ -86,18 +88,6 @@ class TorchGPU(TorchEager):
     def make_replay(self, group: Group) -> Replay:
         """Return what queues the steps of one group; steps may be taken on the way."""
 
-    def run_group(self, group: Group, step: Callable[[Any], Any]) -> None:
-        """Take the steps of a group one after the other, and add their losses to the sums.
-
-        Args:
-            group: the sizes of its batches.
-            step: rows (batch,), or None for all -> mean loss, ().
-        """
-        ends = list(accumulate(group))
-        for number, (size, end) in enumerate(zip(group, ends, strict=True)):
-            loss = step(None if self.full else self.rows[end - size : end])
-            self.loss_sums[number if self.full else 0].add_(loss, alpha=size)
-
     def take_orders(self, orders: Orders) -> None:
         """See `Contestant.take_orders`: every call of the turn, with the rows that it takes and where they go."""
         if self.full:
@@ -106,10 +96,8 @@ class TorchGPU(TorchEager):
         self.calls = []
         for order in orders:
             rows = torch.from_numpy(np.array(order)).to(self.device).split([sum(group) for group in self.groups])
-            self.calls += [
-                (self.replays[group], self.rows[: len(part)], part)
-                for group, part in zip(self.groups, rows, strict=True)
-            ]
+            for group, part in zip(self.groups, rows, strict=True):
+                self.calls.append((self.replays[group], self.rows[: len(part)], part))
 
     def run_epochs(self) -> float:
         """See `Contestant.run_epochs`; the loss of the first epoch is put aside on the device."""
@@ -123,13 +111,116 @@ class TorchGPU(TorchEager):
                 self.first_loss.copy_(self.loss_sums[0])
         return float(self.first_loss) / len(self.labels)
 
-    def predict(self) -> Array:
-        """See `Contestant.predict`."""
-        with torch.inference_mode():
-            classes: Array = self.logits(self.parameters, self.test).argmax(dim=1).cpu().numpy()
-        return classes
-
     def synchronize(self) -> None:
         """See `Contestant.synchronize`."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+class TorchGraph(TorchGPU):
+    """A CUDA graph for each kind of group; source: pytorch.org/docs/stable/notes/cuda.html, "CUDA Graphs"."""
+
+    def prepare_update(self) -> None:
+        """See `TorchGPU.prepare_update`; both optimizers update all parameters in one kernel."""
+        rule, on_gpu = self.task.optimizer, self.device.type == "cuda"
+        for parameter in self.parameters:
+            parameter.requires_grad_()
+        self.optimizer: Any
+        if isinstance(rule, Adam):
+            self.optimizer = fused_adam(self.parameters, rule, capturable=on_gpu)
+        else:
+            self.optimizer = torch.optim.SGD(self.parameters, lr=rule.learning_rate, fused=True)
+        self.stream = torch.cuda.Stream(self.device) if on_gpu else None
+        self.synchronize()  # what was queued so far is on another stream
+        with nullcontext() if self.stream is None else torch.cuda.stream(self.stream):
+            for size in sorted({size for group in self.groups for size in group}):
+                for _ in range(WARM_UPS):
+                    self.train_batch(None if self.full else self.rows[:size])
+        self.synchronize()
+
+    def reset_update(self) -> None:
+        """See `TorchGPU.reset_update`."""
+        for state in self.optimizer.state.values():
+            for slot in state.values():
+                if slot is not None:
+                    slot.zero_()
+
+    def make_replay(self, group: Group) -> Replay:
+        """See `TorchGPU.make_replay`."""
+        if self.stream is None:
+            return lambda: self.run_group(group)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self.stream):
+            self.run_group(group)
+        replay: Replay = graph.replay
+        return replay
+
+    def run_group(self, group: Group) -> None:
+        """Take the steps of a group one after the other, and add their losses to the sums."""
+        for number, (size, end) in enumerate(zip(group, accumulate(group), strict=True)):
+            loss = self.train_batch(None if self.full else self.rows[end - size : end])
+            self.loss_sums[number if self.full else 0].add_(loss, alpha=size)
+
+    def train_batch(self, rows: Any) -> Any:
+        """Train on one batch, (batch,) integers or None for all rows, and return its mean loss, ()."""
+        loss = cross_entropy(self.logits(self.parameters, take(self.images, rows)), take(self.labels, rows))
+        for parameter, grad in zip(self.parameters, torch.autograd.grad(loss, self.parameters), strict=True):
+            parameter.grad = grad
+        self.optimizer.step()
+        return loss.detach()
+
+
+class TorchMaxAutotune(TorchGPU):
+    """One compiled function for each size of batch; all tensors that it changes stay where they are."""
+
+    def prepare_update(self) -> None:
+        """See `TorchGPU.prepare_update`."""
+        torch.compiler.reset()  # the graphs of the workload before
+        # Steps so far, (1,): PyTorch 2.13 loses what a compiled function adds to a float64 of shape () on a CPU.
+        self.count = torch.zeros(1, dtype=torch.float64, device=self.device)
+        self.moments = [(torch.zeros_like(parameter), torch.zeros_like(parameter)) for parameter in self.parameters]
+        kept = [self.images, self.labels, self.rows, self.loss_sums, self.count, *self.parameters]
+        for tensor in (*kept, *(slot for slots in self.moments for slot in slots)):
+            # Else its graphs would copy every input before each step, and refuse those that are changed in place.
+            torch._dynamo.mark_static_address(tensor)
+
+    def reset_update(self) -> None:
+        """See `TorchGPU.reset_update`."""
+        for tensor in (self.count, *(slot for slots in self.moments for slot in slots)):
+            tensor.zero_()
+
+    def make_replay(self, group: Group) -> Replay:
+        """See `TorchGPU.make_replay`; the first calls compile, tune and capture."""
+        (size,) = group
+        mode = "max-autotune" if self.device.type == "cuda" else "default"  # tuning for a CPU takes minutes
+        train = torch.compile(self.train_batch, mode=mode, dynamic=False, fullgraph=True)
+        tensors = (self.parameters, self.moments, self.count, self.images, self.labels, self.rows, self.loss_sums)
+
+        def replay() -> None:
+            torch.compiler.cudagraph_mark_step_begin()
+            train(*tensors, size)
+
+        for _ in range(WARM_UPS):
+            replay()
+        return replay
+
+    def train_batch(
+        self,
+        parameters: list[Any],
+        moments: list[Any],
+        count: Any,
+        images: Any,
+        labels: Any,
+        rows: Any,
+        loss_sums: Any,
+        size: int,
+    ) -> None:
+        """Train on the first `size` of `rows`, or on all where the batch is full; no result, no input but in place."""
+        rule, corrections = self.task.optimizer, None
+        count.add_(1)
+        if isinstance(rule, Adam):
+            corrections = [(1 - beta**count).float() for beta in (rule.beta_1, rule.beta_2)]
+        loss = self.functional_step(
+            parameters, moments, corrections, images, labels, None if self.full else rows[:size]
+        )
+        loss_sums[0].add_(loss, alpha=size)

@@ -34,13 +34,11 @@ class TorchEager(Contestant):
 
     def compile(self) -> None:
         """See `Contestant.compile`; here the optimizer alone is made."""
-        rule = self.task.optimizer
+        self.adam = None
+        if isinstance(self.task.optimizer, Adam):
+            self.adam = fused_adam(self.parameters, self.task.optimizer)
         for parameter in self.parameters:
             parameter.requires_grad_()
-        self.adam = None
-        if isinstance(rule, Adam):
-            betas = (rule.beta_1, rule.beta_2)
-            self.adam = torch.optim.Adam(self.parameters, rule.learning_rate, betas, rule.epsilon, fused=True)
 
     def take_orders(self, orders: Orders) -> None:
         """See `Contestant.take_orders`."""
@@ -82,37 +80,19 @@ class TorchEager(Contestant):
             x = self.activation(linear(x, hidden_weight, hidden_bias))  # (batch, units)
         return linear(x, weight, bias)
 
-    def predict(self) -> Array:
-        """See `Contestant.predict`."""
-        with torch.inference_mode():
-            classes: Array = self.logits(self.parameters, self.test).argmax(dim=1).numpy()
-        return classes
-
-
-class TorchCompiled(TorchEager):
-    """Gather, forward, backward and update in one graph for each size of batch; predictions as `TorchEager`."""
-
-    compiles = True
-
-    def compile(self) -> None:
-        """See `Contestant.compile`; the graphs are made in the first epoch, one for each size of batch."""
-        torch.compiler.reset()  # the graphs of the workload before
-        self.count = 0
-        self.moments = [(torch.zeros_like(parameter), torch.zeros_like(parameter)) for parameter in self.parameters]
-        self.graph = torch.compile(self._step, dynamic=False, fullgraph=True)
-
-    def step(self, rows: Any) -> Any:
-        """See `TorchEager.step`."""
-        rule = self.task.optimizer
-        self.count += 1
-        corrections = None
-        if isinstance(rule, Adam):  # as a tensor: the graph would be compiled anew for each other number
-            corrections = torch.tensor([1 - rule.beta_1**self.count, 1 - rule.beta_2**self.count])
-        return self.graph(self.parameters, self.moments, corrections, self.images, self.labels, rows)
-
-    def _step(
+    def functional_step(
         self, parameters: list[Any], moments: list[Any], corrections: Any, images: Any, labels: Any, rows: Any
     ) -> Any:
+        """Train on one batch as `step` does, all in place and without autograd's state, so that it can be compiled.
+
+        Args:
+            parameters: weights and biases.
+            moments: Adam's mean and square of each parameter's gradients.
+            corrections: 1 - beta_1^step and 1 - beta_2^step; of Adam only.
+            images: (samples, features).
+            labels: (samples,).
+            rows: (batch,) integers, or None for all rows.
+        """
         rule = self.task.optimizer
         x, labels = take(images, rows), take(labels, rows)
 
@@ -129,6 +109,40 @@ class TorchCompiled(TorchEager):
             else:
                 parameter.sub_(grad, alpha=rule.learning_rate)
         return loss
+
+    def predict(self) -> Array:
+        """See `Contestant.predict`."""
+        with torch.inference_mode():
+            classes: Array = self.logits(self.parameters, self.test).argmax(dim=1).cpu().numpy()
+        return classes
+
+
+class TorchCompiled(TorchEager):
+    """Gather, forward, backward and update in one graph for each size of batch; predictions as `TorchEager`."""
+
+    compiles = True
+
+    def compile(self) -> None:
+        """See `Contestant.compile`; the graphs are made in the first epoch, one for each size of batch."""
+        torch.compiler.reset()  # the graphs of the workload before
+        self.count = 0
+        self.moments = [(torch.zeros_like(parameter), torch.zeros_like(parameter)) for parameter in self.parameters]
+        self.graph = torch.compile(self.functional_step, dynamic=False, fullgraph=True)
+
+    def step(self, rows: Any) -> Any:
+        """See `TorchEager.step`."""
+        rule = self.task.optimizer
+        self.count += 1
+        corrections = None
+        if isinstance(rule, Adam):  # as a tensor: the graph would be compiled anew for each other number
+            corrections = torch.tensor([1 - rule.beta_1**self.count, 1 - rule.beta_2**self.count])
+        return self.graph(self.parameters, self.moments, corrections, self.images, self.labels, rows)
+
+
+def fused_adam(parameters: list[Any], rule: Adam, *, capturable: bool = False) -> torch.optim.Adam:
+    """Return PyTorch's Adam, which updates all parameters in one kernel."""
+    betas = (rule.beta_1, rule.beta_2)
+    return torch.optim.Adam(parameters, rule.learning_rate, betas, rule.epsilon, fused=True, capturable=capturable)
 
 
 def take(array: Any, rows: Any) -> Any:

@@ -11,8 +11,8 @@ import pytest
 from xpnn import nn
 from xpnn.backends import SGD, Adam
 from xpnn.bench.compare.contestants import GPU_PEERS, contestant_names, gpu_contestant_names, title_of
-from xpnn.bench.compare.gpus import gpus
 from xpnn.bench.compare.measure import measure
+from xpnn.bench.compare.results_file import gpus
 from xpnn.bench.compare.workers import started
 from xpnn.bench.compare.workloads import Workload
 

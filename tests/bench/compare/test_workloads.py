@@ -5,9 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from xpnn.backends import SGD, ConfigError
-from xpnn.bench.compare.data import DataSource, draw_normal, draw_pixels
-from xpnn.bench.compare.grids import cut_short, random_workloads, sweep_workloads
-from xpnn.bench.compare.workloads import GPU_EPOCHS, WORKLOADS, Workload
+from xpnn.bench.compare.data import draw_normal, draw_pixels, load_data
+from xpnn.bench.compare.workloads import (
+    GPU_EPOCHS,
+    WORKLOADS,
+    Workload,
+    cut_short,
+    random_workloads,
+    sweep_workloads,
+)
 
 
 @pytest.mark.parametrize("density", [0.05, 0.4, 1.0])
@@ -42,16 +48,15 @@ def test_the_labels_follow_linearly_from_the_rows(data) -> None:
 
 
 def test_equal_data_are_the_same_object_and_rows_are_cut() -> None:
-    source = DataSource()
-    first = source.load(Workload("a", (784, 5, 10), 16, SGD(0.1), data="pixels", density=0.1, rows=100))
+    first = load_data(Workload("a", (784, 5, 10), 16, SGD(0.1), data="pixels", density=0.1, rows=100))
     assert len(first.train) == 100
-    again = source.load(Workload("b", (784, 9, 10), None, SGD(0.1), data="pixels", density=0.1, rows=100))
+    again = load_data(Workload("b", (784, 9, 10), None, SGD(0.1), data="pixels", density=0.1, rows=100))
     assert again is first
 
 
 def test_data_that_do_not_fit_the_network_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"W1 is for 784 features and 10 classes, but digits.* has 64 and 10"):
-        DataSource("digits").load(WORKLOADS["W1"])
+        load_data(WORKLOADS["W1"], "digits")
 
 
 def test_the_fixed_workloads_are_described() -> None:
