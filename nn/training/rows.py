@@ -12,8 +12,7 @@ from ...backends import ConfigError, DataError
 from ...backends.mapped import is_mapped
 from ..datasets.dataset import Dataset, Split
 from ..datasets.split import split_rows
-from ..inputs.arguments import is_finite_number
-from ..inputs.generators import make_generator
+from ..inputs.arguments import is_finite_number, make_generator
 from ..network.evaluation import check_rows
 from ..network.mlp import MLP
 from .batches import Batches

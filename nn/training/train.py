@@ -14,8 +14,7 @@ from ...backends.checked_plan import CheckedPlan
 from ...backends.communicator import ALONE, Communicator
 from ...backends.reduction import Reduction, reduction_of
 from ..datasets.dataset import Dataset, Split
-from ..inputs.arguments import are_instances, are_whole
-from ..inputs.generators import make_generator
+from ..inputs.arguments import are_instances, are_whole, make_generator
 from ..network.mlp import MLP
 from .agreement import check_sum_of, refuse_differing
 from .batches import Batches, Feed
