@@ -18,10 +18,10 @@ from ..network.mlp import MLP
 from ..training.checkpoint import OptimizerState
 from .constraints import ACTIVATION_ROWS, CONSTRAINTS, STOCHASTIC_SOLVERS
 from .dense_rows import dense_rows, dense_tiles
+from .draws import Arrays, starting_weights
+from .lbfgs import fit_with_lbfgs
 from .learning_rates import LearningRate
-from .optimizers import optimizer_of
-from .starting_weights import Arrays, starting_weights
-from .training_solvers import fit_with_lbfgs, fit_with_steps
+from .training_solvers import fit_with_steps, optimizer_of
 
 NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
