@@ -123,13 +123,7 @@ def _part(dataset: Dataset, part: str) -> Split:
 
 
 def _figures(net: MLP, probabilities: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> dict[str, Any]:
-    """Return the figures of each class, the calibration and the confusion matrix; None for what is undefined.
-
-    Args:
-        net: gives the names of the classes.
-        probabilities: (samples, classes).
-        labels: (samples,).
-    """
+    """Return the figures of each class, the calibration and the confusion matrix; None for what is undefined."""
     counts = confusion_matrix(labels, probabilities.argmax(axis=1), net.num_outputs)  # (classes, classes)
     scores, calibration = precision_recall(counts), calibration_error(probabilities, labels)
     return {

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
-from ..files.plain_text import UNPRINTABLE
+from ..files.text import UNPRINTABLE
 from ..inputs.arrays import host_array
 from ..inputs.frames import only_column
 

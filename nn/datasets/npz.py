@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ...backends.errors import DataError
 from ..files import limits
 from ..files.data_file import fill, opened, unpackable
-from ..files.plain_text import printable
+from ..files.text import printable
 from .npy import HEADER_BYTES, NpyHeader, parse_header
 
 ENCRYPTED = 0x1  # in the flags of a zip's member

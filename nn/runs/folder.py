@@ -20,10 +20,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ...backends import ConfigError, ModelFileError, RunFolderInUse, StorageError
-from ..files.atomic import append_line, is_temporary, read_whole, remove_temporaries, sync_folder, write_atomically
+from ..files.atomic import append, is_temporary, read_whole, remove_temporaries, sync_folder, write_atomically
 from ..files.limits import CONFIG_BYTES
-from ..files.plain_text import reason_of
-from ..files.strict_json import parse_object
+from ..files.text import parse_object, reason_of
 from ..training.checkpoint import FILE_NAME
 from ..training.history import EpochResult, History
 from ..training.run import TrainingRun
@@ -153,8 +152,12 @@ class RunFolder:
 
     def write_metrics(self, history: History) -> None:
         """Write `metrics.jsonl` anew: one line for each of the results."""
-        lines = [json.dumps(asdict(result), allow_nan=False) for result in history]
-        write_atomically(self.metrics, "".join(line + "\n" for line in lines).encode())
+        write_atomically(self.metrics, b"".join(map(_line, history)))
+
+
+def _line(result: EpochResult) -> bytes:
+    """Return the line of an epoch in `metrics.jsonl`."""
+    return json.dumps(asdict(result), allow_nan=False).encode() + b"\n"
 
 
 class RecordRun(SaveCheckpoints):
@@ -182,7 +185,7 @@ class RecordRun(SaveCheckpoints):
 
     def on_epoch_end(self, run: TrainingRun, result: EpochResult) -> None:  # noqa: ARG002
         """Append the epoch's line."""
-        append_line(self._folder.metrics, json.dumps(asdict(result), allow_nan=False))
+        append(self._folder.metrics, _line(result))
 
 
 def summarize(

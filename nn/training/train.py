@@ -18,14 +18,13 @@ from ..inputs.arguments import are_instances, are_whole, make_generator
 from ..network.mlp import MLP
 from .agreement import check_sum_of, refuse_differing
 from .batches import Batches, Feed
-from .callbacks import Callback
 from .checkpoint import Checkpoint, OptimizerState
 from .early_stopping import EarlyStopping
 from .history import History
 from .loop import Unseen, take_steps
 from .row_weights import ClassWeight
 from .rows import training_rows
-from .run import TrainingRun
+from .run import Callback, TrainingRun
 from .schedules import Schedule
 from .settings import TrainingSettings, check_sum
 
