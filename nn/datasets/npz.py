@@ -62,15 +62,9 @@ def read_npz(path: Path, choices: Sequence[tuple[str, ...]]) -> list[npt.NDArray
 
 @dataclass(frozen=True)
 class _Member:
-    """An array of the archive, after its header was checked.
+    """An array of the archive, after its header was checked."""
 
-    Attributes:
-        what: how messages call it.
-        info: its place in the archive.
-        header: what it says of itself.
-    """
-
-    what: str
+    what: str  # as messages call it
     info: ZipInfo
     header: NpyHeader
 

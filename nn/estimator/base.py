@@ -197,10 +197,6 @@ class BaseMLP(BaseEstimator):
         named = {f"layers.{k}.weight": np.asarray(array) for k, array in enumerate(self.coefs_)}
         net.load_parameters(named | {f"layers.{k}.bias": np.asarray(array) for k, array in enumerate(self.intercepts_)})
 
-    def _batch_size(self, rows: int) -> int:
-        """Return the rows of a step."""
-        return min(200 if self.batch_size == "auto" else int(self.batch_size), rows)
-
     def _take_over(self, net: MLP) -> None:
         """Keep the parameters of a network."""
         parameters = net.parameters()

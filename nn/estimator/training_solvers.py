@@ -119,7 +119,7 @@ def _batch_size(estimator: BaseMLP, rows: int) -> int:
         warnings.warn(
             "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
         )
-    return estimator._batch_size(rows)
+    return min(200 if estimator.batch_size == "auto" else int(estimator.batch_size), rows)
 
 
 def _held_back(estimator: BaseMLP, rows: Split, random_state: np.random.RandomState) -> tuple[Split, Split]:

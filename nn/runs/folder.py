@@ -100,7 +100,12 @@ class RunFolder:
         Raises:
             ConfigError: the folder exists and is not empty.
         """
-        if self.path.exists() and (not self.path.is_dir() or self.is_used()):
+        if not self.path.exists():
+            return
+        # A process that was killed before it wrote anything leaves its lock and temporary files.
+        if not self.path.is_dir() or not all(
+            file.name == ".lock" or is_temporary(file) for file in self.path.iterdir()
+        ):
             raise ConfigError(f"{self.path} exists and is not empty; choose another --out, or go on with it: --resume")
 
     def create(self, config: RunConfig) -> None:
@@ -119,10 +124,6 @@ class RunFolder:
         self.claim()
         self.refuse_existing()  # another run may have come first
         write_json(self.config, config.to_json())
-
-    def is_used(self) -> bool:
-        """Return whether it holds more than the traces of a process that was killed before it wrote anything."""
-        return any(not (file.name == ".lock" or is_temporary(file)) for file in self.path.iterdir())
 
     def has_results(self) -> bool:
         """Return whether a run here has finished an epoch or saved its network."""
