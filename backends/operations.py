@@ -79,7 +79,7 @@ class Operations:
         """
         labels = self.put(np.asarray(labels, dtype=np.int64 if labels.ndim == 1 else np.float64))
         if is_mapped(images):
-            return Rows(np.asarray(images), labels, float(scale), weights, on_host=True)
+            return Rows(np.asarray(images), labels, float(scale), weights, on_host=not self.is_on_host)
         return Rows(self.put(images), labels, float(scale), weights)
 
     def batch(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:

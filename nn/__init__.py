@@ -15,11 +15,10 @@ from .network.metrics import Calibration, ClassScores, calibration_error, confus
 from .network.mlp import MLP
 from .network.model_file import load, save
 from .training.batches import Batches
-from .training.callbacks import Callback
 from .training.checkpoint import Checkpoint, OptimizerState
 from .training.early_stopping import EarlyStopping
 from .training.history import EpochResult, History
-from .training.run import TrainingRun
+from .training.run import Callback, TrainingRun
 from .training.save_checkpoints import SaveCheckpoints
 from .training.schedules import SCHEDULES
 from .training.tensorboard import TensorBoard

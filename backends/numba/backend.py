@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..activations import Array
-from ..base import Backend
 from ..choice import JobOutline
 from ..errors import BackendUnavailable
 from ..generic_plan import GenericPlan
@@ -74,9 +73,9 @@ class NumbaBackend(NumPyBackend):
         weights: npt.NDArray[np.float64] | None = None,
     ) -> Rows:
         """See `Backend.place`; what is mapped is computed with where it lies, if it lies as the kernels read it."""
-        rows = Backend.place(self, images, labels, scale, weights)
+        rows = super().place(images, labels, scale, weights)
         is_readable = rows.images.flags.c_contiguous and rows.images.dtype.isnative
-        return rows._replace(on_host=rows.on_host and not is_readable)
+        return rows._replace(on_host=is_mapped(images) and not is_readable)
 
     def evaluate(self, layers: list[Layer], rows: Rows, *, loss: str = "softmax_cross_entropy") -> Totals:
         """See `Backend.evaluate`; many rows go through the training's kernels."""

@@ -31,16 +31,6 @@ class NumPyBackend(Backend):
         """See `Backend.to_numpy`."""
         return np.array(array)
 
-    def place(
-        self,
-        images: npt.NDArray[Any],
-        labels: npt.NDArray[Any],
-        scale: float,
-        weights: npt.NDArray[np.float64] | None = None,
-    ) -> Rows:
-        """See `Backend.place`; what is mapped is computed with where it lies."""
-        return super().place(images, labels, scale, weights)._replace(on_host=False)
-
     def all_finite(self, arrays: Iterable[Array]) -> bool:
         """See `Backend.all_finite`; nothing has to be brought together."""
         return all(bool(np.isfinite(array).all()) for array in arrays)

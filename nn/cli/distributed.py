@@ -27,11 +27,10 @@ from ...backends.threads import at_most_threads
 from ..distributed.mpi_communicator import MpiCommunicator
 from ..distributed.world import finalize, launched, threads_of_process, world
 from ..runs.config import RunConfig
-from ..runs.data_choice import DataChoice
 from ..training.agreement import refuse_other
 from ..training.checkpoint import Checkpoint
 from .signals import StopOnSignal
-from .start import Start
+from .train_report import Start
 
 Loaded = TypeVar("Loaded")
 
@@ -108,7 +107,7 @@ def follow(communicator: MpiCommunicator, source: str | None, *, threads: int | 
         if orders.is_finished:
             return
         recipe, seed = orders.config.recipe, orders.config.seed
-        choice = _choice(orders, source)
+        choice = orders.config.data if source is None else orders.config.data_from(source)
         data = in_turn(communicator, lambda: choice.load(recipe, seed=seed))
         backend = get_backend(orders.config.backend)
         processes_of(communicator)
@@ -119,11 +118,6 @@ def follow(communicator: MpiCommunicator, source: str | None, *, threads: int | 
         )  # fmt: skip
         if received := agreed_signal(communicator, signals):
             leave(128 + received)
-
-
-def _choice(orders: Orders, source: str | None) -> DataChoice:
-    """Return where a rank's rows come from: from where it was told, else from where rank 0 has them."""
-    return orders.config.data if source is None else orders.config.data_from(source)
 
 
 def in_turn(communicator: MpiCommunicator, load: Callable[[], Loaded]) -> Loaded:

@@ -19,8 +19,7 @@ from ..network.evaluation import check_rows, evaluate_logits
 from ..network.metrics import calibration_error, confusion_matrix, precision_recall
 from ..network.mlp import MLP
 from ..network.model_file import load
-from ..pictures.evaluation import save_confusion_matrix, save_worst_mistakes
-from ..pictures.reliability_diagram import save_reliability_diagram
+from ..pictures.evaluation import save_confusion_matrix, save_reliability_diagram, save_worst_mistakes
 from ..runs.folder import RunFolder, write_json
 from .options import (
     AT_LEAST_0,
@@ -124,13 +123,7 @@ def _part(dataset: Dataset, part: str) -> Split:
 
 
 def _figures(net: MLP, probabilities: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> dict[str, Any]:
-    """Return the figures of each class, the calibration and the confusion matrix; None for what is undefined.
-
-    Args:
-        net: gives the names of the classes.
-        probabilities: (samples, classes).
-        labels: (samples,).
-    """
+    """Return the figures of each class, the calibration and the confusion matrix; None for what is undefined."""
     counts = confusion_matrix(labels, probabilities.argmax(axis=1), net.num_outputs)  # (classes, classes)
     scores, calibration = precision_recall(counts), calibration_error(probabilities, labels)
     return {
@@ -167,5 +160,6 @@ def _draw(net: MLP, rows: Split, probabilities: npt.NDArray[Any], result: dict[s
     write_json(out / "evaluation.json", result)
     save_confusion_matrix(np.array(result["confusion_matrix"]), net.names, out / "confusion_matrix.png")
     save_reliability_diagram(calibration_error(probabilities, rows.labels), out / "reliability.png")
-    path = out / "worst_mistakes.png"
-    save_worst_mistakes(rows.images, rows.labels, probabilities, net.names, net.image_shape, path)
+    if net.image_shape is not None:
+        path = out / "worst_mistakes.png"
+        save_worst_mistakes(rows.images, rows.labels, probabilities, net.names, net.image_shape, path)

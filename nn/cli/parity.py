@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
+from dataclasses import replace
 
 import rich_click as click
 
@@ -57,14 +57,12 @@ def parity(
     dataset = DataChoice(data, label_column, test_fraction, stratify).load(recipe, seed=0)
     if rows is not None:
         dataset = subset(dataset, rows)
-        recipe = dataclasses.replace(
-            recipe, batch_size=recipe.batch_size and min(recipe.batch_size, len(dataset.train))
-        )
+        recipe = replace(recipe, batch_size=recipe.batch_size and min(recipe.batch_size, len(dataset.train)))
     results: list[StepParity | AccuracyParity] = []
     if not as_json:
         click.echo(f"{recipe.name} against {contestants[0].name}, {len(dataset.train):,} training rows")
     for dtype in TOLERANCES:
-        for result in compare_steps(dataclasses.replace(recipe, dtype=dtype), dataset, contestants, steps=steps):
+        for result in compare_steps(replace(recipe, dtype=dtype), dataset, contestants, steps=steps):
             results.append(result)
             _show(result, as_json=as_json)
     if seeds:

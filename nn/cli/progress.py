@@ -12,9 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from ..training.callbacks import Callback
 from ..training.history import EpochResult
-from ..training.run import TrainingRun
+from ..training.run import Callback, TrainingRun
 
 WIDE = 100  # columns of a terminal with room for a long bar
 LINES = 10  # lines of a whole run where there is no bar

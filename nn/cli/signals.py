@@ -10,8 +10,7 @@ from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 from ..distributed.world import abort
-from ..training.callbacks import Callback
-from ..training.run import TrainingRun
+from ..training.run import Callback, TrainingRun
 
 SHOW_CURSOR = "\x1b[?25h"  # which a progress bar hides
 # What asks for an end: Ctrl-C, the system, a terminal that is closed, Ctrl-Break on Windows. Not every system has all.

@@ -26,10 +26,9 @@ from ..runs.config import RunConfig
 from ..runs.data_choice import DataChoice
 from ..runs.folder import RecordRun, RunFolder, summarize, write_json
 from ..runs.recipes import RECIPES, Recipe
-from ..training.callbacks import Callback
 from ..training.checkpoint import Checkpoint
 from ..training.history import History
-from ..training.run import TrainingRun
+from ..training.run import Callback, TrainingRun
 from ..training.tensorboard import TensorBoard
 from .distributed import agreed_signal, follow, join, lead, leave, say_if_several
 from .options import (
@@ -49,8 +48,7 @@ from .options import (
 )
 from .progress import Progress, progress_callback
 from .signals import StopOnSignal
-from .start import Start
-from .train_report import announce, going_on, report, tell_again
+from .train_report import Start, announce, going_on, report, tell_again
 
 # The options that go with --resume.
 RESUMABLE = {
@@ -147,7 +145,8 @@ def train(  # noqa: D103 - the help is in the decorator
         if recipe_name in NAMED:
             raise ConfigError(f"{recipe_name} is a data set, not a recipe: xpnn train --data {recipe_name}")
         recipe = changed(look_up("recipe", recipe_name or "quickstart", RECIPES), **changes)
-        folder = RunFolder(out or Path("runs") / f"{recipe.name}-{_now()}")
+        now = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]  # to the millisecond
+        folder = RunFolder(out or Path("runs") / f"{recipe.name}-{now}")
     with folder, at_most_threads(threads), StopOnSignal() as signals:
         if recipe is None:
             start = _resumed(folder, backend if "backend" in _given(ctx) else None, changes["precision"], data, ranks)
@@ -186,11 +185,6 @@ def train(  # noqa: D103 - the help is in the decorator
             report(start, history)
         if signals.received:  # after the last step: all is done and saved
             leave(128 + signals.received)
-
-
-def _now() -> str:
-    """Return the time to the millisecond, for the name of a run folder."""
-    return datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
 
 
 def _new(folder: RunFolder, recipe: Recipe, choice: DataChoice, backend: str, seed: int, ranks: int) -> Start:

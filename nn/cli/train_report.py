@@ -1,22 +1,51 @@
-"""What `xpnn train` says before and after the training."""
+"""What a run begins with, and what `xpnn train` says before and after it."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import click
 
+from ...backends import Backend
 from ..datasets import Dataset
 from ..datasets.load import NAMED
 from ..files.atomic import read_whole
 from ..files.limits import CONFIG_BYTES
-from ..files.strict_json import parse_object
+from ..files.text import parse_object
+from ..runs.config import RunConfig
 from ..runs.data_choice import DataChoice
+from ..runs.folder import RunFolder
+from ..training.checkpoint import Checkpoint
 from ..training.history import EpochResult, History
 from .options import shell_words
-from .start import Start
+
+
+class Start(NamedTuple):
+    """What a run begins with; `checkpoint` is None for a new one, and for one that was killed before it had any.
+
+    `ranks` is the number of processes that share it.
+    """
+
+    folder: RunFolder
+    config: RunConfig
+    data: Dataset
+    backend: Backend
+    checkpoint: Checkpoint | None
+    resumed: bool
+    ranks: int = 1
+
+    def is_finished(self) -> bool:
+        """Return whether there is nothing left to do."""
+        if self.checkpoint is None:
+            return False
+        recipe, stopping = self.config.recipe, self.config.recipe.early_stopping
+        is_over = self.checkpoint.epoch > recipe.epochs or (
+            stopping is not None and stopping.is_over(self.checkpoint.history)
+        )
+        return is_over and self.folder.summary.exists() and self.folder.model.exists()
 
 
 def announce(start: Start, *, verbose: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,10 @@ from ...backends.errors import ConfigError, DataError
 from ...backends.machine import memory_bytes
 from ...backends.mapped import is_mapped
 from ..inputs.arguments import refuse_not_finite
-from ..inputs.arrays import categorical_codes
+from ..inputs.arrays import categorical_codes, host_array
 from ..inputs.frames import only_column
 from .dataset import Dataset, Split
-from .labels import as_array, check_labels, encode_labels
+from .labels import check_labels, encode_labels
 from .split import split_rows
 
 MIN_SQUARE = 16  # fewer features are no picture, even where their number is a square
@@ -104,8 +105,27 @@ def from_arrays(
     return Dataset(name, train, test, names, _scale(train.images), _image_shape(checked[0], train.images))
 
 
+def from_files(place: Path, arrays: Sequence[npt.NDArray[Any]], **options: Any) -> Dataset:
+    """Make a data set of what was read from a file or folder, which messages name.
+
+    Args:
+        place: the file or folder.
+        arrays: images, labels, and perhaps test images and test labels.
+        options: as for `from_arrays`.
+
+    Raises:
+        ConfigError, DataError: as for `from_arrays`.
+    """
+    names = ("images", "labels", "test_images", "test_labels")
+    named: dict[str, Any] = dict(zip(names, arrays, strict=False))
+    try:
+        return from_arrays(**named, **options)
+    except DataError as error:
+        raise DataError(f"{place}: {error}") from error
+
+
 def _check_images(given: Any, what: str) -> npt.NDArray[Any]:
-    values = as_array(given, what=what, mend="pass equal rows of numbers")
+    values = host_array(given, what=what, mend="pass equal rows of numbers")
     if values.ndim not in (2, 3):
         raise DataError(
             f"{what} must be (samples, features) or (samples, rows, columns), got shape {values.shape}: "

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...backends.errors import DataError
-from .arrays import from_arrays
+from .arrays import from_files
 from .dataset import Dataset
 from .idx import read_idx
 
@@ -42,18 +42,7 @@ def load_parts(parts: Sequence[Path], *, name: str, class_names: Sequence[str] |
     Raises:
         DataError: a file is malformed, or the four do not belong together.
     """
-    train_images, train_labels, test_images, test_labels = (read_idx(path) for path in parts)
-    try:
-        return from_arrays(
-            train_images,
-            train_labels,
-            test_images=test_images,
-            test_labels=test_labels,
-            name=name,
-            class_names=class_names,
-        )
-    except DataError as error:
-        raise DataError(f"{parts[0].parent}: {error}") from error
+    return from_files(parts[0].parent, [read_idx(path) for path in parts], name=name, class_names=class_names)
 
 
 def _candidates(folder: Path, part: str) -> list[Path]:

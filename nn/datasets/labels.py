@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
-from ..files.plain_text import UNPRINTABLE
+from ..files.text import UNPRINTABLE
 from ..inputs.arrays import host_array
 from ..inputs.frames import only_column
 
@@ -35,7 +35,7 @@ def check_labels(labels: Any, *, rows: int, what: str = "labels") -> npt.NDArray
     Raises:
         DataError: wrong dimensions or length, a missing label, or one that is no class.
     """
-    values = as_array(only_column(labels), what=what, mend="pass one label a row")
+    values = host_array(only_column(labels), what=what, mend="pass one label a row")
     if values.ndim != 1:
         mend = f"pass {what}.ravel()"
         if values.ndim == 2 and values.shape[1] > 1:
@@ -64,11 +64,6 @@ def check_labels(labels: Any, *, rows: int, what: str = "labels") -> npt.NDArray
     elif values.dtype.kind != "b":
         raise DataError(f"{what} must be whole numbers or strings, got {values.dtype}: convert with {what}.astype(str)")
     return values
-
-
-def as_array(given: Any, *, what: str, mend: str) -> npt.NDArray[Any]:
-    """Return an array of any library, a frame, or what can become one, as an array on the host; see `host_array`."""
-    return host_array(given, what=what, mend=mend)
 
 
 def encode_labels(

@@ -61,16 +61,17 @@ def load_dataset(
     path = existing_path(source)
     if path is None:
         _raise_not_found(source)
+    split = {"test_fraction": test_fraction, "seed": seed, "stratify": stratify}
     if path.is_dir():
         arrays = None if find_parts(path) else find_arrays(path)
         if arrays is None:
             return load_folder(path)
-        return load_arrays(arrays, test_fraction=test_fraction, seed=seed, stratify=stratify)
+        return load_arrays(arrays, **split)
     suffix = path.suffix.lower()
     if suffix == ".npz":
-        return load_npz(path, test_fraction=test_fraction, seed=seed, stratify=stratify)
+        return load_npz(path, **split)
     if suffix == ".csv":
-        return load_csv(path, label_column=label_column, test_fraction=test_fraction, seed=seed, stratify=stratify)
+        return load_csv(path, label_column=label_column, **split)
     raise ConfigError(
         f"a data file must be .npz or .csv, got {path}: convert it, or name the folder of IDX or .npy files"
     )

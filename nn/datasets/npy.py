@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ...backends.errors import DataError
 from ..files.data_file import opened
-from ..files.plain_text import printable
+from ..files.text import printable
 
 HEADER_BYTES = 2**14  # that a header can have: NumPy reads at most 10,000 characters of one
 KINDS = "biufcSU"  # of NumPy's types; bytes of any other, such as pointers, are no values

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ...backends.errors import DataError
-from .arrays import from_arrays
+from .arrays import from_files
 from .dataset import Dataset
 from .npy import map_npy
 from .table import WITH_TEST, WITHOUT_TEST
@@ -38,14 +39,12 @@ def find_arrays(folder: Path) -> list[Path] | None:
     return None
 
 
-def load_arrays(paths: Sequence[Path], *, test_fraction: float = 0.2, seed: int = 0, stratify: bool = False) -> Dataset:
+def load_arrays(paths: Sequence[Path], **split: Any) -> Dataset:
     """Load `.npy` files in the order of `find_arrays`; the images are mapped, and the labels read.
 
     Args:
         paths: images, labels, and perhaps test images and test labels.
-        test_fraction: as for `from_arrays`, which holds back the last of mapped rows.
-        seed: likewise.
-        stratify: likewise.
+        split: `test_fraction`, `seed` and `stratify` of `from_arrays`, which holds back the last of mapped rows.
 
     Raises:
         DataError: a file is malformed, or holds what `from_arrays` refuses.
@@ -53,15 +52,4 @@ def load_arrays(paths: Sequence[Path], *, test_fraction: float = 0.2, seed: int 
     """
     arrays = [map_npy(path) if k % 2 == 0 else np.array(map_npy(path)) for k, path in enumerate(paths)]
     folder = paths[0].parent
-    try:
-        return from_arrays(
-            *arrays[:2],
-            test_images=arrays[2] if len(arrays) == 4 else None,
-            test_labels=arrays[3] if len(arrays) == 4 else None,
-            test_fraction=test_fraction,
-            seed=seed,
-            stratify=stratify,
-            name=folder.resolve().name,
-        )
-    except DataError as error:
-        raise DataError(f"{folder}: {error}") from error
+    return from_files(folder, arrays, name=folder.resolve().name, **split)

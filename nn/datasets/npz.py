@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ...backends.errors import DataError
 from ..files import limits
 from ..files.data_file import fill, opened, unpackable
-from ..files.plain_text import printable
+from ..files.text import printable
 from .npy import HEADER_BYTES, NpyHeader, parse_header
 
 ENCRYPTED = 0x1  # in the flags of a zip's member
@@ -62,15 +62,9 @@ def read_npz(path: Path, choices: Sequence[tuple[str, ...]]) -> list[npt.NDArray
 
 @dataclass(frozen=True)
 class _Member:
-    """An array of the archive, after its header was checked.
+    """An array of the archive, after its header was checked."""
 
-    Attributes:
-        what: how messages call it.
-        info: its place in the archive.
-        header: what it says of itself.
-    """
-
-    what: str
+    what: str  # as messages call it
     info: ZipInfo
     header: NpyHeader
 

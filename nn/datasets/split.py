@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
 from ...backends.mapped import is_mapped
-from ..inputs.arguments import is_finite_number
-from ..inputs.generators import make_generator
+from ..inputs.arguments import is_finite_number, make_generator
 from .dataset import Dataset, Split
 
 

@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ...backends.errors import DataError
-from .arrays import from_arrays
+from .arrays import from_files
 from .csv_table import read_csv
 from .dataset import Dataset
 from .npz import read_npz
@@ -18,7 +16,7 @@ WITH_TEST = (("train_images", "train_labels", "test_images", "test_labels"), ("x
 WITHOUT_TEST = (("images", "labels"), ("X", "y"))
 
 
-def load_npz(path: Path, *, test_fraction: float = 0.2, seed: int = 0, stratify: bool = False) -> Dataset:
+def load_npz(path: Path, **split: Any) -> Dataset:
     """Load an `.npz` file.
 
     It holds `train_images, train_labels, test_images, test_labels` (or `x_train, y_train, x_test, y_test`), or
@@ -27,29 +25,16 @@ def load_npz(path: Path, *, test_fraction: float = 0.2, seed: int = 0, stratify:
 
     Args:
         path: images in it are (samples, features) or (samples, rows, columns), labels (samples,).
-        test_fraction: share of the rows held back where the file has no test part, in (0, 1).
-        seed: the same seed holds back the same rows.
-        stratify: whether each class keeps its share among the held-back rows.
+        split: `test_fraction`, `seed` and `stratify` of `from_arrays`, where the file has no test part.
 
     Raises:
         DataError: the file cannot be read, lacks the arrays, or holds what `from_arrays` refuses.
         ConfigError: the options of the split are impossible.
     """
-    arrays = read_npz(path, WITH_TEST + WITHOUT_TEST)
-    return _from_file(
-        path,
-        *arrays[:2],
-        test_images=arrays[2] if len(arrays) == 4 else None,
-        test_labels=arrays[3] if len(arrays) == 4 else None,
-        test_fraction=test_fraction,
-        seed=seed,
-        stratify=stratify,
-    )
+    return from_files(path, read_npz(path, WITH_TEST + WITHOUT_TEST), name=path.stem, **split)
 
 
-def load_csv(
-    path: Path, *, label_column: str = "label", test_fraction: float = 0.2, seed: int = 0, stratify: bool = False
-) -> Dataset:
+def load_csv(path: Path, *, label_column: str = "label", **split: Any) -> Dataset:
     """Load a `.csv` file with a header line, one row a sample, commas between the cells.
 
     One column holds the label (whole numbers or strings of at most 64 characters), all others are features.
@@ -59,9 +44,7 @@ def load_csv(
     Args:
         path: the file, in UTF-8.
         label_column: the header of the label's column.
-        test_fraction: share of the rows held back, in (0, 1).
-        seed: the same seed holds back the same rows.
-        stratify: whether each class keeps its share among the held-back rows.
+        split: `test_fraction`, `seed` and `stratify` of `from_arrays`.
 
     Raises:
         DataError: the file cannot be read, has no such column, or a cell is not what it must be.
@@ -70,11 +53,4 @@ def load_csv(
     features, labels = read_csv(path, label_column)  # (samples, features), (samples,)
     if features.dtype.kind == "f" and ((features >= 0) & (features <= 255) & (features == np.floor(features))).all():
         features = features.astype(np.uint8)  # (samples, features), whole numbers written like 3.0
-    return _from_file(path, features, labels, test_fraction=test_fraction, seed=seed, stratify=stratify)
-
-
-def _from_file(path: Path, images: npt.NDArray[Any], labels: npt.NDArray[Any], **options: Any) -> Dataset:
-    try:
-        return from_arrays(images, labels, name=path.stem, **options)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+    return from_files(path, [features, labels], name=path.stem, **split)

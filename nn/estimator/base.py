@@ -18,10 +18,10 @@ from ..network.mlp import MLP
 from ..training.checkpoint import OptimizerState
 from .constraints import ACTIVATION_ROWS, CONSTRAINTS, STOCHASTIC_SOLVERS
 from .dense_rows import dense_rows, dense_tiles
+from .draws import Arrays, starting_weights
+from .lbfgs import fit_with_lbfgs
 from .learning_rates import LearningRate
-from .optimizers import optimizer_of
-from .starting_weights import Arrays, starting_weights
-from .training_solvers import fit_with_lbfgs, fit_with_steps
+from .training_solvers import fit_with_steps, optimizer_of
 
 NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
@@ -196,10 +196,6 @@ class BaseMLP(BaseEstimator):
         """Give a network the present coefficients."""
         named = {f"layers.{k}.weight": np.asarray(array) for k, array in enumerate(self.coefs_)}
         net.load_parameters(named | {f"layers.{k}.bias": np.asarray(array) for k, array in enumerate(self.intercepts_)})
-
-    def _batch_size(self, rows: int) -> int:
-        """Return the rows of a step."""
-        return min(200 if self.batch_size == "auto" else int(self.batch_size), rows)
 
     def _take_over(self, net: MLP) -> None:
         """Keep the parameters of a network."""

@@ -5,14 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import OptimizeResult, minimize
+from sklearn.utils.optimize import _check_optimize_result
 
 from ...backends import Layer
 from ..datasets.dataset import Split
 from ..network.mlp import MLP
+
+if TYPE_CHECKING:
+    from .base import BaseMLP
 
 Vector = npt.NDArray[np.float64]  # (parameters,): all weights, then all biases
 
@@ -77,24 +82,9 @@ class Objective:
             yield layer, vector[weights:weights_end].reshape(in_features, out_features), vector[biases:biases_end]
 
 
-def minimize_with_lbfgs(
-    net: MLP, rows: Split, *, alpha: float, tol: float, max_iter: int, max_fun: int, verbose: bool
-) -> tuple[OptimizeResult, float, float]:
-    """Train a network on all rows at once until the gradient is small.
-
-    Args:
-        net: the network, changed in place.
-        rows: the training rows.
-        alpha: strength of the penalty.
-        tol: the largest entry of the gradient at which it ends.
-        max_iter: most iterations.
-        max_fun: most evaluations of the objective.
-        verbose: whether each iteration is printed.
-
-    Returns:
-        What SciPy says of it, the mean loss of a row, and the penalty.
-    """
-    objective, iterations = Objective(net, rows, alpha=alpha), 0
+def fit_with_lbfgs(estimator: BaseMLP, net: MLP, rows: Split) -> None:
+    """Train on all rows at once until the gradient is small; `loss_` and `n_iter_` become the estimator's."""
+    objective, iterations = Objective(net, rows, alpha=estimator.alpha), 0
 
     def say(intermediate_result: OptimizeResult) -> None:
         nonlocal iterations
@@ -107,8 +97,9 @@ def minimize_with_lbfgs(
             objective.vector(),
             method="L-BFGS-B",
             jac=True,
-            callback=say if verbose else None,
-            options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
+            callback=say if estimator.verbose else None,
+            options={"maxfun": estimator.max_fun, "maxiter": estimator.max_iter, "gtol": estimator.tol},
         )
         objective(result.x)  # which may not have been the last one that was tried
-    return result, objective.loss, objective.penalty
+    estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)
+    estimator.loss_ = estimator._loss_share() * objective.loss + objective.penalty

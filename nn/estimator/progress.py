@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ..network.mlp import MLP
-from ..training.callbacks import Callback
 from ..training.history import EpochResult
-from ..training.run import TrainingRun
+from ..training.run import Callback, TrainingRun
 from .learning_rates import LearningRate
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""How an estimator's network is trained: by steps on batches in the training loop, or by L-BFGS on all rows."""
+"""Training an estimator's network by steps on batches, in the loop of `nn.train`."""
 
 from __future__ import annotations
 
@@ -10,35 +10,36 @@ import numpy.typing as npt
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
-from sklearn.utils.optimize import _check_optimize_result
 
-from ...backends import DivergenceError
+from ...backends import SGD, Adam, AdamW, DivergenceError, Optimizer, RMSprop
 from ..datasets.dataset import Split
 from ..network.mlp import MLP
 from ..training.train import train
-from .lbfgs import minimize_with_lbfgs
+from .draws import RowOrder
 from .learning_rates import LearningRate
-from .optimizers import optimizer_of
 from .progress import Progress, Score
-from .row_order import RowOrder
 
 if TYPE_CHECKING:
     from .base import BaseMLP
 
 
-def fit_with_lbfgs(estimator: BaseMLP, net: MLP, rows: Split) -> None:
-    """Train on all rows at once; `loss_` and `n_iter_` become the estimator's."""
-    result, loss, penalty = minimize_with_lbfgs(
-        net,
-        rows,
-        alpha=estimator.alpha,
-        tol=estimator.tol,
-        max_iter=estimator.max_iter,
-        max_fun=estimator.max_fun,
-        verbose=bool(estimator.verbose),
-    )
-    estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)
-    estimator.loss_ = estimator._loss_share() * loss + penalty
+def optimizer_of(estimator: BaseMLP) -> Optimizer:
+    """Return the optimizer of a stochastic solver.
+
+    `rmsprop` has the decay that `nn.RMSprop` has by default; `adamw` takes `alpha` as its decoupled decay.
+    """
+    rate, epsilon = estimator.learning_rate_init, estimator.epsilon
+    match estimator.solver:
+        case "sgd":
+            momentum = float(estimator.momentum)
+            return SGD(rate, momentum=momentum, nesterov=bool(estimator.nesterovs_momentum) and momentum > 0)
+        case "rmsprop":
+            return RMSprop(rate, epsilon=epsilon)
+        case "adamw":
+            betas = estimator.beta_1, estimator.beta_2
+            return AdamW(rate, *betas, epsilon=epsilon, weight_decay=float(estimator.alpha))
+        case _:
+            return Adam(rate, estimator.beta_1, estimator.beta_2, epsilon=epsilon, epsilon_hat=True)
 
 
 def fit_with_steps(
@@ -118,7 +119,7 @@ def _batch_size(estimator: BaseMLP, rows: int) -> int:
         warnings.warn(
             "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
         )
-    return estimator._batch_size(rows)
+    return min(200 if estimator.batch_size == "auto" else int(estimator.batch_size), rows)
 
 
 def _held_back(estimator: BaseMLP, rows: Split, random_state: np.random.RandomState) -> tuple[Split, Split]:

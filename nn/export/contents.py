@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...backends import ConfigError, DivergenceError, look_up
 from ...backends.finite import first_not_finite
-from ..files.plain_text import is_plain
+from ..files.text import is_plain
 from ..network.mlp import MLP
 
 # loss: what is made of the last layer's outputs

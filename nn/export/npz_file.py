@@ -38,8 +38,7 @@ def to_npz(net: MLP, path: str | os.PathLike[str]) -> None:
         StorageError: the file cannot be written; what stood there before is untouched.
         ConfigError: the network or the path is none, or a class name cannot be written.
     """
-    target = as_path(path)
-    write_atomically(target, npz_bytes(net))
+    write_atomically(as_path(path), npz_bytes(net))
 
 
 def npz_bytes(net: MLP) -> bytes:

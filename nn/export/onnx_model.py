@@ -15,7 +15,7 @@ from ..network.mlp import MLP
 from .contents import as_path, check_network, describe, finite_parameters, output_function
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    from onnx import NodeProto
 
 OPSET = 13  # the first in which Softmax is over the last axis alone
 IR_VERSION = 7  # of the same release, ONNX 1.8; later readers take both
@@ -55,18 +55,11 @@ def to_onnx(net: MLP, path: str | os.PathLike[str], *, input_type: str = "auto")
         StorageError: the file cannot be written; what stood there before is untouched.
         ConfigError: an argument cannot be, or the network is larger than an ONNX file may be.
     """
-    target = as_path(path)
-    write_atomically(target, onnx_bytes(net, input_type=input_type))
+    write_atomically(as_path(path), onnx_bytes(net, input_type=input_type))
 
 
 def onnx_bytes(net: MLP, *, input_type: str = "auto") -> bytes:
     """Return the content of the file; see `to_onnx`."""
-    content: bytes = onnx_model(net, input_type=input_type).SerializeToString()
-    return content
-
-
-def onnx_model(net: MLP, *, input_type: str = "auto") -> ModelProto:
-    """Return the model in memory; see `to_onnx`."""
     takes_bytes = input_dtype(check_network(net), input_type) == "uint8"
     if (size := net.num_parameters * np.dtype(net.dtype).itemsize) > LARGEST:
         raise ConfigError(
@@ -104,7 +97,8 @@ def onnx_model(net: MLP, *, input_type: str = "auto") -> ModelProto:
         producer_version=about["xpnn_version"],
     )
     helper.set_model_props(model, {name: json.dumps(value, ensure_ascii=False) for name, value in about.items()})
-    return model
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def input_dtype(net: MLP, input_type: str = "auto") -> str:

@@ -50,8 +50,7 @@ def to_html(net: MLP, path: str | os.PathLike[str]) -> None:
         StorageError: the file cannot be written; what stood there before is untouched.
         ConfigError: the network is too large for a page, gives no probabilities, or a class name cannot be written.
     """
-    target = as_path(path)
-    write_atomically(target, html_bytes(net))
+    write_atomically(as_path(path), html_bytes(net))
 
 
 def html_bytes(net: MLP) -> bytes:
@@ -115,7 +114,7 @@ def _network(net: MLP) -> dict[str, Any]:
         "largest": largest,
         "sheet_shape": sheet_shape(net.image_shape),
         "centring": {
-            "box": digit_images.content_box(net.image_shape, None),
+            "box": digit_images.content_box(net.image_shape),
             "min_contrast": digit_images.MIN_CONTRAST,
             "edge": digit_images.EDGE,
             "dust": digit_images.DUST,

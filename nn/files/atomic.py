@@ -54,11 +54,6 @@ def _rename(temporary: Path, path: Path, *, attempts: int = RENAMES) -> None:
             return
 
 
-def append_line(path: Path, line: str) -> None:
-    """Add a line to a text file; see `append`."""
-    append(path, line.encode() + b"\n")
-
-
 def append(path: Path, content: bytes) -> None:
     """Add bytes to a file, all or none of them as long as the process lives.
 

@@ -19,8 +19,7 @@ import numpy.typing as npt
 from ...backends import ModelFileError, StorageError
 from .atomic import read_whole, write_atomically
 from .limits import HEADER_BYTES, TENSOR_FILE_BYTES
-from .plain_text import reason_of
-from .strict_json import parse_object
+from .text import parse_object, reason_of
 
 Arrays = dict[str, npt.NDArray[Any]]
 

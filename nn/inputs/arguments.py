@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...backends import DataError
-from .blocks import row_blocks
+from ...backends import ConfigError, DataError
+
+BLOCK_BYTES = 2**24  # of rows that are looked at together
 
 
 def is_whole(number: Any, *, least: int) -> bool:
@@ -22,11 +23,6 @@ def is_whole(number: Any, *, least: int) -> bool:
 def are_whole(numbers: Any, *, least: int) -> bool:
     """Return whether they are a sequence of whole numbers of at least `least`."""
     return isinstance(numbers, Sequence | np.ndarray) and all(is_whole(number, least=least) for number in numbers)
-
-
-def are_instances(values: Any, kind: type) -> bool:
-    """Return whether they are a sequence of instances of a class; an iterator can be gone through only once."""
-    return isinstance(values, Sequence) and all(isinstance(value, kind) for value in values)
 
 
 def is_finite_number(number: Any, *, least: float) -> bool:
@@ -62,3 +58,30 @@ def refuse_not_finite(rows: npt.NDArray[Any], dtype: str | None = None, *, what:
                 f"{what} must be finite in {kept}, got {block[row, column]} at row {start + row}, column {column}: "
                 "fill the cell or drop its row"
             )
+
+
+def row_blocks(rows: npt.NDArray[Any]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """Yield blocks of rows (samples, ...), so that no second array of their size is made.
+
+    Each comes with the number of its first row, and is a view of `BLOCK_BYTES` or so.
+    """
+    size = max(1, BLOCK_BYTES // max(1, rows.nbytes // max(1, len(rows))))
+    for start in range(0, len(rows), size):
+        yield start, rows[start : start + size]
+
+
+def make_generator(seed: int | np.random.Generator, *, stream: int | None = None) -> np.random.Generator:
+    """Return a generator for a seed, or the generator itself.
+
+    Args:
+        seed: a whole number >= 0, or a generator.
+        stream: generators of one seed and different streams are independent of each other.
+
+    Raises:
+        ConfigError: the seed is neither.
+    """
+    if isinstance(seed, np.random.Generator):
+        return seed
+    if not is_whole(seed, least=0):
+        raise ConfigError(f"seed must be a whole number >= 0 or a numpy.random.Generator, got {seed!r}")
+    return np.random.default_rng(np.random.SeedSequence(int(seed), spawn_key=() if stream is None else (stream,)))

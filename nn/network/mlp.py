@@ -12,8 +12,7 @@ import numpy.typing as npt
 from ...backends import ACTIVATIONS, Backend, ConfigError, DataError, Layer, get_backend, look_up
 from ...backends.machine import memory_bytes
 from ..datasets.dataset import Dataset
-from ..inputs.arguments import are_whole
-from ..inputs.generators import make_generator
+from ..inputs.arguments import are_whole, make_generator
 from .initializers import INITIALIZERS
 from .outputs import OUTPUTS, Outputs
 from .predictions import answer

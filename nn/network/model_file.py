@@ -10,8 +10,8 @@ from typing import Any
 
 from ...backends import Backend, ConfigError, DivergenceError, ModelFileError, get_backend
 from ...backends.finite import first_not_finite
-from ..files.plain_text import is_plain, reason_of
 from ..files.tensors import read_tensors, write_tensors
+from ..files.text import is_plain, reason_of
 from ..inputs.arguments import is_finite_number
 from .mlp import MLP
 

@@ -65,14 +65,9 @@ def draw_curves(figure: Figure, history: Sequence[EpochResult], *, title: str | 
         axes.set_axisbelow(True)
         if not history:
             axes.text(0.5, 0.5, "no epoch yet", transform=axes.transAxes, ha="center", color=FAINT_COLOUR)
-        series = {rows: _values(history, f"{rows}_{figure_name}", factor) for rows in STYLES}
+        figures = {rows: [getattr(result, f"{rows}_{figure_name}") for result in history] for rows in STYLES}
+        series = {rows: factor * np.array(of_rows, dtype=np.float64) for rows, of_rows in figures.items()}  # None: NaN
         _draw_lines(axes, [r.epoch for r in history], unit, series, lowest=0 if figure_name == "loss" else None)
-
-
-def _values(history: Sequence[EpochResult], figure_name: str, factor: float) -> npt.NDArray[np.float64]:
-    """Return a figure of each epoch times `factor`, (epochs,); NaN where there is none."""
-    figures = [getattr(result, figure_name) for result in history]
-    return factor * np.array(figures, dtype=np.float64)  # None becomes NaN
 
 
 def _draw_lines(

@@ -31,19 +31,17 @@ def load_digit(
     path: str | os.PathLike[str],
     *,
     image_shape: tuple[int, int],
-    content_shape: tuple[int, int] | None = None,
     largest: int = 255,
 ) -> npt.NDArray[np.uint8]:
     """Read a picture of one digit as a row like those of the training data, light ink on black.
 
     A picture that already has the shape and a dark background comes out unchanged. Any other is freed of its
-    background, cropped to the ink, scaled into the content box and centred by its mass; dark ink is inverted.
+    background, cropped to the ink, scaled into the content box and centred by its mass; dark ink is inverted. The box
+    has 20/28 of each side from 16 pixels on, as in MNIST, and the whole of a smaller one, as in the 8x8 digits.
 
     Args:
         path: a file of one of the `grey_image.FORMATS`, in any size; transparent parts count as white paper.
         image_shape: (rows, columns) of the pictures that the network was trained on.
-        content_shape: (rows, columns) of the box that the ink is scaled into; by default 20/28 of each side from
-            16 pixels on, as in MNIST, and the whole of a smaller one, as in the 8x8 digits.
         largest: value of full ink in the training data: 255 for MNIST, 16 for the 8x8 digits.
 
     Returns:
@@ -51,10 +49,10 @@ def load_digit(
 
     Raises:
         DataError: the file cannot be read, is empty, no image, too large, or shows no ink.
-        ConfigError: a shape or `largest` cannot be.
+        ConfigError: `image_shape` or `largest` cannot be.
         MissingDependency: Pillow is not installed.
     """
-    box = content_box(image_shape, content_shape)
+    box = content_box(image_shape)
     scale_to(np.zeros(1, dtype=np.uint8), largest)  # a wrong `largest` is told before any work
     grey = read_grey(Path(path))  # (height, width)
     if np.ptp(grey) == 0:
@@ -91,16 +89,12 @@ def scale_to(row: npt.NDArray[np.uint8], largest: int) -> npt.NDArray[np.uint8]:
     return scaled
 
 
-def content_box(image_shape: tuple[int, int], content_shape: tuple[int, int] | None) -> tuple[int, int]:
+def content_box(image_shape: tuple[int, int]) -> tuple[int, int]:
     """Give the (rows, columns) that the ink is scaled into."""
     if min(image_shape) < 1:
         raise ConfigError(f"image_shape must be two sides of at least 1 pixel, got {image_shape}")
-    if content_shape is None:
-        rows, columns = (round(side * 20 / 28) if side >= SMALL_SIDE else side for side in image_shape)
-        return rows, columns
-    if not all(1 <= inner <= outer for inner, outer in zip(content_shape, image_shape, strict=True)):
-        raise ConfigError(f"content_shape must lie between (1, 1) and image_shape {image_shape}, got {content_shape}")
-    return content_shape
+    rows, columns = (round(side * 20 / 28) if side >= SMALL_SIDE else side for side in image_shape)
+    return rows, columns
 
 
 def _no_ink(path: str | os.PathLike[str]) -> DataError:

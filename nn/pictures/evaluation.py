@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: which classes the network confuses, and which rows it gets most wrong.
+"""Pictures of an evaluation: confusion matrix, reliability diagram, and the rows that the network gets most wrong.
 
 Each picture is drawn by a function that works on a figure, and saved by one that writes it to a file.
 """
@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ...backends import ConfigError, DataError
-from .style import FAINT_COLOUR, INK_COLOUR, save_picture
+from ...backends import DataError
+from ..network.metrics import Calibration
+from .style import FAINT_COLOUR, INK_COLOUR, TEST_COLOUR, TRAIN_COLOUR, save_picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_CLASSES = 100  # cells and pixels grow with the square
+DIAGRAM_SIZE = (4.8, 5.6)  # inches
+MOST_MISTAKES = 25  # in one picture
 
 
 def save_confusion_matrix(
@@ -43,39 +46,39 @@ def save_worst_mistakes(
     labels: npt.NDArray[np.integer[Any]],
     probabilities: npt.NDArray[np.floating[Any]],
     class_names: Sequence[str],
-    image_shape: tuple[int, int] | None,
+    image_shape: tuple[int, int],
     path: str | os.PathLike[str],
-    *,
-    count: int = 25,
-) -> bool:
-    """Save a picture of the misclassified rows whose true class was given the lowest probabilities.
+) -> None:
+    """Save a picture of the misclassified rows whose true class was given the lowest probabilities, at most 25.
 
     Args:
         images: (samples, features).
         labels: the true classes, (samples,).
         probabilities: those that the network gives, (samples, classes), in [0, 1].
         class_names: one name a class.
-        image_shape: (rows, columns) of one image, or None where the features are no picture.
+        image_shape: (rows, columns) of one image.
         path: as for `curves.save_curves`.
-        count: how many images to show at most.
-
-    Returns:
-        Whether a picture was saved: False where `image_shape` is None.
 
     Raises:
         DataError: the arrays do not fit together.
-        ConfigError: `count` is not positive, or the path as for `curves.save_curves`.
-        RunError, MissingDependency: as for `curves.save_curves`.
+        ConfigError, RunError, MissingDependency: as for `curves.save_curves`.
     """
-    if image_shape is None:
-        return False
     save_picture(
-        lambda figure: draw_worst_mistakes(
-            figure, images, labels, probabilities, class_names, image_shape, count=count
-        ),
-        path,
+        lambda figure: draw_worst_mistakes(figure, images, labels, probabilities, class_names, image_shape), path
     )
-    return True
+
+
+def save_reliability_diagram(calibration: Calibration, path: str | os.PathLike[str]) -> None:
+    """Save a reliability diagram.
+
+    Args:
+        calibration: what `metrics.calibration_error` gives.
+        path: as for `curves.save_curves`.
+
+    Raises:
+        ConfigError, RunError, MissingDependency: as for `curves.save_curves`.
+    """
+    save_picture(lambda figure: draw_reliability_diagram(figure, calibration), path)
 
 
 def draw_confusion_matrix(figure: Figure, matrix: npt.NDArray[np.integer[Any]], class_names: Sequence[str]) -> None:
@@ -129,12 +132,8 @@ def draw_worst_mistakes(
     probabilities: npt.NDArray[np.floating[Any]],
     class_names: Sequence[str],
     image_shape: tuple[int, int],
-    *,
-    count: int = 25,
 ) -> None:
     """Draw the worst mistakes on a figure as a grid; arguments as for `save_worst_mistakes`."""
-    if count < 1:
-        raise ConfigError(f"count must be at least 1, got {count}")
     wanted = (len(labels), image_shape[0] * image_shape[1]), (len(labels), len(class_names))
     if (images.shape, probabilities.shape) != wanted:
         raise DataError(
@@ -144,7 +143,7 @@ def draw_worst_mistakes(
     predicted = probabilities.argmax(axis=1)  # (samples,)
     mistakes = np.flatnonzero(predicted != labels)  # (mistakes,)
     of_truth = probabilities[mistakes, labels[mistakes]]  # (mistakes,)
-    worst = mistakes[np.argsort(of_truth, kind="stable")[:count]]  # (shown,)
+    worst = mistakes[np.argsort(of_truth, kind="stable")[:MOST_MISTAKES]]  # (shown,)
     columns = min(5, max(3, len(worst)))
     lines = max(1, -(-len(worst) // columns))
     figure.clear()
@@ -163,6 +162,34 @@ def draw_worst_mistakes(
         true, taken_for = (_shorten(class_names[k]) for k in (labels[row], predicted[row]))
         parting = " " if len(true + taken_for) <= 10 else "\n"
         axes.set_title(f"{true}{parting}→ {taken_for}, {probabilities[row, predicted[row]]:.2f}", fontsize=10)
+
+
+def draw_reliability_diagram(figure: Figure, calibration: Calibration) -> None:
+    """Draw the accuracy of each bin against its mean confidence, and the bins' rows below; see the saving function."""
+    bins, width = len(calibration.rows), 1 / len(calibration.rows)
+    starts = np.arange(bins) * width  # (bins,)
+    has_rows = calibration.rows > 0  # (bins,)
+    confidence, accuracy = calibration.confidence[has_rows], calibration.accuracy[has_rows]  # (bins with rows,) each
+    figure.clear()
+    figure.set_size_inches(*DIAGRAM_SIZE)
+    figure.set_layout_engine("constrained", h_pad=0.06)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
+    upper.plot([0, 1], [0, 1], color=FAINT_COLOUR, linestyle=(0, (4, 1.5)), linewidth=1.2)
+    upper.bar(starts[has_rows], accuracy, width, align="edge", color=TRAIN_COLOUR, edgecolor="white")
+    # the gap is drawn where the rows are, not in the middle of their bin
+    upper.vlines(confidence, accuracy, confidence, color=TEST_COLOUR, linewidth=2)
+    upper.plot(confidence, confidence, "o", color=TEST_COLOUR, markersize=3.5)
+    upper.set_xlim(0, 1)
+    upper.set_ylim(0, 1)
+    upper.set_ylabel("share of rows that are right")
+    upper.set_title(f"calibration error {100 * calibration.error:.2f} %", loc="left")
+    upper.annotate(
+        "below the line:\nmore sure than right", (0.03, 0.97), xycoords="axes fraction", va="top",
+        fontsize=9, color=INK_COLOUR,
+    )  # fmt: skip
+    lower.bar(starts, calibration.rows / max(int(calibration.rows.sum()), 1), width, align="edge", color=FAINT_COLOUR)
+    lower.set_ylabel("share of rows")
+    lower.set_xlabel("probability of the predicted class")
 
 
 def _shorten(name: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...backends import XpnnError
-from ..training.callbacks import Callback
+from ..training.run import Callback
 from .curves import CURVES_SIZE, draw_curves, save_curves
 from .style import picture_style
 

@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from ...backends import OPTIMIZERS, ConfigError, look_up
 from ..datasets.load import NAMED
-from ..files.plain_text import is_plain
+from ..files.text import is_plain
 from .data_choice import DataChoice
 from .recipes import Recipe
 
@@ -82,11 +82,7 @@ class RunConfig:
 
 
 def _made(kind: Any, values: dict[str, Any]) -> Any:
-    """Make a dataclass of values out of JSON, each of its field's type.
-
-    Raises:
-        TypeError, ValueError: a field is missing, unknown or of another type, or the class refuses its value.
-    """
+    """Make a dataclass of values out of JSON, each of its field's type; raise KeyError, TypeError or ValueError."""
     hints = _hints(kind)
     for name, value in values.items():
         if name not in hints:

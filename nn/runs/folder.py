@@ -20,10 +20,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ...backends import ConfigError, ModelFileError, RunFolderInUse, StorageError
-from ..files.atomic import append_line, is_temporary, read_whole, remove_temporaries, sync_folder, write_atomically
+from ..files.atomic import append, is_temporary, read_whole, remove_temporaries, sync_folder, write_atomically
 from ..files.limits import CONFIG_BYTES
-from ..files.plain_text import reason_of
-from ..files.strict_json import parse_object
+from ..files.text import parse_object, reason_of
 from ..training.checkpoint import FILE_NAME
 from ..training.history import EpochResult, History
 from ..training.run import TrainingRun
@@ -101,7 +100,12 @@ class RunFolder:
         Raises:
             ConfigError: the folder exists and is not empty.
         """
-        if self.path.exists() and (not self.path.is_dir() or self.is_used()):
+        if not self.path.exists():
+            return
+        # A process that was killed before it wrote anything leaves its lock and temporary files.
+        if not self.path.is_dir() or not all(
+            file.name == ".lock" or is_temporary(file) for file in self.path.iterdir()
+        ):
             raise ConfigError(f"{self.path} exists and is not empty; choose another --out, or go on with it: --resume")
 
     def create(self, config: RunConfig) -> None:
@@ -120,10 +124,6 @@ class RunFolder:
         self.claim()
         self.refuse_existing()  # another run may have come first
         write_json(self.config, config.to_json())
-
-    def is_used(self) -> bool:
-        """Return whether it holds more than the traces of a process that was killed before it wrote anything."""
-        return any(not (file.name == ".lock" or is_temporary(file)) for file in self.path.iterdir())
 
     def has_results(self) -> bool:
         """Return whether a run here has finished an epoch or saved its network."""
@@ -153,8 +153,12 @@ class RunFolder:
 
     def write_metrics(self, history: History) -> None:
         """Write `metrics.jsonl` anew: one line for each of the results."""
-        lines = [json.dumps(asdict(result), allow_nan=False) for result in history]
-        write_atomically(self.metrics, "".join(line + "\n" for line in lines).encode())
+        write_atomically(self.metrics, b"".join(map(_line, history)))
+
+
+def _line(result: EpochResult) -> bytes:
+    """Return the line of an epoch in `metrics.jsonl`."""
+    return json.dumps(asdict(result), allow_nan=False).encode() + b"\n"
 
 
 class RecordRun(SaveCheckpoints):
@@ -182,7 +186,7 @@ class RecordRun(SaveCheckpoints):
 
     def on_epoch_end(self, run: TrainingRun, result: EpochResult) -> None:  # noqa: ARG002
         """Append the epoch's line."""
-        append_line(self._folder.metrics, json.dumps(asdict(result), allow_nan=False))
+        append(self._folder.metrics, _line(result))
 
 
 def summarize(

@@ -15,10 +15,10 @@ from ..datasets import Dataset, Split
 from ..inputs.arguments import are_whole, is_whole
 from ..network.initializers import INITIALIZERS
 from ..network.mlp import DTYPES, MLP
-from ..training.callbacks import Callback
 from ..training.checkpoint import Checkpoint
 from ..training.early_stopping import EarlyStopping
 from ..training.history import History
+from ..training.run import Callback
 from ..training.schedules import SCHEDULES
 from ..training.train import train
 

@@ -174,14 +174,7 @@ class Feed:
         self._refuse_other(self.is_over)
 
     def _refuse_other(self, found: int) -> None:
-        """Make sure that all processes that train together have the same batch, or none.
-
-        Args:
-            found: what would differ.
-
-        Raises:
-            DataError: on every rank: one has others.
-        """
+        """Make sure that all processes that train together have the same batch, or none; `found` would differ."""
         of_ranks = self._communicator.gather(np.array(found, dtype=np.int64))  # (ranks,)
         if (differing := np.flatnonzero(of_ranks != of_ranks[0])).size:
             raise DataError(

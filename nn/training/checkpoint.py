@@ -14,8 +14,8 @@ import numpy as np
 from ...backends import ConfigError, DataError, DivergenceError, ModelFileError, Totals
 from ...backends.finite import first_not_finite
 from ..files.data_file import existing_path
-from ..files.plain_text import printable, reason_of
 from ..files.tensors import Arrays, read_tensors, write_tensors
+from ..files.text import printable, reason_of
 from ..inputs.arguments import is_finite_number, is_whole
 from ..network.mlp import MLP
 from .history import History

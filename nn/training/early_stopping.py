@@ -39,11 +39,6 @@ class EarlyStopping:
             raise ConfigError(f"min_delta must be a finite number >= 0, got {self.min_delta!r:.80}")
         look_up("monitor", self.monitor, MONITORED)
 
-    @property
-    def needs_validation(self) -> bool:
-        """Whether the figure is one of validation rows."""
-        return self.monitor.startswith("validation")
-
     def best_epoch(self, history: History) -> int | None:
         """Return the number of the best epoch, from 1; None where no epoch has the figure yet."""
         best, best_epoch = math.inf, None

@@ -12,10 +12,9 @@ import numpy.typing as npt
 from ...backends import DivergenceError, Rows, Totals
 from ...backends.checked_plan import NotFinite
 from .agreement import check_same_weights
-from .callbacks import Callback
 from .divergence import Watch, diverged, is_finite
 from .history import EpochResult
-from .run import TrainingRun
+from .run import Callback, TrainingRun
 
 CHUNK_SECONDS = 0.5  # aim of one `plan.run`, so that signals, progress and checkpoints come through
 

@@ -12,8 +12,7 @@ from ...backends import ConfigError, DataError
 from ...backends.mapped import is_mapped
 from ..datasets.dataset import Dataset, Split
 from ..datasets.split import split_rows
-from ..inputs.arguments import is_finite_number
-from ..inputs.generators import make_generator
+from ..inputs.arguments import is_finite_number, make_generator
 from ..network.evaluation import check_rows
 from ..network.mlp import MLP
 from .batches import Batches
@@ -86,19 +85,7 @@ def _checked_rows(net: MLP, data: Dataset | Split | Batches) -> tuple[Split, Spl
 def _hold_back(
     net: MLP, rows: Split, validation: Split | float | None, seed: int | np.random.Generator
 ) -> tuple[Split, Split | None]:
-    """Return the rows to train on and those to validate on.
-
-    Args:
-        net: the network, which the rows fit.
-        rows: the training rows.
-        validation: rows of their own, or the share of the training rows to hold back, in (0, 1), of each class as much
-            where the classes have rows enough, and of rows mapped from a file the last ones; None for none.
-        seed: of the choice, or its generator.
-
-    Raises:
-        ConfigError: the share is not in (0, 1).
-        DataError: the rows do not fit the network, or are too few to be divided.
-    """
+    """Return the rows to train on and those to validate on: a share of each class, if all have more than one row."""
     if validation is None:
         return rows, None
     if isinstance(validation, Split):

@@ -9,9 +9,8 @@ from pathlib import Path
 from ...backends import ConfigError
 from ..files.data_file import existing_path
 from ..inputs.arguments import is_finite_number
-from .callbacks import Callback
 from .checkpoint import Checkpoint
-from .run import TrainingRun
+from .run import Callback, TrainingRun
 
 
 class SaveCheckpoints(Callback):

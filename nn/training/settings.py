@@ -12,8 +12,7 @@ import numpy as np
 from ...backends import ConfigError, Optimizer
 from ...backends.reduction import shards_of
 from ..datasets.dataset import Split
-from ..inputs.arguments import is_finite_number, is_whole
-from ..inputs.blocks import row_blocks
+from ..inputs.arguments import is_finite_number, is_whole, row_blocks
 from ..network.mlp import MLP
 from .early_stopping import EarlyStopping
 from .schedules import Schedule, learning_rate_at

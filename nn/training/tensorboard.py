@@ -10,9 +10,8 @@ from typing import Any
 
 from ...backends import ConfigError, MissingDependency, StorageError
 from ..files.atomic import append
-from .callbacks import Callback
 from .history import EpochResult
-from .run import TrainingRun
+from .run import Callback, TrainingRun
 
 SCALARS = {  # tag: the field of an epoch's result
     f"{figure}/{part}": f"{part}_{figure}"

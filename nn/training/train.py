@@ -14,19 +14,17 @@ from ...backends.checked_plan import CheckedPlan
 from ...backends.communicator import ALONE, Communicator
 from ...backends.reduction import Reduction, reduction_of
 from ..datasets.dataset import Dataset, Split
-from ..inputs.arguments import are_instances, are_whole
-from ..inputs.generators import make_generator
+from ..inputs.arguments import are_whole, make_generator
 from ..network.mlp import MLP
 from .agreement import check_sum_of, refuse_differing
 from .batches import Batches, Feed
-from .callbacks import Callback
 from .checkpoint import Checkpoint, OptimizerState
 from .early_stopping import EarlyStopping
 from .history import History
 from .loop import Unseen, take_steps
 from .row_weights import ClassWeight
 from .rows import training_rows
-from .run import TrainingRun
+from .run import Callback, TrainingRun
 from .schedules import Schedule
 from .settings import TrainingSettings, check_sum
 
@@ -144,9 +142,9 @@ def train(
         ranks=communicator.size if feed is None else 1,
     )
     learning_rate = settings.learning_rate()
-    if not are_instances(callbacks, Callback):
+    if not (isinstance(callbacks, Sequence) and all(isinstance(callback, Callback) for callback in callbacks)):
         raise ConfigError(f"callbacks must be a list of nn.Callback, got {callbacks!r:.80}: put it in a list")
-    if early_stopping is not None and early_stopping.needs_validation and validation is None:
+    if early_stopping is not None and validation is None and early_stopping.monitor.startswith("validation"):
         raise ConfigError(f"early stopping by the {early_stopping.monitor} needs validation rows: pass validation=0.1")
     if resume is not None and optimizer_state is not None:
         raise ConfigError("a resumed training has its own optimizer_state: leave one of them out")

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from xpnn import nn
-from xpnn.nn.inputs.generators import make_generator
+from xpnn.nn.inputs.arguments import make_generator
 from xpnn.nn.network.initializers import INITIALIZERS
 
 TRAIN = """

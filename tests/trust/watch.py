@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from xpnn.backends import XpnnError
-from xpnn.nn.files.plain_text import is_plain
+from xpnn.nn.files.text import is_plain
 
 MIB = 2**20
 LONGEST_MESSAGE = 1000  # characters: a file cannot fill the terminal with itself

@@ -429,7 +429,7 @@ def test_a_full_disk_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise StorageError("cannot write run/metrics.jsonl: No space left on device")
 
-    monkeypatch.setattr("xpnn.nn.runs.folder.append_line", fail)
+    monkeypatch.setattr("xpnn.nn.runs.folder.append", fail)
     result = run(*SHORT, "--out", "run")
     assert result.exit_code == 1
     assert result.stderr.endswith("the last checkpoint is whole: make room, then xpnn train --resume run\n")

@@ -160,7 +160,7 @@ def test_rows_held_back_for_validation_stay_in_the_file(saved):
 def test_the_check_sum_sees_every_row_whatever_its_block(saved, monkeypatch, change):
     images, mapped, labels = saved()
     expected = check_sum(nn.Split(images[:, ::2], labels))
-    monkeypatch.setattr("xpnn.nn.inputs.blocks.BLOCK_BYTES", 7 * 6)
+    monkeypatch.setattr("xpnn.nn.inputs.arguments.BLOCK_BYTES", 7 * 6)
     images, labels = images.copy(), labels.copy()
     images[43, 2] += change == "pixel"
     labels[58] = (labels[58] + (change == "label")) % 3
@@ -226,7 +226,7 @@ def test_a_number_that_is_not_finite_is_named_whatever_its_block(saved, tmp_path
     images, _, labels = saved(dtype="float32")
     images[row, 4] = np.nan
     np.save(tmp_path / "bad.npy", images)
-    monkeypatch.setattr("xpnn.nn.inputs.blocks.BLOCK_BYTES", 7 * 24)
+    monkeypatch.setattr("xpnn.nn.inputs.arguments.BLOCK_BYTES", 7 * 24)
     with pytest.raises(DataError, match=f"images must be finite in float32, got nan at row {row}, column 4"):
         nn.from_arrays(np.load(tmp_path / "bad.npy", mmap_mode="r"), labels)
 

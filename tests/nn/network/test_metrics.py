@@ -204,7 +204,7 @@ def test_reliability_diagram_shows_each_bin():
     pytest.importorskip("matplotlib")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from xpnn.nn.pictures.reliability_diagram import draw_reliability_diagram
+    from xpnn.nn.pictures.evaluation import draw_reliability_diagram
 
     result = nn.calibration_error([[0.55, 0.45], [0.4, 0.6], [0.9, 0.1]], [0, 0, 0], bins=10)
     figure = Figure()

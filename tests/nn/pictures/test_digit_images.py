@@ -90,11 +90,11 @@ class TestTheFrame:
         np.testing.assert_allclose(moved, reference.astype(int), atol=2)
 
     @pytest.mark.parametrize(
-        ("shape", "content_shape", "height"),
-        [((28, 28), None, 20), ((16, 16), None, 11), ((8, 8), None, 8), ((15, 15), None, 15), ((28, 28), (10, 28), 10)],
+        ("shape", "height"),
+        [((28, 28), 20), ((16, 16), 11), ((8, 8), 8), ((15, 15), 15)],
     )
-    def test_content_box(self, shape, content_shape, height, tmp_path):
-        frame = load(saved(seven(), tmp_path), shape, content_shape=content_shape)
+    def test_content_box(self, shape, height, tmp_path):
+        frame = load(saved(seven(), tmp_path), shape)
         top, bottom, *_ = extent(frame)
         assert bottom - top + 1 == height
 
@@ -111,8 +111,8 @@ class TestTheFrame:
         draw = ImageDraw.Draw(sheet)
         draw.rectangle((20, 20, 59, 179), fill="white")  # heavy on the left
         draw.rectangle((60, 90, 179, 109), fill="white")
-        frame = load(saved(sheet, tmp_path), (28, 28), content_shape=(28, 28))
-        assert extent(frame) == (0, 27, 0, 27)
+        frame = load(saved(sheet, tmp_path), (15, 15))
+        assert extent(frame) == (0, 14, 0, 14)
 
     def test_largest_value(self, reference, tmp_path):
         frame = load(saved(seven(), tmp_path), largest=16)
@@ -406,7 +406,6 @@ class TestRefusals:
         ("options", "message"),
         [
             ({"image_shape": (0, 28)}, r"image_shape must be two sides of at least 1 pixel, got \(0, 28\)"),
-            ({"image_shape": (8, 8), "content_shape": (9, 8)}, r"content_shape must lie .* got \(9, 8\)"),
             ({"image_shape": (8, 8), "largest": 0}, r"largest must be in \[1, 255\], got 0"),
         ],
     )

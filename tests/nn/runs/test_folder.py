@@ -12,7 +12,7 @@ from filelock import FileLock
 from xpnn import nn
 from xpnn.backends import ConfigError, ModelFileError, RunFolderInUse, StorageError
 from xpnn.nn.cli.app import xpnn
-from xpnn.nn.files.atomic import append_line
+from xpnn.nn.files.atomic import append
 from xpnn.nn.files.limits import CONFIG_BYTES
 from xpnn.nn.runs.config import RunConfig
 from xpnn.nn.runs.data_choice import DataChoice
@@ -178,18 +178,18 @@ def test_evaluating_needs_no_claim(folder):
 
 def test_a_line_that_does_not_fit_is_not_there_at_all(tmp_path, monkeypatch):
     path = tmp_path / "metrics.jsonl"
-    append_line(path, "whole")
+    append(path, b"whole\n")
     with monkeypatch.context() as patch:
         patch.setattr("pathlib.Path.open", lambda path, mode, buffering: FullDisk(path))  # noqa: ARG005
         with pytest.raises(StorageError, match=r"cannot write .*metrics.jsonl: No space left on device"):
-            append_line(path, "does not fit")
+            append(path, b"does not fit\n")
     assert path.read_bytes() == b"whole\n"
 
 
 @pytest.mark.parametrize("room", [1, 3, 5])
 def test_a_line_that_is_taken_in_parts_is_whole(tmp_path, monkeypatch, room):
     path = tmp_path / "metrics.jsonl"
-    append_line(path, "whole")
+    append(path, b"whole\n")
 
     class Slow(FullDisk):
         def write(self, content):
@@ -197,7 +197,7 @@ def test_a_line_that_is_taken_in_parts_is_whole(tmp_path, monkeypatch, room):
 
     with monkeypatch.context() as patch:
         patch.setattr("pathlib.Path.open", lambda path, mode, buffering: Slow(path))  # noqa: ARG005
-        append_line(path, "in parts")
+        append(path, b"in parts\n")
     assert path.read_bytes() == b"whole\nin parts\n"
 
 

@@ -21,8 +21,8 @@ from xpnn.backends import (
     RunError,
 )
 from xpnn.nn.training import loop as training_loop
-from xpnn.nn.training.callbacks import Callback
 from xpnn.nn.training.history import EpochResult, History
+from xpnn.nn.training.run import Callback
 
 STEPPERS = [
     *(pytest.param(kind(0.05), id=name) for name, kind in OPTIMIZERS.items()),
