@@ -168,9 +168,10 @@ def trust(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time the workloads on each backend and peer, as `xpnn bench` with the arguments given."""
-    install(session, ".[cli,bench]")
+    """Time the workloads on each backend and peer, as `xpnn bench` with the arguments given; then the operations."""
+    install(session, ".[cli,bench]", *group("test"))
     session.run("xpnn", "bench", *session.posargs)
+    session.run("pytest", "bench", "--benchmark-enable", "--benchmark-group-by=func")
 
 
 @nox.session
