@@ -97,10 +97,11 @@ def load_contestant(name: str, device: str = "cuda") -> Callable[[Task], Contest
     except ImportError as error:
         raise MissingDependency(f'it needs {error.name}: pip install "xpnn[cli,bench]"') from error
     kind: type[Contestant] = getattr(module, peer.kind)
-    if name not in GPU_PEERS:
-        return partial(kind, **peer.options)
-    kind.check_device(device)
-    return partial(kind, **peer.options, device=device)
+    options = dict(peer.options)
+    if name in GPU_PEERS:
+        kind.check_device(device)
+        options["device"] = device
+    return partial(kind, **options)
 
 
 class BackendContestant(Contestant):

@@ -107,13 +107,13 @@ class Jax(Contestant):
 
         def step(carry: Any, rows: Any) -> Any:
             x = jnp.take(images, rows, axis=0, mode="clip")  # (batch, features); the default would look for NaN
-            *carry, loss_sum = self._step(*carry, x, labels[rows])
+            *carry, loss_sum = self._step(carry[0], carry[1], x, labels[rows])
             return tuple(carry), loss_sum
 
         def epoch(carry: Any, order: Any) -> Any:
             """Scan over the whole batches of `order`, (rows,), then train on the rows that are left."""
             if self.full:
-                *carry, loss_sum = self._step(*carry, images, labels)
+                *carry, loss_sum = self._step(carry[0], carry[1], images, labels)
                 return tuple(carry), loss_sum
             size = self.task.batch_size
             whole = len(order) // size * size
