@@ -198,6 +198,6 @@ def weights_of(backend: Backend, layers: Sequence[Layer]) -> list[Numbers]:
 
 
 def rules() -> dict[str, Optimizer]:
-    """Return every optimizer with its own settings, and SGD with momentum of either kind."""
+    """Return every optimizer, and SGD with momentum of either kind."""
     momentum = {"momentum": SGD(0.1, momentum=0.9), "nesterov": SGD(0.1, momentum=0.9, nesterov=True)}
-    return {name: kind() for name, kind in OPTIMIZERS.items()} | momentum
+    return {name: kind(0.05) for name, kind in OPTIMIZERS.items()} | momentum

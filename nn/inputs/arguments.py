@@ -25,6 +25,11 @@ def are_whole(numbers: Any, *, least: int) -> bool:
     return isinstance(numbers, Sequence | np.ndarray) and all(is_whole(number, least=least) for number in numbers)
 
 
+def are_instances(values: Any, kind: type) -> bool:
+    """Return whether they are a sequence of instances of a class; an iterator can be gone through only once."""
+    return isinstance(values, Sequence) and all(isinstance(value, kind) for value in values)
+
+
 def is_finite_number(number: Any, *, least: float) -> bool:
     """Return whether it is a finite number of at least `least`."""
     if type(number) is bool or not isinstance(number, Real):

@@ -14,7 +14,7 @@ from ...backends.checked_plan import CheckedPlan
 from ...backends.communicator import ALONE, Communicator
 from ...backends.reduction import Reduction, reduction_of
 from ..datasets.dataset import Dataset, Split
-from ..inputs.arguments import are_whole, make_generator
+from ..inputs.arguments import are_instances, are_whole, make_generator
 from ..network.mlp import MLP
 from .agreement import check_sum_of, refuse_differing
 from .batches import Batches, Feed
@@ -142,7 +142,7 @@ def train(
         ranks=communicator.size if feed is None else 1,
     )
     learning_rate = settings.learning_rate()
-    if not (isinstance(callbacks, Sequence) and all(isinstance(callback, Callback) for callback in callbacks)):
+    if not are_instances(callbacks, Callback):
         raise ConfigError(f"callbacks must be a list of nn.Callback, got {callbacks!r:.80}: put it in a list")
     if early_stopping is not None and validation is None and early_stopping.monitor.startswith("validation"):
         raise ConfigError(f"early stopping by the {early_stopping.monitor} needs validation rows: pass validation=0.1")
