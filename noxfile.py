@@ -149,7 +149,7 @@ def constraints(session: nox.Session) -> None:
 @nox.session
 def coverage(session: nox.Session) -> None:
     """Measure branch coverage: once as users run it, once with the compiled kernels as plain Python."""
-    install(session, ".[cli]", *group("test"))
+    install(session, ".[cli,onnx,tensorboard]", *group("test"))
     session.run("coverage", "erase")
     session.run("coverage", "run", "--parallel-mode", "-m", "pytest", *session.posargs)
     kernels = ["tests/backends/numba", "tests/backends/test_contract.py"]

@@ -70,7 +70,7 @@ def examine() -> Report:
     """Examine the machine and try every registered backend; one that is broken is stated and breaks nothing."""
     backends = tuple(try_backend(name) for name in registered_backends())
     started = {each.name for each in backends if each.status != "unavailable"}
-    cupy: Any = sys.modules["cupy"] if "cupy" in started else None
+    cupy: Any = sys.modules.get("cupy") if "cupy" in started else None
     software = versions() | {"cupy": None if cupy is None else str(cupy.__version__)}
     gpus = () if cupy is None else _gpus(cupy.cuda.runtime)
     chosen = get_backend("auto")
@@ -113,8 +113,11 @@ def trial(backend: Backend, dtype: str) -> npt.NDArray[np.float64]:
 
 def _gpus(runtime: Any) -> tuple[str, ...]:
     """Return name, memory and compute capability of each device, and the CUDA that the driver offers."""
-    driver = runtime.driverGetVersion()  # 1000 major + 10 minor
-    devices = map(runtime.getDeviceProperties, range(runtime.getDeviceCount()))
+    try:
+        driver = runtime.driverGetVersion()  # 1000 major + 10 minor
+        devices = [runtime.getDeviceProperties(number) for number in range(runtime.getDeviceCount())]
+    except Exception as error:  # of a device that the trial run has lost
+        return (f"cannot be asked: {' '.join(str(error).split())}",)
     return tuple(
         f"{of['name'].decode()}, {of['totalGlobalMem'] / 2**30:.0f} GiB, "
         f"compute capability {of['major']}.{of['minor']}, driver for CUDA {driver // 1000}.{driver % 1000 // 10}"

@@ -53,7 +53,7 @@ class Operations:
         return nullcontext()
 
     def fixed_order(self) -> AbstractContextManager[object]:
-        """Return the context in which a result does not hang on how many threads there are, to the bit."""
+        """Return the context in which a result is the same for any number of threads, to the bit."""
         return one_blas_thread()
 
     # Arrays come and go

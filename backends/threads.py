@@ -61,8 +61,8 @@ def at_most_threads(count: int | None) -> Iterator[None]:
         with threadpool_limits(limits=count):
             yield
     finally:
-        os.environ.pop(VARIABLE)
+        os.environ.pop(VARIABLE, None)
         if variable is not None:
             os.environ[VARIABLE] = variable
         if (numba := sys.modules.get("numba")) is not None:
-            numba.config.NUMBA_NUM_THREADS = before or numba.config.NUMBA_DEFAULT_NUM_THREADS
+            numba.config.NUMBA_NUM_THREADS = before or int(variable or numba.config.NUMBA_DEFAULT_NUM_THREADS)

@@ -60,7 +60,7 @@ def one_compiler() -> Iterator[None]:
     Numba's cache does not lock its index either: of two processes that add to one function's at once, one may find the
     other's machine code under its own types.
     """
-    if "numba" not in sys.modules:
+    if importlib.util.find_spec("numba") is None:
         yield
         return
     from numba.core.compiler_lock import global_compiler_lock

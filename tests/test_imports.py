@@ -25,7 +25,6 @@ FLOORS = {
         {"__init__", "__main__"},
     ],
     "xpnn.backends.numba": [
-        {"kernel_cache"},
         {"compiler"},
         {"network"},
         {"first_layer"},

@@ -102,7 +102,8 @@ def covering(pairs: Sequence[tuple[str, str]] | None = None, **values: Iterable[
     cases = []
     while left:
         case = sorted(next(iter(left)))
-        for name in axes.keys() - {name for name, _ in case}:
+        chosen = {name for name, _ in case}
+        for name in (each for each in axes if each not in chosen):  # in the order given: a set has another each time
             ways = [(name, k) for k in range(len(axes[name]))]
             gains = [sum(frozenset({way, other}) in left for other in case) for way in ways]
             case.append(max(zip(gains, [-used[way] for way in ways], ways, strict=True))[2])

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def _is_verified(path: Path, digest: str) -> bool:
 def _download(url: str, digest: str) -> bytes:
     """Return the content of a file that has the right sum."""
     _refuse_plain_http(url)
-    show_progress = sys.stderr.isatty() and LOGGER.isEnabledFor(logging.INFO)
+    show_progress = find_spec("tqdm") is not None and sys.stderr.isatty() and LOGGER.isEnabledFor(logging.INFO)
     # As it is: what would be packed once more, a client would unpack to something else.
     headers = {"Accept-Encoding": "identity", "User-Agent": "xpnn"}
     client = _pooch().HTTPDownloader(

@@ -17,7 +17,7 @@ from .mpi_communicator import MpiCommunicator
 
 # What all ranks get wrong alike is told once: the others leave rank 0 so many seconds to say it and end the job.
 OTHERS_WAIT_SECONDS = 1.0
-MOST_READING_SECONDS, LOOK_SECONDS = 2.0, 0.005  # a launcher may take to read stderr, and from one look to the next
+DRAIN_SECONDS, POLL_SECONDS = 2.0, 0.005  # longest wait for the launcher to drain stderr, and the polling interval
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 # By which launchers tell a process its rank and the number of ranks: MPICH and its kin, Open MPI, Slurm's srun.
 PLACE_VARIABLES = (
@@ -104,13 +104,13 @@ def abort(code: int, say: Callable[[str], object] | None = None) -> None:
 
 def _wait_until_read() -> None:
     """Wait until the launcher has read what is in the pipe of stderr: MPICH's may drop what is there at an abort."""
-    deadline = time.monotonic() + MOST_READING_SECONDS
+    deadline = time.monotonic() + DRAIN_SECONDS
     with suppress(ImportError, OSError):  # not on this system, or stderr is no pipe
         from fcntl import ioctl
         from termios import FIONREAD
 
         while any(ioctl(2, FIONREAD, bytes(4))) and time.monotonic() < deadline:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
 
 
 def abort_after_exit(error: SystemExit) -> None:
@@ -139,3 +139,4 @@ def _abort_after(
         print(f"{rank} ends the job: {kind.__name__}: {error}", file=sys.stderr)  # noqa: T201
 
     abort(130 if issubclass(kind, KeyboardInterrupt) else 1, say)
+    before(kind, error, trace)  # MPI has been finalized: there is no job to end

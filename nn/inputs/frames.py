@@ -31,7 +31,7 @@ def library_of(given: object) -> str:
 
 
 def as_frame(given: Any) -> Frame | Column | None:
-    """Return a frame or column of one of `LIBRARIES` in narwhals' dress, without a copy; None of anything else.
+    """Return a frame or column of one of `LIBRARIES` wrapped by narwhals, without a copy; None of anything else.
 
     Raises:
         DataError: it is a frame without its rows, or has two columns of one name.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,6 +33,8 @@ def open_window() -> Figure:
     """
     import matplotlib.pyplot as plt
 
+    if threading.current_thread() is not threading.main_thread():
+        raise OSError("toolkits open windows in the main thread alone")
     plt.ion()
     figure = plt.figure(figsize=CURVES_SIZE)
     if figure.canvas.required_interactive_framework is None:

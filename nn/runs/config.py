@@ -77,7 +77,7 @@ class RunConfig:
             return self.data
         raise ConfigError(
             f"the run has its rows from {self.data.source}, which is not followed, as a run folder may come from "
-            f"anyone: name it yourself, with --data"
+            "anyone: name it yourself, with --data"
         )
 
 

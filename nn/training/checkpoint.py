@@ -1,4 +1,4 @@
-"""Where a training stands: all that is needed to go on from there as if it had never stopped."""
+"""Checkpoint: the complete state of a training, for resuming it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PARTS = ("parameters", "optimizer", "best", "history")  # before a slash in the 
 
 
 class OptimizerState(NamedTuple):
-    """Where an optimizer stands.
+    """Step count and state arrays of an optimizer.
 
     Attributes:
         step: steps taken.

@@ -1,4 +1,4 @@
-"""What decides a training, and what is refused before anything is placed on a device or changed."""
+"""Training options and their validation."""
 
 from __future__ import annotations
 

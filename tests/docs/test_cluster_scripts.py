@@ -13,7 +13,7 @@ import click
 import numpy as np
 import pytest
 from xpnn import nn
-from xpnn.nn.cli.app import xpnn
+from xpnn.nn.cli.train import train
 from xpnn.nn.runs.recipes import RECIPES
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +51,6 @@ def started(script, folder, program, **variables):
 def assert_xpnn_takes(command, folder):
     """Whether `xpnn` has all options of a command that trains; nothing is trained."""
     assert command[:2] == ["xpnn", "train"]
-    train = xpnn.get_command(None, "train")
     train.make_parser(click.Context(train)).parse_args(command[2:])  # refuses what it does not know
     context = train.make_context("train", command[2:], resilient_parsing=True)  # looks at no file, and refuses nothing
     assert context.params["distributed"]

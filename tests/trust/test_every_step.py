@@ -56,7 +56,7 @@ def test_resumed_at_every_step(backend, make_data, tmp_path, monkeypatch, reques
     assert [checkpoint.step for checkpoint in whole.checkpoints] == list(range(1, STEPS + 1))
     assert len(large_chunks.checkpoints) < STEPS
     assert everything(large_chunks.end) == everything(whole.end)
-    way = NAMES.get(request.node.callspec.params["backend"], backend.name)
+    way = NAMES.get(request.node.callspec.params["xpnn_backend"], backend.name)
     for checkpoint in whole.checkpoints[:: amount(1, slice=20)]:
         checkpoint.save(tmp_path / "here.safetensors")
         rest = Keep()

@@ -90,7 +90,8 @@ def test_a_path_in_a_run_folder_is_not_followed(command: list[str]) -> None:
     assert f"\n  xpnn evaluate run {option} --out pictures\n" in result.stdout
     refused = run(*command)
     assert refused.exit_code == 2
-    assert f"name it yourself, with {option}\n" in refused.stderr
+    assert f"rows from {Path('my rows.csv').resolve()}," in refused.stderr
+    assert refused.stderr.endswith("name it yourself, with --data\n")
     assert run(*command, "--data", "my rows.csv").exit_code == 0
 
 
