@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from ..network.evaluation import check_rows, evaluate_logits
 from ..network.metrics import calibration_error, confusion_matrix, precision_recall
 from ..network.mlp import MLP
 from ..network.model_file import load
-from ..pictures.evaluation import save_confusion_matrix, save_reliability_diagram, save_worst_mistakes
+from ..pictures import evaluation as pictures
+from ..pictures.style import save_picture
 from ..runs.folder import RunFolder, write_json
 from .options import (
     AT_LEAST_0,
@@ -158,8 +160,14 @@ def _draw(net: MLP, rows: Split, probabilities: npt.NDArray[Any], result: dict[s
     except OSError as error:
         raise StorageError(f"cannot make the folder {out}: {error.strerror}") from error
     write_json(out / "evaluation.json", result)
-    save_confusion_matrix(np.array(result["confusion_matrix"]), net.names, out / "confusion_matrix.png")
-    save_reliability_diagram(calibration_error(probabilities, rows.labels), out / "reliability.png")
+    matrix, calibration = np.array(result["confusion_matrix"]), calibration_error(probabilities, rows.labels)
+    save_picture(
+        partial(pictures.draw_confusion_matrix, matrix=matrix, class_names=net.names),
+        out / "confusion_matrix.png",
+        crop=True,
+    )
+    save_picture(partial(pictures.draw_reliability_diagram, calibration=calibration), out / "reliability.png")
     if net.image_shape is not None:
-        path = out / "worst_mistakes.png"
-        save_worst_mistakes(rows.images, rows.labels, probabilities, net.names, net.image_shape, path)
+        arrays = {"images": rows.images, "labels": rows.labels, "probabilities": probabilities}
+        draw = partial(pictures.draw_worst_mistakes, **arrays, class_names=net.names, image_shape=net.image_shape)
+        save_picture(draw, out / "worst_mistakes.png")

@@ -1,11 +1,10 @@
 """Pictures of an evaluation: confusion matrix, reliability diagram, and the rows that the network gets most wrong.
 
-Each picture is drawn by a function that works on a figure, and saved by one that writes it to a file.
+Each function draws on a figure; `style.save_picture` gives it one, and writes a file.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ import numpy.typing as npt
 
 from ...backends import DataError
 from ..network.metrics import Calibration
-from .style import FAINT_COLOUR, INK_COLOUR, TEST_COLOUR, TRAIN_COLOUR, save_picture
+from .style import FAINT_COLOUR, INK_COLOUR, TEST_COLOUR, TRAIN_COLOUR
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,65 +23,17 @@ DIAGRAM_SIZE = (4.8, 5.6)  # inches
 MOST_MISTAKES = 25  # in one picture
 
 
-def save_confusion_matrix(
-    matrix: npt.NDArray[np.integer[Any]], class_names: Sequence[str], path: str | os.PathLike[str]
-) -> None:
-    """Save a picture of how often each class is taken for each other.
+def draw_confusion_matrix(figure: Figure, matrix: npt.NDArray[np.integer[Any]], class_names: Sequence[str]) -> None:
+    """Draw how often each class is taken for each other, each row shaded by its shares.
 
     Args:
+        figure: what is drawn on.
         matrix: counts, (true class, predicted class).
         class_names: one name a class, 2 to 100 of them.
-        path: as for `curves.save_curves`.
 
     Raises:
         DataError: the matrix is not square, has no row and column for each name, or a negative count.
-        ConfigError, RunError, MissingDependency: as for `curves.save_curves`.
     """
-    save_picture(lambda figure: draw_confusion_matrix(figure, matrix, class_names), path, crop=True)
-
-
-def save_worst_mistakes(
-    images: npt.NDArray[Any],
-    labels: npt.NDArray[np.integer[Any]],
-    probabilities: npt.NDArray[np.floating[Any]],
-    class_names: Sequence[str],
-    image_shape: tuple[int, int],
-    path: str | os.PathLike[str],
-) -> None:
-    """Save a picture of the misclassified rows whose true class was given the lowest probabilities, at most 25.
-
-    Args:
-        images: (samples, features).
-        labels: the true classes, (samples,).
-        probabilities: those that the network gives, (samples, classes), in [0, 1].
-        class_names: one name a class.
-        image_shape: (rows, columns) of one image.
-        path: as for `curves.save_curves`.
-
-    Raises:
-        DataError: the arrays do not fit together.
-        ConfigError, RunError, MissingDependency: as for `curves.save_curves`.
-    """
-    save_picture(
-        lambda figure: draw_worst_mistakes(figure, images, labels, probabilities, class_names, image_shape), path
-    )
-
-
-def save_reliability_diagram(calibration: Calibration, path: str | os.PathLike[str]) -> None:
-    """Save a reliability diagram.
-
-    Args:
-        calibration: what `metrics.calibration_error` gives.
-        path: as for `curves.save_curves`.
-
-    Raises:
-        ConfigError, RunError, MissingDependency: as for `curves.save_curves`.
-    """
-    save_picture(lambda figure: draw_reliability_diagram(figure, calibration), path)
-
-
-def draw_confusion_matrix(figure: Figure, matrix: npt.NDArray[np.integer[Any]], class_names: Sequence[str]) -> None:
-    """Draw the counts on a figure, each row shaded by its shares; arguments as for `save_confusion_matrix`."""
     from matplotlib.colors import PowerNorm
 
     num_classes = len(class_names)
@@ -133,7 +84,19 @@ def draw_worst_mistakes(
     class_names: Sequence[str],
     image_shape: tuple[int, int],
 ) -> None:
-    """Draw the worst mistakes on a figure as a grid; arguments as for `save_worst_mistakes`."""
+    """Draw the misclassified rows whose true class was given the lowest probabilities, at most 25.
+
+    Args:
+        figure: what is drawn on.
+        images: (samples, features).
+        labels: the true classes, (samples,).
+        probabilities: those that the network gives, (samples, classes), in [0, 1].
+        class_names: one name a class.
+        image_shape: (rows, columns) of one image.
+
+    Raises:
+        DataError: the arrays do not fit together.
+    """
     wanted = (len(labels), image_shape[0] * image_shape[1]), (len(labels), len(class_names))
     if (images.shape, probabilities.shape) != wanted:
         raise DataError(
@@ -165,7 +128,7 @@ def draw_worst_mistakes(
 
 
 def draw_reliability_diagram(figure: Figure, calibration: Calibration) -> None:
-    """Draw the accuracy of each bin against its mean confidence, and the bins' rows below; see the saving function."""
+    """Draw the accuracy of each bin against its mean confidence, and below it the share of rows in each bin."""
     bins, width = len(calibration.rows), 1 / len(calibration.rows)
     starts = np.arange(bins) * width  # (bins,)
     has_rows = calibration.rows > 0  # (bins,)

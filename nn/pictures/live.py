@@ -35,8 +35,8 @@ def open_window() -> Figure:
 
     if threading.current_thread() is not threading.main_thread():
         raise OSError("toolkits open windows in the main thread alone")
-    plt.ion()
-    figure = plt.figure(figsize=CURVES_SIZE)
+    with plt.ion():  # or the window would wait for `plt.show`, which waits for its end
+        figure = plt.figure(figsize=CURVES_SIZE)
     if figure.canvas.required_interactive_framework is None:
         plt.close(figure)
         raise OSError(f"matplotlib's backend {plt.get_backend()} has none; is there a display?")
@@ -100,21 +100,18 @@ class LiveCurves(Callback):
 
     def _redraw(self, run: TrainingRun) -> None:
         """Draw in the window, or in the file where there is none, any more."""
-        try:
-            if self._figure is not None and _is_open(self._figure):
-                with picture_style():
-                    draw_curves(self._figure, run.history, title=self._title)
-                    self._figure.canvas.draw()
-                self._figure.canvas.flush_events()  # the toolkit sees to the mouse, and to the window's closing
-                return
-        except Exception:  # any toolkit's own kind of error
+        if (figure := self._figure) is not None:
+            import matplotlib.pyplot as plt
+
+            try:
+                if plt.fignum_exists(figure.number):
+                    with picture_style():
+                        draw_curves(figure, run.history, title=self._title)
+                        figure.canvas.draw()
+                    figure.canvas.flush_events()  # the toolkit sees to the mouse, and to the window's closing
+                    return
+            except Exception:  # any toolkit's own kind of error
+                plt.close(figure)  # or its last picture would stay
             self._figure = None
         with suppress(XpnnError):  # a full disk may have room again
             save_curves(run.history, self._path, title=self._title)
-
-
-def _is_open(figure: Figure) -> bool:
-    """Return whether the window has not been closed."""
-    import matplotlib.pyplot as plt
-
-    return plt.fignum_exists(figure.number)

@@ -3,6 +3,7 @@
 import logging
 import re
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,14 +12,9 @@ from xpnn.backends import ConfigError, DataError, MissingDependency, RunError
 from xpnn.nn.pictures import live
 from xpnn.nn.pictures import style as pictures
 from xpnn.nn.pictures.curves import draw_curves, save_curves
-from xpnn.nn.pictures.evaluation import (
-    draw_confusion_matrix,
-    draw_worst_mistakes,
-    save_confusion_matrix,
-    save_worst_mistakes,
-)
+from xpnn.nn.pictures.evaluation import draw_confusion_matrix, draw_worst_mistakes
 from xpnn.nn.pictures.live import LiveCurves
-from xpnn.nn.pictures.style import picture_style
+from xpnn.nn.pictures.style import picture_style, save_picture
 from xpnn.nn.training.history import EpochResult, History
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
@@ -207,7 +203,8 @@ class TestConfusionMatrix:
         assert axes.title.get_window_extent().x1 < figure.bbox.x1
 
     def test_file_in_any_script(self, tmp_path):
-        save_confusion_matrix(self.MATRIX, self.NAMES, tmp_path / "confusion.png")
+        draw = partial(draw_confusion_matrix, matrix=self.MATRIX, class_names=self.NAMES)
+        save_picture(draw, tmp_path / "confusion.png", crop=True)
         assert min(pixels(tmp_path / "confusion.png").shape[:2]) > 400
 
     def test_nothing_counted(self):
@@ -224,7 +221,7 @@ class TestConfusionMatrix:
     )
     def test_refused(self, matrix, names, message, tmp_path):
         with pytest.raises(DataError, match=message):
-            save_confusion_matrix(matrix, names, tmp_path / "confusion.png")
+            save_picture(lambda figure: draw_confusion_matrix(figure, matrix, names), tmp_path / "confusion.png")
         assert not list(tmp_path.iterdir())
 
 
@@ -256,18 +253,15 @@ class TestWorstMistakes:
         worst = probabilities[np.arange(100), labels].argmin()
         assert figure.axes[0].get_title().endswith(f"{probabilities[worst].max():.2f}")
 
-    def test_no_mistakes_are_said(self, tmp_path):
+    def test_no_mistakes_are_said(self):
         probabilities = np.eye(3)[self.LABELS]
         figure = drawn(draw_worst_mistakes, self.IMAGES, self.LABELS, probabilities, "abc", (2, 3))
         assert "no mistakes" in words(figure)
         assert not figure.axes
-        save_worst_mistakes(self.IMAGES, self.LABELS, probabilities, "abc", (2, 3), tmp_path / "worst.png")
-        assert pixels(tmp_path / "worst.png").min() < 200
 
-    def test_refused(self, tmp_path):
-        path = tmp_path / "worst.png"
+    def test_refused(self):
         with pytest.raises(DataError, match=r"must be \(4, 4\) and \(4, 3\).*got \(4, 6\) and \(4, 3\)"):
-            save_worst_mistakes(self.IMAGES, self.LABELS, self.PROBABILITIES, "abc", (2, 2), path)
+            draw_worst_mistakes(Figure(), self.IMAGES, self.LABELS, self.PROBABILITIES, "abc", (2, 2))
 
 
 class Clock:
@@ -334,6 +328,7 @@ class TestLiveCurves:
         assert (redraws.window, redraws.file) == ([0, 1, 2, 3], [0, 3])
         assert pyplot.gcf().get_suptitle() == "a run"
         assert np.asarray(pyplot.gcf().canvas.buffer_rgba())[:, :, :3].std() > 5
+        assert not pyplot.isinteractive()  # the caller's own figures open as they did
 
     def test_drawing_takes_a_tenth_of_the_time_at_most(self, pyplot, monkeypatch, redraws, tmp_path):  # noqa: ARG002
         clock, draw = Clock(), live.draw_curves
@@ -363,6 +358,7 @@ class TestLiveCurves:
         curves.on_epoch_end(run_of(2), None)
         curves.on_epoch_end(run_of(3), None)
         assert redraws.file == [0, 2, 3]
+        assert not pyplot.get_fignums()  # no last picture that looks alive
 
     def test_a_folder_that_is_lost_stops_nothing(self, pyplot, tmp_path):  # noqa: ARG002
         folder = tmp_path / "run"
