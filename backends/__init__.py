@@ -29,6 +29,7 @@ from .losses import LOSSES, log_softmax
 from .optimizers import OPTIMIZERS, SGD, Adam, AdamW, Optimizer, RMSprop
 from .plan import NO_ROWS, Layer, Plan, Rows, Totals, TrainingJob
 from .registry import available_backends, get_backend, registered_backends, why_unavailable
+from .step_options import StepOptions
 
 __all__ = [
     "ACTIVATIONS",
@@ -58,6 +59,7 @@ __all__ = [
     "Rows",
     "RunError",
     "RunFolderInUse",
+    "StepOptions",
     "StorageError",
     "Totals",
     "TrainingJob",

@@ -77,9 +77,9 @@ class Backend(Operations):
         """Return the fastest plan that this backend has for `job`; the first run may still compile.
 
         Raises:
-            ConfigError: the backend has no products of `job.precision`.
+            ConfigError: the backend has no products of `job.options.precision`.
         """
-        self.check_precision(job.precision)
+        self.check_precision(job.options.precision)
         return GenericPlan(self, job)
 
     def communicator(self, communicator: Communicator) -> Communicator:

@@ -20,6 +20,7 @@ from .machine import hardware, versions
 from .optimizers import SGD
 from .plan import Layer, TrainingJob
 from .registry import get_backend, registered_backends
+from .step_options import StepOptions
 
 TOLERANCE = 1e-4  # of the trial in float32 against float64; a right backend is off by about 1e-7
 
@@ -105,7 +106,9 @@ def trial(backend: Backend, dtype: str) -> npt.NDArray[np.float64]:
     parameters = zip(map(backend.put, weights), map(backend.put, biases), ("relu", "identity"), strict=True)
     layers = [Layer(*each) for each in parameters]
     rows = backend.place(images, labels, 1 / 255)
-    plan = backend.compile(TrainingJob(layers, SGD(0.1, momentum=0.9), rows, batch_size=8, l2=0.01))
+    plan = backend.compile(
+        TrainingJob(layers, rows, StepOptions(optimizer=SGD(0.1, momentum=0.9), batch_size=8, l2=0.01))
+    )
     sums = [*plan.run(generator.permutation(24)), *backend.evaluate(layers, rows)]
     trained = [backend.to_numpy(array).ravel() for layer in layers for array in (layer.weight, layer.bias)]
     return np.concatenate([np.array(sums), *trained]).astype(np.float64)

@@ -37,16 +37,16 @@ class GenericPlan(Plan):
         self.description = f"generic: a loop over the operations of {backend.name}"
         self._backend = backend
         self._reduction = reduction_of(backend, job, overlap=self.overlaps_sums)
-        self._dropout = Dropout(job.dropout, job.dropout_seed) if job.dropout else None
+        dropout, optimizer = job.options.dropout, job.options.optimizer
+        self._dropout = Dropout(dropout, job.dropout_seed) if dropout else None
         self._host_dtype = backend.to_numpy(job.layers[0].bias).dtype
         self._states = [
-            (job.optimizer.init(backend.xp, layer.weight), job.optimizer.init(backend.xp, layer.bias))
-            for layer in job.layers
+            (optimizer.init(backend.xp, layer.weight), optimizer.init(backend.xp, layer.bias)) for layer in job.layers
         ]
 
     def feed(self, rows: Rows) -> None:
         """See `Plan.feed`."""
-        self.job = replace(self.job, rows=rows, batch_size=int(rows.images.shape[0]))
+        self.job = replace(self.job, rows=rows)
 
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
         """See `Plan.run`."""
@@ -55,7 +55,7 @@ class GenericPlan(Plan):
 
     def _run(self, order: npt.NDArray[np.int64] | None, totals: Totals) -> Totals:
         """See `Plan.run`; inside the backend's scope."""
-        backend, job = self._backend, self.job
+        backend, job, options = self._backend, self.job, self.job.options
         samples = job.rows.images.shape[0]
         count = samples if order is None else len(order)
         on_host = None if order is None else checked_order(order, samples)  # (rows,)
@@ -67,9 +67,9 @@ class GenericPlan(Plan):
             # What the mean is over: the batch's rows, or what they weigh; if that is nothing, all gradients are 0.
             size = batch.stop - batch.start if weights is None else float(weights[batch].sum()) or 1.0
             grads, batch_sums = self._batch_gradients(on_device, weights, batch, size)
-            if job.clip_norm is not None:
-                grads = self._clipped(grads, job.clip_norm)
-            self._update(grads, float(learning_rate), job.l2 / size if job.l2_per_batch else job.l2)
+            if options.clip_norm is not None:
+                grads = self._clipped(grads, options.clip_norm)
+            self._update(grads, float(learning_rate), options.penalty(size))
             sums += batch_sums
         return self._added(totals, sums, steps=len(learning_rates), rows=count)
 
@@ -173,7 +173,7 @@ class GenericPlan(Plan):
     def _update(self, grads: Gradients, learning_rate: float, l2: float) -> None:
         """Take one optimizer step on every weight and bias."""
         self.step += 1
-        update, optimizer = self._backend.update, self.job.optimizer
+        update, optimizer = self._backend.update, self.job.options.optimizer
         now: dict[str, Any] = {"step": self.step, "learning_rate": learning_rate}
         for k, (layer, grad, state) in enumerate(zip(self.job.layers, grads, self._states, strict=True)):
             layer.weight, weight_state = update(optimizer, layer.weight, grad[0], state[0], l2=l2, **now)

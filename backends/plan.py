@@ -13,7 +13,7 @@ import numpy.typing as npt
 from .activations import Array
 from .communicator import ALONE, Communicator
 from .errors import ConfigError
-from .optimizers import Optimizer
+from .step_options import StepOptions
 
 
 @dataclass
@@ -85,38 +85,34 @@ class TrainingJob:
 
     Attributes:
         layers: the network; the plan puts the new weights into them.
-        optimizer: how gradients become steps.
         rows: the training rows.
-        batch_size: rows of one step; the last step of an epoch may have fewer.
+        options: of the steps.
         loss: a row of `LOSSES`.
-        l2: the objective is the mean loss plus `l2 / 2` times the sum of the squared weights, biases left out.
-        l2_per_batch: whether `l2` is divided by what the mean of the batch is over: its rows, or their weights.
-        dropout: share of the hidden layers' outputs that are set to 0 in a step, the others growing by as much.
-        dropout_seed: what decides, with the number of the step, which those are.
-        clip_norm: the gradient of all parameters together is made no longer than this; None for as it is.
-        tile_rows: rows whose gradients are taken at once, where less memory is wanted; None for what the backend likes.
+        dropout_seed: what decides, with the number of the step, which units are left out.
         learning_rate: step number, from 1 -> learning rate of that step; None for the optimizer's own.
-        precision: of matrix products, one of the backend's `precisions`: "full", that of the network's dtype, or less.
         communicator: the processes that share each batch; every one of them has such a job, of the same rows.
-        shards: into how many parts each batch is cut whose gradients are added up in a fixed order, so that the result
-            has the same bits on any number of processes; None where only their number says.
+        shards: into how many parts each batch is cut whose gradients are added up in a fixed order; None where only the
+            number of processes says.
     """
 
     layers: list[Layer]
-    optimizer: Optimizer
     rows: Rows
-    batch_size: int
+    options: StepOptions
     loss: str = "softmax_cross_entropy"
-    l2: float = 0.0
-    l2_per_batch: bool = False
-    dropout: float = 0.0
     dropout_seed: int = 0
-    clip_norm: float | None = None
-    tile_rows: int | None = None
     learning_rate: Callable[[int], float] | None = None
-    precision: str = "full"
     communicator: Communicator = ALONE
     shards: int | None = None
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of one step; the last step of an epoch may have fewer."""
+        return self.options.rows_of_step(self.rows.images.shape[0])
+
+    @property
+    def tile_rows(self) -> int | None:
+        """Rows whose gradients are taken at once, where less memory is wanted; None for what the backend likes."""
+        return self.options.batch_size if self.options.accumulate > 1 else None
 
     @property
     def is_divided(self) -> bool:
@@ -125,13 +121,13 @@ class TrainingJob:
 
     @property
     def needs_generic_plan(self) -> bool:
-        """Whether it asks for what only the generic plan does: dropout, clipping, and rows that stay on the host."""
-        return self.dropout != 0 or self.clip_norm is not None or self.rows.on_host
+        """Whether it asks for what only the generic plan does, such as rows that stay on the host."""
+        return self.options.needs_generic_plan or self.rows.on_host
 
     def learning_rates(self, first_step: int, steps: int) -> npt.NDArray[np.float64]:
         """Return the learning rates of `steps` steps from number `first_step`, (steps,)."""
         if self.learning_rate is None:
-            return np.full(steps, self.optimizer.learning_rate)
+            return np.full(steps, self.options.optimizer.learning_rate)
         return np.array([self.learning_rate(step) for step in range(first_step, first_step + steps)], dtype=np.float64)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from xpnn.backends import SGD, Adam, Backend, Optimizer, TrainingJob, available_backends, get_backend
+from xpnn.backends import SGD, Adam, Backend, Optimizer, StepOptions, TrainingJob, available_backends, get_backend
 from xpnn.bench.compare.data import draw_pixels
 from xpnn.nn import MLP, Dataset
 
@@ -73,7 +73,7 @@ def test_plan(benchmark: Any, backend: Backend, data: Dataset, batch_size: int, 
     """An epoch of a compiled plan."""
     net = MLP([FEATURES, UNITS, CLASSES], backend=backend)
     rows = backend.place(data.train.images, data.train.labels, data.scale)
-    plan = backend.compile(TrainingJob(net.layers, optimizer, rows, batch_size))
+    plan = backend.compile(TrainingJob(net.layers, rows, StepOptions(optimizer=optimizer, batch_size=batch_size)))
     order = None if batch_size == len(data.train) else np.random.default_rng(0).permutation(len(data.train))
     benchmark.pedantic(plan.run, args=(order,), rounds=5, warmup_rounds=1)
 

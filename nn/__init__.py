@@ -14,15 +14,17 @@ from .network.evaluation import Evaluation, evaluate
 from .network.metrics import Calibration, ClassScores, calibration_error, confusion_matrix, precision_recall
 from .network.mlp import MLP
 from .network.model_file import load, save
-from .training.batches import Batches
 from .training.checkpoint import Checkpoint, OptimizerState
 from .training.early_stopping import EarlyStopping
 from .training.history import EpochResult, History
+from .training.options import TrainingOptions
 from .training.run import Callback, TrainingRun
 from .training.save_checkpoints import SaveCheckpoints
 from .training.schedules import SCHEDULES
+from .training.streams import Batches
 from .training.tensorboard import TensorBoard
 from .training.train import train
+from .training.trainer import Trainer
 
 __all__ = [
     "MLP",
@@ -46,6 +48,8 @@ __all__ = [
     "SaveCheckpoints",
     "Split",
     "TensorBoard",
+    "Trainer",
+    "TrainingOptions",
     "TrainingRun",
     "XpnnError",
     "calibration_error",

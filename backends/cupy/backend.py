@@ -101,9 +101,9 @@ class CuPyBackend(Backend):
         """See `Backend.compile`; a job that the kernels do not know gets the generic plan.
 
         Raises:
-            ConfigError: `job.precision` cannot be had for this job or on this device.
+            ConfigError: `job.options.precision` cannot be had for this job or on this device.
         """
-        self.check_precision(job.precision)
+        self.check_precision(job.options.precision)
         with gpu_errors(self._cupy, "compiling", smaller_batch(job)):
             return self._compiled(job, current_device(self._cupy))
 
@@ -125,8 +125,8 @@ class CuPyBackend(Backend):
                 return FullBatchPlan(job, network, self._cupy, device)
             if is_for_graph(network, device):
                 return GraphPlan(job, network, self._cupy, device)
-        if job.precision != "full":
-            raise ConfigError(f"precision {job.precision} needs a network that the kernels know; use full")
+        if job.options.precision != "full":
+            raise ConfigError(f"precision {job.options.precision} needs a network that the kernels know; use full")
         return LoopPlan(self, job, self._cupy)
 
 
@@ -152,7 +152,7 @@ def _parts(job: TrainingJob, device: Device) -> int:
         ConfigError: bfloat16 is asked for where it cannot be had.
     """
     is_bytes = job.rows.images.dtype == np.uint8 and job.layers[0].weight.dtype == np.float32
-    if job.precision == "full":
+    if job.options.precision == "full":
         return EXACT_PARTS if is_bytes and device.has_bf16 else 0
     if not device.has_bf16:
         number = ".".join(map(str, device.capability))

@@ -37,7 +37,7 @@ class CuPyPlan(Plan):
         samples = len(job.rows.images)
         self._steps = max(-(-samples // self._batch_size), LEAST_STEPS)  # room of `_rates` and `_sums`
         with self._stream:
-            self.parameters = Parameters(cupy, job.layers, job.optimizer)
+            self.parameters = Parameters(cupy, job.layers, job.options.optimizer)
             self._order: Array = cupy.arange(samples, dtype=np.int32)  # (samples,): the rows of a run
             self._rates: Array = cupy.empty((self._steps, FIELDS), dtype=self._dtype)  # as optimizers.cuh reads them
             self._sums: Array = cupy.empty((self._steps, 2), dtype=np.float64)  # loss and correct rows of each step
@@ -156,10 +156,10 @@ def rates_of(job: TrainingJob, first_step: int, sizes: npt.NDArray[np.float64]) 
         first_step: number of the first of the steps, from 1.
         sizes: what the mean of each step is over, (steps,).
     """
-    optimizer, steps = job.optimizer, len(sizes)
+    optimizer, steps = job.options.optimizer, len(sizes)
     rates = np.ones((steps, FIELDS))
     rates[:, 0] = job.learning_rates(first_step, steps)
-    rates[:, 3] = job.l2 / sizes if job.l2_per_batch else job.l2
+    rates[:, 3] = job.options.penalty(sizes)
     rates[:, 4] = getattr(optimizer, "epsilon", 1.0)
     if isinstance(optimizer, Adam):
         numbers = np.arange(first_step, first_step + steps)
@@ -184,7 +184,7 @@ def network_of(job: TrainingJob, *, parts: int) -> Network:
         real=np.dtype(layers[0].weight.dtype),
         pixel=np.dtype(images.dtype),
         scale=float(job.rows.scale),
-        optimizer=job.optimizer,
+        optimizer=job.options.optimizer,
         parts=parts,
         loss=job.loss,
         is_weighted=job.rows.weights is not None,
@@ -201,7 +201,7 @@ def supports(job: TrainingJob) -> bool:
     return (
         not (job.needs_generic_plan or job.is_divided)
         and LOSSES[job.loss] in LOSS_NAMES
-        and type(job.optimizer) in OPTIMIZER_NAMES
+        and type(job.options.optimizer) in OPTIMIZER_NAMES
         and all(activation in ACTIVATION_NAMES for activation in activations)
         and layers[-1].activation == "identity"
         and len({*activations[:-1]}) <= 1

@@ -143,9 +143,9 @@ class JaxBackend(Backend):
 
     def compile(self, job: TrainingJob) -> Plan:
         """See `Backend.compile`; weighted rows and penalties that differ from batch to batch go the generic way."""
-        self.check_precision(job.precision)
-        has_even_batches = job.rows.weights is None and not (job.l2 and job.l2_per_batch)
-        is_known = has_even_batches and job.tile_rows is None and type(job.optimizer) in TRACED_OPTIMIZERS
+        self.check_precision(job.options.precision)
+        has_even_batches = job.rows.weights is None and not (job.options.l2 and job.options.l2_per_batch)
+        is_known = has_even_batches and job.tile_rows is None and type(job.options.optimizer) in TRACED_OPTIMIZERS
         if job.needs_generic_plan or job.is_divided or not is_known:
             return GenericPlan(self, job)
         plan: Plan = import_module(".plan", __package__).JaxPlan(self, job)

@@ -88,7 +88,14 @@ class JaxPlan(GenericPlan):
         activations = tuple(layer.activation for layer in job.layers)
         functions: tuple[Activation | Loss, ...] = (*(ACTIVATIONS[name] for name in activations), LOSSES[job.loss])
         outline = StepOutline(
-            activations, job.loss, functions, job.optimizer, float(job.l2), placed.scale, batch_size, rows is not None
+            activations,
+            job.loss,
+            functions,
+            job.options.optimizer,
+            float(job.options.l2),
+            placed.scale,
+            batch_size,
+            rows is not None,
         )
         parameters = tuple((layer.weight, layer.bias) for layer in job.layers)
         parameters, states, *sums_then = take_steps(

@@ -105,7 +105,7 @@ class NumbaBackend(NumPyBackend):
 
     def compile(self, job: TrainingJob) -> Plan:
         """See `Backend.compile`."""
-        self.check_precision(job.precision)
+        self.check_precision(job.options.precision)
         if not self._plan.supports(job):
             generic: Plan = GenericPlan(self, job)
             generic.description += f", since {self._why_generic(job)}"
@@ -121,11 +121,11 @@ class NumbaBackend(NumPyBackend):
         for layer in job.layers:
             if self._functions.activation_code(layer.activation) is None:
                 return f"the kernels do not know the activation {layer.activation!r}"
-        if self._optimizers.rule_of(job.optimizer) is None:
-            return f"the kernels do not know the optimizer {job.optimizer.name!r}"
+        if self._optimizers.rule_of(job.options.optimizer) is None:
+            return f"the kernels do not know the optimizer {job.options.optimizer.name!r}"
         if self._targets.loss_code(job.loss) is None:
             return f"the kernels do not know the loss {job.loss!r}"
-        for name, is_asked in (("dropout", job.dropout != 0), ("clipping", job.clip_norm is not None)):
+        for name, is_asked in (("dropout", job.options.dropout != 0), ("clipping", job.options.clip_norm is not None)):
             if is_asked:
                 return f"the kernels do not know {name}"
         return "the kernels do not take such types, shapes or last layer"

@@ -47,7 +47,7 @@ class NumbaPlan(Plan):
         lanes, units = lanes_of(dtype), [layer.weight.shape[1] for layer in job.layers]
         batch = max(min(self._most_rows(), len(images)), 1)  # rows that are worked through together
         work = batch * sum(layer.weight.size for layer in job.layers)
-        rule = rule_of(job.optimizer)
+        rule = rule_of(job.options.optimizer)
         assert rule is not None  # `supports` says so
         self._rule = rule
         with announced("compiling the numba plan; cached for the next process"):
@@ -61,7 +61,7 @@ class NumbaPlan(Plan):
             self._team = team = Team(min(usable_threads(), self._most_threads()) if work >= SMALL_STEP else 1)
             self._widths = widths_of(dtype, block)
             self._layout = Layout(job.layers, lanes=lanes, block=block, pad_features=not self.is_sparse)
-            slots = list(job.optimizer.init(np, np.empty(0, dtype=dtype)))
+            slots = list(job.options.optimizer.init(np, np.empty(0, dtype=dtype)))
             states = new_states(schedule, self._layout, len(slots), team.threads, dtype)
             self._state = State(*(array[0] for array in states))
             self._slots = dict(zip(slots, self._state[1:], strict=False))
@@ -209,7 +209,7 @@ def supports(job: TrainingJob) -> bool:
     return (
         not job.needs_generic_plan
         and are_targets(rows, job.loss, layers[-1].weight.shape[-1])
-        and rule_of(job.optimizer) is not None
+        and rule_of(job.options.optimizer) is not None
         and all(activation_code(layer.activation) is not None for layer in layers)
         and activation_code(layers[-1].activation) == IDENTITY
         and dtype in FLOATS

@@ -41,9 +41,9 @@ class NumPyBackend(Backend):
 
     def compile(self, job: TrainingJob) -> Plan:
         """See `Backend.compile`; small networks have a plan of fewer calls."""
-        self.check_precision(job.precision)
+        self.check_precision(job.options.precision)
         is_small = sum(layer.weight.size + layer.bias.size for layer in job.layers) <= MOST_PARAMETERS
-        is_flat = is_small and vars(type(job.optimizer)).get("is_elementwise", False)  # a subclass may not be
+        is_flat = is_small and vars(type(job.options.optimizer)).get("is_elementwise", False)  # a subclass may not be
         return FlatPlan(self, job) if is_flat else GenericPlan(self, job)
 
     def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:

@@ -35,7 +35,7 @@ class FlatPlan(GenericPlan):
         self._places = [(slice(a, b), array.shape) for (a, b), array in zip(pairwise(ends), arrays, strict=True)]
         self._parameters, self._grad = (np.empty(ends[-1], arrays[0].dtype) for _ in range(2))  # (parameters,) each
         self._views, self._grad_views = self._parts(self._parameters), self._parts(self._grad)
-        self._slots = job.optimizer.init(np, self._parameters)
+        self._slots = job.options.optimizer.init(np, self._parameters)
         self._states = []
 
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
@@ -61,7 +61,7 @@ class FlatPlan(GenericPlan):
         if l2:
             grad[: self._num_weights] += float(l2) * parameters[: self._num_weights]
         updated, self._slots = self._backend.update(
-            self.job.optimizer, parameters, grad, self._slots, step=self.step, learning_rate=learning_rate
+            self.job.options.optimizer, parameters, grad, self._slots, step=self.step, learning_rate=learning_rate
         )
         parameters[...] = updated
 

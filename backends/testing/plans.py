@@ -37,6 +37,7 @@ from .problem import (
     parameters,
     refusal,
     rules,
+    training_job,
     weights_of,
 )
 
@@ -54,8 +55,15 @@ def pair_of_jobs(
     pixels, classes = images_and_classes(dtype=images)
     labels = labels_of(options.get("loss", "softmax_cross_entropy"), classes, CLASSES)
     pairs = pair_of_layers(backend, activation=activation, dtype=dtype)
+    options |= {"optimizer": optimizer or SGD(0.5), "batch_size": batch_size}
     own, expected = (
-        TrainingJob(layers, optimizer or SGD(0.5), each.place(pixels, labels, SCALE, weights), batch_size, **options)
+        training_job(
+            layers,
+            each.place(pixels, labels, SCALE, weights),
+            optimizer=optimizer or SGD(0.5),
+            batch_size=batch_size,
+            **options,
+        )
         for each, layers in zip((backend, GENERIC), pairs, strict=True)
     )
     return own, expected
@@ -132,7 +140,7 @@ def steps_of_every_optimizer_activation_and_loss(backend: Backend, optimizer: Op
 @check(
     "compile", "run",
     weighted=[False, True], l2_per_batch=[False, True], dropout=[0.0, 0.25], clip_norm=[None, 0.05],
-    tile_rows=[None, 3], batch_size=[BATCH, ROWS], learning_rate=[None, lambda step: [0.5, 2.0, 0.25][step % 3]],
+    accumulate=[1, 2], batch_size=[BATCH, ROWS], learning_rate=[None, lambda step: [0.5, 2.0, 0.25][step % 3]],
 )  # fmt: skip
 def weights_rates_penalty_dropout_clipping_and_tiles(backend: Backend, weighted: bool, **options: Any) -> None:
     weights = np.arange(ROWS) % 4 / 2 if weighted else None
@@ -210,7 +218,7 @@ def extreme_outputs_keep_their_digits(backend: Backend, dtype: str) -> None:
     outputs, zeros = extreme_outputs(dtype), np.zeros(5, dtype)
     [layer] = layers_of(backend, [outputs, zeros])
     rows = backend.place(np.eye(len(outputs), dtype=np.uint8), np.arange(len(outputs)) % 4, 1.0)
-    plan = backend.compile(TrainingJob([layer], SGD(1.0), rows, len(outputs)))
+    plan = backend.compile(training_job([layer], rows, optimizer=SGD(1.0), batch_size=len(outputs)))
     for k, row in enumerate(outputs):
         layer.weight, layer.bias = backend.put(outputs), backend.put(zeros)
         with np.errstate(over="ignore", invalid="ignore"):

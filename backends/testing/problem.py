@@ -16,8 +16,10 @@ import numpy.typing as npt
 from ..activations import Array
 from ..array_api import ArrayAPIBackend
 from ..base import Backend
+from ..constraints import options_of
 from ..optimizers import OPTIMIZERS, SGD, Optimizer
-from ..plan import Layer
+from ..plan import Layer, Rows, TrainingJob
+from ..step_options import StepOptions
 
 Numbers = npt.NDArray[Any]
 
@@ -133,6 +135,12 @@ def refusal(error: type[Exception], function: Callable[..., Any], *arguments: An
     except error as raised:
         return str(raised)
     raise AssertionError(f"{function} must raise {error.__name__} for {arguments}")
+
+
+def training_job(layers: list[Layer], rows: Rows, **options: Any) -> TrainingJob:
+    """Return a job, given the options of its steps and its own fields alike."""
+    of_steps = {name: options.pop(name) for name in options_of(StepOptions) if name in options}
+    return TrainingJob(layers, rows, StepOptions(**of_steps), **options)
 
 
 def public_methods(kind: type) -> list[str]:

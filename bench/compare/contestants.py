@@ -8,7 +8,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from ...backends import MissingDependency, Plan, TrainingJob, get_backend, look_up, registered_backends
+from ...backends import MissingDependency, Plan, StepOptions, TrainingJob, get_backend, look_up, registered_backends
 from ...nn import MLP, Dataset
 from .contestant import Array, Contestant, Task
 
@@ -127,7 +127,8 @@ class BackendContestant(Contestant):
 
     def compile(self) -> None:
         """See `Contestant.compile`."""
-        job = TrainingJob(self.net.layers, self.task.optimizer, self.rows, self.task.batch_size)
+        options = StepOptions(optimizer=self.task.optimizer, batch_size=self.task.batch_size)
+        job = TrainingJob(self.net.layers, self.rows, options)
         self.plan: Plan = self.net.backend.compile(job)
         self.description = self.plan.description
 

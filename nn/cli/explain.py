@@ -39,8 +39,9 @@ def explain(source: str) -> None:
     _print("backward, grad_a being d loss / d a", explanation.backward(sizes, activation))
     if recipe is None:
         return  # a model file does not say how it was trained
-    click.echo(f"update of each parameter p by its gradient g: {recipe.optimizer.name}")
-    for formula in explanation.update(recipe.optimizer, l2=recipe.l2, schedule=recipe.schedule):
+    training = recipe.training
+    click.echo(f"update of each parameter p by its gradient g: {training.optimizer.name}")
+    for formula in explanation.update(training.optimizer, l2=training.l2, schedule=training.schedule):
         click.echo(f"  {formula}")
 
 

@@ -7,7 +7,7 @@ import os
 import shlex
 import subprocess
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import Field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,10 +15,13 @@ import rich_click as click
 from click.shell_completion import CompletionItem
 
 from ...backends import registered_backends
+from ...backends.constraints import Number, Whole, options_of
 from ..datasets.load import NAMED
 from ..files.data_file import existing_path
 from ..runs.folder import RunFolder
 from ..runs.recipes import RECIPES, Recipe
+from ..training.early_stopping import EarlyStopping
+from ..training.options import TrainingOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -142,7 +145,7 @@ def data_options(
     )  # fmt: skip
 
 
-# The options that change a recipe, each None where it is not given; all but two are fields of it.
+# The options that change a recipe, each None where it is not given.
 
 
 def _batch_size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
@@ -154,70 +157,63 @@ def _batch_size(ctx: click.Context, param: click.Parameter, value: str | None) -
     return int(value)
 
 
+def _training_option(name: str, about: Field[Any]) -> Callable[[Command], Command]:
+    """Return the option that sets a field of `TrainingOptions`; its help is the first sentence of the field's."""
+    shown = {"panel": about.metadata["panel"], "metavar": about.metadata["metavar"]}
+    shown["help"] = about.metadata["words"].partition(". ")[0].removesuffix(".") + "."
+    match about.metadata["constraint"]:
+        case _ if name in CHOICES:
+            return click.option(_flag(name), type=CHOICES[name], **shown)
+        case _ if name == "batch_size":
+            return click.option(_flag(name), callback=_batch_size, **shown)
+        case Whole(least=least):
+            return click.option(_flag(name), type=click.IntRange(min=least), **shown)
+        case Number(above_0=is_above, below_1=is_below):
+            kind = click.FloatRange(0, 1 if is_below else None, min_open=is_above, max_open=is_below)
+            return click.option(_flag(name), type=kind, **shown)
+    return click.option(_flag(name), is_flag=True, default=None, **shown)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+CHOICES = {  # of those whose constraint is elsewhere
+    "class_weight": click.Choice(["balanced"]),
+    "precision": click.Choice(["full", "bfloat16"]),
+    "validation": SHARE,
+}
+SHOWN = {name: about for name, about in options_of(TrainingOptions).items() if about.metadata["panel"]}
 training_options = each(
-    click.option(
-        "--epochs", panel="Training", type=AT_LEAST_1, metavar="N",
-        help="Passes over the training rows.",
-    ),
-    click.option(
-        "--batch-size", panel="Training", callback=_batch_size, metavar="ROWS",
-        help="Rows of one step, or full for all of them.",
-    ),
+    _training_option("epochs", SHOWN.pop("epochs")),
     click.option("--lr", panel="Training", type=float, metavar="RATE", help="Learning rate."),
-    click.option(
-        "--accumulate", panel="Training", type=AT_LEAST_1, metavar="N",
-        help="Batches whose gradients make one step.",
-    ),
-    click.option(
-        "--clip-norm", panel="Training", type=click.FloatRange(min=0, min_open=True), metavar="LENGTH",
-        help="Make no gradient longer than this.",
-    ),
-    click.option(
-        "--class-weight", panel="Training", type=click.Choice(["balanced"]), metavar="balanced",
-        help="Let all classes count alike.",
-    ),
-    click.option(
-        "--evaluate-every", panel="Training", type=AT_LEAST_1, metavar="EPOCHS",
-        help="From one evaluation to the next; 1 by default.",
-    ),
-    click.option(
-        "--reproducible", panel="Training", is_flag=True, default=None,
-        help="Same bits on any number of processes. Slower.",
-    ),
-    click.option(
-        "--dropout", panel="Regularization", type=SHARE, metavar="SHARE",
-        help="Hidden units that each step leaves out.",
-    ),
-    click.option(
-        "--l2", panel="Regularization", type=click.FloatRange(min=0), metavar="STRENGTH",
-        help="Penalty on squared weights.",
-    ),
-    click.option(
-        "--validation", panel="Regularization", type=SHARE, metavar="SHARE",
-        help="Share of the training rows for validation.",
-    ),
+    *(_training_option(name, about) for name, about in SHOWN.items()),
     click.option(
         "--patience", panel="Regularization", type=AT_LEAST_1, metavar="EPOCHS",
-        help="Stop when that gets no better; keep the best.",
+        help="Stop when the validation loss gets no better; keep the best weights.",
     ),
-)  # fmt: skip
-precision_options = each(
     click.option(
         "--dtype", panel="Speed", type=click.Choice(["float32", "float64"]), metavar="DTYPE",
         help="float32 or float64.",
     ),
-    click.option(
-        "--precision", panel="Speed", type=click.Choice(["full", "bfloat16"]), metavar="KIND",
-        help="On a GPU: full (the default) or bfloat16.",
-    ),
 )  # fmt: skip
 
 
-def changed(recipe: Recipe, *, batch_size: int | None, lr: float | None, **others: Any) -> Recipe:
-    """Work the options into the recipe; the others are fields of its own."""
+def changed(
+    recipe: Recipe,
+    *,
+    lr: float | None = None,
+    patience: int | None = None,
+    dtype: str | None = None,
+    batch_size: int | None = None,
+    **others: Any,
+) -> Recipe:
+    """Work options of the command line into a recipe, None for those that are not given."""
     changes = {name: value for name, value in others.items() if value is not None}
     if batch_size is not None:
         changes["batch_size"] = batch_size or None
     if lr is not None:
-        changes["optimizer"] = replace(recipe.optimizer, learning_rate=lr)
-    return replace(recipe, **changes)
+        changes["optimizer"] = replace(recipe.training.optimizer, learning_rate=lr)
+    if patience is not None:
+        changes["early_stopping"] = EarlyStopping(patience)
+    return replace(recipe.with_options(**changes), dtype=dtype or recipe.dtype)

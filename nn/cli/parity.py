@@ -57,7 +57,8 @@ def parity(
     dataset = DataChoice(data, label_column, test_fraction, stratify).load(recipe, seed=0)
     if rows is not None:
         dataset = subset(dataset, rows)
-        recipe = replace(recipe, batch_size=recipe.batch_size and min(recipe.batch_size, len(dataset.train)))
+        batch_size = recipe.training.batch_size and min(recipe.training.batch_size, len(dataset.train))
+        recipe = recipe.with_options(batch_size=batch_size)
     results: list[StepParity | AccuracyParity] = []
     if not as_json:
         click.echo(f"{recipe.name} against {contestants[0].name}, {len(dataset.train):,} training rows")

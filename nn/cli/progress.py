@@ -38,6 +38,11 @@ def _figures(loss: float, train: float | None, result: EpochResult | None) -> st
     return text + "".join(f"  {name} {accuracy:.2%}" for name, accuracy in named if accuracy is not None)
 
 
+def _epochs_done(run: TrainingRun) -> float:
+    """Return how many epochs are done, with the share of the present one."""
+    return run.epoch - 1 + (run.position / run.rows_per_epoch if run.rows_per_epoch else 0.0)
+
+
 class Progress(Callback):
     """Shows nothing; base of what shows something, to be trained with inside its `with` block."""
 
@@ -66,9 +71,8 @@ class ProgressBar(Progress):
 
     def on_train_begin(self, run: TrainingRun) -> None:
         """Show the bar; a resumed run begins where it was."""
-        done = (run.epoch - 1) * run.rows_per_epoch + run.position
         self._task = self._bar.add_task(
-            "", total=run.epochs * run.rows_per_epoch, completed=done, epoch=f"{run.epoch}/{run.epochs}", figures=""
+            "", total=run.epochs, completed=_epochs_done(run), epoch=f"{run.epoch}/{run.epochs}", figures=""
         )
         self._bar.start()
 
@@ -80,8 +84,7 @@ class ProgressBar(Progress):
         epoch = f"{run.epoch}/{run.epochs}"
         if run.seconds > 0:
             figures += self._rate(totals.rows / run.seconds, beside=f"epoch {epoch} {'':10} {figures} 00:00")
-        completed = (run.epoch - 1) * run.rows_per_epoch + run.position
-        self._bar.update(self._task, completed=completed, epoch=epoch, figures=figures)
+        self._bar.update(self._task, completed=_epochs_done(run), epoch=epoch, figures=figures)
 
     def _rate(self, rate: float, *, beside: str) -> str:
         """Return the examples a second in as many words as the terminal has room for."""
@@ -103,9 +106,6 @@ class ProgressLines(Progress):
     def on_epoch_end(self, run: TrainingRun, result: EpochResult) -> None:
         """Print the epoch's figures if it is its turn."""
         if result.epoch in (1, run.epochs) or result.epoch % max(1, run.epochs // LINES) == 0:
-            rate = run.rows_per_epoch / result.seconds if result.seconds else float("inf")
-            print(  # noqa: T201
-                f"epoch {result.epoch}/{run.epochs}  {_figures(result.train_loss, result.train_accuracy, result)}"
-                f"  {rate:,.0f} examples/s",
-                file=sys.stderr,
-            )
+            figures = _figures(result.train_loss, result.train_accuracy, result)
+            rate = f"  {run.rows_per_epoch / result.seconds:,.0f} examples/s" if run.rows_per_epoch else ""
+            print(f"epoch {result.epoch}/{run.epochs}  {figures}{rate}", file=sys.stderr)  # noqa: T201

@@ -41,7 +41,6 @@ from .options import (
     data_options,
     examples,
     json_option,
-    precision_options,
     quiet_option,
     recipe_argument,
     training_options,
@@ -88,7 +87,6 @@ RESUMABLE = {
     help="Of Numba and BLAS, at most; all cores by default.",
 )  # fmt: skip
 @click.option("--distributed", panel="Speed", is_flag=True, help="Share each batch among the processes of mpiexec.")
-@precision_options
 @click.option(
     "--out", panel="Output", type=UserPath(), metavar="FOLDER",
     help="Run folder; by default runs/<recipe>-<time>.",
@@ -202,7 +200,7 @@ def _resumed(folder: RunFolder, backend: str | None, precision: str | None, sour
     folder.claim()
     config = folder.read_config()
     if precision is not None:
-        config = dataclasses.replace(config, recipe=dataclasses.replace(config.recipe, precision=precision))
+        config = dataclasses.replace(config, recipe=changed(config.recipe, precision=precision))
     checkpoint = None
     if folder.checkpoint.exists() or folder.has_results():
         checkpoint = Checkpoint.load(folder.checkpoint)

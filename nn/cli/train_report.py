@@ -41,8 +41,8 @@ class Start(NamedTuple):
         """Return whether there is nothing left to do."""
         if self.checkpoint is None:
             return False
-        recipe, stopping = self.config.recipe, self.config.recipe.early_stopping
-        is_over = self.checkpoint.epoch > recipe.epochs or (
+        training, stopping = self.config.recipe.training, self.config.recipe.training.early_stopping
+        is_over = self.checkpoint.epoch > training.epochs or (
             stopping is not None and stopping.is_over(self.checkpoint.history)
         )
         return is_over and self.folder.summary.exists() and self.folder.model.exists()
@@ -51,9 +51,10 @@ class Start(NamedTuple):
 def announce(start: Start, *, verbose: bool) -> None:
     """Say what is trained on what."""
     recipe, data, backend = start.config.recipe, start.data, start.backend
+    training = recipe.training
     sizes = "-".join(map(str, recipe.sizes_for(data)))
-    batch = "full batch" if recipe.batch_size is None else f"batch {recipe.batch_size}"
-    click.echo(f"{recipe.name}: {sizes} on {data.name}, {len(data.train):,} rows, {recipe.optimizer.name}, {batch}")
+    batch = "full batch" if training.batch_size is None else f"batch {training.batch_size}"
+    click.echo(f"{recipe.name}: {sizes} on {data.name}, {len(data.train):,} rows, {training.optimizer.name}, {batch}")
     click.echo(f"features: {reading_of(data)}")
     if start.resumed and start.checkpoint is None:
         click.echo("it had not begun: from the first step")
@@ -102,7 +103,7 @@ def worse_than_guessing(start: Start, history: Sequence[EpochResult]) -> str:
 
 def _result(start: Start, history: History) -> str:
     """Return what was reached: shares of the rows that are right, or losses where rows are no classes."""
-    stopping, rows = start.config.recipe.early_stopping, len(start.data.test)
+    stopping, rows = start.config.recipe.training.early_stopping, len(start.data.test)
     took = f", in {sum(result.seconds for result in history):.2f} s"
     last = history[-1] if stopping is None else stopping.kept(history)
     if last.epoch < len(history):
@@ -135,7 +136,7 @@ def tell_again(start: Start, *, as_json: bool, talk: bool) -> None:
         summary = parse_object(read_whole(start.folder.summary, limit=CONFIG_BYTES))
         click.echo(json.dumps({**summary, "out": str(start.folder.path)}))
     elif talk:
-        click.echo(f"{start.folder.path} is finished: all of its {start.config.recipe.epochs} epochs are done")
+        click.echo(f"{start.folder.path} is finished: all of its {start.config.recipe.training.epochs} epochs are done")
 
 
 def going_on(start: Start) -> str:

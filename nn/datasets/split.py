@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...backends.constraints import is_finite_number
 from ...backends.errors import ConfigError, DataError
 from ...backends.mapped import is_mapped
-from ..inputs.arguments import is_finite_number, make_generator
+from ..inputs.arguments import make_generator
 from .dataset import Dataset, Split
 
 

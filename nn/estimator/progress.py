@@ -59,7 +59,7 @@ class Progress(Callback):
         """Keep the epoch's figures, and decide how to go on."""
         mine = self._estimator
         mine.n_iter_ += 1
-        mine.t_ += run.rows_per_epoch
+        mine.t_ += len(run.source.rows)
         mine.loss_ = self._loss_share * result.train_loss + self._mean_penalty(run)
         mine.loss_curve_.append(mine.loss_)
         self._say(f"Iteration {mine.n_iter_}, loss = {mine.loss_:.8f}")
@@ -89,7 +89,7 @@ class Progress(Callback):
         """
         if not self._penalty:
             return 0.0
-        steps, before = run.settings.steps_per_epoch, self._squares
+        steps, before = run.source.steps_per_epoch, self._squares
         self._squares = squared_weights(run.net)
         mean = before + (self._squares - before) * (steps - 1) / (2 * steps)
         return self._penalty * steps / (2 * self._total_weight) * mean

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ...backends import ConfigError, DataError
+from ...backends.constraints import is_whole
 
 BLOCK_BYTES = 2**24  # of rows that are looked at together
-
-
-def is_whole(number: Any, *, least: int) -> bool:
-    """Return whether it is a whole number of at least `least`, and of less than 64 bits."""
-    return type(number) is not bool and isinstance(number, Integral) and least <= int(number) < 2**63
 
 
 def are_whole(numbers: Any, *, least: int) -> bool:
@@ -28,16 +22,6 @@ def are_whole(numbers: Any, *, least: int) -> bool:
 def are_instances(values: Any, kind: type) -> bool:
     """Return whether they are a sequence of instances of a class; an iterator can be gone through only once."""
     return isinstance(values, Sequence) and all(isinstance(value, kind) for value in values)
-
-
-def is_finite_number(number: Any, *, least: float) -> bool:
-    """Return whether it is a finite number of at least `least`."""
-    if type(number) is bool or not isinstance(number, Real):
-        return False
-    try:
-        return math.isfinite(number) and float(number) >= least
-    except OverflowError:  # a whole number beyond all floats
-        return False
 
 
 def refuse_not_finite(rows: npt.NDArray[Any], dtype: str | None = None, *, what: str = "images") -> None:

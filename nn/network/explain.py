@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -67,7 +67,7 @@ def backward(sizes: Sequence[int], activation: str) -> list[Line]:
     return lines
 
 
-def update(optimizer: Optimizer, *, l2: float = 0.0, schedule: str = "constant") -> Iterator[str]:
+def update(optimizer: Optimizer, *, l2: float = 0.0, schedule: str | Callable[[float], float] = "constant") -> Iterator[str]:
     """Return the step that each parameter p takes by its gradient g, a formula at a time."""
     if l2:
         yield f"g <- g + {l2:g} p, for weights"

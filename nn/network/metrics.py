@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends import ConfigError, DataError
-from ..inputs.arguments import is_whole
+from ...backends.constraints import is_whole
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]

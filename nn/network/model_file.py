@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ...backends import Backend, ConfigError, DivergenceError, ModelFileError, get_backend
+from ...backends.constraints import is_finite_number
 from ...backends.finite import first_not_finite
 from ..files.tensors import read_tensors, write_tensors
 from ..files.text import is_plain, reason_of
-from ..inputs.arguments import is_finite_number
 from .mlp import MLP
 
 KIND = "model"

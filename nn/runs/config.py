@@ -12,6 +12,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 from ...backends import OPTIMIZERS, ConfigError, look_up
 from ..datasets.load import NAMED
 from ..files.text import is_plain
+from ..training.early_stopping import EarlyStopping
+from ..training.options import TrainingOptions
 from .data_choice import DataChoice
 from .recipes import Recipe
 
@@ -54,10 +56,12 @@ class RunConfig:
             KeyError, TypeError, ValueError: it is not of that form.
         """
         settings = dict(config["recipe"])
-        optimizer = dict(settings.pop("optimizer"))
-        kind = look_up("optimizer", optimizer.pop("name"), OPTIMIZERS)
-        settings["optimizer"] = _made(kind, optimizer)
-        recipe = _made(Recipe, settings)
+        training = dict(settings["training"])
+        optimizer = dict(training["optimizer"])
+        training["optimizer"] = _made(look_up("optimizer", optimizer.pop("name"), OPTIMIZERS), optimizer)
+        if training.get("early_stopping") is not None:
+            training["early_stopping"] = _made(EarlyStopping, dict(training["early_stopping"]))
+        recipe = _made(Recipe, settings | {"training": _made(TrainingOptions, training)})
         look_up("data set", recipe.dataset, NAMED)  # never a path
         rest = {"recipe": recipe, "data": _made(DataChoice, dict(config["data"]))}
         made: RunConfig = _made(cls, rest | {name: config[name] for name in ("backend", "seed")})
@@ -118,4 +122,4 @@ def _fits(value: Any, hint: Any) -> bool:
         return type(value) is str and is_plain(value)
     if hint in (int, bool, NoneType):
         return type(value) is hint
-    return isinstance(value, hint)
+    return isinstance(hint, type) and isinstance(value, hint)  # no function, mapping or array

@@ -201,7 +201,7 @@ def summarize(
         hardware: what it ran on.
         ranks: number of processes that shared it.
     """
-    stopping, seconds = config.recipe.early_stopping, [result.seconds for result in history]
+    stopping, seconds = config.recipe.training.early_stopping, [result.seconds for result in history]
     last, kept = history[-1], history[-1] if stopping is None else stopping.kept(history)
     return {
         "recipe": config.recipe.name,

@@ -147,15 +147,15 @@ def _prepare(recipe: Recipe, data: Dataset, backend: Backend, seed: int) -> tupl
     """Return a network at its start and the plan that trains it."""
     net = recipe.network(data, backend=backend, seed=seed)
     rows = backend.place(data.train.images, data.train.labels, net.input_scale)
-    batch_size = recipe.batch_size or len(data.train)
-    return net, backend.compile(TrainingJob(net.layers, recipe.optimizer, rows, batch_size, l2=recipe.l2))
+    return net, backend.compile(TrainingJob(net.layers, rows, recipe.training))
 
 
 def _batches(recipe: Recipe, count: int, steps: int, seed: int) -> Iterator[npt.NDArray[np.int64] | None]:
     """Yield the rows of each step: (batch,), or None for a full batch."""
     generator = np.random.default_rng(seed)
     for _ in range(steps):
-        yield None if recipe.batch_size is None else generator.choice(count, min(recipe.batch_size, count), False)
+        batch_size = recipe.training.batch_size
+        yield None if batch_size is None else generator.choice(count, min(batch_size, count), False)
 
 
 def _largest_difference(parameters: dict[str, npt.NDArray[Any]], reference: dict[str, npt.NDArray[Any]]) -> float:

@@ -14,14 +14,12 @@ from ...backends.machine import version_of, versions
 from ..files.tensors import Arrays
 from ..network.mlp import MLP
 from .checkpoint import Checkpoint
-from .settings import TrainingSettings
+from .identity import Identity
 
 
 def refuse_differing(
     communicator: Communicator,
-    net: MLP,
-    settings: TrainingSettings,
-    training: Mapping[str, Any],
+    identity: Identity,
     generator: np.random.Generator,
     resume: Checkpoint | None,
     others: Mapping[str, Any],
@@ -30,9 +28,7 @@ def refuse_differing(
 
     Args:
         communicator: of the ranks.
-        net: the network, whose weights must be the same everywhere.
-        settings: of the training.
-        training: which training it is; see `TrainingSettings.identity`.
+        identity: which training it is; its network's weights must be the same everywhere.
         generator: of the orders.
         resume: the checkpoint that it resumes from, or None.
         others: what else must be the same, by the name that is told.
@@ -40,12 +36,13 @@ def refuse_differing(
     Raises:
         ConfigError: on every rank, with the rank that differs and in what.
     """
-    stopping = settings.early_stopping
+    net, options, stopping = identity.net, identity.options, identity.options.early_stopping
     own = {
-        **training,
+        **identity.parts,
         **others,
-        "epochs": settings.epochs,
-        "evaluate_every": settings.evaluate_every,
+        "epochs": options.epochs,
+        "evaluate_every": options.evaluate_every,
+        "precision": options.precision,
         "patience": None if stopping is None else stopping.patience,
         "backend": net.backend.name,
         "version of the backend": version_of(net.backend.name),

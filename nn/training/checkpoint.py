@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...backends import ConfigError, DataError, DivergenceError, ModelFileError, Totals
+from ...backends.constraints import is_finite_number, is_whole
 from ...backends.finite import first_not_finite
 from ..files.data_file import existing_path
 from ..files.tensors import Arrays, read_tensors, write_tensors
 from ..files.text import printable, reason_of
-from ..inputs.arguments import is_finite_number, is_whole
-from ..network.mlp import MLP
 from .history import History
-from .settings import TrainingSettings
+from .identity import Identity
 
 KIND = "checkpoint"
 FILE_NAME = "checkpoint.safetensors"  # in a run folder
@@ -68,36 +67,34 @@ class Checkpoint:
     training: Mapping[str, Any]
     best: Arrays = field(default_factory=dict)
 
-    def check_fits(self, net: MLP, training: Mapping[str, Any], settings: TrainingSettings) -> None:
-        """Refuse to be resumed by another training than the one that it was taken of.
-
-        Args:
-            net: the network that is to be trained, which stays as it is.
-            training: which training is to go on; see `TrainingSettings.identity`.
-            settings: its settings.
+    def check_fits(self, identity: Identity) -> None:
+        """Refuse to be resumed by another training than the one that it was taken of; its network stays as it is.
 
         Raises:
             ConfigError: the training has other settings or other rows.
             DataError: its place cannot be one of that training.
             ModelFileError: its arrays are of another network or optimizer.
         """
-        for name in sorted(training.keys() | self.training.keys()):
-            self._check_same(name, training.get(name))
-        rows, batch_size, epochs = settings.rows, settings.batch_size, settings.epochs
-        at_a_batch = 0 <= self.position <= rows and (self.position % batch_size == 0 or self.position == rows)
-        if not (at_a_batch and self.position == self.totals.rows and 1 <= self.epoch <= epochs + 1):
+        net, source, options = identity.net, identity.source, identity.options
+        for name in sorted(identity.parts.keys() | self.training.keys()):
+            self._check_same(name, identity.parts.get(name))
+        is_in_run = source.can_resume_at(self.position) and 1 <= self.epoch <= options.epochs + 1
+        if not (is_in_run and self.position == self.totals.rows):
             raise DataError(
-                f"the checkpoint is at row {self.position} of epoch {self.epoch}, but this training has {rows} rows "
-                f"in batches of {batch_size} and {epochs} epochs: resume it with no fewer epochs"
+                f"the checkpoint is at row {self.position} of epoch {self.epoch}, but this training has "
+                f"{len(source.rows)} rows in batches of {source.step_rows} and {options.epochs} epochs: resume it with "
+                "no fewer epochs"
             )
-        steps = settings.first_step - 1 + (self.epoch - 1) * settings.steps_per_epoch + -(-self.position // batch_size)
-        steps = steps if settings.are_steps_known else self.step
+        steps = self.step
+        if source.steps_per_epoch is not None:
+            of_epoch = -(-self.position // source.step_rows)
+            steps = identity.first_step - 1 + (self.epoch - 1) * source.steps_per_epoch + of_epoch
         if (self.step, len(self.history)) != (steps, self.epoch - 1):
             raise DataError(
                 f"the checkpoint has taken {self.step} steps and finished {len(self.history)} epochs, but at row "
                 f"{self.position} of epoch {self.epoch} it must be {steps} and {self.epoch - 1}: take another copy"
             )
-        slots = settings.optimizer.init(np, np.empty(0))
+        slots = options.optimizer.init(np, np.empty(0))
         shapes = net.parameter_shapes()
         of_slots = {f"{name}.{slot}": shape for name, shape in shapes.items() for slot in slots}
         of_best = shapes if self.best else {}

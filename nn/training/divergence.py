@@ -15,12 +15,11 @@ from ...backends import DivergenceError, Plan, Totals
 from ...backends.checked_plan import CheckedPlan, NotFinite
 from ...backends.finite import first_not_finite
 from .run import TrainingRun
+from .sources import Order
 
 LOOK_SECONDS = 0.01  # shortest time between two looks at the weights: a tiny network takes many chunks meanwhile
 KEEP_SECONDS = 1.0  # shortest time between two states that are kept
 KEEP_SHARE = 0.01  # of the training time, what keeping them may take
-
-Order = npt.NDArray[np.int64] | None  # (rows,), or None for every row as it stands
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ class Watch:
     def _find(self) -> tuple[int, str]:
         """Return the first step that went wrong, and which of its numbers was the first to."""
         run, last = self._run, self._run.plan.step
-        if run.feed is not None:
+        if not run.source.can_repeat:
             run.net.load_parameters(self._good.parameters)
             return last, (
                 "the loss or a number of the network is no longer finite, and its batches cannot be gone through again "
@@ -120,9 +119,7 @@ class Watch:
         run.generator.bit_generator.state = self._good.generator_state
         before, position = self._good, self._good.position
         while plan.step < last:
-            order = run.draw_order()
-            for start in range(position, run.settings.rows, run.settings.batch_size):
-                batch = None if order is None else order[start : start + run.settings.batch_size]
+            for batch in run.source.batches(run.generator, position):
                 totals = plan.run(batch)
                 after = State.of(run, plan)
                 found = after.first_not_finite() or (None if is_finite([totals]) else "the loss is not finite")
@@ -157,10 +154,6 @@ def is_finite(sums: Sequence[Totals]) -> bool:
 
 def diverged(run: TrainingRun, step: int, found: str) -> DivergenceError:
     """Return the error of a run whose numbers stopped being finite at a step, counted from 1."""
-    steps_per_epoch = run.settings.steps_per_epoch
-    epoch, of_epoch = divmod(step - run.settings.first_step, steps_per_epoch)
-    place = f"epoch {epoch + 1}, step {of_epoch + 1} of {steps_per_epoch}"
-    if run.feed is not None:
-        place = f"epoch {run.epoch}, near batch {run.feed.taken}"
+    place = run.source.place_of(step - run.identity.first_step)
     rate = float(run.plan.job.learning_rates(step, 1)[0])
     return DivergenceError(f"the training diverged in {place}: {found}; lower the learning rate, which was {rate:.3g}")

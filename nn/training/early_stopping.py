@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ...backends import ConfigError, look_up
-from ..inputs.arguments import is_finite_number, is_whole
+from ...backends.constraints import is_finite_number, is_whole
 from .history import EpochResult, History
 
 MONITORED = {name: name for name in ("validation_loss", "validation_accuracy", "train_loss")}

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from ...backends import DivergenceError, Rows, Totals
 from ...backends.checked_plan import NotFinite
@@ -28,28 +27,28 @@ class Unseen(NamedTuple):
 
 def take_steps(run: TrainingRun, unseen: Unseen, callbacks: Sequence[Callback]) -> None:
     """Take the steps, epoch by epoch and chunk by chunk, and tell the callbacks."""
-    settings, communicator, watch = run.settings, run.communicator, Watch(run)
-    is_heard = settings.early_stopping is not None or any(callback.each_epoch for callback in callbacks)
-    at_once = 1 if is_heard else settings.epochs if unseen == (None, None) else settings.evaluate_every
+    options, communicator, watch = run.options, run.communicator, Watch(run)
+    is_heard = options.early_stopping is not None or any(callback.each_epoch for callback in callbacks)
+    at_once = 1 if is_heard else run.epochs if unseen == (None, None) else options.evaluate_every
     at_once = communicator.exchange(at_once)[0]  # rank 0's: it alone has all callbacks
-    chunk = settings.batch_size  # rows of the next chunk; grows to about CHUNK_SECONDS
+    chunk = run.source.step_rows  # rows of the next chunk; grows to about CHUNK_SECONDS
     for callback in callbacks:
         callback.on_train_begin(run)
     _agree_to_stop(run)
-    while run.epoch <= settings.epochs and not run.is_stopping:
-        order = run.begin_epoch()
+    while run.epoch <= run.epochs and not run.is_stopping:
+        run.begin_epoch()
         while not run.is_epoch_over and not run.is_stopping:
             started, before = time.perf_counter(), run.position
-            sums = _take(run, order, chunk, at_once)
+            sums = _take(run, chunk, at_once)
             elapsed = communicator.exchange(time.perf_counter() - started)[0]  # one clock for all: chunks depend on it
             _note(run, sums, elapsed)
             watch.check(sums, elapsed)
-            chunk = _next_chunk(len(sums) * run.position - before, elapsed, settings.batch_size)
+            chunk = _next_chunk(len(sums) * run.position - before, elapsed, run.source.step_rows)
             for callback in callbacks:
                 callback.on_chunk_end(run)
             _agree_to_stop(run)
         if run.is_epoch_over:
-            is_due = run.epoch == settings.epochs or run.epoch % settings.evaluate_every == 0
+            is_due = run.epoch == run.epochs or run.epoch % options.evaluate_every == 0
             _finish_epoch(run, unseen if is_due else Unseen(None, None), callbacks)
             _agree_to_stop(run)
     watch.check_state()
@@ -64,20 +63,12 @@ def _agree_to_stop(run: TrainingRun) -> None:
     run.is_stopping = bool(stopped)
 
 
-def _take(run: TrainingRun, order: npt.NDArray[np.int64] | None, rows: int, at_once: int) -> list[Totals]:
-    """Take the steps of a chunk: of the next `rows` in `order`, or, without an order, of the epochs that they make.
-
-    Those are at most up to the next epoch whose number `at_once` divides, and to the last.
-    """
-    settings = run.settings
+def _take(run: TrainingRun, rows: int, at_once: int) -> list[Totals]:
+    """Take the steps of a chunk: of about so many rows, or of epochs up to the next whose number `at_once` divides."""
+    to_pause = at_once - (run.epoch - 1) % at_once
     try:
         with np.errstate(all="ignore"):  # what comes out is looked at instead
-            if run.feed is not None:
-                return [run.feed.take(run.plan, run.totals, rows)]
-            if order is not None:
-                return [run.plan.run(order[run.position : run.position + rows], run.totals)]
-            to_pause = at_once - (run.epoch - 1) % at_once
-            return run.plan.run_epochs(min(rows // settings.rows, settings.epochs + 1 - run.epoch, to_pause))
+            return run.source.take(run.plan, run.totals, rows, min(to_pause, run.epochs + 1 - run.epoch))
     except NotFinite as error:
         raise diverged(run, error.step, error.found) from error
 
@@ -88,7 +79,6 @@ def _note(run: TrainingRun, sums: Sequence[Totals], elapsed: float) -> None:
         run.history.append(_result(run, totals, elapsed / len(sums)))
         run.epoch += 1
     run.totals = sums[-1]
-    run.position = run.totals.rows
     run.seconds += elapsed / len(sums)
 
 
@@ -103,7 +93,7 @@ def _finish_epoch(run: TrainingRun, unseen: Unseen, callbacks: Sequence[Callback
             figures |= {f"{name}_loss": totals.loss, f"{name}_accuracy": accuracy}
     run.history.append(_result(run, run.totals, run.seconds, **figures))
     run.heed_early_stopping()
-    run.epoch, run.position, run.totals, run.seconds = run.epoch + 1, 0, Totals(), 0.0
+    run.epoch, run.totals, run.seconds = run.epoch + 1, Totals(), 0.0
     run.mark_epoch_start()
     told, run.told = run.told, len(run.history)
     for result in run.history[told:]:
@@ -130,7 +120,7 @@ def _result(run: TrainingRun, train: Totals, seconds: float, **figures: float | 
     unseen = dict.fromkeys(("test_loss", "test_accuracy")) | figures
     return EpochResult(
         epoch=run.epoch,
-        train_loss=train.loss_sum / run.weight_of_epoch,
+        train_loss=train.loss_sum / run.source.weight,
         train_accuracy=train.accuracy if run.net.outputs.has_accuracy else None,
         seconds=seconds,
         **unseen,

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends import ConfigError
+from ...backends.constraints import is_finite_number
 from ..datasets.dataset import Split
-from ..inputs.arguments import is_finite_number
 from ..network.mlp import MLP
 
 ClassWeight = (

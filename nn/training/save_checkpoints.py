@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from ...backends import ConfigError
+from ...backends.constraints import is_finite_number
 from ..files.data_file import existing_path
-from ..inputs.arguments import is_finite_number
 from .checkpoint import Checkpoint
 from .run import Callback, TrainingRun
 

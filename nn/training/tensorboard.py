@@ -96,7 +96,8 @@ class TensorBoard(Callback):
         return known
 
     def _scalars(self, run: TrainingRun, result: EpochResult) -> Any:
-        last_step = run.settings.first_step - 1 + result.epoch * run.settings.steps_per_epoch
+        steps = run.source.steps_per_epoch or 1  # where it is unknown, the rate is constant
+        last_step = run.identity.first_step - 1 + result.epoch * steps
         figures = {tag: getattr(result, field) for tag, field in SCALARS.items()}
         figures["learning_rate"] = run.plan.job.learning_rates(last_step, 1)[0]
         return self._summary(

@@ -18,13 +18,13 @@ from xpnn.backends import (
     Adam,
     BackendUnavailable,
     JobOutline,
-    TrainingJob,
     get_backend,
     registry,
     why_unavailable,
 )
 from xpnn.backends.choice import LEAST_MULTIPLY_ADDS
 from xpnn.backends.numpy.backend import NumPyBackend
+from xpnn.backends.testing.problem import training_job
 from xpnn.nn.cli.app import xpnn
 from xpnn.nn.cli.progress import Progress
 
@@ -150,7 +150,7 @@ def test_numba_suits_what_its_kernels_know(monkeypatch):
 def plan_of(backend, make_layers, problem, *, activation="relu", optimizer=None):
     rows = backend.place(*problem, 1 / 255)
     layers = make_layers(backend, activation=activation)
-    return backend.compile(TrainingJob(layers, optimizer or Adam(), rows, 8))
+    return backend.compile(training_job(layers, rows, optimizer=optimizer or Adam(), batch_size=8))
 
 
 def test_the_generic_plan_says_what_it_is(make_layers, small_problem):

@@ -5,8 +5,9 @@ That every backend's plan does the same is in the contract.
 
 import numpy as np
 import pytest
-from xpnn.backends import LOSSES, SGD, Adam, GenericPlan, TrainingJob
+from xpnn.backends import LOSSES, SGD, Adam, GenericPlan
 from xpnn.backends.dropout import BLOCK_ROWS, Dropout
+from xpnn.backends.testing.problem import training_job
 
 SCALE = 1 / 255
 
@@ -22,7 +23,9 @@ def trained(generic, make_layers, make_problem, labels_for, weights_of):
             images, labels = images[rows], labels[rows]
         layers = make_layers(generic, activation="tanh")
         placed = generic.place(images, labels, SCALE, weights)
-        plan = generic.compile(TrainingJob(layers, optimizer or SGD(0.5), placed, batch_size, loss=loss, **job))
+        plan = generic.compile(
+            training_job(layers, placed, optimizer=optimizer or SGD(0.5), batch_size=batch_size, loss=loss, **job)
+        )
         totals = [plan.run() for _ in range(epochs)]
         return weights_of(generic, layers), totals
 
@@ -73,9 +76,9 @@ def test_the_penalty_per_batch_is_divided_by_its_rows(trained):
 
 
 def test_tiles_change_the_rounding_only(trained):
-    close(trained(tile_rows=3)[0], trained()[0])
-    close(trained(tile_rows=3, weights=np.arange(23.0))[0], trained(weights=np.arange(23.0))[0])
-    close(trained(tile_rows=3, dropout=0.5)[0], trained(dropout=0.5)[0])
+    close(trained(batch_size=2, accumulate=4)[0], trained()[0])
+    close(trained(batch_size=2, accumulate=4, weights=np.arange(23.0))[0], trained(weights=np.arange(23.0))[0])
+    close(trained(batch_size=2, accumulate=4, dropout=0.5)[0], trained(dropout=0.5)[0])
 
 
 def test_dropout_leaves_units_out_the_same_ones_everywhere(trained, generic, make_layers, make_problem):
@@ -141,7 +144,10 @@ def test_a_gradient_that_is_not_finite_is_not_hidden_by_clipping(generic, make_l
     images, labels = make_problem(8, dtype="float64")
     images[0, 0] = np.nan
     layers = make_layers(generic)
-    GenericPlan(generic, TrainingJob(layers, SGD(0.1), generic.place(images, labels, 1.0), 8, clip_norm=1.0)).run()
+    GenericPlan(
+        generic,
+        training_job(layers, generic.place(images, labels, 1.0), optimizer=SGD(0.1), batch_size=8, clip_norm=1.0),
+    ).run()
     assert np.isnan(layers[0].weight).any()
 
 
@@ -149,14 +155,17 @@ def test_a_batch_is_worked_through_in_tiles_of_at_most_tile_rows(generic, make_l
     seen, gather = [], generic.gather
     monkeypatch.setattr(generic, "gather", lambda rows, index, dtype: seen.append(index) or gather(rows, index, dtype))
     generic.tile_rows = 5
-    job = TrainingJob(make_layers(generic), SGD(), generic.place(*small_problem, SCALE), 8)
+    job = training_job(make_layers(generic), generic.place(*small_problem, SCALE), optimizer=SGD(), batch_size=8)
     GenericPlan(generic, job).run(np.arange(23))
     assert [len(index) for index in seen] == [5, 3, 5, 3, 5, 2]
 
 
 def test_a_run_reads_the_device_once(generic, make_layers, small_problem, monkeypatch):
     reads, to_numpy = [], generic.to_numpy
-    plan = GenericPlan(generic, TrainingJob(make_layers(generic), Adam(), generic.place(*small_problem, SCALE), 8))
+    plan = GenericPlan(
+        generic,
+        training_job(make_layers(generic), generic.place(*small_problem, SCALE), optimizer=Adam(), batch_size=8),
+    )
     monkeypatch.setattr(generic, "to_numpy", lambda array: reads.append(array) or to_numpy(array))
     plan.run(np.arange(23))
     assert len(reads) == 1

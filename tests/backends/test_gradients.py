@@ -22,9 +22,8 @@ from xpnn.backends import (
     AdamW,
     Optimizer,
     RMSprop,
-    TrainingJob,
 )
-from xpnn.backends.testing.problem import covering, layers_of
+from xpnn.backends.testing.problem import covering, layers_of, training_job
 
 ROWS, FEATURES, CLASSES = 5, 4, 3
 DEPTHS = {1: (FEATURES, 3, CLASSES), 2: (FEATURES, 4, 3, CLASSES), 3: (FEATURES, 3, 4, 3, CLASSES)}
@@ -109,7 +108,7 @@ def run_steps(generic, weights_of):
     def run(parameters, activation, loss, optimizer, *, steps=1, l2=0.0, batch_size=ROWS):
         layers = layers_of(generic, parameters, activation=activation)
         rows = generic.place(IMAGES, LABELS_OF[loss], SCALE)
-        plan = generic.compile(TrainingJob(layers, optimizer, rows, batch_size, loss=loss, l2=l2))
+        plan = generic.compile(training_job(layers, rows, optimizer=optimizer, batch_size=batch_size, loss=loss, l2=l2))
         for _ in range(steps):
             plan.run()
         return weights_of(generic, layers)

@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 from mpmath import mp
-from xpnn.backends import LOSSES, SGD, TrainingJob, log_softmax
-from xpnn.backends.testing.problem import layers_of
+from xpnn.backends import LOSSES, SGD, log_softmax
+from xpnn.backends.testing.problem import layers_of, training_job
 from xpnn.nn.network.outputs import OUTPUTS
 
 LN2, LN3, LN5, LN10 = (math.log(number) for number in (2, 3, 5, 10))
@@ -189,7 +189,9 @@ def test_a_loss_beyond_float32_in_a_plan(backend):
     for label, loss, grad in ((0, 0.0, [0.0, 0.0]), (1, 6e38, [1.0, -1.0])):
         layers = layers_of(backend, [np.array([[3e38, -3e38]] * 2, "float32"), np.zeros(2, "float32")])
         plan = backend.compile(
-            TrainingJob(layers, SGD(1.0), backend.place(np.eye(2, dtype="uint8"), np.arange(2), 1.0), 2)
+            training_job(
+                layers, backend.place(np.eye(2, dtype="uint8"), np.arange(2), 1.0), optimizer=SGD(1.0), batch_size=2
+            )
         )
         with np.errstate(over="ignore", invalid="ignore"):  # of Numba's kernels as plain Python
             loss_sum = plan.run(np.array([label])).loss_sum

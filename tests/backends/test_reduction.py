@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xpnn.backends import SGD, GenericPlan, Layer, TrainingJob, get_backend
+from xpnn.backends import SGD, GenericPlan, Layer, get_backend
 from xpnn.backends.communicator import ALONE
 from xpnn.backends.plan import Rows, Totals
 from xpnn.backends.reduction import (
@@ -20,6 +20,7 @@ from xpnn.backends.reduction import (
     reduction_of,
     shards_of,
 )
+from xpnn.backends.testing.problem import training_job
 
 NUMPY = get_backend("numpy")
 QUICK = settings(max_examples=40, deadline=None)
@@ -94,7 +95,7 @@ def test_the_reduction_is_that_of_the_job():
     rows = Rows(np.zeros((4, 3)), np.zeros(4, np.int64), 1.0)
 
     def chosen(**options):
-        return type(reduction_of(NUMPY, TrainingJob(small_layers(), SGD(), rows, 4, **options)))
+        return type(reduction_of(NUMPY, training_job(small_layers(), rows, optimizer=SGD(), batch_size=4, **options)))
 
     assert chosen() is WholeBatch
     assert chosen(communicator=Seat(0, 2)) is SumOverRanks
@@ -254,5 +255,7 @@ def test_totals_are_summed_over_the_shards(ranks):
 
 def test_compiled_plans_but_numbas_take_undivided_jobs_alone(backend, make_layers, make_problem):
     rows = backend.place(*make_problem(), 1 / 255)
-    plan = backend.compile(TrainingJob(make_layers(backend, (6, 4, 3)), SGD(0.1), rows, 5, shards=2))
+    plan = backend.compile(
+        training_job(make_layers(backend, (6, 4, 3)), rows, optimizer=SGD(0.1), batch_size=5, shards=2)
+    )
     assert isinstance(plan, GenericPlan) == (backend.name != "numba")

@@ -5,7 +5,8 @@ import shutil
 import numpy as np
 import pytest
 from mpmath import mp
-from xpnn.backends import SGD, Layer, TrainingJob, get_backend, why_unavailable
+from xpnn.backends import SGD, Layer, get_backend, why_unavailable
+from xpnn.backends.testing.problem import training_job
 
 CLASSES, CHUNK = 10, 100
 ALLOWED = {"float32": 1e-6, "float64": 1e-12}  # relative error
@@ -55,7 +56,9 @@ def of_plan(backend, logits, labels):
         weight[: len(some)] = some
         layer = Layer(backend.put(weight), backend.put(np.zeros(CLASSES, logits.dtype)), "identity")
         rows = backend.place(np.eye(CHUNK, dtype="uint8")[: len(some)], labels[first : first + CHUNK], 1.0)
-        plan = backend.compile(TrainingJob([layer], SGD(1.0), rows, 1, learning_rate=lambda step: 0.0))  # noqa: ARG005
+        plan = backend.compile(
+            training_job([layer], rows, optimizer=SGD(1.0), batch_size=1, learning_rate=lambda step: 0.0)  # noqa: ARG005
+        )
         losses += [plan.run(np.array([k])).loss_sum for k in range(len(some))]
     return np.array(losses)
 

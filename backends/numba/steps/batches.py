@@ -63,7 +63,7 @@ def sizes_and_penalties(
     else:
         sizes = np.full(batches, float(batch_size))  # (batches,)
         sizes[-1:] = len(order) - (batches - 1) * batch_size
-    return sizes, (job.l2 / sizes if job.l2_per_batch else np.full(batches, float(job.l2)))
+    return sizes, (job.options.l2 / sizes if job.options.l2_per_batch else np.full(batches, float(job.options.l2)))
 
 
 @inner_kernel

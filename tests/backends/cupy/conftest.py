@@ -8,7 +8,8 @@ import shutil
 
 import numpy as np
 import pytest
-from xpnn.backends import SGD, Adam, AdamW, GenericPlan, RMSprop, TrainingJob, get_backend, why_unavailable
+from xpnn.backends import SGD, Adam, AdamW, GenericPlan, RMSprop, get_backend, why_unavailable
+from xpnn.backends.testing.problem import training_job
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-4}
 # An epsilon that is large enough to matter.
@@ -70,7 +71,7 @@ def make_pair(backend, generic, make_layers, labels_for):
                     layer.weight, layer.bias = layer.weight.astype("float64"), layer.bias.astype("float64")
             rows = each.place(numbers.astype(images), labels, 1 / 255, weights)
             own = job if each is backend else {**job, "precision": "full"}
-            jobs.append(TrainingJob(layers, optimizer, rows, batch_size, loss=loss, **own))
+            jobs.append(training_job(layers, rows, optimizer=optimizer, batch_size=batch_size, loss=loss, **own))
         return backend.compile(jobs[0]), GenericPlan(generic, jobs[1])
 
     return make

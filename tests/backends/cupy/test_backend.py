@@ -15,12 +15,12 @@ from xpnn.backends import (
     BackendUnavailable,
     ConfigError,
     RunError,
-    TrainingJob,
     get_backend,
     why_unavailable,
 )
 from xpnn.backends.cupy import start
 from xpnn.backends.cupy.graph_plan import GraphPlan
+from xpnn.backends.testing.problem import training_job
 
 SCALE = 1 / 255
 
@@ -138,7 +138,7 @@ def train(backend, make_layers, problem, optimizer, activation="relu"):
     """Two runs; returns the weights, the totals, the optimizer's state and the plan."""
     layers = make_layers(backend, activation=activation)
     rows = backend.place(*problem, SCALE)
-    plan = backend.compile(TrainingJob(layers, optimizer, rows, batch_size=8, l2=0.01))
+    plan = backend.compile(training_job(layers, rows, optimizer=optimizer, batch_size=8, l2=0.01))
     totals = plan.run(np.random.default_rng(3).permutation(23))
     totals = plan.run(None, totals)
     weights = [backend.to_numpy(array) for layer in layers for array in (layer.weight, layer.bias)]
@@ -168,7 +168,7 @@ def test_state_can_be_taken_up_again(on_stand_in, make_layers, small_problem):
 def test_a_run_reads_from_the_device_once(cupy, on_stand_in, make_layers, small_problem):
     rows = on_stand_in.place(*small_problem, SCALE)
     layers = make_layers(on_stand_in)
-    plan = on_stand_in.compile(TrainingJob(layers, Adam(), rows, batch_size=4))
+    plan = on_stand_in.compile(training_job(layers, rows, optimizer=Adam(), batch_size=4))
     before = cupy.reads
     plan.run(np.arange(23))  # six steps; the stand-in refuses reads by any other way
     assert cupy.reads == before + 1
@@ -185,7 +185,7 @@ def test_logits_equal_numpy(on_stand_in, make_layers, small_problem):
 @pytest.mark.parametrize(("order", "said"), [([0, 23], "got 23 at position 1"), ([-1, 0], "got -1 at position 0")])
 def test_an_order_out_of_range_is_refused(on_stand_in, make_layers, small_problem, order, said):
     rows = on_stand_in.place(*small_problem, SCALE)
-    plan = on_stand_in.compile(TrainingJob(make_layers(on_stand_in), SGD(), rows, batch_size=8))
+    plan = on_stand_in.compile(training_job(make_layers(on_stand_in), rows, optimizer=SGD(), batch_size=8))
     with pytest.raises(ConfigError, match=rf"the order's rows must be in \[0, 23\), {said}"):
         plan.run(np.array(order))
 

@@ -17,10 +17,10 @@ from xpnn.backends import (
     DeviceLost,
     GenericPlan,
     RunError,
-    TrainingJob,
     get_backend,
 )
 from xpnn.backends.cupy.errors import _is_inside, gpu_errors
+from xpnn.backends.testing.problem import training_job
 from xpnn.nn.cli.app import xpnn
 
 SCALE = 1 / 255
@@ -142,7 +142,7 @@ def test_a_smaller_training_goes_on_in_the_same_process(
 ):
     def train(backend, batch_size, make_plan):
         layers = make_layers(backend)
-        job = TrainingJob(layers, Adam(), backend.place(*small_problem, SCALE), batch_size)
+        job = training_job(layers, backend.place(*small_problem, SCALE), optimizer=Adam(), batch_size=batch_size)
         with gpu_errors(cupy, "training", "use less"):
             totals = make_plan(backend, job).run(np.arange(20))
         return totals, [backend.to_numpy(array) for layer in layers for array in (layer.weight, layer.bias)]
@@ -190,7 +190,7 @@ def test_arrays_that_are_too_large(cupy, on_stand_in, make_layers, small_problem
 
 
 def _plan(backend, layers, rows):
-    return backend.compile(TrainingJob(layers, Adam(), rows, batch_size=8))
+    return backend.compile(training_job(layers, rows, optimizer=Adam(), batch_size=8))
 
 
 PLACES = {

@@ -7,11 +7,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from xpnn.backends import LOSSES, SGD, Layer, TrainingJob
+from xpnn.backends import LOSSES, SGD, Layer
 from xpnn.backends.cupy.backend import LoopPlan
 from xpnn.backends.cupy.full_batch_plan import FullBatchPlan
 from xpnn.backends.cupy.graph_plan import GraphPlan
 from xpnn.backends.cupy.source import LOSS_NAMES
+from xpnn.backends.testing.problem import training_job
 
 FULL = 200  # rows that are enough for the persistent plan on the stand-in's three multiprocessors
 # The last batch of the graph plan has three rows of five.
@@ -140,7 +141,7 @@ def test_no_digit_is_lost(backend, loss, weights, dtype):
     for output, label, expected in (each[1:] for each in NUMBERS if each[0] == loss):
         layers = [Layer(backend.put(np.zeros((1, 1), dtype)), backend.put(np.full(1, output, dtype)), "identity")]
         rows = backend.place(np.zeros((1, 1), np.uint8), np.array([[label]]), 1.0, weights)
-        plan = backend.compile(TrainingJob(layers, SGD(0.1, momentum=0.9), rows, 1, loss=loss))
+        plan = backend.compile(training_job(layers, rows, optimizer=SGD(0.1, momentum=0.9), batch_size=1, loss=loss))
         assert type(plan) is GraphPlan
         loss_sum = plan.run().loss_sum / (1 if weights is None else 4)
         tolerance = 1e-6 if dtype == "float32" else 1e-14
@@ -165,13 +166,13 @@ def test_weights_may_be_of_any_size(make):
 @pytest.mark.parametrize("job", [{"dropout": 0.5}, {"clip_norm": 1.0}], ids=str)
 def test_dropout_and_clipping_are_left_to_the_loop(backend, make_layers, small_problem, job):
     rows = backend.place(*small_problem, 1 / 255)
-    plan = backend.compile(TrainingJob(make_layers(backend), SGD(), rows, 8, **job))
+    plan = backend.compile(training_job(make_layers(backend), rows, optimizer=SGD(), batch_size=8, **job))
     assert type(plan) is LoopPlan
 
 
 def test_rows_that_the_kernels_would_misread_are_left_to_the_loop(backend, cupy, make_layers, small_problem):
     rows = backend.place(small_problem[0], np.zeros((23, 3)), 1 / 255)
-    job = TrainingJob(make_layers(backend), SGD(), rows, 8, loss="squared_error")
+    job = training_job(make_layers(backend), rows, optimizer=SGD(), batch_size=8, loss="squared_error")
     assert type(backend.compile(job)) is GraphPlan
     for other in (
         {"on_host": True},

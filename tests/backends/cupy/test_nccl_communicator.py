@@ -15,12 +15,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from xpnn import nn
-from xpnn.backends import SGD, ConfigError, DeviceError, DeviceLost, TrainingJob, get_backend, why_unavailable
+from xpnn.backends import SGD, ConfigError, DeviceError, DeviceLost, get_backend, why_unavailable
 from xpnn.backends.communicator import ALONE
 from xpnn.backends.cupy.backend import LoopPlan
 from xpnn.backends.cupy.nccl_communicator import NcclCommunicator, Place, gpu_communicator
 from xpnn.backends.cupy.start import LOCAL_RANK_VARIABLES
 from xpnn.backends.reduction import LEAST_BYTES, SumOverRanks
+from xpnn.backends.testing.problem import training_job
 
 SMALL, LARGE = (6, 5, 4, 3), (6, 20, 420, 420, 3)  # the gradient of a layer of the large one is worth its own sum
 BATCH_SIZE, STEPS = 32, 6  # an epoch's
@@ -119,7 +120,7 @@ def test_one_process_takes_steps_with_the_sums_of_many(backend, alone, make_laye
         generator = np.random.default_rng(5)
         images, labels = generator.random((40, 6)), generator.integers(0, 3, 40)
         layers = make_layers(backend, sizes)
-        job = TrainingJob(layers, SGD(0.1), backend.place(images, labels, 1.0), batch_size=8)
+        job = training_job(layers, backend.place(images, labels, 1.0), optimizer=SGD(0.1), batch_size=8)
         plan = LoopPlan(backend, job, backend._cupy)
         if sums:
             plan._reduction = SumOverRanks(backend, layers, alone)
@@ -173,7 +174,9 @@ def on_a_rank(folder):
         over_gpus.start_sum(columns[:, :1])()
         figures["summed"] = backend.to_numpy(columns).tolist()
         rows = backend.place(np.zeros((4, 6)), np.zeros(4, np.int64), 1.0)
-        job = TrainingJob(nn.MLP([6, 3], backend=backend).layers, SGD(0.1), rows, 4, communicator=over_gpus)
+        job = training_job(
+            nn.MLP([6, 3], backend=backend).layers, rows, optimizer=SGD(0.1), batch_size=4, communicator=over_gpus
+        )
         figures["plan"] = backend.compile(job).description
         with pytest.raises(Exception, match="the ranks of NCCL called differently") as caught:
             over_gpus.sum(backend.put(np.zeros(2 + world.rank)))

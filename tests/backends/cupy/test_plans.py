@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 import pytest
 from xpnn import nn
-from xpnn.backends import ACTIVATIONS, LOSSES, OPTIMIZERS, SGD, ConfigError, TrainingJob, get_backend
+from xpnn.backends import ACTIVATIONS, LOSSES, OPTIMIZERS, SGD, ConfigError, get_backend
 from xpnn.backends.cupy import backend as cupy_backend
 from xpnn.backends.cupy import division, tiles
 from xpnn.backends.cupy.backend import LoopPlan
@@ -17,6 +17,7 @@ from xpnn.backends.cupy.device import current_device
 from xpnn.backends.cupy.full_batch_plan import FullBatchPlan
 from xpnn.backends.cupy.graph_plan import GraphPlan
 from xpnn.backends.cupy.source import ACTIVATION_NAMES, LOSS_NAMES, OPTIMIZER_NAMES, PIXELS
+from xpnn.backends.testing.problem import training_job
 from xpnn.nn.runs import parity
 from xpnn.nn.runs.recipes import RECIPES
 
@@ -460,7 +461,13 @@ def test_bfloat16_is_refused_on_an_old_device(make_pair, cupy, monkeypatch):
 @pytest.mark.parametrize("name", ["numpy", "numba"])
 def test_other_backends_have_full_precision_only(make_layers, small_problem, name):
     backend = get_backend(name)
-    job = TrainingJob(make_layers(backend), SGD(), backend.place(*small_problem, 1 / 255), 8, precision="bfloat16")
+    job = training_job(
+        make_layers(backend),
+        backend.place(*small_problem, 1 / 255),
+        optimizer=SGD(),
+        batch_size=8,
+        precision="bfloat16",
+    )
     with pytest.raises(ConfigError, match=f"precision of the backend {name} must be full, got 'bfloat16'"):
         backend.compile(job)
 

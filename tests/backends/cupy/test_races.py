@@ -10,11 +10,12 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
-from xpnn.backends import SGD, Adam, TrainingJob, get_backend
+from xpnn.backends import SGD, Adam, get_backend
 from xpnn.backends.cupy import division, full_batch_plan, graph_plan
 from xpnn.backends.cupy.full_batch_plan import FullBatchPlan
 from xpnn.backends.cupy.graph_plan import GraphPlan
 from xpnn.backends.cupy.source import source
+from xpnn.backends.testing.problem import training_job
 
 BARRIER = "__syncthreads();"
 # What each job goes through: layers of all kinds, tiles with one and more groups of threads, shards.
@@ -86,7 +87,7 @@ def report_of(cupy, make_layers, monkeypatch):
         rows = backend.place(images, generator.integers(0, 5, count), 1 / 255)
         layers = make_layers(backend, (20, *job["hidden"], 5), dtype=job["dtype"])
         rule = Adam(1e-3) if name in ("tensor", "small") else SGD(0.1, momentum=0.9)
-        plan = backend.compile(TrainingJob(layers, rule, rows, batch_size, l2=0.01))
+        plan = backend.compile(training_job(layers, rows, optimizer=rule, batch_size=batch_size, l2=0.01))
         assert type(plan) is (FullBatchPlan if name == "persistent" else GraphPlan)
         assert name == "persistent" or "update" in {node.kernel.name for node in plan._nodes}
         few = generator.permutation(count)[:50]  # of the persistent plan, one of three blocks has no rows

@@ -16,9 +16,9 @@ from xpnn.backends import (
     BackendUnavailable,
     GenericPlan,
     Optimizer,
-    TrainingJob,
     get_backend,
 )
+from xpnn.backends.testing.problem import training_job
 
 jax = pytest.importorskip("jax")
 jnp = jax.numpy
@@ -35,7 +35,13 @@ def job_of(backend, make_layers, small_problem):
     """`job_of(optimizer, batch_size, **options)`: a small training on the backend."""
 
     def make(optimizer=SGD(0.5), batch_size=8, **options):  # noqa: B008
-        return TrainingJob(make_layers(backend), optimizer, backend.place(*small_problem, SCALE), batch_size, **options)
+        return training_job(
+            make_layers(backend),
+            backend.place(*small_problem, SCALE),
+            optimizer=optimizer,
+            batch_size=batch_size,
+            **options,
+        )
 
     return make
 
@@ -67,7 +73,7 @@ def test_steps_of_the_generic_plan_are_float64_too(job_of, generic, make_layers,
     plan = get_backend("jax").compile(job_of(**options))
     assert type(plan) is GenericPlan
     rows = generic.place(*small_problem, SCALE)
-    oracle = GenericPlan(generic, TrainingJob(make_layers(generic), SGD(0.5), rows, 8, **options))
+    oracle = GenericPlan(generic, training_job(make_layers(generic), rows, optimizer=SGD(0.5), batch_size=8, **options))
     assert plan.run().loss_sum == pytest.approx(oracle.run().loss_sum, rel=1e-13)
     for layer, expected in zip(plan.job.layers, oracle.job.layers, strict=True):
         np.testing.assert_allclose(np.asarray(layer.weight), expected.weight, rtol=1e-12)
@@ -119,7 +125,10 @@ def test_two_plans_of_one_outline_share_a_compilation(backend, job_of):
 def test_an_order_longer_than_the_rows_is_taken_whole(backend, job_of, generic, make_layers, small_problem):
     order = np.tile(np.arange(23), 3)
     plan = backend.compile(job_of())
-    oracle = GenericPlan(generic, TrainingJob(make_layers(generic), SGD(0.5), generic.place(*small_problem, SCALE), 8))
+    oracle = GenericPlan(
+        generic,
+        training_job(make_layers(generic), generic.place(*small_problem, SCALE), optimizer=SGD(0.5), batch_size=8),
+    )
     got, expected = plan.run(order), oracle.run(order)
     assert (got.correct, got.rows, plan.step) == (expected.correct, 69, 9)
     assert got.loss_sum == pytest.approx(expected.loss_sum, rel=1e-13)
@@ -162,14 +171,20 @@ class Sign(Optimizer):
 def test_an_optimizer_of_the_users_own_goes_the_generic_way(backend, job_of, generic, make_layers, small_problem):
     plan = backend.compile(job_of(Sign()))
     assert type(plan) is GenericPlan
-    oracle = GenericPlan(generic, TrainingJob(make_layers(generic), Sign(), generic.place(*small_problem, SCALE), 8))
+    oracle = GenericPlan(
+        generic,
+        training_job(make_layers(generic), generic.place(*small_problem, SCALE), optimizer=Sign(), batch_size=8),
+    )
     assert plan.run().loss_sum == pytest.approx(oracle.run().loss_sum, rel=1e-13)
 
 
 @pytest.mark.parametrize("optimizer", [Adam(0.01, epsilon=1e-3), Adam(0.01, epsilon=1e-3, epsilon_hat=True)])
 def test_both_forms_of_epsilon(backend, job_of, generic, make_layers, small_problem, optimizer):
     plan = backend.compile(job_of(optimizer))
-    oracle = GenericPlan(generic, TrainingJob(make_layers(generic), optimizer, generic.place(*small_problem, SCALE), 8))
+    oracle = GenericPlan(
+        generic,
+        training_job(make_layers(generic), generic.place(*small_problem, SCALE), optimizer=optimizer, batch_size=8),
+    )
     plan.run(), oracle.run()
     for layer, expected in zip(plan.job.layers, oracle.job.layers, strict=True):
         np.testing.assert_allclose(np.asarray(layer.weight), expected.weight, rtol=1e-12)

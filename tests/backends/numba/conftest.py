@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from xpnn.backends import SGD, Adam, AdamW, GenericPlan, RMSprop, TrainingJob, get_backend, why_unavailable
+from xpnn.backends import SGD, Adam, AdamW, GenericPlan, RMSprop, get_backend, why_unavailable
+from xpnn.backends.testing.problem import training_job
 
 if why_unavailable("numba"):  # test_backend.py is skipped and says why
     collect_ignore_glob = ["test_[!b]*.py", "compiler", "network"]
@@ -123,7 +124,7 @@ def make_job(backend, make_layers, monkeypatch):
         rows = backend.place(images.astype(kind.images), labels, 1 / 255, weights)
         sizes = (FEATURES, *(HIDDEN[kind.way] if hidden is None else hidden), outputs)
         layers = make_layers(backend, sizes, activation=activation, dtype=kind.dtype)
-        return TrainingJob(layers, optimizer, rows, batch_size, kind.loss, **job)
+        return training_job(layers, rows, optimizer=optimizer, batch_size=batch_size, **job)
 
     return make
 

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 from numba.core import config
-from xpnn.backends import SGD, ConfigError, GenericPlan, TrainingJob
+from xpnn.backends import SGD, ConfigError, GenericPlan
 from xpnn.backends.communicator import ALONE, Alone
 from xpnn.backends.numba import divided_plan as numba_divided_plan
 from xpnn.backends.numba import plan as numba_plan
 from xpnn.backends.numba.divided_plan import DividedPlan
 from xpnn.backends.numba.plan import NumbaPlan
+from xpnn.backends.testing.problem import training_job
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="too slow as plain Python")
 
@@ -211,5 +212,5 @@ def test_processors_of_two_kinds_are_refused(make, kind):
 @pytest.mark.parametrize("extra", [{"dropout": 0.5}, {"clip_norm": 1.0}], ids=["dropout", "clipping"])
 def test_what_the_kernels_do_not_know_takes_the_generic_plan(backend, make_layers, make_problem, extra):
     rows = backend.place(*make_problem(), 1 / 255)
-    job = TrainingJob(make_layers(backend, (6, 4, 3)), SGD(0.1), rows, 5, shards=2, **extra)
+    job = training_job(make_layers(backend, (6, 4, 3)), rows, optimizer=SGD(0.1), batch_size=5, shards=2, **extra)
     assert type(backend.compile(job)) is GenericPlan

@@ -12,8 +12,8 @@ from xpnn.backends import (
     Activation,
     GenericPlan,
     Layer,
-    TrainingJob,
 )
+from xpnn.backends.testing.problem import training_job
 
 
 def make_rows(backend, count=23, features=6, dtype="uint8"):
@@ -94,7 +94,7 @@ def test_unknown_jobs_take_the_generic_plan(backend, generic, monkeypatch, case)
     monkeypatch.setitem(LOSSES, "own", own_loss)
     plans = []
     for make in (backend.compile, lambda job: GenericPlan(generic, job)):
-        job = TrainingJob(make_layers(), SGD(0.1), make_rows(backend), 5)
+        job = training_job(make_layers(), make_rows(backend), optimizer=SGD(0.1), batch_size=5)
         plans.append(make(replace(job, **unknown(case, job.rows))))
     assert type(plans[0]) is GenericPlan
     if "type" not in case:
@@ -104,12 +104,14 @@ def test_unknown_jobs_take_the_generic_plan(backend, generic, monkeypatch, case)
 @pytest.mark.parametrize("sizes", [(5, 3), (6, 4)])
 def test_shapes_that_do_not_fit_never_reach_the_kernels(backend, sizes):
     layers = [*make_layers(sizes), *make_layers((3, 3))]
-    assert type(backend.compile(TrainingJob(layers, SGD(0.1), make_rows(backend), 5))) is GenericPlan
+    assert (
+        type(backend.compile(training_job(layers, make_rows(backend), optimizer=SGD(0.1), batch_size=5))) is GenericPlan
+    )
 
 
 def test_too_few_labels_never_reach_the_kernels(backend):
     rows = make_rows(backend)
-    job = TrainingJob(make_layers(), SGD(0.1), rows._replace(labels=rows.labels[:-1]), 5)
+    job = training_job(make_layers(), rows._replace(labels=rows.labels[:-1]), optimizer=SGD(0.1), batch_size=5)
     assert type(backend.compile(job)) is GenericPlan
 
 
@@ -122,7 +124,15 @@ def test_too_few_labels_never_reach_the_kernels(backend):
 )
 def test_what_the_kernels_do_not_know_is_said(backend, change, why):
     rows = backend.place(np.ones((9, 6), dtype=np.uint8), np.zeros((9, 2)), 1 / 255, np.ones(9))
-    job = TrainingJob(make_layers((6, 5, 2)), SGD(0.1), rows, 4, loss="squared_error", l2_per_batch=True, **change)
+    job = training_job(
+        make_layers((6, 5, 2)),
+        rows,
+        optimizer=SGD(0.1),
+        batch_size=4,
+        loss="squared_error",
+        l2_per_batch=True,
+        **change,
+    )
     plan = backend.compile(job)
     assert type(plan) is GenericPlan
     assert plan.description.endswith(f", since the kernels do not know {why}")
@@ -143,5 +153,5 @@ def test_what_the_kernels_do_not_know_is_said(backend, change, why):
 def test_labels_and_weights_that_do_not_fit_never_reach_the_kernels(backend, labels, weights):
     rows = backend.place(np.ones((9, 6), dtype=np.uint8), np.zeros(9, dtype=np.int64), 1 / 255)
     rows = rows._replace(labels=labels, weights=weights)
-    job = TrainingJob(make_layers((6, 5, 2)), SGD(0.1), rows, 4, loss="squared_error")
+    job = training_job(make_layers((6, 5, 2)), rows, optimizer=SGD(0.1), batch_size=4, loss="squared_error")
     assert type(backend.compile(job)) is GenericPlan

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from xpnn import nn
-from xpnn.backends import TrainingJob, get_backend
+from xpnn.backends import get_backend
 from xpnn.backends.generic_plan import GenericPlan
 from xpnn.backends.numpy.flat_plan import MOST_PARAMETERS, FlatPlan
+from xpnn.backends.testing.problem import training_job
 
 OPTIMIZERS = [nn.SGD(0.1), nn.SGD(0.1, momentum=0.9, nesterov=True), nn.RMSprop(), nn.Adam(), nn.AdamW()]
 
@@ -22,7 +23,10 @@ def test_the_numbers_are_those_of_the_generic_plan(loss, optimizer, dtype):
     for kind in (GenericPlan, FlatPlan):
         net = nn.MLP([4, 8, 5, 2], loss=loss, backend=backend, dtype=dtype, seed=1)
         placed = backend.place(rows, labels, 1.0)
-        plan = kind(backend, TrainingJob(net.layers, optimizer, placed, 16, loss=loss, l2=0.1, l2_per_batch=True))
+        plan = kind(
+            backend,
+            training_job(net.layers, placed, optimizer=optimizer, batch_size=16, loss=loss, l2=0.1, l2_per_batch=True),
+        )
         totals = [plan.run(), plan.run(np.arange(50)[::-1])]
         state = plan.state()
         net.load_parameters(net.parameters())  # other arrays, which the plan has to notice
@@ -42,7 +46,7 @@ def test_small_networks_have_it_and_large_ones_have_not():
     for units, kind in ((10, FlatPlan), (MOST_PARAMETERS, GenericPlan)):
         net = nn.MLP([1, units, 2], backend=backend)
         placed = backend.place(np.zeros((2, 1)), np.array([0, 1]), 1.0)
-        assert type(backend.compile(TrainingJob(net.layers, nn.SGD(0.1), placed, 2))) is kind
+        assert type(backend.compile(training_job(net.layers, placed, optimizer=nn.SGD(0.1), batch_size=2))) is kind
 
 
 def test_an_optimizer_that_looks_at_a_whole_layer_gets_one_layer_at_a_time():
@@ -54,7 +58,7 @@ def test_an_optimizer_that_looks_at_a_whole_layer_gets_one_layer_at_a_time():
 
     net = nn.MLP([6, 4, 3], backend="numpy")
     rows = net.backend.place(np.eye(6), np.array([0, 1, 2, 0, 1, 2]), 1.0)
-    plan = net.backend.compile(TrainingJob(net.layers, LayerWise(0.5), rows, 6))
+    plan = net.backend.compile(training_job(net.layers, rows, optimizer=LayerWise(0.5), batch_size=6))
     before = net.parameters()
     plan.run()
     for name, array in net.parameters().items():

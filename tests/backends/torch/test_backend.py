@@ -5,7 +5,8 @@ import sys
 import numpy as np
 import pytest
 from xpnn import nn
-from xpnn.backends import SGD, BackendUnavailable, TrainingJob, get_backend
+from xpnn.backends import SGD, BackendUnavailable, get_backend
+from xpnn.backends.testing.problem import training_job
 from xpnn.backends.torch.backend import TorchBackend
 
 torch = pytest.importorskip("torch")
@@ -101,7 +102,9 @@ def test_the_trained_network_is_that_of_numpy(backend, make_data):
 def test_tiles_are_those_of_the_device(backend, make_layers, small_problem):
     assert backend.tile_rows == 4096
     backend.tile_rows = 5
-    plan = backend.compile(TrainingJob(make_layers(backend), SGD(0.5), backend.place(*small_problem, 1 / 255), 23))
+    plan = backend.compile(
+        training_job(make_layers(backend), backend.place(*small_problem, 1 / 255), optimizer=SGD(0.5), batch_size=23)
+    )
     assert plan.run().rows == 23
     assert TorchBackend("cpu").tile_rows == 4096
 

@@ -13,7 +13,7 @@ from xpnn.backends import ConfigError, DataError
 from xpnn.backends.mapped import is_mapped
 from xpnn.nn.datasets.idx import read_idx
 from xpnn.nn.files import limits
-from xpnn.nn.training.settings import check_sum
+from xpnn.nn.training.identity import check_sum
 
 FEATURES = 6
 
@@ -147,7 +147,7 @@ def test_rows_held_back_for_validation_stay_in_the_file(saved):
 
     class Keep(nn.Callback):
         def on_train_begin(self, run):
-            seen.append(run.rows.images)
+            seen.append(run.source.rows.images)
 
     run = trained("numpy", nn.Split(mapped, labels), validation=0.25, callbacks=[Keep()])
     assert np.shares_memory(seen[0], mapped)

@@ -127,7 +127,7 @@ def test_what_is_no_run_folder_is_left_alone(tmp_path):
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(folder):
     config = json.loads(folder.config.read_text())
-    config["recipe"]["epochs"] = 2
+    config["recipe"]["training"]["epochs"] = 2
     folder.config.write_text(json.dumps(config))
     assert run("train", "--resume", "run", "--quiet").exit_code == 0
     assert run("train", "--backend", "numpy", "--epochs", "2", "--quiet", "--out", "whole").exit_code == 0
@@ -253,24 +253,24 @@ def changed(**changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"recipe__epochs": "30"}, "epochs cannot be '30'"),
-        ({"recipe__epochs": 3.5}, "epochs cannot be 3.5"),
-        ({"recipe__epochs": True}, "epochs cannot be True"),
+        ({"recipe__training__epochs": "30"}, "epochs cannot be '30'"),
+        ({"recipe__training__epochs": 3.5}, "epochs cannot be 3.5"),
+        ({"recipe__training__epochs": True}, "epochs cannot be True"),
         ({"recipe__sizes": [64, "32", 10]}, "sizes cannot be"),
         ({"recipe__sizes": 64}, "sizes cannot be 64"),
         ({"recipe__sizes": []}, "sizes of a recipe must be two or more"),
         ({"recipe__sizes": [64, 0, 10]}, "sizes of a recipe must be two or more"),
-        ({"recipe__batch_size": 0}, "batch_size must be a whole number >= 1"),
+        ({"recipe__training__batch_size": 0}, "batch_size must be a whole number >= 1"),
         ({"recipe__activation": "foo"}, "unknown activation 'foo'"),
         ({"recipe__dtype": "int8"}, "unknown dtype 'int8'"),
-        ({"recipe__schedule": "x"}, "unknown schedule 'x'"),
+        ({"recipe__training__schedule": "x"}, "unknown schedule 'x'"),
         ({"recipe__initializer": "x"}, "unknown initializer 'x'"),
-        ({"recipe__l2": [0]}, "l2 cannot be"),
-        ({"recipe__batch_size": "full"}, "batch_size cannot be 'full'"),
-        ({"recipe__optimizer__learning_rate": "fast"}, "learning_rate cannot be 'fast'"),
-        ({"recipe__optimizer__learning_rate": -1}, "learning_rate of adam must be a finite number > 0"),
-        ({"recipe__optimizer__name": "adm"}, "unknown optimizer 'adm'; did you mean 'adam'"),
-        ({"recipe__optimizer__slots": ["x"]}, "Adam has no 'slots'"),
+        ({"recipe__training__l2": [0]}, "l2 cannot be"),
+        ({"recipe__training__batch_size": "full"}, "batch_size cannot be 'full'"),
+        ({"recipe__training__optimizer__learning_rate": "fast"}, "learning_rate cannot be 'fast'"),
+        ({"recipe__training__optimizer__learning_rate": -1}, "learning_rate of adam must be a finite number > 0"),
+        ({"recipe__training__optimizer__name": "adm"}, "unknown optimizer 'adm'; did you mean 'adam'"),
+        ({"recipe__training__optimizer__slots": ["x"]}, "Adam has no 'slots'"),
         ({"recipe__dataset": "/etc"}, "unknown data set '/etc'"),
         ({"recipe__extra": 1}, "Recipe has no 'extra'"),
         ({"recipe__name": "\x1b[2Jclear"}, "name cannot be"),

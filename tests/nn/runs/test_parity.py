@@ -23,7 +23,7 @@ def test_a_backend_takes_the_generic_backend_s_steps(generic, every_backend: Bac
 
 
 def test_a_backend_ends_at_the_generic_backend_s_accuracy(generic, backend: Backend) -> None:
-    recipe, data = dataclasses.replace(RECIPES["quickstart"], epochs=3), nn.load_dataset("digits")
+    recipe, data = RECIPES["quickstart"].with_options(epochs=3), nn.load_dataset("digits")
     first, second = compare_accuracies(recipe, data, [generic, backend], seeds=2)
     assert len(second.accuracies) == 2
     assert second.passed, (first, second)

@@ -15,7 +15,8 @@ from xpnn.nn.runs.recipes import RECIPES, Recipe
 
 @pytest.fixture
 def recipe() -> Recipe:
-    return dataclasses.replace(RECIPES["quickstart"], sizes=(6, 5, 3), epochs=3, batch_size=8, l2=0.01)
+    small = dataclasses.replace(RECIPES["quickstart"], sizes=(6, 5, 3))
+    return small.with_options(epochs=3, batch_size=8, l2=0.01)
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_the_table_holds_the_recipes_that_the_readme_lists() -> None:
         "wide-256": (784, 256, 10),
         "mnist-98": (784, 256, 10),
     }
-    assert [RECIPES[name].epochs for name in ("gd-10", "gd-10-long", "deep-32")] == [500, 2500, 3500]
+    assert [RECIPES[name].training.epochs for name in ("gd-10", "gd-10-long", "deep-32")] == [500, 2500, 3500]
     assert all(name == recipe.name for name, recipe in RECIPES.items())
 
 
@@ -60,8 +61,8 @@ def test_the_outline_says_how_much_work_a_training_is(recipe: Recipe, make_data)
     assert (outline.sizes, outline.rows, outline.epochs) == ((6, 5, 3), 23, 3)
     assert outline.multiply_adds == 3 * 23 * 3 * (6 * 5 + 5 * 3)  # epochs, rows, products of a layer, weights
     assert not outline.needs_generic_plan
-    assert dataclasses.replace(recipe, dropout=0.5).outline(data).needs_generic_plan
-    assert dataclasses.replace(recipe, clip_norm=1.0).outline(data).needs_generic_plan
+    assert recipe.with_options(dropout=0.5).outline(data).needs_generic_plan
+    assert recipe.with_options(clip_norm=1.0).outline(data).needs_generic_plan
 
 
 def test_a_recipe_may_split_all_rows_anew() -> None:
@@ -83,7 +84,7 @@ def test_a_data_choice_holds_from_any_folder(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("kind", OPTIMIZERS.values(), ids=lambda kind: kind.name)
 def test_a_run_s_configuration_survives_its_file(kind: type[nn.Optimizer], recipe: Recipe, tmp_path: Path) -> None:
-    config = RunConfig(dataclasses.replace(recipe, optimizer=kind(0.25)), DataChoice("x.csv", "y"), "numpy", 7)
+    config = RunConfig(recipe.with_options(optimizer=kind(0.25)), DataChoice("x.csv", "y"), "numpy", 7)
     folder = RunFolder(tmp_path / "deep" / "run")
     folder.create(config)
     assert folder.read_config() == config
@@ -141,7 +142,7 @@ def test_checkpoints_are_taken_while_an_epoch_runs(
             checkpoint = nn.Checkpoint.load(folder.checkpoint)
             positions.append((checkpoint.epoch, checkpoint.position))
 
-    short = dataclasses.replace(recipe, epochs=1)
+    short = recipe.with_options(epochs=1)
     short.train(
         short.network(data, backend="numpy"),
         data,

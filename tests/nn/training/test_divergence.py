@@ -5,9 +5,10 @@ import re
 import numpy as np
 import pytest
 from xpnn import nn
-from xpnn.backends import SGD, Adam, Backend, DivergenceError, GenericPlan, TrainingJob
+from xpnn.backends import SGD, Adam, Backend, DivergenceError, GenericPlan
 from xpnn.backends.checked_plan import CheckedPlan, NotFinite
 from xpnn.backends.numpy.backend import NumPyBackend
+from xpnn.backends.testing.problem import training_job
 from xpnn.nn.training import divergence
 
 
@@ -162,7 +163,7 @@ def problem(backend, make_layers, small_problem):
     def make(**options):
         layers = make_layers(backend)
         rows = backend.place(*small_problem, 1 / 255)
-        return TrainingJob(layers, options.pop("optimizer", Adam(0.1)), rows, 8, **options)
+        return training_job(layers, rows, optimizer=options.pop("optimizer", Adam(0.1)), batch_size=8, **options)
 
     return make
 
@@ -180,7 +181,11 @@ def test_large_batches_are_added_up_alike(make_layers, make_problem, weights_of)
     images, labels = make_problem(5000)
     plans, jobs = [], []
     for kind in (CheckedPlan, GenericPlan):
-        jobs.append(TrainingJob(make_layers(backend), Adam(0.1), backend.place(images, labels, 1 / 255), 5000))
+        jobs.append(
+            training_job(
+                make_layers(backend), backend.place(images, labels, 1 / 255), optimizer=Adam(0.1), batch_size=5000
+            )
+        )
         plans.append(kind(backend, jobs[-1]))
     assert plans[0].run() == plans[1].run()
     for checked, plain in zip(*(weights_of(backend, job.layers) for job in jobs), strict=True):
@@ -193,7 +198,9 @@ def test_an_update_that_overflows_leaves_the_weights_before_it(backend, make_lay
     bias = backend.to_numpy(layers[0].bias)
     layers[0].bias = backend.put(bias + np.float32(100))
     before = weights_of(backend, layers)
-    plan = CheckedPlan(backend, TrainingJob(layers, SGD(3e37), backend.place(*small_problem, 1 / 255), 8))
+    plan = CheckedPlan(
+        backend, training_job(layers, backend.place(*small_problem, 1 / 255), optimizer=SGD(3e37), batch_size=8)
+    )
     with np.errstate(all="ignore"), pytest.raises(NotFinite, match=r"in the updated layers\.1"):
         plan.run()
     for was, now in zip(before, weights_of(backend, layers), strict=True):
@@ -262,7 +269,7 @@ class Broken(NumPyBackend):
 def test_each_operation_is_looked_at(make_layers, small_problem, operation, found):
     backend = Broken(operation)
     rows = backend.place(*small_problem, 1 / 255)
-    plan = CheckedPlan(backend, TrainingJob(make_layers(backend), Adam(0.1), rows, 8))
+    plan = CheckedPlan(backend, training_job(make_layers(backend), rows, optimizer=Adam(0.1), batch_size=8))
     with pytest.raises(NotFinite) as error:
         plan.run()
     assert (error.value.step, error.value.found) == (1, found)
@@ -272,7 +279,10 @@ def test_images_are_looked_at(make_layers, make_problem):
     backend = NumPyBackend()
     images, labels = make_problem(dtype="float64")
     images[9, 2] = np.inf
-    plan = CheckedPlan(backend, TrainingJob(make_layers(backend), Adam(0.1), backend.place(images, labels, 1.0), 8))
+    plan = CheckedPlan(
+        backend,
+        training_job(make_layers(backend), backend.place(images, labels, 1.0), optimizer=Adam(0.1), batch_size=8),
+    )
     with np.errstate(all="ignore"), pytest.raises(NotFinite) as error:
         plan.run()
     assert (error.value.step, error.value.found) == (2, "inf in the images at [1, 2]")

@@ -128,7 +128,7 @@ def test_validation_rows_are_not_trained_on_and_every_class_is_among_them(make_n
 
     class Look(nn.Callback):
         def on_train_begin(self, run):
-            seen["train"] = run.rows
+            seen["train"] = run.source.rows
 
     nn.train(make_net(), rows, epochs=1, batch_size=None, validation=0.25, callbacks=[Look()])
     kept = seen["train"]
@@ -152,8 +152,8 @@ def test_validation_may_be_rows_of_ones_own(make_net, noisy):
     [
         ({"validation": 1.0}, r"validation must be an nn.Split, or the share .* in \(0, 1\), got 1.0"),
         ({"validation": "some"}, "validation must be an nn.Split, or the share .* got 'some'"),
-        ({"early_stopping": nn.EarlyStopping()}, "by the validation_loss needs validation rows: pass validation=0.1"),
-        ({"early_stopping": 5}, r"early_stopping must be one such as nn.EarlyStopping\(\), got 5"),
+        ({"early_stopping": nn.EarlyStopping()}, "by the validation_loss needs validation rows: hold some out, with validation=0.1"),
+        ({"early_stopping": 5}, r"early_stopping must be one such as nn.EarlyStopping\(\), or None, got 5"),
         ({"dropout": 1.0}, r"dropout must be a share in \[0, 1\), got 1.0"),
         ({"dropout": -0.5}, "dropout must be a share"),
         ({"clip_norm": 0.0}, "clip_norm must be a finite number > 0, or None, got 0.0"),
@@ -226,7 +226,7 @@ def test_balanced_classes_weigh_the_same_in_sum(make_net, noisy):
 
     class Look(nn.Callback):
         def on_train_begin(self, run):
-            seen["weights"] = run.rows.weights
+            seen["weights"] = run.source.rows.weights
 
     nn.train(make_net(), rows, class_weight="balanced", epochs=1, batch_size=20, callbacks=[Look()])
     sums = [seen["weights"][rows.labels == k].sum() for k in range(3)]
@@ -275,7 +275,7 @@ def test_a_schedule_begins_anew_with_an_optimizers_state(make_net, noisy):
     class Rates(nn.Callback):
         def on_train_end(self, run):
             self.state = run.optimizer_state
-            rates.append(run.plan.job.learning_rates(run.settings.first_step, 4).tolist())
+            rates.append(run.plan.job.learning_rates(run.identity.first_step, 4).tolist())
 
     net, look = make_net(), Rates()
     options = {"epochs": 1, "batch_size": 15, "schedule": "cosine", "callbacks": [look]}
@@ -354,7 +354,7 @@ def test_patience_goes_by_the_epochs_that_are_evaluated(make_net, noisy):
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"early_stopping": nn.EarlyStopping()}, "best epoch"),
+        ({"early_stopping": nn.EarlyStopping()}, "early_stopping"),
         ({"validation": 0.5}, "check sum of the"),
         ({"dropout": 0.1}, "dropout"),
         ({"class_weight": {0: 2.0}}, "check sum of the rows"),
@@ -374,7 +374,7 @@ def test_classes_are_weighted_by_name_where_they_have_names(noisy, backend):
 
     class Look(nn.Callback):
         def on_train_begin(self, run):
-            seen["weights"] = run.rows.weights
+            seen["weights"] = run.source.rows.weights
 
     data = nn.Dataset("named", rows, rows, ("1", "2", "3"), 1.0)
     options = {"epochs": 1, "batch_size": 20, "callbacks": [Look()]}

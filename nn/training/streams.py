@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from ...backends import ConfigError, DataError, Plan, Totals
+from ...backends import ConfigError, DataError, Plan, Rows, Totals
 from ...backends.communicator import Communicator
+from ...backends.constraints import is_whole
 from ..datasets.dataset import Split
-from ..inputs.arguments import is_whole
 from ..inputs.arrays import host_array
 from ..network.evaluation import check_rows
 from ..network.mlp import MLP
-from .settings import check_sum
+from .identity import check_sum
+from .options import TrainingOptions
+from .sources import Order, RowSource
 
 BatchSource = Iterable[Any] | Callable[[int], Iterable[Any]]
 
@@ -70,97 +72,93 @@ class Batches:
                 f"{epoch}: yield the batches, or return a list"
             ) from error
 
-    def check_options(
-        self, schedule: Any, warmup_steps: Any, validation: Any, class_weight: Any, accumulate: Any, reproducible: Any
-    ) -> None:
-        """Refuse options of `nn.train` that need all rows or the number of steps.
 
-        Raises:
-            ConfigError: one of them is set.
-        """
-        if self.steps_per_epoch is None and (schedule != "constant" or warmup_steps != 0):
-            raise ConfigError(
-                "a schedule or warm-up needs the number of steps: pass nn.Batches(..., steps_per_epoch=...)"
-            )
-        if not isinstance(validation, Split | None):
-            raise ConfigError("no share of batches can be held back: pass validation=nn.Split(images, labels)")
-        if class_weight is not None:
-            raise ConfigError("class_weight needs all rows: give each batch (images, labels, weights) instead")
-        if accumulate != 1:
-            raise ConfigError("accumulate needs batches of one size: make larger ones instead")
-        if reproducible:
-            raise ConfigError("reproducible needs batches of one size: pass all rows, which may be mapped from a file")
-
-    @staticmethod
-    def no_rows(net: MLP) -> Split:
-        """Return what stands for all training rows where there are only batches: none, of the network's shapes."""
-        has_classes = net.outputs.has_classes
-        labels = np.empty(0, np.int64) if has_classes else np.empty((0, net.num_outputs))
-        return Split(np.empty((0, net.features), np.uint8), labels)
-
-
-class Feed:
-    """The batches of a training under way.
+class StreamedRows(RowSource):
+    """The batches of a training, each of which is one step.
 
     Args:
         batches: where they come from.
         net: what they must fit.
+        options: of the training.
         communicator: the processes that share them, each of which makes all.
 
     Attributes:
         taken: batches of the present epoch that have been trained on.
-        weight: what the mean loss over them is over: their rows, or the sum of their weights.
-        is_over: whether the present epoch has no more of them.
+
+    Raises:
+        ConfigError: the options need all rows, batches of one size, or the number of steps.
     """
 
-    def __init__(self, batches: Batches, net: MLP, communicator: Communicator) -> None:
+    can_repeat = False
+    rows_per_epoch = None
+    step_rows = 1
+
+    def __init__(self, batches: Batches, net: MLP, options: TrainingOptions, communicator: Communicator) -> None:
+        if batches.steps_per_epoch is None and (options.schedule != "constant" or options.warmup_steps != 0):
+            raise ConfigError(
+                "a schedule or warm-up needs the number of steps: pass nn.Batches(..., steps_per_epoch=...)"
+            )
+        if not isinstance(options.validation, Split | None):
+            raise ConfigError("no share of batches can be held out: pass validation=nn.Split(images, labels)")
+        if options.class_weight is not None:
+            raise ConfigError("class_weight needs all rows: give each batch (images, labels, weights) instead")
+        if options.accumulate != 1:
+            raise ConfigError("accumulate needs batches of one size: make larger ones instead")
+        if options.reproducible:
+            raise ConfigError("reproducible needs batches of one size: pass all rows, which may be mapped from a file")
+        labels = np.empty(0, np.int64) if net.outputs.has_classes else np.empty((0, net.num_outputs))
+        self.rows = Split(np.empty((0, net.features), np.uint8), labels)
+        self.steps_per_epoch = batches.steps_per_epoch
         self._batches, self._net, self._communicator = batches, net, communicator
         self._waiting: Iterator[Any] = iter(())
         self._next: Any = None
-        self._epoch, self.taken, self.weight, self.is_over = 0, 0, 0.0, True
+        self._epoch, self.taken, self.weight, self._is_over = 0, 0, 0.0, True
 
-    def begin(self, epoch: int) -> None:
-        """Begin an epoch, counted from 1.
+    def place(self, net: MLP) -> Rows:
+        """See `RowSource.place`; a plan for no rows at all would be of no use, so they are said to be on the host."""
+        return super().place(net)._replace(on_host=True)
 
-        Raises:
-            DataError: it has no batch.
-        """
+    def begin(self, epoch: int, generator: np.random.Generator) -> None:  # noqa: ARG002 - the batches' own order
+        """See `RowSource.begin`."""
         self._waiting = self._batches.of_epoch(epoch)
-        self._epoch, self.taken, self.weight, self.is_over = epoch, 0, 0.0, False
+        self._epoch, self.taken, self.weight, self._is_over = epoch, 0, 0.0, False
         self._ask()
 
-    def take(self, plan: Plan, totals: Totals, rows: int) -> Totals:
-        """Take a step for each batch until there have been so many rows, or the epoch is over.
-
-        Args:
-            plan: takes the steps.
-            totals: sums over the present epoch so far.
-            rows: how many are wanted.
-
-        Returns:
-            `totals` with the rows of these batches.
-
-        Raises:
-            DataError: a batch does not fit the network, or the epoch has fewer batches than it must have.
-        """
+    def take(self, plan: Plan, totals: Totals, rows: int, epochs: int) -> list[Totals]:  # noqa: ARG002 - one at a time
+        """See `RowSource.take`."""
         end = totals.rows + rows
-        while totals.rows < end and not self.is_over:
+        while totals.rows < end and not self._is_over:
             batch = self._checked(self._next)
             self._refuse_other(check_sum(Split(batch.images[:1], batch.labels)))
-            placed = self._net.backend.place(batch.images, batch.labels, self._net.input_scale, batch.weights)
-            plan.feed(placed)
+            plan.feed(self._net.backend.place(batch.images, batch.labels, self._net.input_scale, batch.weights))
             totals = plan.run(None, totals)
             self.taken += 1
             self.weight += len(batch) if batch.weights is None else float(batch.weights.sum())
             self._ask()
-        return totals
+        return [totals]
+
+    def is_over(self, totals: Totals) -> bool:  # noqa: ARG002 - their number may be unknown
+        """See `RowSource.is_over`."""
+        return self._is_over
+
+    def can_resume_at(self, position: int) -> bool:
+        """See `RowSource.can_resume_at`."""
+        return position == 0
+
+    def batches(self, generator: np.random.Generator, position: int) -> Iterator[Order]:
+        """See `RowSource.batches`."""
+        raise NotImplementedError
+
+    def place_of(self, step: int) -> str:  # noqa: ARG002 - earlier epochs may have had any number
+        """See `RowSource.place_of`."""
+        return f"epoch {self._epoch}, near batch {self.taken}"
 
     def _ask(self) -> None:
         """Ask for the next batch, so that the end of an epoch is known when its last step is done."""
         wanted = self._batches.steps_per_epoch
         try:
-            self.is_over = self.taken == wanted
-            self._next = None if self.is_over else next(self._waiting)
+            self._is_over = self.taken == wanted
+            self._next = None if self._is_over else next(self._waiting)
         except StopIteration:
             if wanted is not None or self.taken == 0:
                 raise DataError(
@@ -168,10 +166,10 @@ class Feed:
                     f"{self.taken}: is it a generator, which can be gone through only once? pass a function of the "
                     "epoch's number that makes a new one"
                 ) from None
-            self.is_over, self._next = True, None
-        if self.is_over and not self.weight:
+            self._is_over, self._next = True, None
+        if self._is_over and not self.weight:
             raise DataError(f"all weights of epoch {self._epoch} are 0: give the rows that count more")
-        self._refuse_other(self.is_over)
+        self._refuse_other(self._is_over)
 
     def _refuse_other(self, found: int) -> None:
         """Make sure that all processes that train together have the same batch, or none; `found` would differ."""

@@ -258,7 +258,7 @@ def test_steps_that_cannot_be_are_refused(steps):
         ({"schedule": "cosine"}, "needs the number of steps: pass nn.Batches"),
         ({"schedule": lambda progress: 1 - progress}, "needs the number of steps"),
         ({"warmup_steps": 2}, "needs the number of steps"),
-        ({"validation": 0.1}, "no share of batches can be held back"),
+        ({"validation": 0.1}, "no share of batches can be held out"),
         ({"class_weight": "balanced"}, "give each batch .images, labels, weights. instead"),
         ({"accumulate": 2}, "make larger ones instead"),
     ],

@@ -1,0 +1,105 @@
+"""Settings of a training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from typing import Any, TypedDict
+
+from ...backends import ConfigError, Optimizer, StepOptions
+from ...backends.constraints import FLAG, Instance, RowOf, Whole, documented, option
+from ..datasets.dataset import Split
+from .early_stopping import EarlyStopping
+from .row_weights import ClassWeight
+from .schedules import SCHEDULES, Schedule
+
+SAMPLED = (0.0, 0.2, 0.4, 0.6, 0.8)  # of the progress: where a schedule that is a function is looked at
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(StepOptions):
+    """Settings of a training: those of its steps, how many there are, in what order, and how they are watched.
+
+    Raises:
+        ConfigError: one has a value that it cannot have.
+    """
+
+    epochs: int = option(
+        10, Whole(1), "Passes over the training rows.", panel="Training", metavar="N", is_identity=False,
+    )  # fmt: skip
+    schedule: str | Schedule = option(
+        "constant", RowOf(SCHEDULES, "progress"),
+        "What the learning rate is multiplied by over the steps. A row of `SCHEDULES`, or a function of the progress.",
+    )  # fmt: skip
+    warmup_steps: int = option(0, Whole(0), "Steps over which the learning rate first rises linearly.")
+    class_weight: ClassWeight | None = option(
+        None, None,
+        "Let all classes count alike. With \"balanced\"; or weights by number or name of the class.",
+        panel="Training", metavar="balanced", is_identity=False,
+    )  # fmt: skip
+    shuffle: bool = option(True, FLAG, "Whether every epoch has a new order of rows; a full batch has none.")
+    validation: Split | float | None = option(
+        None, None,
+        "Share of the training rows for validation. Or rows of their own, an `nn.Split`; they are evaluated after each "
+        "epoch.",
+        panel="Regularization", metavar="SHARE", is_identity=False,
+    )  # fmt: skip
+    early_stopping: EarlyStopping | None = option(
+        None, Instance(EarlyStopping, "nn.EarlyStopping()", or_none=True),
+        "When to stop before the last epoch. The network then has the weights of its best epoch.",
+    )  # fmt: skip
+    evaluate_every: int = option(
+        1, Whole(1),
+        "Epochs from one evaluation to the next. The last epoch always has one. Full batches between two are taken in "
+        "one go, which saves a GPU from waiting for the host.",
+        panel="Training", metavar="EPOCHS", is_identity=False,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        stopping = self.early_stopping
+        if stopping is not None and self.validation is None and stopping.monitor.startswith("validation"):
+            raise ConfigError(
+                f"early stopping by the {stopping.monitor} needs validation rows: hold some out, with validation=0.1, "
+                "on the command line --validation 0.1"
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides which training it is, as JSON has it; see `option`."""
+        return {each.name: _plain(getattr(self, each.name)) for each in fields(self) if each.metadata["is_identity"]}
+
+
+class TrainingKeywords(TypedDict, total=False):
+    """The fields of `TrainingOptions` as keywords, for type checkers and editors."""
+
+    optimizer: Optimizer
+    batch_size: int | None
+    accumulate: int
+    clip_norm: float | None
+    l2: float
+    l2_per_batch: bool
+    dropout: float
+    precision: str
+    reproducible: bool
+    epochs: int
+    schedule: str | Schedule
+    warmup_steps: int
+    class_weight: ClassWeight | None
+    shuffle: bool
+    validation: Split | float | None
+    early_stopping: EarlyStopping | None
+    evaluate_every: int
+
+
+def _plain(value: Any) -> Any:
+    """Return a setting as JSON has it: an optimizer in words, a function by samples."""
+    if isinstance(value, Optimizer):
+        return repr(value)
+    if isinstance(value, EarlyStopping):  # the patience may change
+        return [value.monitor, float(value.min_delta)]
+    if callable(value):
+        return [value(at) for at in SAMPLED]
+    if isinstance(value, bool | str | None):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else value

@@ -1,0 +1,212 @@
+"""Training rows, an epoch at a time: in memory, or mapped from a file. `streams` has those that come from outside.
+
+The loop asks a source for the steps of an epoch and never which kind it is.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ...backends import ConfigError, DataError, Plan, Rows, Totals
+from ...backends.constraints import Number
+from ...backends.reduction import shards_of
+from ..datasets.dataset import Split
+from ..datasets.split import split_rows
+from ..inputs.arguments import make_generator
+from ..network.mlp import MLP
+from .options import TrainingOptions
+
+Order = npt.NDArray[np.int64] | None  # (rows,), or None for every row as it stands
+VALIDATION_STREAM = 3  # keeps the split independent of what else is drawn from the same seed
+
+
+class RowSource(ABC):
+    """The training rows of a run.
+
+    Attributes:
+        rows: with their weights; none, of the network's shapes, where they are streamed.
+        rows_per_epoch: None where nobody can know.
+        steps_per_epoch: likewise.
+        step_rows: rows of a step; 1 where each step has as many as come.
+        weight: what the mean loss of the present epoch is over: its rows, or the sum of their weights.
+        can_repeat: whether steps of the present epoch can be taken again, as on resuming inside it.
+    """
+
+    can_repeat: ClassVar[bool] = True
+    rows: Split
+    rows_per_epoch: int | None
+    steps_per_epoch: int | None
+    step_rows: int
+    weight: float
+
+    def place(self, net: MLP) -> Rows:
+        """Return the rows on the network's device, as a plan takes them."""
+        rows = self.rows
+        return net.backend.place(rows.images, rows.labels, net.input_scale, rows.weights)
+
+    @abstractmethod
+    def begin(self, epoch: int, generator: np.random.Generator) -> None:
+        """Begin an epoch, counted from 1; the generator draws its order.
+
+        Raises:
+            DataError: it has no rows.
+        """
+
+    @abstractmethod
+    def take(self, plan: Plan, totals: Totals, rows: int, epochs: int) -> list[Totals]:
+        """Let the plan take the next steps of the present epoch.
+
+        Args:
+            plan: takes the steps.
+            totals: sums over the epoch so far.
+            rows: how many to take, about.
+            epochs: how many may be taken in one go, where every row is taken as it stands.
+
+        Returns:
+            The sums over each of the epochs that these steps belong to.
+
+        Raises:
+            DataError: rows do not fit the network.
+        """
+
+    @abstractmethod
+    def is_over(self, totals: Totals) -> bool:
+        """Return whether the present epoch, with these sums so far, has no more steps."""
+
+    @abstractmethod
+    def can_resume_at(self, position: int) -> bool:
+        """Return whether a training may be resumed after so many rows of an epoch."""
+
+    @abstractmethod
+    def batches(self, generator: np.random.Generator, position: int) -> Iterator[Order]:
+        """Yield the batches of one more epoch, from a position in it on; not where `can_repeat` is false."""
+
+    @abstractmethod
+    def place_of(self, step: int) -> str:
+        """Return in words where a step is, counted from 0 over all epochs."""
+
+
+class ResidentRows(RowSource):
+    """Rows in memory.
+
+    Args:
+        rows: all of them, with their weights.
+        options: of the training.
+        ranks: processes that share each step.
+
+    Raises:
+        ConfigError: there are fewer rows than a step must have, or too few for the processes.
+    """
+
+    def __init__(self, rows: Split, options: TrainingOptions, ranks: int) -> None:
+        count, size = len(rows), options.rows_of_step(len(rows))
+        if size > count:
+            times = f", times accumulate={options.accumulate}," if options.accumulate > 1 else ""
+            raise ConfigError(
+                f"batch_size{times} must be a whole number in [1, {count}], the number of training rows, "
+                f"got {size}; None (on the command line: full) takes all rows"
+            )
+        most = shards_of(size) if options.reproducible else size
+        if ranks > most:
+            shards = f", whose {most} shards are added up in a fixed order," if options.reproducible else ""
+            raise ConfigError(
+                f"{ranks} processes cannot share batches of {size} rows{shards} as there are more than "
+                f"{most}: start fewer, or make larger batches"
+            )
+        self.rows, self.rows_per_epoch, self.step_rows = rows, count, size
+        self.steps_per_epoch = -(-count // size)
+        self.weight = float(count if rows.weights is None else rows.weights.sum())
+        self._count, self._shuffle = count, options.shuffle
+        self._order: Order = None
+
+    @staticmethod
+    def hold_out(net: MLP, rows: Split, share: float, seed: int | np.random.Generator) -> tuple[Split, Split]:
+        """Return the rows to train on and those to validate on: a share of each class, if all have more than one row.
+
+        Raises:
+            DataError: a part would be empty.
+        """
+        count, _ = len(rows), held_out(rows, share)
+        classes = rows.labels if net.outputs.has_classes else np.zeros(count, dtype=np.int64)  # (rows,)
+        kept, held = split_rows(
+            np.arange(count)[:, None],  # (rows, 1)
+            classes,
+            test_fraction=float(share),
+            seed=make_generator(seed, stream=VALIDATION_STREAM),
+            stratify=int(np.unique(classes, return_counts=True)[1].min()) > 1,
+        )
+        return part(rows, np.sort(kept.images[:, 0])), part(rows, np.sort(held.images[:, 0]))
+
+    def begin(self, epoch: int, generator: np.random.Generator) -> None:  # noqa: ARG002 - each is like the others
+        """See `RowSource.begin`."""
+        self._order = self._draw(generator)
+
+    def take(self, plan: Plan, totals: Totals, rows: int, epochs: int) -> list[Totals]:
+        """See `RowSource.take`."""
+        if self._order is None:
+            return plan.run_epochs(min(rows // self._count, epochs))
+        return [plan.run(self._order[totals.rows : totals.rows + rows], totals)]
+
+    def is_over(self, totals: Totals) -> bool:
+        """See `RowSource.is_over`."""
+        return totals.rows == self._count
+
+    def can_resume_at(self, position: int) -> bool:
+        """See `RowSource.can_resume_at`."""
+        return 0 <= position <= self._count and (position % self.step_rows == 0 or position == self._count)
+
+    def batches(self, generator: np.random.Generator, position: int) -> Iterator[Order]:
+        """See `RowSource.batches`."""
+        order = self._draw(generator)
+        for start in range(position, self._count, self.step_rows):
+            yield None if order is None else order[start : start + self.step_rows]
+
+    def place_of(self, step: int) -> str:
+        """See `RowSource.place_of`."""
+        epoch, of_epoch = divmod(step, -(-self._count // self.step_rows))
+        return f"epoch {epoch + 1}, step {of_epoch + 1} of {self.steps_per_epoch}"
+
+    def _draw(self, generator: np.random.Generator) -> Order:
+        """Return the next epoch's order of rows, (rows,), or None for a full batch, whose order is no matter."""
+        if self.step_rows == self._count:
+            return None
+        return generator.permutation(self._count) if self._shuffle else np.arange(self._count)
+
+
+class MappedRows(ResidentRows):
+    """Rows whose images are mapped from a file, and stay there."""
+
+    @staticmethod
+    def hold_out(net: MLP, rows: Split, share: float, seed: int | np.random.Generator) -> tuple[Split, Split]:  # noqa: ARG004
+        """Return the rows to train on, and the last of the file to validate on."""
+        cut = len(rows) - held_out(rows, share)
+        return part(rows, slice(0, cut)), part(rows, slice(cut, len(rows)))
+
+
+def held_out(rows: Split, share: float) -> int:
+    """Return how many rows a share of them is.
+
+    Raises:
+        ConfigError: it is no share.
+        DataError: there would be none to train or to validate on.
+    """
+    count = len(rows)
+    if not Number(above_0=True, below_1=True).accepts(share):
+        raise ConfigError(
+            "validation must be an nn.Split, or the share of the training rows to hold out, in (0, 1), "
+            f"got {share!r:.80}"
+        )
+    number = int(count * share + 0.5)
+    if not 0 < number < count:
+        raise DataError(f"{count} rows at validation={share} leave one part empty: give more rows or another share")
+    return number
+
+
+def part(rows: Split, places: npt.NDArray[np.int64] | slice) -> Split:
+    """Return some of the rows, (part,), with their weights."""
+    return Split(rows.images[places], rows.labels[places], None if rows.weights is None else rows.weights[places])
