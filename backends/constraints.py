@@ -6,15 +6,13 @@ Python's numbers and NumPy's count alike as numbers, truth values do not.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import Field, field, fields
 from inspect import cleandoc
 from numbers import Integral, Real
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from .errors import ConfigError
-from .lookup import look_up
 
 Value = TypeVar("Value")
 Kind = TypeVar("Kind", bound=type)
@@ -35,19 +33,22 @@ def is_finite_number(number: Any, *, least: float) -> bool:
         return False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Constraint(ABC):
-    """What a setting may be; in words as `str` gives them.
+class Constraint(NamedTuple):
+    """What a setting may be.
 
     Attributes:
-        or_none: whether it may be None, too.
+        words: what it must be, as a message has it.
+        accepts: returns whether a value will do.
+        kind: of its values, as the command line reads them.
     """
 
-    or_none: bool = False
+    words: str
+    accepts: Callable[[Any], bool]
+    kind: type = object
 
-    @abstractmethod
-    def accepts(self, value: Any) -> bool:
-        """Return whether a value that is not None will do."""
+    def or_none(self) -> Constraint:
+        """Return the constraint that None, too, fulfils."""
+        return Constraint(f"{self.words}, or None", lambda value: value is None or self.accepts(value), self.kind)
 
     def check(self, name: str, value: Any) -> None:
         """Refuse a value that will not do.
@@ -55,79 +56,24 @@ class Constraint(ABC):
         Raises:
             ConfigError: with the setting's name, what it must be, and the value.
         """
-        if not (self.accepts(value) if value is not None else self.or_none):
-            raise ConfigError(f"{name} must be {self}{', or None' if self.or_none else ''}, got {value!r:.80}")
+        if not self.accepts(value):
+            raise ConfigError(f"{name} must be {self.words}, got {value!r:.80}")
 
 
-@dataclass(frozen=True)
-class Whole(Constraint):
-    """A whole number of at least `least`."""
-
-    least: int
-
-    def __str__(self) -> str:
-        return f"a whole number >= {self.least}"
-
-    def accepts(self, value: Any) -> bool:
-        """See `Constraint.accepts`."""
-        return is_whole(value, least=self.least)
+def whole(least: int) -> Constraint:
+    """Return the constraint of a whole number of at least `least`."""
+    return Constraint(f"a whole number >= {least}", lambda value: is_whole(value, least=least), int)
 
 
-@dataclass(frozen=True)
-class Number(Constraint):
-    """A finite number of at least 0, or above it; or a share, of less than 1."""
-
-    above_0: bool = False
-    below_1: bool = False
-
-    def __str__(self) -> str:
-        if self.below_1:
-            return f"a share in {'(' if self.above_0 else '['}0, 1)"
-        return f"a finite number {'>' if self.above_0 else '>='} 0"
-
-    def accepts(self, value: Any) -> bool:
-        """See `Constraint.accepts`."""
-        is_number = is_finite_number(value, least=0)
-        return is_number and not (self.above_0 and value == 0) and not (self.below_1 and value >= 1)
+def instance(kind: type, example: str) -> Constraint:
+    """Return the constraint of an instance of a class, such as the one of the example."""
+    return Constraint(f"one such as {example}", lambda value: isinstance(value, kind), kind)
 
 
-@dataclass(frozen=True)
-class Instance(Constraint):
-    """An instance of a class, such as the one that `example` makes."""
-
-    kind: type
-    example: str = ""
-
-    def __str__(self) -> str:
-        return f"one such as {self.example}" if self.example else "True or False"
-
-    def accepts(self, value: Any) -> bool:
-        """See `Constraint.accepts`."""
-        return isinstance(value, self.kind)
-
-
-FLAG = Instance(bool)
-
-
-@dataclass(frozen=True)
-class RowOf(Constraint):
-    """The name of a row of a table, or, where that may be, a function in place of one."""
-
-    table: Mapping[str, Any]
-    function: str = ""  # what it is a function of
-
-    def __str__(self) -> str:
-        return f"a name or a function of the {self.function}" if self.function else "a name"
-
-    def accepts(self, value: Any) -> bool:
-        """See `Constraint.accepts`."""
-        return isinstance(value, str) or bool(self.function and callable(value))
-
-    def check(self, name: str, value: Any) -> None:
-        """See `Constraint.check`; the message lists the rows and names the nearest one."""
-        super().check(name, value)
-        if isinstance(value, str):
-            look_up(name, value, self.table)
+NOT_NEGATIVE = Constraint("a finite number >= 0", lambda value: is_finite_number(value, least=0), float)
+POSITIVE = Constraint("a finite number > 0", lambda value: is_finite_number(value, least=0) and value > 0, float)
+BELOW_1 = Constraint("a number in [0, 1)", lambda value: is_finite_number(value, least=0) and value < 1, float)
+FLAG = Constraint("True or False", lambda value: isinstance(value, bool), bool)
 
 
 def option(

@@ -7,13 +7,13 @@ a class with `update` and a row in `OPTIMIZERS`.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Any, ClassVar
 
 from .activations import Array
+from .constraints import BELOW_1, NOT_NEGATIVE, POSITIVE
 from .errors import ConfigError
 
 State = dict[str, Array]  # slot -> an array of the parameter's shape
@@ -45,13 +45,9 @@ class Optimizer(ABC):
                     raise ConfigError(f"{field.name} of {self.name} must be a number, got {number!r:.80}")
                 object.__setattr__(self, field.name, float(getattr(self, field.name)))
         for setting in ("learning_rate", *self._positive):
-            value = getattr(self, setting)
-            if not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"{setting} of {self.name} must be a finite number > 0, got {value}")
+            POSITIVE.check(f"{setting} of {self.name}", getattr(self, setting))
         for setting in self._unit_interval:
-            value = getattr(self, setting)
-            if not 0 <= value < 1:
-                raise ConfigError(f"{setting} of {self.name} must be in [0, 1), got {value}")
+            BELOW_1.check(f"{setting} of {self.name}", getattr(self, setting))
 
     def settings(self) -> dict[str, float | bool]:
         """Return the settings by name, as they stand in a run's `config.json`."""
@@ -219,8 +215,7 @@ class AdamW(Adam):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise ConfigError(f"weight_decay of adamw must be a finite number >= 0, got {self.weight_decay}")
+        NOT_NEGATIVE.check("weight_decay of adamw", self.weight_decay)
 
     def formulas(self) -> tuple[str, ...]:
         """See `Optimizer.formulas`."""

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from .constraints import FLAG, Instance, Number, Whole, check_options, documented, option
+from .constraints import BELOW_1, FLAG, NOT_NEGATIVE, POSITIVE, check_options, documented, instance, option, whole
 from .optimizers import Adam, Optimizer
 
 Sizes = TypeVar("Sizes", float, npt.NDArray[np.float64])
@@ -24,25 +24,25 @@ class StepOptions:
     """
 
     optimizer: Optimizer = option(
-        Adam(), Instance(Optimizer, "nn.Adam(1e-3)"), "How gradients become steps.",
+        Adam(), instance(Optimizer, "nn.Adam(1e-3)"), "How gradients become steps.",
     )  # fmt: skip
     batch_size: int | None = option(
-        128, Whole(1, or_none=True),
+        128, whole(1).or_none(),
         "Rows of one step, or full for all of them. The last batch of an epoch has what is left; None takes all rows.",
         panel="Training", metavar="ROWS",
     )  # fmt: skip
     accumulate: int = option(
-        1, Whole(1),
+        1, whole(1),
         "Batches whose gradients make one step. It has `accumulate * batch_size` rows, in the memory of `batch_size`.",
         panel="Training", metavar="N",
     )  # fmt: skip
     clip_norm: float | None = option(
-        None, Number(above_0=True, or_none=True),
+        None, POSITIVE.or_none(),
         "Longest gradient. That of all parameters together is made no longer than this (Pascanu et al. 2013).",
         panel="Training", metavar="LENGTH",
     )  # fmt: skip
     l2: float = option(
-        0.0, Number(),
+        0.0, NOT_NEGATIVE,
         "Penalty on squared weights. The objective is the mean loss plus `l2 / 2` times the sum of the squared "
         "weights, biases left out.",
         panel="Regularization", metavar="STRENGTH",
@@ -51,7 +51,7 @@ class StepOptions:
         False, FLAG, "Whether `l2` is divided by the rows of each batch, as scikit-learn has its `alpha`.",
     )  # fmt: skip
     dropout: float = option(
-        0.0, Number(below_1=True),
+        0.0, BELOW_1,
         "Share of the hidden units that each step leaves out. The others grow by as much (Srivastava et al. 2014).",
         panel="Regularization", metavar="SHARE",
     )  # fmt: skip

@@ -15,7 +15,7 @@ import rich_click as click
 from click.shell_completion import CompletionItem
 
 from ...backends import registered_backends
-from ...backends.constraints import Number, Whole, options_of
+from ...backends.constraints import options_of
 from ..datasets.load import NAMED
 from ..files.data_file import existing_path
 from ..runs.folder import RunFolder
@@ -159,26 +159,17 @@ def _batch_size(ctx: click.Context, param: click.Parameter, value: str | None) -
 
 def _training_option(name: str, about: Field[Any]) -> Callable[[Command], Command]:
     """Return the option that sets a field of `TrainingOptions`; its help is the first sentence of the field's."""
-    shown = {"panel": about.metadata["panel"], "metavar": about.metadata["metavar"]}
-    shown["help"] = about.metadata["words"].partition(". ")[0].removesuffix(".") + "."
-    match about.metadata["constraint"]:
-        case _ if name in CHOICES:
-            return click.option(_flag(name), type=CHOICES[name], **shown)
-        case _ if name == "batch_size":
-            return click.option(_flag(name), callback=_batch_size, **shown)
-        case Whole(least=least):
-            return click.option(_flag(name), type=click.IntRange(min=least), **shown)
-        case Number(above_0=is_above, below_1=is_below):
-            kind = click.FloatRange(0, 1 if is_below else None, min_open=is_above, max_open=is_below)
-            return click.option(_flag(name), type=kind, **shown)
-    return click.option(_flag(name), is_flag=True, default=None, **shown)
+    help_text = about.metadata["words"].partition(". ")[0].removesuffix(".") + "."
+    kind = {"type": READ_AS.get(name) or about.metadata["constraint"].kind}
+    if name == "batch_size":
+        kind = {"callback": _batch_size}
+    elif kind["type"] is bool:
+        kind = {"is_flag": True, "default": None}
+    panel, metavar = about.metadata["panel"], about.metadata["metavar"]
+    return click.option(f"--{name.replace('_', '-')}", panel=panel, metavar=metavar, help=help_text, **kind)
 
 
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-CHOICES = {  # of those whose constraint is elsewhere
+READ_AS = {  # settings that may be more in Python
     "class_weight": click.Choice(["balanced"]),
     "precision": click.Choice(["full", "bfloat16"]),
     "validation": SHARE,

@@ -67,7 +67,9 @@ def backward(sizes: Sequence[int], activation: str) -> list[Line]:
     return lines
 
 
-def update(optimizer: Optimizer, *, l2: float = 0.0, schedule: str | Callable[[float], float] = "constant") -> Iterator[str]:
+def update(
+    optimizer: Optimizer, *, l2: float = 0.0, schedule: str | Callable[[float], float] = "constant"
+) -> Iterator[str]:
     """Return the step that each parameter p takes by its gradient g, a formula at a time."""
     if l2:
         yield f"g <- g + {l2:g} p, for weights"

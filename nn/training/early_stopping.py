@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ...backends import ConfigError, look_up
-from ...backends.constraints import is_finite_number, is_whole
+from ...backends import look_up
+from ...backends.constraints import NOT_NEGATIVE, whole
 from .history import EpochResult, History
 
 MONITORED = {name: name for name in ("validation_loss", "validation_accuracy", "train_loss")}
@@ -33,10 +33,8 @@ class EarlyStopping:
     monitor: str = "validation_loss"
 
     def __post_init__(self) -> None:
-        if not is_whole(self.patience, least=1):
-            raise ConfigError(f"patience must be a whole number of epochs >= 1, got {self.patience!r:.80}")
-        if not is_finite_number(self.min_delta, least=0):
-            raise ConfigError(f"min_delta must be a finite number >= 0, got {self.min_delta!r:.80}")
+        whole(1).check("patience", self.patience)
+        NOT_NEGATIVE.check("min_delta", self.min_delta)
         look_up("monitor", self.monitor, MONITORED)
 
     def best_epoch(self, history: History) -> int | None:

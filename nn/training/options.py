@@ -6,13 +6,14 @@ from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any, TypedDict
 
-from ...backends import ConfigError, Optimizer, StepOptions
-from ...backends.constraints import FLAG, Instance, RowOf, Whole, documented, option
+from ...backends import ConfigError, Optimizer, StepOptions, look_up
+from ...backends.constraints import FLAG, Constraint, documented, instance, option, whole
 from ..datasets.dataset import Split
 from .early_stopping import EarlyStopping
 from .row_weights import ClassWeight
 from .schedules import SCHEDULES, Schedule
 
+SCHEDULE = Constraint("a name or a function of the progress", lambda value: isinstance(value, str) or callable(value))
 SAMPLED = (0.0, 0.2, 0.4, 0.6, 0.8)  # of the progress: where a schedule that is a function is looked at
 
 
@@ -26,13 +27,13 @@ class TrainingOptions(StepOptions):
     """
 
     epochs: int = option(
-        10, Whole(1), "Passes over the training rows.", panel="Training", metavar="N", is_identity=False,
+        10, whole(1), "Passes over the training rows.", panel="Training", metavar="N", is_identity=False,
     )  # fmt: skip
     schedule: str | Schedule = option(
-        "constant", RowOf(SCHEDULES, "progress"),
+        "constant", SCHEDULE,
         "What the learning rate is multiplied by over the steps. A row of `SCHEDULES`, or a function of the progress.",
     )  # fmt: skip
-    warmup_steps: int = option(0, Whole(0), "Steps over which the learning rate first rises linearly.")
+    warmup_steps: int = option(0, whole(0), "Steps over which the learning rate first rises linearly.")
     class_weight: ClassWeight | None = option(
         None, None,
         "Let all classes count alike. With \"balanced\"; or weights by number or name of the class.",
@@ -46,11 +47,11 @@ class TrainingOptions(StepOptions):
         panel="Regularization", metavar="SHARE", is_identity=False,
     )  # fmt: skip
     early_stopping: EarlyStopping | None = option(
-        None, Instance(EarlyStopping, "nn.EarlyStopping()", or_none=True),
+        None, instance(EarlyStopping, "nn.EarlyStopping()").or_none(),
         "When to stop before the last epoch. The network then has the weights of its best epoch.",
     )  # fmt: skip
     evaluate_every: int = option(
-        1, Whole(1),
+        1, whole(1),
         "Epochs from one evaluation to the next. The last epoch always has one. Full batches between two are taken in "
         "one go, which saves a GPU from waiting for the host.",
         panel="Training", metavar="EPOCHS", is_identity=False,
@@ -58,6 +59,8 @@ class TrainingOptions(StepOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.schedule, str):
+            look_up("schedule", self.schedule, SCHEDULES)
         stopping = self.early_stopping
         if stopping is not None and self.validation is None and stopping.monitor.startswith("validation"):
             raise ConfigError(

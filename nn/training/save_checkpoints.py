@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from ...backends import ConfigError
-from ...backends.constraints import is_finite_number
+from ...backends.constraints import NOT_NEGATIVE
 from ..files.data_file import existing_path
 from .checkpoint import Checkpoint
 from .run import Callback, TrainingRun
@@ -30,8 +30,7 @@ class SaveCheckpoints(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str], *, every_seconds: float = 10.0) -> None:
-        if not is_finite_number(every_seconds, least=0):
-            raise ConfigError(f"every_seconds must be a number >= 0, got {every_seconds!r:.80}")
+        NOT_NEGATIVE.check("every_seconds", every_seconds)
         self._path, self._every_seconds = Path(path), every_seconds
         self._last = time.monotonic()
 

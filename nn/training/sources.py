@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends import ConfigError, DataError, Plan, Rows, Totals
-from ...backends.constraints import Number
+from ...backends.constraints import is_finite_number
 from ...backends.reduction import shards_of
 from ..datasets.dataset import Split
 from ..datasets.split import split_rows
@@ -196,7 +196,7 @@ def held_out(rows: Split, share: float) -> int:
         DataError: there would be none to train or to validate on.
     """
     count = len(rows)
-    if not Number(above_0=True, below_1=True).accepts(share):
+    if not (is_finite_number(share, least=0) and 0 < share < 1):
         raise ConfigError(
             "validation must be an nn.Split, or the share of the training rows to hold out, in (0, 1), "
             f"got {share!r:.80}"

@@ -152,9 +152,12 @@ def test_validation_may_be_rows_of_ones_own(make_net, noisy):
     [
         ({"validation": 1.0}, r"validation must be an nn.Split, or the share .* in \(0, 1\), got 1.0"),
         ({"validation": "some"}, "validation must be an nn.Split, or the share .* got 'some'"),
-        ({"early_stopping": nn.EarlyStopping()}, "by the validation_loss needs validation rows: hold some out, with validation=0.1"),
+        (
+            {"early_stopping": nn.EarlyStopping()},
+            "by the validation_loss needs validation rows: hold some out",
+        ),
         ({"early_stopping": 5}, r"early_stopping must be one such as nn.EarlyStopping\(\), or None, got 5"),
-        ({"dropout": 1.0}, r"dropout must be a share in \[0, 1\), got 1.0"),
+        ({"dropout": 1.0}, r"dropout must be a number in \[0, 1\), got 1.0"),
         ({"dropout": -0.5}, "dropout must be a share"),
         ({"clip_norm": 0.0}, "clip_norm must be a finite number > 0, or None, got 0.0"),
         ({"accumulate": 0}, "accumulate must be a whole number >= 1, got 0"),
