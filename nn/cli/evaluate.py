@@ -168,6 +168,8 @@ def _draw(net: MLP, rows: Split, probabilities: npt.NDArray[Any], result: dict[s
     )
     save_picture(partial(pictures.draw_reliability_diagram, calibration=calibration), out / "reliability.png")
     if net.image_shape is not None:
-        arrays = {"images": rows.images, "labels": rows.labels, "probabilities": probabilities}
-        draw = partial(pictures.draw_worst_mistakes, **arrays, class_names=net.names, image_shape=net.image_shape)
-        save_picture(draw, out / "worst_mistakes.png")
+        draw_mistakes = partial(
+            pictures.draw_worst_mistakes, images=rows.images, labels=rows.labels, probabilities=probabilities,
+            class_names=net.names, image_shape=net.image_shape,
+        )  # fmt: skip
+        save_picture(draw_mistakes, out / "worst_mistakes.png")
