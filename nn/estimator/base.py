@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
+from copy import deepcopy
 from typing import Any, ClassVar
 
 import numpy as np
@@ -68,6 +69,8 @@ class BaseMLP(BaseEstimator, Parameters):
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> BaseMLP:  # noqa: N803
         """Train on rows from new starting weights, or, with `warm_start`, from the present ones.
 
+        A training that fails leaves the estimator unfitted, or with `warm_start` as it was.
+
         Args:
             X: (samples, features), dense or sparse.
             y: (samples,) or (samples, outputs).
@@ -83,18 +86,16 @@ class BaseMLP(BaseEstimator, Parameters):
                 f"dropout needs a solver that takes steps, and lbfgs has none: set dropout=0, got {self.dropout}"
             )
         fit = self._begin(X, y, sample_weight, is_partial=is_partial)
+        solve = fit_with_lbfgs if self.solver == "lbfgs" else fit_with_steps
         try:
-            (fit_with_lbfgs if self.solver == "lbfgs" else fit_with_steps)(fit)
+            solve(fit)
         except DivergenceError as error:
             raise ValueError(f"{NOT_FINITE} {error}") from error
-        finally:  # as in scikit-learn, where a solver that fails has changed the estimator
-            self._take_over(fit)
-        if not all(np.isfinite(array).all() for array in (*self.coefs_, *self.intercepts_)):
-            raise ValueError(NOT_FINITE)
+        self._take_over(fit)
         return self
 
     def _begin(self, X: Any, y: Any, sample_weight: Any, *, is_partial: bool) -> Fit:  # noqa: N803
-        """Check rows, targets and weights of rows; return them with a network that has the starting weights."""
+        """Check what is given; return it with a network that has the starting weights, and the record to go on from."""
         hidden = hidden_units(self.hidden_layer_sizes)
         goes_on = bool(self.warm_start or is_partial)
         is_first = not (goes_on and hasattr(self, "coefs_"))
@@ -104,9 +105,14 @@ class BaseMLP(BaseEstimator, Parameters):
             dtype=(np.float64, np.float32), reset=is_new,
         )  # fmt: skip
         labels = self._labels(column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y, goes_on=goes_on)
+        if is_first:
+            vars(self).pop("coefs_", None)  # of other classes, perhaps: if the fit fails, none are better
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, x).astype(np.float64)
         random_state = check_random_state(self.random_state)
-        record = Record(np.dtype(self.dtype or x.dtype)) if is_new else self._record
+        if is_new:
+            record = Record(np.dtype(self.dtype or x.dtype))
+        else:  # `partial_fit` changes it after its last step, `fit` after each epoch, and the next one may fail
+            record = self._record if is_partial else deepcopy(self._record)
         rows = Split(dense_rows(x, record.dtype), labels, weights)
         num_outputs = len(self.classes_) if labels.ndim == 1 else labels.shape[1]
         sizes = [x.shape[1], *hidden, num_outputs]
@@ -137,9 +143,11 @@ class BaseMLP(BaseEstimator, Parameters):
         return Fit(self, net, rows, random_state, is_partial, record)
 
     def _take_over(self, fit: Fit) -> None:
-        """Take over the network's parameters and the record."""
+        """Take over the network's parameters, and the record."""
         net, record = fit.net, fit.record
         parameters, layers = net.parameters(), range(len(net.layers))
+        if not all(np.isfinite(array).all() for array in parameters.values()):
+            raise ValueError(NOT_FINITE)
         self.coefs_ = [parameters[f"layers.{k}.weight"].astype(record.dtype, copy=False) for k in layers]
         self.intercepts_ = [parameters[f"layers.{k}.bias"].astype(record.dtype, copy=False) for k in layers]
         self.n_layers_, self.n_outputs_, self.out_activation_ = len(net.sizes), net.sizes[-1], OUT_ACTIVATIONS[net.loss]
@@ -158,7 +166,7 @@ class BaseMLP(BaseEstimator, Parameters):
 
     def _outputs(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
         """Return the last layer's outputs, before its activation, (samples, outputs)."""
-        check_is_fitted(self)
+        check_is_fitted(self, "coefs_")
         rows = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         backend, last = get_backend(self.backend_), len(self.coefs_) - 1
         layers = [
