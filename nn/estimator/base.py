@@ -95,7 +95,7 @@ class BaseMLP(BaseEstimator, Parameters):
         return self
 
     def _begin(self, X: Any, y: Any, sample_weight: Any, *, is_partial: bool) -> Fit:  # noqa: N803
-        """Check what is given; return it with a network that has the starting weights, and the record to go on from."""
+        """Check rows and targets; return the fit, with the weights and the record that it goes on from."""
         hidden = hidden_units(self.hidden_layer_sizes)
         goes_on = bool(self.warm_start or is_partial)
         is_first = not (goes_on and hasattr(self, "coefs_"))
@@ -106,12 +106,12 @@ class BaseMLP(BaseEstimator, Parameters):
         )  # fmt: skip
         labels = self._labels(column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y, goes_on=goes_on)
         if is_first:
-            vars(self).pop("coefs_", None)  # of other classes, perhaps: if the fit fails, none are better
+            vars(self).pop("coefs_", None)  # the classes may be others now, and this fit may fail
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, x).astype(np.float64)
         random_state = check_random_state(self.random_state)
         if is_new:
             record = Record(np.dtype(self.dtype or x.dtype))
-        else:  # `partial_fit` changes it after its last step, `fit` after each epoch, and the next one may fail
+        else:  # `fit` writes to it after each epoch, and a later one may fail; `partial_fit` has but one
             record = self._record if is_partial else deepcopy(self._record)
         rows = Split(dense_rows(x, record.dtype), labels, weights)
         num_outputs = len(self.classes_) if labels.ndim == 1 else labels.shape[1]
