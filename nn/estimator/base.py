@@ -106,7 +106,7 @@ class BaseMLP(BaseEstimator, Parameters):
         )  # fmt: skip
         labels = self._labels(column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y, goes_on=goes_on)
         if is_first:
-            vars(self).pop("coefs_", None)  # the classes may be others now, and this fit may fail
+            self.__dict__.pop("coefs_", None)  # the classes may be others now, and this fit may fail
         weights = None if sample_weight is None else _check_sample_weight(sample_weight, x).astype(np.float64)
         random_state = check_random_state(self.random_state)
         if is_new:
@@ -143,7 +143,7 @@ class BaseMLP(BaseEstimator, Parameters):
         return Fit(self, net, rows, random_state, is_partial, record)
 
     def _take_over(self, fit: Fit) -> None:
-        """Take over the network's parameters, and the record."""
+        """Set all fitted attributes: those of the network, and those of the record."""
         net, record = fit.net, fit.record
         parameters, layers = net.parameters(), range(len(net.layers))
         if not all(np.isfinite(array).all() for array in parameters.values()):
