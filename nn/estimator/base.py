@@ -1,28 +1,31 @@
-"""What the two estimators have in common: parameters to training, and the network to predictions."""
+"""Base of the two estimators: from parameters and arrays to a `Fit`, and from its network to predictions."""
 
 from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
+from copy import deepcopy
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, _fit_context
-from sklearn.utils import check_random_state
+from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
+from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ...backends import BackendUnavailable, DivergenceError, JobOutline, Layer, get_backend
 from ..datasets.dataset import Split
 from ..network.mlp import MLP
-from ..training.checkpoint import OptimizerState
 from .constraints import ACTIVATION_ROWS, CONSTRAINTS, STOCHASTIC_SOLVERS
 from .dense_rows import dense_rows, dense_tiles
 from .draws import Arrays, starting_weights
+from .fit import Fit, Record
 from .lbfgs import fit_with_lbfgs
-from .learning_rates import LearningRate
-from .training_solvers import fit_with_steps, optimizer_of
+from .parameters import Parameters
+from .stochastic import fit_with_steps, optimizer_of
 
+# the network's loss -> scikit-learn's name of the activation of its outputs
+OUT_ACTIVATIONS = {"squared_error": "identity", "sigmoid_cross_entropy": "logistic", "softmax_cross_entropy": "softmax"}
 NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
 )
@@ -37,10 +40,11 @@ def has_partial_fit(estimator: BaseMLP) -> bool:
     return True
 
 
-class BaseMLP(BaseEstimator):
+class BaseMLP(BaseEstimator, Parameters):
     """Base of the estimators; `coefs_` and `intercepts_` are what they know, and may be assigned."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
+    _loss_of_columns: ClassVar[str]  # the network's loss of labels (samples, outputs)
 
     coefs_: Arrays
     intercepts_: Arrays
@@ -51,70 +55,13 @@ class BaseMLP(BaseEstimator):
     best_loss_: float | None
     validation_scores_: list[float] | None
     best_validation_score_: float | None
-    _best: dict[str, npt.NDArray[Any]]
-    _no_improvement_count: int
-    _optimizer_state: OptimizerState
-    _rate: LearningRate
+    _record: Record
 
-    def __init__(
-        self,
-        hidden_layer_sizes: Any = (100,),
-        activation: str = "relu",
-        *,
-        solver: str = "adam",
-        alpha: float = 0.0001,
-        batch_size: int | str = "auto",
-        learning_rate: str = "constant",
-        learning_rate_init: float = 0.001,
-        power_t: float = 0.5,
-        max_iter: int = 200,
-        shuffle: bool = True,
-        random_state: int | np.random.RandomState | None = None,
-        tol: float = 1e-4,
-        verbose: bool | int = False,
-        warm_start: bool = False,
-        momentum: float = 0.9,
-        nesterovs_momentum: bool = True,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-8,
-        n_iter_no_change: float = 10,
-        max_fun: int = 15000,
-        backend: str = "auto",
-        dtype: str | None = None,
-        dropout: float = 0.0,
-    ) -> None:
-        self.hidden_layer_sizes, self.activation, self.solver = hidden_layer_sizes, activation, solver
-        self.alpha, self.batch_size, self.max_iter, self.shuffle = alpha, batch_size, max_iter, shuffle
-        self.learning_rate, self.learning_rate_init, self.power_t = learning_rate, learning_rate_init, power_t
-        self.random_state, self.tol, self.verbose, self.warm_start = random_state, tol, verbose, warm_start
-        self.momentum, self.nesterovs_momentum = momentum, nesterovs_momentum
-        self.early_stopping, self.validation_fraction = early_stopping, validation_fraction
-        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
-        self.n_iter_no_change, self.max_fun = n_iter_no_change, max_fun
-        self.backend, self.dtype, self.dropout = backend, dtype, dropout
-
-    # What a classifier and a regressor do differently
+    # Differences between a classifier and a regressor
 
     @abstractmethod
-    def _read(self, X: Any, y: Any, *, is_first: bool, incremental: bool) -> tuple[Any, npt.NDArray[Any]]:  # noqa: N803
-        """Check rows and targets; return the rows (samples, features) and the labels as the network's loss has them."""
-
-    @abstractmethod
-    def _network_of(self, labels: npt.NDArray[Any]) -> tuple[int, str, str]:
-        """Return the number of outputs, their activation in scikit-learn's words, and the network's loss."""
-
-    @abstractmethod
-    def _score_outputs(
-        self, outputs: npt.NDArray[Any], labels: npt.NDArray[Any], weights: npt.NDArray[Any] | None
-    ) -> float:
-        """Return what `score` gives for labels whose network outputs are (samples, outputs)."""
-
-    def _loss_share(self) -> float:
-        """Return what the network's loss of a row is multiplied by in `loss_`."""
-        return 1.0
+    def _labels(self, y: npt.NDArray[Any], *, goes_on: bool) -> npt.NDArray[Any]:
+        """Check targets; return them as the network's loss has them, (samples,) or (samples, outputs)."""
 
     # Training
 
@@ -122,106 +69,115 @@ class BaseMLP(BaseEstimator):
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> BaseMLP:  # noqa: N803
         """Train on rows from new starting weights, or, with `warm_start`, from the present ones.
 
+        A training that fails leaves the estimator unfitted, or with `warm_start` as it was.
+
         Args:
             X: (samples, features), dense or sparse.
             y: (samples,) or (samples, outputs).
             sample_weight: how much each row counts, (samples,).
         """
-        return self._fit(X, y, sample_weight, incremental=False)
+        return self._fit(X, y, sample_weight, is_partial=False)
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, *, incremental: bool) -> BaseMLP:  # noqa: N803
-        hidden = hidden_units(self.hidden_layer_sizes)
-        if incremental and self.early_stopping:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, *, is_partial: bool) -> BaseMLP:  # noqa: N803
+        if is_partial and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         if self.solver == "lbfgs" and self.dropout:
             raise ValueError(
                 f"dropout needs a solver that takes steps, and lbfgs has none: set dropout=0, got {self.dropout}"
             )
-        is_first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        is_new = is_first or not hasattr(self, "_computed_in")  # or has only coefs_ that were assigned
-        read, labels = self._read(X, y, is_first=is_new, incremental=incremental)
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, read).astype(np.float64)
-        random_state = check_random_state(self.random_state)
-        self.n_outputs_, self.out_activation_, self._loss = self._network_of(labels)
-        sizes = [read.shape[1], *hidden, self.n_outputs_]
-        if is_new:
-            self._computed_in = np.dtype(self.dtype or read.dtype)
-            self.n_iter_, self.t_, self.n_layers_ = 0, 0, len(sizes)
-        rows = Split(dense_rows(read, self._computed_in), labels, weights)
-        net = self._network(rows, sizes, epochs=1 if incremental else int(self.max_iter))
-        if is_first:
-            self.coefs_, self.intercepts_ = starting_weights(
-                random_state, sizes, activation=self.activation, dtype=self._computed_in
-            )
-        self._hand_over(net)
-        if self.solver in STOCHASTIC_SOLVERS and (is_new or not hasattr(self, "loss_curve_")):
-            self._begin_curves()
+        fit = self._begin(X, y, sample_weight, is_partial=is_partial)
+        solve = fit_with_lbfgs if self.solver == "lbfgs" else fit_with_steps
         try:
-            if self.solver == "lbfgs":
-                fit_with_lbfgs(self, net, rows)
-            else:
-                fit_with_steps(self, net, rows, random_state, incremental=incremental)
+            solve(fit)
         except DivergenceError as error:
             raise ValueError(f"{NOT_FINITE} {error}") from error
-        self._take_over(net)
+        self._take_over(fit)
         return self
 
-    def _begin_curves(self) -> None:
-        """Forget how an earlier training went."""
-        self.loss_curve_, self._no_improvement_count = [], 0
-        self.best_loss_, self.validation_scores_, self.best_validation_score_ = np.inf, None, None
-        if self.early_stopping:
-            self.best_loss_, self.validation_scores_, self.best_validation_score_ = None, [], -np.inf
-        self.__dict__.pop("_best", None)
-
-    def _network(self, rows: Split, sizes: list[int], *, epochs: int) -> MLP:
-        """Return a network on the backend that is to train it; its weights are still to come."""
-        # Rounding in float32 would keep the line search from its end.
-        dtype = "float64" if self.solver == "lbfgs" else self._computed_in.name
+    def _begin(self, X: Any, y: Any, sample_weight: Any, *, is_partial: bool) -> Fit:  # noqa: N803
+        """Check rows and targets; return the fit, with the weights and the record that it goes on from."""
+        hidden = hidden_units(self.hidden_layer_sizes)
+        goes_on = bool(self.warm_start or is_partial)
+        is_first = not (goes_on and hasattr(self, "coefs_"))
+        is_new = is_first or not hasattr(self, "_record")  # or has only coefs_ that were assigned
+        x, y = validate_data(
+            self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=isinstance(self, RegressorMixin),
+            dtype=(np.float64, np.float32), reset=is_new,
+        )  # fmt: skip
+        labels = self._labels(column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y, goes_on=goes_on)
+        if is_first:
+            self.__dict__.pop("coefs_", None)  # the classes may be others now, and this fit may fail
+        weights = None if sample_weight is None else _check_sample_weight(sample_weight, x).astype(np.float64)
+        random_state = check_random_state(self.random_state)
+        if is_new:
+            record = Record(np.dtype(self.dtype or x.dtype))
+        else:  # `fit` writes to it after each epoch, and a later one may fail; `partial_fit` has but one
+            record = self._record if is_partial else deepcopy(self._record)
+        rows = Split(dense_rows(x, record.dtype), labels, weights)
+        num_outputs = len(self.classes_) if labels.ndim == 1 else labels.shape[1]
+        sizes = [x.shape[1], *hidden, num_outputs]
         activation = ACTIVATION_ROWS[self.activation]
+        loss = "softmax_cross_entropy" if labels.ndim == 1 else self._loss_of_columns
         job = JobOutline(
             sizes=tuple(sizes),
             rows=len(rows),
-            epochs=epochs,
+            epochs=1 if is_partial else int(self.max_iter),
             optimizer=optimizer_of(self),
             activation=activation,
-            loss=self._loss,
+            loss=loss,
             needs_generic_plan=self.dropout != 0 or self.solver == "lbfgs",
         )
         backend = get_backend(self.backend, job=job)
-        self.backend_ = backend.name
-        return MLP(sizes, activation=activation, loss=self._loss, backend=backend, dtype=dtype)
+        # Rounding in float32 would keep the line search from its end.
+        dtype = "float64" if self.solver == "lbfgs" else record.dtype.name
+        net = MLP(sizes, activation=activation, loss=loss, backend=backend, dtype=dtype)
+        coefs, intercepts = (
+            starting_weights(random_state, sizes, activation=self.activation, dtype=record.dtype)
+            if is_first
+            else (self.coefs_, self.intercepts_)
+        )
+        net.load_parameters(
+            {f"layers.{k}.weight": np.asarray(array) for k, array in enumerate(coefs)}
+            | {f"layers.{k}.bias": np.asarray(array) for k, array in enumerate(intercepts)}
+        )
+        return Fit(self, net, rows, random_state, is_partial, record)
 
-    def _hand_over(self, net: MLP) -> None:
-        """Give a network the present coefficients."""
-        named = {f"layers.{k}.weight": np.asarray(array) for k, array in enumerate(self.coefs_)}
-        net.load_parameters(named | {f"layers.{k}.bias": np.asarray(array) for k, array in enumerate(self.intercepts_)})
-
-    def _take_over(self, net: MLP) -> None:
-        """Keep the parameters of a network."""
-        parameters = net.parameters()
+    def _take_over(self, fit: Fit) -> None:
+        """Set all fitted attributes: those of the network, and those of the record."""
+        net, record = fit.net, fit.record
+        parameters, layers = net.parameters(), range(len(net.layers))
         if not all(np.isfinite(array).all() for array in parameters.values()):
             raise ValueError(NOT_FINITE)
-        layers, dtype = range(self.n_layers_ - 1), self._computed_in
-        self.coefs_ = [parameters[f"layers.{k}.weight"].astype(dtype, copy=False) for k in layers]
-        self.intercepts_ = [parameters[f"layers.{k}.bias"].astype(dtype, copy=False) for k in layers]
+        self.coefs_ = [parameters[f"layers.{k}.weight"].astype(record.dtype, copy=False) for k in layers]
+        self.intercepts_ = [parameters[f"layers.{k}.bias"].astype(record.dtype, copy=False) for k in layers]
+        self.n_layers_, self.n_outputs_, self.out_activation_ = len(net.sizes), net.sizes[-1], OUT_ACTIVATIONS[net.loss]
+        self.backend_, self._record = net.backend.name, record
+        self.n_iter_, self.t_, self.loss_ = record.n_iter, record.t, record.loss
+        if self.solver == "lbfgs":
+            return
+        self.loss_curve_, self.best_loss_ = record.loss_curve, record.best_loss
+        self.validation_scores_, self.best_validation_score_ = record.validation_scores, record.best_validation_score
+        if self.early_stopping and record.best_loss == np.inf:
+            self.best_loss_ = None
+        if not (self.early_stopping or record.validation_scores):
+            self.validation_scores_ = self.best_validation_score_ = None
 
     # Predictions
 
     def _outputs(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
         """Return the last layer's outputs, before its activation, (samples, outputs)."""
-        check_is_fitted(self)
+        check_is_fitted(self, "coefs_")
         rows = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         backend, last = get_backend(self.backend_), len(self.coefs_) - 1
         layers = [
             Layer(
-                backend.put(np.asarray(coef, dtype=self._computed_in)),
-                backend.put(np.asarray(intercept, dtype=self._computed_in)),
+                backend.put(np.asarray(coef, dtype=self._record.dtype)),
+                backend.put(np.asarray(intercept, dtype=self._record.dtype)),
                 "identity" if k == last else ACTIVATION_ROWS[self.activation],
             )
             for k, (coef, intercept) in enumerate(zip(self.coefs_, self.intercepts_, strict=True))
         ]
-        return np.concatenate([backend.logits(layers, tile, 1.0) for tile in dense_tiles(rows, self._computed_in)])
+        return np.concatenate([backend.logits(layers, tile, 1.0) for tile in dense_tiles(rows, self._record.dtype)])
 
     # scikit-learn's conventions
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import array_api_compat.numpy as xp
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.utils import column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets, type_of_target
-from sklearn.utils.validation import validate_data
 
 from ..network.outputs import OUTPUTS
 from .base import BaseMLP, has_partial_fit
-
-SOFTMAX, SIGMOID = "softmax_cross_entropy", "sigmoid_cross_entropy"
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):
@@ -70,8 +66,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         backend_: the name of the backend that it was trained on.
     """
 
+    _loss_of_columns: ClassVar[str] = "sigmoid_cross_entropy"
+
+    classes_: npt.NDArray[Any]
     _is_multilabel: bool
-    _loss: str
 
     @available_if(has_partial_fit)
     @_fit_context(prefer_skip_nested_validation=True)
@@ -88,20 +86,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             self._is_multilabel = type_of_target(y).startswith("multilabel")
             if not self._is_multilabel:
                 check_classification_targets(classes)
-        return self._fit(X, y, sample_weight, incremental=True)
+        return self._fit(X, y, sample_weight, is_partial=True)
 
-    def _read(self, X: Any, y: Any, *, is_first: bool, incremental: bool) -> tuple[Any, npt.NDArray[Any]]:  # noqa: N803
-        rows, y = validate_data(
-            self, X, y, accept_sparse=["csr", "csc"], multi_output=True, dtype=(np.float64, np.float32), reset=is_first
-        )
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+    def _labels(self, y: Any, *, goes_on: bool) -> npt.NDArray[Any]:
+        if not (goes_on and hasattr(self, "classes_")):
             self._learn_classes(y)
         if self._is_multilabel:
-            return rows, self._indicators(y)
+            return self._indicators(y)
         numbers = self._numbers(y)  # (samples,)
-        return rows, numbers if len(self.classes_) > 2 else numbers[:, None].astype(np.float64)
+        return numbers if len(self.classes_) > 2 else numbers[:, None].astype(np.float64)
 
     def _learn_classes(self, y: npt.NDArray[Any]) -> None:
         """Take the classes out of the targets."""
@@ -142,18 +135,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             )
         return (dense > 0).astype(np.float64)
 
-    def _network_of(self, labels: npt.NDArray[Any]) -> tuple[int, str, str]:
-        if labels.ndim == 1:
-            return len(self.classes_), "softmax", SOFTMAX
-        return labels.shape[1], "logistic", SIGMOID
-
-    def _score_outputs(
-        self, outputs: npt.NDArray[Any], labels: npt.NDArray[Any], weights: npt.NDArray[Any] | None
-    ) -> float:
-        is_one = labels.ndim == 1  # class a row
-        right = outputs.argmax(axis=1) == labels if is_one else ((outputs > 0) == labels).all(axis=1)  # (samples,)
-        return float(np.average(right, weights=weights))
-
     def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
         """Return the most probable class of each row, (samples,), or its labels, (samples, labels) of 0 and 1."""
         outputs = self._outputs(X)
@@ -177,7 +158,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def _log_probabilities(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
         outputs = self._outputs(X)
-        log_probabilities = OUTPUTS[self._loss].log_probabilities
+        loss = "softmax_cross_entropy" if self.out_activation_ == "softmax" else self._loss_of_columns
+        log_probabilities = OUTPUTS[loss].log_probabilities
         assert log_probabilities is not None
         both = outputs if self._is_multilabel or self.n_outputs_ > 1 else np.hstack([-outputs, outputs])
         return np.asarray(log_probabilities(xp, both))  # (samples, classes or labels)

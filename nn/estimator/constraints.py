@@ -1,4 +1,4 @@
-"""What the estimators' parameters may be, in scikit-learn's own terms, so that its checks and its messages apply."""
+"""Constraints of the estimators' parameters, in scikit-learn's terms, so that its checks and messages apply."""
 
 from __future__ import annotations
 

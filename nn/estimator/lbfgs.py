@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from itertools import count, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +14,7 @@ from sklearn.utils.optimize import _check_optimize_result
 from ...backends import Layer
 from ..datasets.dataset import Split
 from ..network.mlp import MLP
-
-if TYPE_CHECKING:
-    from .base import BaseMLP
+from .fit import Fit
 
 Vector = npt.NDArray[np.float64]  # (parameters,): all weights, then all biases
 
@@ -82,14 +79,13 @@ class Objective:
             yield layer, vector[weights:weights_end].reshape(in_features, out_features), vector[biases:biases_end]
 
 
-def fit_with_lbfgs(estimator: BaseMLP, net: MLP, rows: Split) -> None:
-    """Train on all rows at once until the gradient is small; `loss_` and `n_iter_` become the estimator's."""
-    objective, iterations = Objective(net, rows, alpha=estimator.alpha), 0
+def fit_with_lbfgs(fit: Fit) -> None:
+    """Train on all rows at once until the gradient is small."""
+    parameters, record = fit.parameters, fit.record
+    objective, iterations = Objective(fit.net, fit.rows, alpha=parameters.alpha), count(1)
 
     def say(intermediate_result: OptimizeResult) -> None:
-        nonlocal iterations
-        iterations += 1
-        sys.stdout.write(f"Iteration {iterations}, loss = {intermediate_result.fun:.8f}\n")
+        sys.stdout.write(f"Iteration {next(iterations)}, loss = {intermediate_result.fun:.8f}\n")
 
     with np.errstate(all="ignore"):  # the parameters are looked at when it is done
         result = minimize(
@@ -97,9 +93,9 @@ def fit_with_lbfgs(estimator: BaseMLP, net: MLP, rows: Split) -> None:
             objective.vector(),
             method="L-BFGS-B",
             jac=True,
-            callback=say if estimator.verbose else None,
-            options={"maxfun": estimator.max_fun, "maxiter": estimator.max_iter, "gtol": estimator.tol},
+            callback=say if parameters.verbose else None,
+            options={"maxfun": parameters.max_fun, "maxiter": parameters.max_iter, "gtol": parameters.tol},
         )
         objective(result.x)  # which may not have been the last one that was tried
-    estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)
-    estimator.loss_ = estimator._loss_share() * objective.loss + objective.penalty
+    record.n_iter = _check_optimize_result("lbfgs", result, parameters.max_iter)
+    record.loss = fit.loss_share * objective.loss + objective.penalty

@@ -1,50 +1,35 @@
-"""What an estimator does after each epoch: it keeps the curves, lowers the rate, and stops where nothing improves."""
+"""End of an epoch: keep the curves, lower the learning rate, stop where nothing improves."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
+from sklearn.metrics import r2_score
 
+from ..datasets.dataset import Split
 from ..network.mlp import MLP
 from ..training.history import EpochResult
 from ..training.run import Callback, TrainingRun
-from .learning_rates import LearningRate
+from .fit import Fit
 
-if TYPE_CHECKING:
-    from .base import BaseMLP
-
-Score = Callable[[MLP], float]
+LEAST_RATE = 1e-6  # an adaptive rate of this or less is not lowered further: the training ends
+LOWERED_BY = 5.0
 
 
 class Progress(Callback):
-    """Listens to the training of an estimator and writes what it hears into the estimator's attributes.
+    """Listener that keeps a fit's record, and ends its training.
 
     Args:
-        estimator: whose `n_iter_`, `t_`, `loss_`, curves and best values go on from where they are.
-        rate: its learning rate.
-        total_weight: number of training rows, or the sum of their weights.
-        penalty: strength of the L2 penalty, 0 where the solver has none.
-        loss_share: what the network's loss of a row is multiplied by.
-        score: of the validation rows; None without early stopping.
+        fit: its record goes on from where it is.
+        validation: rows that early stopping held back, or None.
     """
 
     each_epoch: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        estimator: BaseMLP,
-        rate: LearningRate,
-        *,
-        total_weight: float,
-        penalty: float,
-        loss_share: float,
-        score: Score | None,
-    ) -> None:
-        self._estimator, self._rate, self._score = estimator, rate, score
-        self._penalty, self._total_weight, self._loss_share = float(penalty), total_weight, loss_share
+    def __init__(self, fit: Fit, validation: Split | None) -> None:
+        self._fit, self._validation = fit, validation
         self._squares = 0.0  # of the weights, before the present epoch
         self.is_converged = False
         self.run: TrainingRun | None = None
@@ -52,84 +37,80 @@ class Progress(Callback):
     def on_train_begin(self, run: TrainingRun) -> None:
         """Look at the weights before the first step."""
         self.run = run
-        if self._penalty:
+        if self._fit.penalty:
             self._squares = squared_weights(run.net)
 
     def on_epoch_end(self, run: TrainingRun, result: EpochResult) -> None:
         """Keep the epoch's figures, and decide how to go on."""
-        mine = self._estimator
-        mine.n_iter_ += 1
-        mine.t_ += len(run.source.rows)
-        mine.loss_ = self._loss_share * result.train_loss + self._mean_penalty(run)
-        mine.loss_curve_.append(mine.loss_)
-        self._say(f"Iteration {mine.n_iter_}, loss = {mine.loss_:.8f}")
-        if self._score is None:
-            self._note_loss(mine.loss_)
+        fit, parameters, record = self._fit, self._fit.parameters, self._fit.record
+        record.n_iter += 1
+        record.t += len(run.source.rows)
+        record.loss = fit.loss_share * result.train_loss + self._mean_penalty(run)
+        record.loss_curve.append(record.loss)
+        self._say(f"Iteration {record.n_iter}, loss = {record.loss:.8f}")
+        if self._validation is None:
+            is_stuck = record.loss > record.best_loss - parameters.tol
+            record.best_loss = min(record.loss, record.best_loss)
         else:
-            self._note_score(self._score(run.net), run.net)
-        before = self._rate.rate
-        self._rate.end_epoch(mine.t_)
-        if mine._no_improvement_count > mine.n_iter_no_change:
-            self._end_or_lower(run)
-        if self._rate.rate != before:
-            rescale_velocity(run, before / self._rate.rate)
-
-    def note_divergence(self) -> None:
-        """Keep that the training ended in numbers that are none: where the best weights are kept, they stay."""
-        mine = self._estimator
-        mine.loss_ = float("nan")
-        mine.loss_curve_.append(mine.loss_)
-        if mine.validation_scores_ is not None:
-            mine.validation_scores_.append(float("nan"))
+            score = score_of(run.net, self._validation)
+            self._say(f"Validation score: {score:f}")
+            record.validation_scores.append(score)
+            is_stuck = score < record.best_validation_score + parameters.tol
+            if score > record.best_validation_score:
+                record.best_validation_score, record.best_parameters = score, run.net.parameters()
+        record.no_improvement_count = record.no_improvement_count + 1 if is_stuck else 0
+        before = fit.rate
+        if fit.schedule == "invscaling":
+            record.rate_factor = float((record.t + 1) ** -float(parameters.power_t))
+        if record.no_improvement_count > parameters.n_iter_no_change:
+            self._lower_or_stop(run)
+        if fit.rate != before:
+            rescale_velocity(run, before / fit.rate)
 
     def _mean_penalty(self, run: TrainingRun) -> float:
         """Return the penalty in the mean over the epoch's batches, each with the weights before its step.
 
         Between the first and the last step, whose squared weights are known, they are taken to go along a line.
         """
-        if not self._penalty:
+        if not self._fit.penalty:
             return 0.0
-        steps, before = run.source.steps_per_epoch, self._squares
+        steps, before = run.source.steps_per_epoch or 1, self._squares
         self._squares = squared_weights(run.net)
         mean = before + (self._squares - before) * (steps - 1) / (2 * steps)
-        return self._penalty * steps / (2 * self._total_weight) * mean
+        return self._fit.penalty * steps / (2 * run.source.weight) * mean
 
-    def _note_loss(self, loss: float) -> None:
-        """Compare the training loss with the best."""
-        mine = self._estimator
-        best = np.inf if mine.best_loss_ is None else mine.best_loss_
-        mine._no_improvement_count = mine._no_improvement_count + 1 if loss > best - mine.tol else 0
-        mine.best_loss_ = min(loss, best)
-
-    def _note_score(self, score: float, net: MLP) -> None:
-        """Compare the validation score with the best, and keep the weights of the best."""
-        mine = self._estimator
-        if mine.validation_scores_ is None or mine.best_validation_score_ is None:  # early stopping is new to it
-            mine.validation_scores_, mine.best_validation_score_ = [], -np.inf
-        mine.validation_scores_.append(score)
-        self._say(f"Validation score: {score:f}")
-        best = mine.best_validation_score_
-        mine._no_improvement_count = mine._no_improvement_count + 1 if score < best + mine.tol else 0
-        if score > best:
-            mine.best_validation_score_ = score
-            mine._best = net.parameters()
-
-    def _end_or_lower(self, run: TrainingRun) -> None:
-        """End the training, or go on with a lower learning rate."""
-        mine = self._estimator
-        what = "Training loss" if self._score is None else "Validation score"
-        why = f"{what} did not improve more than tol={mine.tol:f} for {mine.n_iter_no_change} consecutive epochs."
-        if self._rate.lower():
-            mine._no_improvement_count = 0
-            self._say(f"{why} Setting learning rate to {self._rate.rate:f}")
+    def _lower_or_stop(self, run: TrainingRun) -> None:
+        """Go on with a lower learning rate, or end the training."""
+        fit, parameters = self._fit, self._fit.parameters
+        what = "Training loss" if self._validation is None else "Validation score"
+        why = f"{what} did not improve more than tol={parameters.tol:f} for {parameters.n_iter_no_change} consecutive"
+        is_adaptive = fit.schedule == "adaptive"
+        if is_adaptive and fit.rate > LEAST_RATE:
+            fit.record.rate_factor /= LOWERED_BY
+            fit.record.no_improvement_count = 0
+            self._say(f"{why} epochs. Setting learning rate to {fit.rate:f}")
             return
-        self._say(f"{why} {'Learning rate too small. ' if self._rate.kind == 'adaptive' else ''}Stopping.")
+        self._say(f"{why} epochs. {'Learning rate too small. ' if is_adaptive else ''}Stopping.")
         self.is_converged = True
         run.stop()
 
     def _say(self, line: str) -> None:
-        if self._estimator.verbose:
+        if self._fit.parameters.verbose:
             sys.stdout.write(line + "\n")
+
+
+def score_of(net: MLP, rows: Split) -> float:
+    """Return the estimator's score of a network on rows: accuracy, for numbers R^2, nan where they are not finite."""
+    with np.errstate(all="ignore"):
+        outputs = net.backend.logits(net.layers, rows.images, 1.0)  # (samples, outputs)
+    if net.loss == "squared_error":
+        is_finite = np.isfinite(outputs).all()
+        return float(r2_score(rows.labels, outputs, sample_weight=rows.weights)) if is_finite else np.nan
+    if rows.labels.ndim == 1:
+        is_right = outputs.argmax(axis=1) == rows.labels  # (samples,)
+    else:
+        is_right = ((outputs > 0) == rows.labels).all(axis=1)  # (samples,)
+    return float(np.average(is_right, weights=rows.weights))
 
 
 def squared_weights(net: MLP) -> float:

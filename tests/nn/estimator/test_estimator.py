@@ -1,5 +1,6 @@
 """The estimators take the same steps as scikit-learn's from the same random_state."""
 
+import copy
 import inspect
 import warnings
 
@@ -10,7 +11,7 @@ pytest.importorskip("sklearn", minversion="1.6")
 
 from sklearn import neural_network as theirs
 from sklearn.datasets import load_iris, make_regression
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from xpnn.nn import estimator as ours
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -257,6 +258,25 @@ def test_a_run_that_diverges_keeps_its_best_weights_or_says_so():
         mine.fit(1e2 * rows, targets)
     assert np.isnan(mine.validation_scores_[-1])
     assert all(np.isfinite(array).all() for array in mine.coefs_)
+
+
+def test_a_training_that_fails_leaves_no_half_trained_estimator():
+    _, rows, targets = PROBLEMS["number"]
+    mine = ours.MLPRegressor(solver="sgd", activation="identity", random_state=0, max_iter=5, batch_size=30)
+    untouched = copy.deepcopy(mine.fit(rows, targets))
+    with pytest.raises(ValueError, match=r"Solver produced non-finite parameter weights.* in epoch 1, step 2"):
+        mine.partial_fit(1e50 * rows, targets)
+    with pytest.raises(ValueError, match=r"Solver produced non-finite parameter weights.* in epoch 2,"):
+        mine.set_params(warm_start=True).fit(1e2 * rows, targets)
+    for name in ("n_iter_", "t_", "loss_", "loss_curve_", "best_loss_"):
+        assert getattr(mine, name) == getattr(untouched, name), name
+    untouched.partial_fit(rows, targets)  # with the velocities of before
+    np.testing.assert_array_equal(mine.partial_fit(rows, targets).coefs_[0], untouched.coefs_[0])
+    assert mine.loss_curve_ == untouched.loss_curve_
+    with pytest.raises(ValueError, match="Solver produced non-finite parameter weights"):
+        mine.set_params(warm_start=False).fit(1e2 * rows, targets)
+    with pytest.raises(NotFittedError):
+        mine.predict(rows)
 
 
 def test_an_interrupt_keeps_the_steps_so_far(monkeypatch):
