@@ -142,8 +142,9 @@ class GenericPlan(Plan):
             return grads
 
         grads, loss_sum, correct = backend.gradients(
-            layers, x, labels, loss=job.loss, size=size, weights=tile_weights, factors=factors, settle=settle
-        )
+            layers, x, labels, loss=job.loss, size=size, weights=tile_weights,
+            label_smoothing=job.options.label_smoothing, factors=factors, settle=settle,
+        )  # fmt: skip
         return grads, (loss_sum, correct)
 
     def _factors(self, start: int, stop: int) -> list[Array]:

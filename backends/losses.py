@@ -134,6 +134,41 @@ def squared_error(
     return loss_sum, xp.zeros_like(loss_sum, dtype=xp.int64), xp.astype(grad, outputs.dtype)
 
 
+def smoothed(
+    xp: Any,
+    logits: Array,
+    labels: Array,
+    grad: Array,
+    *,
+    label_smoothing: float,
+    batch_size: float,
+    weights: Array | None = None,
+) -> tuple[Array, Array]:
+    """What label smoothing adds to the softmax cross-entropy of some rows, and the gradient with it.
+
+    A row's target is `1 - label_smoothing` for its class, and `label_smoothing` shared out evenly among all: of logits
+    `z` and class `y` its loss grows by `label_smoothing (z_y - mean(z))`, and the gradient by the derivative of that.
+
+    Args:
+        xp: the array namespace.
+        logits: (rows, classes).
+        labels: (rows,), integers in [0, classes).
+        grad: the gradient without it, (rows, classes).
+        label_smoothing: in [0, 1).
+        batch_size: as `softmax_cross_entropy` has it.
+        weights: likewise.
+
+    Returns:
+        The sum over the rows (0-d, float64, nats), and the gradient, (rows, classes). Source: Szegedy et al. 2016,
+        section 7.
+    """
+    classes = xp.arange(logits.shape[1], dtype=labels.dtype)  # (classes,)
+    one_hot = xp.astype(labels[:, None] == classes[None, :], xp.float64)  # (rows, classes)
+    away = label_smoothing * (one_hot - 1 / logits.shape[1])  # (rows, classes)
+    more, grad_more = _weighted(xp, away * xp.astype(logits, xp.float64), away / batch_size, weights)
+    return more, xp.astype(xp.astype(grad, xp.float64) + grad_more, grad.dtype)
+
+
 def _weighted(xp: Any, losses: Array, grad: Array, weights: Array | None) -> tuple[Array, Array]:
     """Return the sum of the losses, 0-d, and the gradient, (rows, outputs), with the rows' weights where there are any.
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .activations import ACTIVATIONS, Array
-from .losses import LOSSES
+from .losses import LOSSES, smoothed
 from .mapped import is_mapped
 from .optimizers import Optimizer, State
 from .plan import Layer, Rows, Totals
@@ -211,6 +211,7 @@ class Operations:
         loss: str,
         size: float,
         weights: Array | None = None,
+        label_smoothing: float = 0.0,
         factors: Sequence[Array | None] = (),
         settle: Callable[[int, LayerGradients], LayerGradients] = lambda layer, grads: grads,  # noqa: ARG005
     ) -> tuple[list[LayerGradients], Array, Array]:
@@ -223,6 +224,7 @@ class Operations:
             loss: a row of `LOSSES`.
             size: what the mean is over.
             weights: of the rows, (rows,), float64; None for 1 each.
+            label_smoothing: share of a row's target that all classes have evenly, in [0, 1).
             factors: what dropout multiplies each hidden layer's outputs by, (rows, units); empty without dropout.
             settle: of a layer's number and its gradients: what they become, called from the last layer to the first.
         """
@@ -231,6 +233,10 @@ class Operations:
             outputs.append(self.linear(inputs[-1], layer.weight, layer.bias, activation=layer.activation))
             inputs.append(outputs[-1] if factor is None else outputs[-1] * factor)
         loss_sum, correct, grad_y = self.loss(outputs[-1], labels, loss=loss, batch_size=size, weights=weights)
+        if label_smoothing:
+            rows = {"batch_size": size, "weights": weights, "label_smoothing": label_smoothing}
+            more, grad_y = smoothed(self.xp, outputs[-1], labels, grad_y, **rows)
+            loss_sum = loss_sum + more
         grads: list[LayerGradients] = []
         for k in reversed(range(len(layers))):
             if k < len(factors):

@@ -55,6 +55,12 @@ class StepOptions:
         "Share of the hidden units that each step leaves out. The others grow by as much (Srivastava et al. 2014).",
         panel="Regularization", metavar="SHARE",
     )  # fmt: skip
+    label_smoothing: float = option(
+        0.0, BELOW_1,
+        "Share of each row's target that all classes have evenly. For softmax cross-entropy (Szegedy et al. 2016); the "
+        "training loss has it, losses of test and validation rows do not.",
+        panel="Regularization", metavar="SHARE",
+    )  # fmt: skip
     precision: str = option(
         "full", None,
         "Of matrix products: full, or bfloat16 on a GPU. `full` is that of the network's dtype; the backend's "

@@ -33,6 +33,7 @@ class StepOutline:
         rows: the functions behind those names, so that a changed table is traced anew.
         optimizer: how gradients become steps.
         l2: strength of the penalty.
+        label_smoothing: share of a row's target that all classes have evenly.
         scale: of integer images.
         batch_size: rows of a step.
         in_order: whether an order says which rows they are; without one, they are all rows as they stand.
@@ -43,6 +44,7 @@ class StepOutline:
     rows: tuple[Activation | Loss, ...]
     optimizer: Optimizer
     l2: float
+    label_smoothing: float
     scale: float
     batch_size: int
     in_order: bool
@@ -87,16 +89,11 @@ class JaxPlan(GenericPlan):
             order[: len(rows)] = rows
         activations = tuple(layer.activation for layer in job.layers)
         functions: tuple[Activation | Loss, ...] = (*(ACTIVATIONS[name] for name in activations), LOSSES[job.loss])
+        options = job.options
         outline = StepOutline(
-            activations,
-            job.loss,
-            functions,
-            job.options.optimizer,
-            float(job.options.l2),
-            placed.scale,
-            batch_size,
-            rows is not None,
-        )
+            activations, job.loss, functions, options.optimizer, float(options.l2), float(options.label_smoothing),
+            placed.scale, batch_size, rows is not None,
+        )  # fmt: skip
         parameters = tuple((layer.weight, layer.bias) for layer in job.layers)
         parameters, states, *sums_then = take_steps(
             (parameters, tuple(self._states), *sums),
@@ -154,7 +151,9 @@ def _gradients(
     """Gradients of the mean loss over a batch, and its sum of losses and number of correct rows, ()."""
     layers = [Layer(*each, kind) for each, kind in zip(parameters, outline.activations, strict=True)]
     x, labels = GENERIC.gather(rows, index, layers[0].weight.dtype)  # (batch, features), (batch,)
-    grads, loss_sum, correct = GENERIC.gradients(layers, x, labels, loss=outline.loss, size=outline.batch_size)
+    grads, loss_sum, correct = GENERIC.gradients(
+        layers, x, labels, loss=outline.loss, size=outline.batch_size, label_smoothing=outline.label_smoothing
+    )
     return tuple(grads), loss_sum, correct
 
 

@@ -207,7 +207,7 @@ def supports(job: TrainingJob) -> bool:
     dtype = layers[0].weight.dtype
     outputs = [rows.images.shape[1:], *((layer.weight.shape[-1],) for layer in layers)]  # (features,), (units,)...
     return (
-        not job.needs_generic_plan
+        not (job.needs_generic_plan or job.options.label_smoothing)
         and are_targets(rows, job.loss, layers[-1].weight.shape[-1])
         and rule_of(job.options.optimizer) is not None
         and all(activation_code(layer.activation) is not None for layer in layers)

@@ -140,9 +140,10 @@ def steps_of_every_optimizer_activation_and_loss(backend: Backend, optimizer: Op
 @check(
     "compile", "run",
     weighted=[False, True], l2_per_batch=[False, True], dropout=[0.0, 0.25], clip_norm=[None, 0.05],
-    accumulate=[1, 2], batch_size=[BATCH, ROWS], learning_rate=[None, lambda step: [0.5, 2.0, 0.25][step % 3]],
+    label_smoothing=[0.0, 0.1], accumulate=[1, 2], batch_size=[BATCH, ROWS],
+    learning_rate=[None, lambda step: [0.5, 2.0, 0.25][step % 3]],
 )  # fmt: skip
-def weights_rates_penalty_dropout_clipping_and_tiles(backend: Backend, weighted: bool, **options: Any) -> None:
+def weights_rates_penalty_dropout_clipping_and_smoothing(backend: Backend, weighted: bool, **options: Any) -> None:
     weights = np.arange(ROWS) % 4 / 2 if weighted else None
     own, expected = pair_of_jobs(backend, l2=0.1, weights=weights, dropout_seed=7, **options)
     assert_same_training(backend.compile(own), GenericPlan(GENERIC, expected), backend, [ORDER, None, ORDER[:8]])

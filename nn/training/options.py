@@ -83,6 +83,7 @@ class TrainingKeywords(TypedDict, total=False):
     l2: float
     l2_per_batch: bool
     dropout: float
+    label_smoothing: float
     precision: str
     reproducible: bool
     epochs: int

@@ -52,6 +52,8 @@ class Trainer:
         self._generator = make_generator(seed, stream=SHUFFLE_STREAM)
         dropout_seed = int(make_generator(seed, stream=DROPOUT_STREAM).integers(2**63)) if options.dropout else 0
         source, self._test, validation = training_rows(net, data, options, seed, communicator)
+        if options.label_smoothing and net.loss != "softmax_cross_entropy":
+            raise ConfigError(f"label_smoothing needs rows of one class each, got loss={net.loss!r}: leave it out")
         net.backend.check_precision(options.precision)
         if detect_anomaly and options.precision != "full":
             raise ConfigError(
