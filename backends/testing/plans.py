@@ -57,13 +57,7 @@ def pair_of_jobs(
     pairs = pair_of_layers(backend, activation=activation, dtype=dtype)
     options |= {"optimizer": optimizer or SGD(0.5), "batch_size": batch_size}
     own, expected = (
-        training_job(
-            layers,
-            each.place(pixels, labels, SCALE, weights),
-            optimizer=optimizer or SGD(0.5),
-            batch_size=batch_size,
-            **options,
-        )
+        training_job(layers, each.place(pixels, labels, SCALE, weights), **options)
         for each, layers in zip((backend, GENERIC), pairs, strict=True)
     )
     return own, expected
