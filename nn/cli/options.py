@@ -159,14 +159,20 @@ def _batch_size(ctx: click.Context, param: click.Parameter, value: str | None) -
 
 def _training_option(name: str, about: Field[Any]) -> Callable[[Command], Command]:
     """Return the option that sets a field of `TrainingOptions`; its help is the first sentence of the field's."""
-    help_text = about.metadata["words"].partition(". ")[0].removesuffix(".") + "."
-    kind = {"type": READ_AS.get(name) or about.metadata["constraint"].kind}
+    constraint, flag = about.metadata["constraint"], f"--{name.replace('_', '-')}"
+
+    def check(ctx: click.Context, param: click.Parameter, value: Any) -> Any:  # noqa: ARG001
+        if value is not None and constraint is not None:
+            constraint.check(flag, value)
+        return value
+
+    kind: dict[str, Any] = {"type": READ_AS.get(name) or constraint.kind, "callback": check}
     if name == "batch_size":
         kind = {"callback": _batch_size}
     elif kind["type"] is bool:
         kind = {"is_flag": True, "default": None}
-    panel, metavar = about.metadata["panel"], about.metadata["metavar"]
-    return click.option(f"--{name.replace('_', '-')}", panel=panel, metavar=metavar, help=help_text, **kind)
+    help_text = about.metadata["words"].partition(". ")[0].removesuffix(".") + "."
+    return click.option(flag, panel=about.metadata["panel"], metavar=about.metadata["metavar"], help=help_text, **kind)
 
 
 READ_AS = {  # settings that may be more in Python

@@ -124,7 +124,7 @@ def make_job(backend, make_layers, monkeypatch):
         rows = backend.place(images.astype(kind.images), labels, 1 / 255, weights)
         sizes = (FEATURES, *(HIDDEN[kind.way] if hidden is None else hidden), outputs)
         layers = make_layers(backend, sizes, activation=activation, dtype=kind.dtype)
-        return training_job(layers, rows, optimizer=optimizer, batch_size=batch_size, **job)
+        return training_job(layers, rows, optimizer=optimizer, batch_size=batch_size, loss=kind.loss, **job)
 
     return make
 

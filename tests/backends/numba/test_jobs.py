@@ -12,6 +12,7 @@ from xpnn.backends import (
     Activation,
     GenericPlan,
     Layer,
+    StepOptions,
 )
 from xpnn.backends.testing.problem import training_job
 
@@ -64,7 +65,7 @@ def double_backward(xp, grad_y, y):  # noqa: ARG001
 def unknown(case, rows):
     """What is changed of a job that the kernels know."""
     return {
-        "optimizer": {"optimizer": OwnSGD(0.1)},
+        "optimizer": {"options": StepOptions(optimizer=OwnSGD(0.1), batch_size=5)},
         "loss": {"loss": "own"},
         "activation": {"layers": make_layers(activation="own")},
         "changed activation": {"layers": make_layers(activation="tanh")},

@@ -99,7 +99,7 @@ def test_what_a_backend_logs_is_shown_unless_quiet(monkeypatch: pytest.MonkeyPat
 
 def test_options_change_the_recipe() -> None:
     assert run(*SHORT, "--quiet", "--out", "a", "--batch-size", "full", "--lr", "0.5").exit_code == 0
-    recipe = json.loads(Path("a/config.json").read_text())["recipe"]
+    recipe = json.loads(Path("a/config.json").read_text())["recipe"]["training"]
     assert (recipe["batch_size"], recipe["epochs"], recipe["optimizer"]["learning_rate"]) == (None, 3, 0.5)
 
 
@@ -120,13 +120,13 @@ def test_evaluations_are_as_far_apart_as_they_are_asked_for() -> None:
 def test_a_run_of_less_precision_goes_on_in_full(trained: Path) -> None:
     """As when a GPU is lost and another backend takes over."""
     config = json.loads((trained / "config.json").read_text())
-    config["recipe"] |= {"precision": "bfloat16", "epochs": 5}
+    config["recipe"]["training"] |= {"precision": "bfloat16", "epochs": 5}
     (trained / "config.json").write_text(json.dumps(config))
     assert "precision of the backend numpy must be full" in run("train", "--resume", str(trained)).stderr
     result = run("train", "--resume", str(trained), "--precision", "full")
     assert result.exit_code == 0, result.output
     assert len(read_metrics(trained)) == 5
-    assert json.loads((trained / "config.json").read_text())["recipe"]["precision"] == "full"
+    assert json.loads((trained / "config.json").read_text())["recipe"]["training"]["precision"] == "full"
 
 
 @pytest.mark.parametrize(

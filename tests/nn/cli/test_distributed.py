@@ -201,7 +201,7 @@ def test_one_process_trains_as_without_the_option(monkeypatch, rows):
     assert "1 process: mpiexec -n N starts more" in result.stdout
     alone(*LONG, "--data", rows, "--out", "alone")
     assert_same_bits("run", "alone")
-    assert json.loads(Path("run/config.json").read_text())["recipe"]["reproducible"]
+    assert json.loads(Path("run/config.json").read_text())["recipe"]["training"]["reproducible"]
 
 
 # What the ranks do together

@@ -96,7 +96,7 @@ def test_a_path_in_a_run_folder_is_not_followed(command: list[str]) -> None:
 
 
 def test_a_recipe_that_splits_all_rows_anew_does_so_for_the_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(RECIPES, "quickstart", _with(test_fraction=0.1))
+    monkeypatch.setitem(RECIPES, "quickstart", dataclasses.replace(RECIPES["quickstart"], test_fraction=0.1))
     summary = train("--seed", "3")
     for source in ([], ["--data", "digits"]):
         result = figures("evaluate", "run", *source)
@@ -144,7 +144,7 @@ def test_a_model_file_is_evaluated_by_the_defaults() -> None:
 
 
 def test_a_test_fraction_that_is_given_goes_before_the_recipe_s() -> None:
-    recipe = _with(test_fraction=0.1)
+    recipe = dataclasses.replace(RECIPES["quickstart"], test_fraction=0.1)
     counts = {
         fraction: len(DataChoice(test_fraction=fraction).load(recipe, seed=0).test) for fraction in (None, 0.1, 0.5)
     }
@@ -302,7 +302,7 @@ def test_predict_refuses_a_network_of_floating_images() -> None:
 
 
 def test_explain_tells_a_run_s_own_update(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(RECIPES, "quickstart", _with(l2=0.125))
+    monkeypatch.setitem(RECIPES, "quickstart", RECIPES["quickstart"].with_options(l2=0.125))
     train("--lr", "0.0625")
     text = run("explain", "run").stdout
     assert "update of each parameter p by its gradient g: adam" in text
@@ -345,10 +345,6 @@ def test_json_keeps_the_log_off_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nn.MLP, "logits", say)
     assert run("evaluate", "run", "--json").stderr == ""
     assert run("evaluate", "run").stderr == "downloading\n"
-
-
-def _with(**changes: object) -> Recipe:
-    return dataclasses.replace(RECIPES["quickstart"], **changes)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from xpnn.backends.threads import at_most_threads
 from xpnn.nn.cli import app, progress, signals, train_report
 from xpnn.nn.cli.app import COMMANDS, xpnn
 from xpnn.nn.cli.options import shell_words
+from xpnn.nn.runs.recipes import RECIPES
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -225,7 +226,7 @@ def reported(make_data, *losses: float, classes: bool = True) -> tuple[SimpleNam
     """A start and a history with these training losses, enough for what is said of them."""
     accuracy = 0.9 if classes else None
     history = [nn.EpochResult(k, loss, accuracy, 0.5, accuracy, 1.5) for k, loss in enumerate(losses, start=1)]
-    config = SimpleNamespace(recipe=SimpleNamespace(early_stopping=None))
+    config = SimpleNamespace(recipe=RECIPES["quickstart"])
     return SimpleNamespace(data=make_data(train=24, test=9), config=config), history
 
 

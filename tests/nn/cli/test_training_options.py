@@ -51,7 +51,7 @@ def test_a_run_that_stopped_early_is_finished(train):
 def test_patience_needs_validation_rows(train):
     result, folder = train("--patience", "2")
     assert result.exit_code == 2
-    assert "patience=2 needs validation rows: hold some back, with --validation 0.1" in result.output
+    assert "early stopping by the validation_loss needs validation rows" in result.output
     assert not folder.exists()
 
 
@@ -70,7 +70,7 @@ def test_each_option_changes_the_run_and_its_config(train, options, field, value
     _, plain = train("--epochs", "1", out="plain")
     result, folder = train("--epochs", "1", *options, out="changed")
     assert result.exit_code == 0, result.output
-    assert json.loads((folder / "config.json").read_text("utf-8"))["recipe"][field] == value
+    assert json.loads((folder / "config.json").read_text("utf-8"))["recipe"]["training"][field] == value
     assert lines(folder)[0]["train_loss"] != lines(plain)[0]["train_loss"]
 
 

@@ -43,7 +43,7 @@ DIFFERENCES = {
     "backend": (lambda data: {"backend": "numba"}, "backend 'numba', rank 0 has 'numpy'"),  # noqa: ARG005
     "type": (lambda data: {"dtype": "float32"}, "dtype 'float32', rank 0 has 'float64'"),  # noqa: ARG005
     "dropout": (lambda data: {"dropout": 0.1}, "dropout 0.1, rank 0 has 0.0"),  # noqa: ARG005
-    "reproducible": (lambda data: {"reproducible": True}, "shards 5, rank 0 has None"),  # noqa: ARG005
+    "reproducible": (lambda data: {"reproducible": True}, "reproducible True, rank 0 has False"),  # noqa: ARG005
 }
 
 
