@@ -43,6 +43,7 @@ class Rows(NamedTuple):
             each.
         on_host: whether the images are a NumPy array that the device has not room for: batches of it are copied there
             as they are wanted, by `Backend.batch`.
+        nonzeros: number of non-zeros in the images; None if unknown, and a plan that needs it counts.
     """
 
     images: Array
@@ -50,6 +51,7 @@ class Rows(NamedTuple):
     scale: float
     weights: npt.NDArray[np.float64] | None = None
     on_host: bool = False
+    nonzeros: int | None = None
 
 
 class Totals(NamedTuple):

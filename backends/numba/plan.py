@@ -52,7 +52,9 @@ class NumbaPlan(Plan):
         self._rule = rule
         with announced("compiling the numba plan; cached for the next process"):
             # lists of what is not zero would bring a mapped file into memory
-            self.is_sparse = not is_mapped(images) and np.count_nonzero(images) < SPARSE_DENSITY * images.size
+            nonzeros = images.size if is_mapped(images) else job.rows.nonzeros
+            nonzeros = np.count_nonzero(images) if nonzeros is None else nonzeros
+            self.is_sparse = nonzeros < SPARSE_DENSITY * images.size
             self._is_kept = self.is_sparse and job.batch_size >= len(images) and images.dtype == np.uint8
             schedule = choose_schedule(
                 units, images.shape[1], batch, is_sparse=self.is_sparse, is_kept=self._is_kept, lanes=lanes

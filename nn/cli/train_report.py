@@ -65,9 +65,8 @@ def announce(start: Start, *, verbose: bool) -> None:
 
 def reading_of(data: Dataset) -> str:
     """Say how the numbers of the rows enter the first layer: a single one out of range decides that for all."""
-    images = data.train.images  # (samples, features)
-    least, largest = images.min(), images.max()
-    if images.dtype.kind == "f":
+    least, largest = data.train.facts.range
+    if data.train.images.dtype.kind == "f":
         return f"numbers from {least:g} to {largest:g}, taken as they are"
     return f"whole numbers from {least} to {largest}, divided by {1 / data.scale:g}"
 

@@ -15,6 +15,7 @@ from ...backends.machine import memory_bytes
 from ...backends.mapped import is_mapped
 from ..inputs.arguments import refuse_not_finite
 from ..inputs.arrays import categorical_codes, host_array
+from ..inputs.facts import RowFacts
 from ..inputs.frames import only_column
 from .dataset import Dataset, Split
 from .labels import check_labels, encode_labels
@@ -102,7 +103,10 @@ def from_arrays(
         train, test = split_rows(pixels[0], numbers[0], test_fraction=test_fraction, seed=seed, stratify=stratify)
     else:
         train, test = splits
-    return Dataset(name, train, test, names, _scale(train.images), _image_shape(checked[0], train.images))
+    if not (train.facts.are_finite_in("float64") and test.facts.are_finite_in("float64")):
+        for part, what in zip(pixels, whats, strict=True):  # in whose order the message says where
+            refuse_not_finite(part, what=what)
+    return Dataset(name, train, test, names, _scale(train), _image_shape(checked[0], train.images))
 
 
 def from_files(place: Path, arrays: Sequence[npt.NDArray[Any]], **options: Any) -> Dataset:
@@ -147,17 +151,15 @@ def _common_dtype(parts: list[npt.NDArray[Any]], whats: list[str]) -> list[npt.N
             f"{parts[-1].dtype}: their scales would differ; convert one of them"
         )
     dtype: np.dtype[Any] = np.dtype(np.float32)
-    if not any(floating) and all(part.min() >= 0 and part.max() <= 255 for part in parts):
+    if not any(floating) and all(RowFacts(part).are_within(0, 255) for part in parts):
         dtype = np.dtype(np.uint8)
     elif any(part.dtype.kind == "f" and part.dtype.itemsize == 8 for part in parts):
         dtype = np.dtype(np.float64)
     flat = []
     for part, what in zip(parts, whats, strict=True):
         _refuse_too_large(part, dtype, what)
-        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is named below
-            rows = np.ascontiguousarray(part.reshape(len(part), -1), dtype=dtype)  # (samples, features)
-        refuse_not_finite(rows, what=what)
-        flat.append(rows)
+        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused later
+            flat.append(np.ascontiguousarray(part.reshape(len(part), -1), dtype=dtype))  # (samples, features)
     return flat
 
 
@@ -171,10 +173,10 @@ def _refuse_too_large(part: npt.NDArray[Any], dtype: np.dtype[Any], what: str) -
         )
 
 
-def _scale(train_images: npt.NDArray[Any]) -> float:
-    if train_images.dtype != np.uint8:
+def _scale(train: Split) -> float:
+    if train.images.dtype != np.uint8:
         return 1.0
-    largest = int(train_images.max())
+    largest = int(train.facts.range[1])
     return 1 / 255 if largest > 127 else 1 / max(largest, 1)
 
 

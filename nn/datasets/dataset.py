@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..inputs.arrays import host_array
+from ..inputs.facts import NO_FACTS, RowFacts
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,13 @@ class Split:
         labels: classes, (samples,), int64 in [0, num_classes); or, for a network of another loss than the softmax's,
             what each output should be, (samples, outputs).
         weights: how much each row counts in training, (samples,), float64, at least 0; None for 1 each.
+        facts: range and check sum of the images; `dataclasses.replace` keeps them as long as the images stay.
     """
 
     images: npt.NDArray[Any]  # (samples, features)
     labels: npt.NDArray[Any]  # (samples,) or (samples, outputs)
     weights: npt.NDArray[np.float64] | None = None  # (samples,)
+    facts: RowFacts = field(default=NO_FACTS, kw_only=True, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("images", "labels", "weights"):
@@ -32,6 +35,8 @@ class Split:
             if given is not None and type(given) not in (np.ndarray, np.memmap):
                 array = host_array(given, what=name, mend="pass one row of numbers for each sample")
                 object.__setattr__(self, name, array)
+        if self.facts.rows is not self.images:
+            object.__setattr__(self, "facts", RowFacts(self.images))
 
     def __len__(self) -> int:
         return len(self.labels)

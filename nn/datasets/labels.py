@@ -102,15 +102,25 @@ def encode_labels(
         number = {value: index for index, value in enumerate(distinct)}
         encoded = [np.array([number[value] for value in part], dtype=np.int64) for part in parts]
     else:
-        values = np.unique(np.concatenate(parts))  # (num_classes,)
+        values, encoded = _numbered(parts)
         names = tuple(str(value) for value in values)
-        encoded = [np.searchsorted(values, part).astype(np.int64) for part in parts]
     for name, count in Counter(names).items():
         if count > 1:
             raise DataError(f"class names must differ, got {name!r:.80} twice: rename one of the classes")
         if UNPRINTABLE.search(name):
             raise DataError(f"class names must be plain text in one line, got {name!a:.80}: rename the class")
     return encoded, names
+
+
+def _numbered(parts: Sequence[npt.NDArray[Any]]) -> tuple[npt.NDArray[Any], list[npt.NDArray[np.int64]]]:
+    """Return the distinct labels in order, (num_classes,), and the number of each label of each part, (samples,)."""
+    labels = np.concatenate(parts)  # (all samples,)
+    if labels.dtype.kind == "i" and int(labels.max()) - (least := int(labels.min())) < len(labels):
+        is_class = np.bincount(labels - least) > 0  # (span,); a table is several times faster than a search
+        numbers = np.cumsum(is_class) - 1  # (span,)
+        return np.flatnonzero(is_class) + least, [numbers[part - least] for part in parts]
+    values = np.unique(labels)
+    return values, [np.searchsorted(values, part).astype(np.int64) for part in parts]
 
 
 def _text(label: object) -> str:

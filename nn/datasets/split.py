@@ -79,9 +79,9 @@ def _last_rows(
         )
     cut = len(labels) - _rounded(len(labels) * test_fraction)
     _refuse_empty(cut, len(labels) - cut, test_fraction)
-    if len(missing := np.setdiff1d(labels[cut:], labels[:cut])):
+    if len(missing := labels[cut:][np.isin(labels[cut:], labels[:cut], invert=True)]):
         raise DataError(
-            f"the last rows of a mapped file are held back for the test, and no other row is of class {missing[0]}: "
+            f"the last rows of a mapped file are held back for the test, and no other row is of class {missing.min()}: "
             "shuffle the file, or pass test_images and test_labels"
         )
     return Split(images[:cut], labels[:cut]), Split(images[cut:], labels[cut:])

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ...backends import ConfigError, DataError
 from ...backends.constraints import is_whole
 
-BLOCK_BYTES = 2**24  # of rows that are looked at together
+BLOCK_BYTES = 2**20  # of rows that are looked at together: what a core's cache holds
 
 
 def are_whole(numbers: Any, *, least: int) -> bool:
@@ -54,6 +54,7 @@ def row_blocks(rows: npt.NDArray[Any]) -> Iterator[tuple[int, npt.NDArray[Any]]]
 
     Each comes with the number of its first row, and is a view of `BLOCK_BYTES` or so.
     """
+    rows = np.asarray(rows)  # of which a view costs less than of NumPy's class of mapped arrays
     size = max(1, BLOCK_BYTES // max(1, rows.nbytes // max(1, len(rows))))
     for start in range(0, len(rows), size):
         yield start, rows[start : start + size]

@@ -70,7 +70,9 @@ def check_rows(net: MLP, rows: Split) -> None:
         raise DataError(f"images must be numbers, got {images.dtype}: convert with images.astype('float32')")
     if len(labels) == 0:
         raise DataError("there are no rows to work on; pass at least one image with its label")
-    refuse_not_finite(images, net.dtype)
+    rows.facts.renew()  # a caller may have written to the rows since
+    if not rows.facts.are_finite_in(net.dtype):
+        refuse_not_finite(images, net.dtype)
     net.outputs.check(labels, net.num_outputs)
     if rows.weights is not None:
         check_weights(rows.weights, len(images))

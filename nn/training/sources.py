@@ -47,7 +47,8 @@ class RowSource(ABC):
     def place(self, net: MLP) -> Rows:
         """Return the rows on the network's device, as a plan takes them."""
         rows = self.rows
-        return net.backend.place(rows.images, rows.labels, net.input_scale, rows.weights)
+        placed = net.backend.place(rows.images, rows.labels, net.input_scale, rows.weights)
+        return placed._replace(nonzeros=rows.facts.nonzeros)
 
     @abstractmethod
     def begin(self, epoch: int, generator: np.random.Generator) -> None:
