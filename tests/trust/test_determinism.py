@@ -44,6 +44,25 @@ def test_ten_processes_give_the_same_bits(tmp_path, amount, show, name):
     show(11, f"processes with other PYTHONHASHSEED: {name}", f"{runs} of {runs} bit-identical")
 
 
+@pytest.mark.thorough
+def test_a_process_that_compiles_gives_the_bits_of_one_that_reads_the_cache(tmp_path):
+    sparse = """
+import numpy as np
+from xpnn import nn
+
+generator = np.random.default_rng(0)
+images = generator.integers(1, 256, (1000, 784)) * (generator.random((1000, 784)) < 0.2)
+rows = nn.Split(images.astype(np.uint8), generator.integers(0, 10, 1000))
+net = nn.MLP([784, 16, 10], backend="numba")
+nn.train(net, rows, epochs=1)
+print([array.tobytes() for array in net.parameters().values()])
+"""
+    command, environment = [sys.executable, "-c", sparse], os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    compiled, cached = (subprocess.check_output(command, env=environment) for _ in range(2))
+    assert compiled == cached
+    assert list(tmp_path.rglob("*.nbc"))
+
+
 @pytest.mark.parametrize(("name", "tolerance"), [("numpy", 1e-10), ("numba", 0.0)])
 def test_other_numbers_of_threads(tmp_path, amount, show, name, tolerance):
     """Numba's sums do not depend on the threads; those of NumPy's BLAS may."""

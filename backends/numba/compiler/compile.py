@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+from llvmlite.binding import Linkage
 from numba.core import event
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
 from numba.core.dispatcher import Dispatcher
 from numba.extending import overload
 
@@ -35,9 +38,37 @@ def sources_digest() -> str:
 SOURCES = sources_digest()
 
 
+class SelfContainedLibrary(JITCodeLibrary):
+    """Machine code of a kernel that calls no other library's.
+
+    Numba links the functions that a kernel calls into its library as "linkonce_odr". A process that has just compiled
+    them has other machine code under the same names, optimized by itself, and the linker takes that; a process that
+    reads the kernel from the cache takes the kernel's own. Multiply-adds are not fused alike in both, so the first run
+    of a command would have other bits than the second.
+    """
+
+    def _optimize_final_module(self) -> None:
+        """Make what was linked in the library's own, then optimize."""
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == Linkage.linkonce_odr:
+                function.linkage = Linkage.internal
+        super()._optimize_final_module()
+
+
+class KernelCompiler(Compiler):
+    """Numba's compiler, with a self-contained library."""
+
+    def compile_extra(self, func: Any) -> Any:
+        """See Numba's."""
+        if self.state.library is None:
+            self.state.library = SelfContainedLibrary(self.state.targetctx.codegen(), func.__qualname__)
+            self.state.library.enable_object_caching()
+        return super().compile_extra(func)
+
+
 def kernel(function: Function) -> Function:
     """Compile `function` at its first call for each combination of types; to disk where a cache folder is writable."""
-    return _compiled(function)
+    return _compiled(function, pipeline_class=KernelCompiler)
 
 
 def inner_kernel(function: Function) -> Function:

@@ -20,6 +20,24 @@ def test_a_function_without_a_cache_folder_is_compiled_all_the_same():
     assert numba_compile.kernel(scope["double"])(21) == 42
 
 
+@compiled_only
+def test_a_kernel_has_its_own_copy_of_what_it_calls():
+    """Else a process that has just compiled both runs other machine code than one that reads them from the cache."""
+    scope = {}
+    exec(
+        compile("def fibonacci(n): return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)", "<here>", "exec"), scope
+    )
+    scope["fibonacci"] = numba_compile.inner_kernel(scope["fibonacci"])
+    exec(compile("def call(n): return fibonacci(n)", "<here>", "exec"), scope)
+    for kernel, linkage in (
+        (numba.njit(scope["call"]), "linkonce_odr"),
+        (numba_compile.kernel(scope["call"]), "internal"),
+    ):
+        assert kernel(10) == 55
+        functions = kernel.overloads[kernel.signatures[0]].library.get_defined_functions()
+        assert [each.linkage.name for each in functions if "fibonacci" in each.name] == [linkage]
+
+
 def test_a_change_of_any_kernel_file_changes_every_cache_file(tmp_path, monkeypatch):
     kernels = tmp_path / "numba"
     (kernels / "steps").mkdir(parents=True)
