@@ -46,7 +46,10 @@ class GenericPlan(Plan):
 
     def feed(self, rows: Rows) -> None:
         """See `Plan.feed`."""
-        self.job = replace(self.job, rows=rows)
+        options = self.job.options
+        if options.batch_size is not None:
+            options = replace(options, batch_size=None)
+        self.job = replace(self.job, rows=rows, options=options)
 
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
         """See `Plan.run`."""

@@ -251,6 +251,7 @@ def other_rows_are_trained_on_or_refused(backend: Backend) -> None:
         else:
             by_hand.feed(GENERIC.place(images, labels, SCALE))
             assert_same_training(plan, by_hand, backend, [None])
+            assert plan.step == 1, f"rows that are fed are one batch: step must be 1, got {plan.step}"
 
 
 # State
