@@ -96,7 +96,7 @@ def option(
         is_identity: whether it decides which training it is, so that a checkpoint of one is no start for another.
     """
     about = {"constraint": constraint, "words": words, "panel": panel, "metavar": metavar, "is_identity": is_identity}
-    return field(default=default, metadata=about)  # type: ignore[no-any-return]
+    return field(default=default, metadata=about)
 
 
 def options_of(kind: Any) -> dict[str, Field[Any]]:

@@ -234,8 +234,9 @@ class Operations:
             inputs.append(outputs[-1] if factor is None else outputs[-1] * factor)
         loss_sum, correct, grad_y = self.loss(outputs[-1], labels, loss=loss, batch_size=size, weights=weights)
         if label_smoothing:
-            rows = {"batch_size": size, "weights": weights, "label_smoothing": label_smoothing}
-            more, grad_y = smoothed(self.xp, outputs[-1], labels, grad_y, **rows)
+            more, grad_y = smoothed(
+                self.xp, outputs[-1], labels, grad_y, label_smoothing=label_smoothing, batch_size=size, weights=weights
+            )
             loss_sum = loss_sum + more
         grads: list[LayerGradients] = []
         for k in reversed(range(len(layers))):

@@ -71,9 +71,8 @@ class ProgressBar(Progress):
 
     def on_train_begin(self, run: TrainingRun) -> None:
         """Show the bar; a resumed run begins where it was."""
-        self._task = self._bar.add_task(
-            "", total=run.epochs, completed=_epochs_done(run), epoch=f"{run.epoch}/{run.epochs}", figures=""
-        )
+        self._task = self._bar.add_task("", total=run.epochs, epoch=f"{run.epoch}/{run.epochs}", figures="")
+        self._bar.update(self._task, completed=_epochs_done(run))
         self._bar.start()
 
     def on_chunk_end(self, run: TrainingRun) -> None:
