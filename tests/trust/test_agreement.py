@@ -53,7 +53,8 @@ def data_of(name):
 
 def trained(case, communicator):
     """Parameters after the recipe's first steps, of which each is a chunk."""
-    recipe, data = replace(RECIPES[case.recipe], dtype=case.dtype, reproducible=case.reproducible), data_of(case.recipe)
+    recipe = replace(RECIPES[case.recipe], dtype=case.dtype).with_options(reproducible=case.reproducible)
+    data = data_of(case.recipe)
     net = recipe.network(data, backend=case.backend, seed=0)
     stop = StopAtStep()
     recipe.train(net, data, seed=0, callbacks=[stop], communicator=communicator)

@@ -51,7 +51,7 @@ def test_it_saves_no_more_often_than_it_is_told(make_data, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), "10", None])
 def test_seconds_that_cannot_be(tmp_path, seconds):
-    with pytest.raises(ConfigError, match="every_seconds must be a number >= 0"):
+    with pytest.raises(ConfigError, match="every_seconds must be a finite number >= 0"):
         nn.SaveCheckpoints(tmp_path / "c", every_seconds=seconds)
 
 

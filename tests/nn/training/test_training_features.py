@@ -158,7 +158,7 @@ def test_validation_may_be_rows_of_ones_own(make_net, noisy):
         ),
         ({"early_stopping": 5}, r"early_stopping must be one such as nn.EarlyStopping\(\), or None, got 5"),
         ({"dropout": 1.0}, r"dropout must be a number in \[0, 1\), got 1.0"),
-        ({"dropout": -0.5}, "dropout must be a share"),
+        ({"dropout": -0.5}, "dropout must be a number"),
         ({"clip_norm": 0.0}, "clip_norm must be a finite number > 0, or None, got 0.0"),
         ({"accumulate": 0}, "accumulate must be a whole number >= 1, got 0"),
         ({"accumulate": 4}, r"batch_size, times accumulate=4, must be a whole number in \[1, 60\], .* got 80"),
@@ -188,7 +188,7 @@ def test_impossible_arguments_are_refused_before_a_step(make_net, noisy, options
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ({"patience": 0}, "patience must be a whole number of epochs >= 1, got 0"),
+        ({"patience": 0}, "patience must be a whole number >= 1, got 0"),
         ({"min_delta": -1.0}, "min_delta must be a finite number >= 0, got -1.0"),
         ({"monitor": "test_loss"}, "monitor"),
     ],
