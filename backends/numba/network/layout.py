@@ -1,4 +1,4 @@
-"""Where a network's parameters lie in the plan's flat buffers, and how they come and go."""
+"""Layout of parameters and optimizer slots in the plan's flat buffers, with copies in and out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...plan import Layer
+from ..compiler.lane_types import MICROTILE_ROWS, Width
 from .functions import SIGMOID, activation_code
+from .layers import Widths
 from .network import Network
 
 CACHE_LINE = 64  # bytes
@@ -68,7 +70,8 @@ class Layout:
         output_at = list(accumulate(units, initial=0))
         places = (inputs, units, widths, codes, weight_at[:-1], bias_at[:-1], transposed_at[:-1], output_at[:-1])
         arrays: list[Any] = [np.array(each, dtype=np.int64) for each in places]
-        self.network = Network._make([*arrays, self._shapes[-1][1]])
+        compiled = Widths(Width(lanes), Width(lanes * MICROTILE_ROWS), Width(block))
+        self.network = Network(*arrays, classes=self._shapes[-1][1], compiled=compiled)
 
     def pack(self, arrays: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]], buffer: npt.NDArray[Any]) -> None:
         """Write each layer's weight (in_features, out_features) and bias (out_features,) into a buffer, (count,)."""

@@ -1,11 +1,11 @@
-"""The network as the kernels see it: where its matrices lie in the buffers."""
+"""Network as the kernels see it: places of its matrices in the buffers."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 from ..compiler.compile import inner_kernel
-from .layers import Matrix
+from .layers import LayerParameters, Matrix, Widths
 
 
 class Network(NamedTuple):
@@ -21,6 +21,7 @@ class Network(NamedTuple):
         transposed_at: where its weight's transpose begins in the buffer of transposes; the first layer needs none.
         output_at: how many units the layers before have.
         classes: units of the last layer without padding.
+        compiled: the numbers of lanes that the kernels are compiled for.
     """
 
     inputs: Any
@@ -32,12 +33,19 @@ class Network(NamedTuple):
     transposed_at: Any
     output_at: Any
     classes: int
+    compiled: Widths
 
 
 @inner_kernel
 def weight_of(network: Network, k: int, buffer: Any) -> Matrix:
     """Return layer k's weight, (inputs, units), or its gradient or slot, in a buffer of parameters."""
     return Matrix(buffer, network.weight_at[k], network.inputs[k], network.widths[k], network.units[k])
+
+
+@inner_kernel
+def layer_of(network: Network, k: int, parameters: Any) -> LayerParameters:
+    """Return layer k's parameters in their buffer."""
+    return LayerParameters(weight_of(network, k, parameters), network.bias_at[k], network.activations[k])
 
 
 @inner_kernel

@@ -1,4 +1,4 @@
-"""What the rows should come to, and the loss of a row by it.
+"""Targets of the training rows, and the loss of a row by them.
 
 Two kinds of targets, and one function: the compiler chooses by their type, so that classes cost no more to compile than
 if there were nothing else. Which of the losses that take numbers is a number, and one compilation does for both.
@@ -16,7 +16,7 @@ from ...plan import Rows
 from ..compiler.compile import chosen_by_kind
 from ..compiler.lane_types import Width
 from .layers import Matrix
-from .output_losses import SIGMOID, SQUARED, output_loss_row
+from .output_losses import SIGMOID, SQUARED, OutputTargets, output_loss_row
 from .softmax_loss import softmax_cross_entropy_row
 
 SOFTMAX = -1
@@ -38,20 +38,6 @@ class ClassTargets(NamedTuple):
     """
 
     labels: Any
-    weights: Any
-
-
-class OutputTargets(NamedTuple):
-    """A number for each output of each row.
-
-    Attributes:
-        loss: which loss.
-        values: one row after the other, (samples * outputs,) float64.
-        weights: as in `ClassTargets`.
-    """
-
-    loss: int
-    values: Any
     weights: Any
 
 
@@ -78,10 +64,6 @@ def targets_of(rows: Rows, loss: str) -> Targets:
     return ClassTargets(rows.labels, weights) if code == SOFTMAX else OutputTargets(code, rows.labels.ravel(), weights)
 
 
-# `loss_of_row` writes the gradient of the mean loss for one sample, a row of `logits` and `grad`, (rows, outputs with
-# padding); it returns the sample's loss, times its weight, and whether it is right. `size` is what the mean is over.
-
-
 def _loss_of_class(
     targets: ClassTargets, sample: int, logits: Matrix, grad: Matrix, row: int, classes: int, size: float, lanes: Width
 ) -> tuple[float, bool]:
@@ -94,10 +76,24 @@ def _loss_of_class(
 def _loss_of_outputs(
     targets: OutputTargets, sample: int, logits: Matrix, grad: Matrix, row: int, outputs: int, size: float, lanes: Width
 ) -> tuple[float, bool]:
-    weight, at = targets.weights[sample] if targets.weights.shape[0] > 0 else 1.0, sample * outputs
-    factor = weight / size
-    loss, is_right = output_loss_row(targets.loss, logits, grad, row, targets.values, at, outputs, factor, lanes)
+    weight = targets.weights[sample] if targets.weights.shape[0] > 0 else 1.0
+    loss, is_right = output_loss_row(targets, sample, logits, grad, row, outputs, weight / size, lanes)
     return weight * loss, is_right
 
 
-loss_of_row = chosen_by_kind({ClassTargets: _loss_of_class, OutputTargets: _loss_of_outputs})
+@chosen_by_kind({ClassTargets: _loss_of_class, OutputTargets: _loss_of_outputs})
+def loss_of_row(
+    targets: Targets, sample: int, logits: Matrix, grad: Matrix, row: int, outputs: int, size: float, lanes: Width
+) -> tuple[float, bool]:
+    """Write the gradient of the mean loss for one sample; return its loss, times its weight, and whether it is right.
+
+    Args:
+        targets: of all samples.
+        sample: which of them.
+        logits: the last layer's output, (rows, outputs with padding).
+        grad: result, alike.
+        row: the sample's row in both.
+        outputs: how many there are without padding.
+        size: what the mean is over.
+        lanes: one register.
+    """
