@@ -15,14 +15,15 @@ from ..errors import ConfigError
 from ..plan import NO_ROWS, Plan, Totals, TrainingJob, checked_order
 from ..reduction import reduction_of
 from .compiler.compile import announced, entry_of
-from .compiler.team import Side, Team
-from .engine import ALONE, Engine
+from .compiler.team import ALONE, Side, Team
+from .engine import Engine
 from .first_layer.inputs import DenseInput, SparseInput
 from .network.layout import rows_of
 from .network.optimizers import GRADIENT, State, rule_of
-from .steps.batches import Batches, Sums, sizes_and_penalties
+from .steps.batches import Batches, Sums, new_sums, sizes_and_penalties
 from .steps.by_rows import take_step_with
 from .steps.room import Room
+from .steps.schedules import new_room
 
 if TYPE_CHECKING:
     from ..base import Backend
@@ -72,7 +73,7 @@ class DividedPlan(Plan):
             self._steppers = engine.team if count >= SMALL_UPDATE else Team(1)
             self._whole = rows_of(1, count, dtype)  # (1, parameters): where the sum of all gradients comes to lie
             grads = [self._whole[0], *(rows_of(1, count, dtype)[0] for _ in range(parts - 1))]
-            self._parts = [Part(grad, engine.new_sums()) for grad in grads]
+            self._parts = [Part(grad, new_sums()) for grad in grads]
             # What all threads together, or each that works by itself, work in and read the rows by.
             self._rooms = [self._new_room(threads)] if parts == 1 else [self._new_room(1) for _ in range(threads)]
             inputs = engine.problem.inputs
@@ -80,17 +81,18 @@ class DividedPlan(Plan):
             self._inputs = [inputs] if is_shared else [_inputs_of(inputs, me) for me in range(threads)]
             self._kept = [(inputs, np.empty(0, dtype=np.int64)) for _ in grads]  # of each part, with its rows
             self._step_kernel = entry_of(take_step_with, ALONE, *self._step_arguments(0.0, 0.0))
-            self._kernel = engine.compiled(*self._gradient_arguments(0, 0, np.empty(0, dtype=np.int64), np.ones(1)))
+            nothing = self._gradient_arguments(0, 0, np.empty(0, dtype=np.int64), np.ones(1))
+            self._kernel = entry_of(engine.schedule.kernel, ALONE, *nothing)
         among = f"{job.communicator.size} processes" if job.shards is None else f"{job.shards} shards"
         self.description = f"{engine.description}, each batch shared by {among}"
         self._refuse_differing_layouts()
 
     def _new_room(self, threads: int) -> Room:
         """Return room for some threads, in which the first part's gradient has the place of a slot."""
-        state, count = self._engine.state, self._engine.layout.count
-        dtype = state.parameters.dtype
-        of_part = State(state.parameters, self._whole[0], np.empty(0, dtype), rows_of(1, count, dtype)[0])
-        return self._engine.new_room(of_part, threads)
+        engine, dtype = self._engine, self._engine.state.parameters.dtype
+        grads = rows_of(1, engine.layout.count, dtype)[0]
+        of_part = State(engine.state.parameters, self._whole[0], np.empty(0, dtype), grads)
+        return new_room(engine.schedule, engine.layout, of_part, threads)
 
     def _refuse_differing_layouts(self) -> None:
         """Make sure that all processes have the gradients in the same places; see the class for what it raises."""

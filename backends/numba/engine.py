@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,24 +13,20 @@ from ..errors import ConfigError
 from ..generic_plan import check_state
 from ..mapped import is_mapped, unlocked
 from ..plan import TrainingJob
-from .compiler.compile import entry_of
 from .compiler.lane_types import lanes_of
-from .compiler.team import SYNC_SIZE, Side, Team, usable_threads
+from .compiler.team import Team, usable_threads
 from .first_layer.columns import kept_columns, new_columns
 from .first_layer.compress import chunk_bounds, compressed, entry_counts
 from .first_layer.inputs import DenseInput, SparseInput
 from .network.layout import Layout, rows_of
-from .network.optimizers import State
 from .network.targets import targets_of
-from .steps.batches import Sums
-from .steps.room import Problem, Room
-from .steps.schedules import SHARDS, choose_schedule, new_room, new_state, tile_bounds
+from .steps.room import Problem
+from .steps.schedules import choose_schedule, new_state, tile_bounds
 
 # Below this share of numbers that are not zero, it pays to skip the zeros.
 SPARSE_DENSITY = 0.5
 # A step of fewer multiply-adds than this is done by one thread before others have heard of it.
 SMALL_STEP = 3e5
-ALONE = Side(0, 1, np.zeros(SYNC_SIZE, dtype=np.int64))
 
 
 class Engine:
@@ -45,6 +41,7 @@ class Engine:
         problem: network, rows and targets as the kernels read them.
         is_sparse: whether the zeros of the rows are skipped.
         is_kept: whether the lists by feature stay from run to run.
+        description: a few words on how it goes about the job.
     """
 
     def __init__(self, job: TrainingJob, batch_size: int, parts: int | None = None) -> None:
@@ -75,24 +72,8 @@ class Engine:
         self._arrays = self.layout.empty_arrays(dtype)
         self._places = self.layout.places(self._arrays, self.state.parameters)
         self.problem = Problem(self.layout.network, self._new_inputs(), targets_of(job.rows, job.loss))
-
-    @property
-    def description(self) -> str:
-        """A few words on how the engine goes about the job."""
         kind = "sparse" if self.is_sparse else "dense"
-        return f"compiled: {kind} input, {self.team.threads} threads, dealt out by {self.schedule.name}"
-
-    def new_room(self, state: State, threads: int) -> Room:
-        """Return what the kernel works in on some threads, with `state`."""
-        return new_room(self.schedule, self.layout, state, threads)
-
-    def new_sums(self) -> Sums:
-        """Return room for the sums of a run."""
-        return Sums(*(np.zeros(1 + SHARDS, dtype=kind) for kind in (np.float64, np.int64)))
-
-    def compiled(self, *args: Any) -> Callable[..., Any]:
-        """Return the schedule's kernel for arguments of the types of these, all but the thread's side."""
-        return entry_of(self.schedule.kernel, ALONE, *args)
+        self.description = f"compiled: {kind} input, {self.team.threads} threads, dealt out by {self.schedule.name}"
 
     def _new_inputs(self) -> SparseInput | DenseInput:
         """Return the training rows as the kernels read them, with the room that they need."""

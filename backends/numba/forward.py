@@ -17,12 +17,10 @@ from .first_layer.blocks import block_forward
 from .first_layer.compress import chunk_bounds
 from .first_layer.inputs import DenseInput, UnlistedInput, tile_of
 from .first_layer.sparse import Sparse
-from .network.functions import IDENTITY, activation_code
-from .network.layers import place_of
 from .network.layout import Layout, aligned, rows_of
-from .network.network import Network, output_of
+from .network.network import Network, Work, output_of, place_of, work_of
 from .steps.later_layers import logits_of
-from .steps.room import Work, new_works, work_of
+from .steps.room import new_works
 from .steps.schedules import CHUNK_FEATURES, WIDE_TILE, block_registers
 
 # To list a row's entries costs about as much as 64 units' products: only a sparser one is worth it.
@@ -47,20 +45,6 @@ def forward_tiles(
         for row in range(used):
             for c in range(network.classes):
                 logits[start + row, c] = item(result.buffer, place_of(result, row, c))
-
-
-def supports_forward(layers: list[Layer], images: npt.NDArray[Any], floats: tuple[Any, ...]) -> bool:
-    """Whether the kernels know all layers and the types of their arrays."""
-    dtype = layers[0].weight.dtype
-    return (
-        dtype in floats
-        and all(array.dtype == dtype for layer in layers for array in (layer.weight, layer.bias))
-        and all(activation_code(layer.activation) is not None for layer in layers)
-        and activation_code(layers[-1].activation) == IDENTITY
-        and (images.dtype.kind in "iu" or images.dtype in floats)
-        and images.dtype.isnative
-        and images.shape[1:] == layers[0].weight.shape[:1]
-    )
 
 
 def forward_logits(team: Team, layers: list[Layer], images: npt.NDArray[Any], scale: float) -> npt.NDArray[Any]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..plan import NO_ROWS, Plan, Totals, TrainingJob, checked_order
-from .compiler.compile import announced
+from .compiler.compile import announced, entry_of
+from .compiler.team import ALONE
 from .engine import Engine
-from .network.functions import FLOATS, IDENTITY, activation_code
+from .network.layout import are_layers
 from .network.optimizers import rule_of
 from .network.targets import are_targets
-from .steps.batches import Batches, sizes_and_penalties
+from .steps.batches import Batches, new_sums, sizes_and_penalties
+from .steps.schedules import new_room
 
 
 class NumbaPlan(Plan):
@@ -30,10 +31,11 @@ class NumbaPlan(Plan):
         self._rule = rule_of(job.optimizer)
         with announced("compiling the numba plan; cached for the next process"):
             self._engine = engine = Engine(job, job.batch_size)
-            self._room, self._sums = engine.new_room(engine.state, engine.team.threads), engine.new_sums()
+            self._room = new_room(engine.schedule, engine.layout, engine.state, engine.team.threads)
+            self._sums = new_sums()
             self._kept_order = np.empty(0, dtype=np.int64)  # rows whose lists by feature are kept
             self._figures = (-1, np.empty(0), np.empty(0))  # rows of the last run, and its batches' sizes and penalties
-            self._kernel = engine.compiled(*self._arguments(self._kept_order))
+            self._kernel = entry_of(engine.schedule.kernel, ALONE, *self._arguments(self._kept_order))
         self.description = engine.description
 
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
@@ -84,18 +86,10 @@ class NumbaPlan(Plan):
 def supports(job: TrainingJob) -> bool:
     """Whether the kernels know all of the job, and its arrays are of the types and shapes that they read unchecked."""
     rows, layers = job.rows, job.layers
-    dtype = layers[0].weight.dtype
-    outputs = [rows.images.shape[1:], *((layer.weight.shape[-1],) for layer in layers)]  # (features,), (units,)...
     return (
         not job.needs_generic_plan
+        and are_layers(layers, rows.images)
         and are_targets(rows, job.loss, layers[-1].weight.shape[-1])
         and rule_of(job.optimizer) is not None
-        and all(activation_code(layer.activation) is not None for layer in layers)
-        and activation_code(layers[-1].activation) == IDENTITY
-        and dtype in FLOATS
-        and all(array.dtype == dtype for layer in layers for array in (layer.weight, layer.bias))
-        and (rows.images.dtype.kind in "iu" or rows.images.dtype in FLOATS)
         and all(array.flags.c_contiguous and array.dtype.isnative for array in (rows.images, rows.labels))
-        and all(layer.weight.shape == (*n, *m) for layer, (n, m) in zip(layers, pairwise(outputs), strict=True))
-        and all(layer.bias.shape == y for layer, y in zip(layers, outputs[1:], strict=True))
     )

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..compiler.compile import chosen_by_kind, inner_kernel
-from ..compiler.lane_types import Width
 from ..compiler.lanes import like, load, store
 from ..network.functions import activated
-from ..network.layers import LayerParameters, Matrix, forward_panel, gradient_of_bias, gradient_of_panel
-from ..network.network import Network, layer_of, weight_of
+from ..network.layers import forward_panel, gradient_of_bias, gradient_of_panel
+from ..network.network import Matrix, Network, weight_of
 from ..network.optimizers import Update, accumulate_or_step
 from .columns import gradient_of_feature
 from .inputs import DenseTile, SparseTile, Tile
@@ -18,31 +17,30 @@ from .sparse import products_of_block
 
 @inner_kernel
 def finish_block(
-    tile: Tile, layer: LayerParameters, block: int, sums: Matrix, chunks: int, y: Matrix, width: Width
+    tile: Tile, network: Network, parameters: Any, block: int, sums: Matrix, chunks: int, y: Matrix
 ) -> None:
     """Write one block of units of the layer's output `y`, (rows, units), out of unscaled products `x @ weight`.
 
     Those of each chunk of features are a matrix like `y`, and follow each other from `sums` on: they are added in their
     order. Where there is one, `sums` may be `y`.
     """
-    bias = load(layer.weight.buffer, layer.bias_at + block * y.width, width)
+    width = network.compiled.block
+    bias = load(parameters, network.bias_at[0] + block * y.width, width)
     for row in range(tile.index.shape[0]):
         at = (block * y.rows + row) * y.width
         z = load(sums.buffer, sums.at + at, width)
         for chunk in range(1, chunks):
             z = z + load(sums.buffer, sums.at + at + chunk * y.rows * y.columns, width)
-        store(y.buffer, y.at + at, activated(z * like(z, tile.scale) + bias, layer.activation))
+        store(y.buffer, y.at + at, activated(z * like(z, tile.scale) + bias, network.activations[0]))
 
 
 def _block_forward_sparse(tile: SparseTile, network: Network, parameters: Any, block: int, y: Matrix) -> None:
-    layer, width = layer_of(network, 0, parameters), network.compiled.block
-    products_of_block(tile.rows, tile.index, layer.weight, block, y, width)
-    finish_block(tile, layer, block, y, 1, y, width)
+    products_of_block(tile.rows, tile.index, weight_of(network, 0, parameters), block, y, network.compiled.block)
+    finish_block(tile, network, parameters, block, y, 1, y)
 
 
 def _block_forward_dense(tile: DenseTile, network: Network, parameters: Any, block: int, y: Matrix) -> None:
-    layer, used = layer_of(network, 0, parameters), tile.index.shape[0]
-    forward_panel(tile.features, layer, block, y, 0, used, network.compiled)
+    forward_panel(network, 0, parameters, tile.features, y, block, 0, tile.index.shape[0])
 
 
 @chosen_by_kind({SparseTile: _block_forward_sparse, DenseTile: _block_forward_dense})
@@ -65,8 +63,7 @@ def _features_backward_sparse(
 def _features_backward_dense(
     tile: DenseTile, network: Network, update: Update, block: int, first: int, last: int, grad: Matrix
 ) -> None:
-    weight = weight_of(network, 0, update.state.grads)
-    gradient_of_panel(tile.features, grad, block, weight, first, last, update, network.compiled)
+    gradient_of_panel(network, 0, tile.features, grad, block, first, last, update)
 
 
 @chosen_by_kind({SparseTile: _features_backward_sparse, DenseTile: _features_backward_dense})

@@ -6,8 +6,8 @@ from typing import Any
 
 from ..compiler.compile import chosen_by_kind, inner_kernel
 from ..compiler.lanes import load, store, zeros
-from ..network.layers import Matrix, products_of_panel
-from ..network.network import Network, layer_of, weight_of
+from ..network.layers import products_of_panel
+from ..network.network import Matrix, Network, weight_of
 from ..network.optimizers import DESCENT, Update, take_step
 from .blocks import features_backward, finish_block
 from .columns import ByteColumns, Columns, KeptColumns
@@ -35,9 +35,8 @@ def chunk_forward(tile: Tile, network: Network, parameters: Any, chunk: int, sum
 @inner_kernel
 def finish_chunks(tile: Tile, network: Network, parameters: Any, sums: Matrix, y: Matrix) -> None:
     """Write the first layer's output `y`, (rows, units), out of the sums of all chunks; see `finish_block`."""
-    layer, chunks = layer_of(network, 0, parameters), tile.bounds.shape[0] - 1
     for block in range(y.columns // y.width):
-        finish_block(tile, layer, block, sums, chunks, y, network.compiled.block)
+        finish_block(tile, network, parameters, block, sums, tile.bounds.shape[0] - 1, y)
 
 
 def _by_row(features: Columns, tile: SparseTile, network: Network, update: Update, chunk: int, grad: Matrix) -> None:

@@ -16,6 +16,7 @@ from ..compiler.lane_types import Width
 from ..compiler.lanes import count_of, fma, item, like, load, put, whole, zeros
 from ..compiler.team import Side, Team, share
 from ..network.layout import rows_of
+from ..network.network import Matrix
 from .sparse import Sparse
 
 # Rows of a tile that one byte can tell apart.
@@ -155,8 +156,8 @@ def put_entry(columns: Columns | ByteColumns, at: int, row: int, value: Any) -> 
     """Write an entry's row and value."""
 
 
-def _list_entries(columns: Columns | ByteColumns, sparse: Sparse, index: Any, tile_rows: int) -> None:
-    pitch = sparse.bounds.shape[0]
+def _list_entries(columns: Columns | ByteColumns, tile: Any, tile_rows: int) -> None:
+    sparse, index, pitch = tile.rows, tile.index, tile.rows.bounds.shape[0]
     columns.count[:] = 0
     for row in range(index.shape[0]):
         at = whole(index, row) * pitch
@@ -167,13 +168,13 @@ def _list_entries(columns: Columns | ByteColumns, sparse: Sparse, index: Any, ti
             put_entry(columns, i * tile_rows + length, row, item(sparse.value, j))
 
 
-def _list_nothing(columns: KeptColumns, sparse: Sparse, index: Any, tile_rows: int) -> None:
+def _list_nothing(features: KeptColumns | Matrix, tile: Any, tile_rows: int) -> None:
     pass
 
 
-@chosen_by_kind({Columns: _list_entries, ByteColumns: _list_entries, KeptColumns: _list_nothing})
-def list_columns(columns: AnyColumns, sparse: Sparse, index: Any, tile_rows: int) -> None:
-    """List the entries of the samples `index`, (rows in use,), by feature."""
+@chosen_by_kind({Columns: _list_entries, ByteColumns: _list_entries, KeptColumns: _list_nothing, Matrix: _list_nothing})
+def list_features(features: AnyColumns | Matrix, tile: Any, tile_rows: int) -> None:
+    """List a tile's entries by feature, for the way back by blocks of units, unless they are, or the tile is dense."""
 
 
 def _list_of(columns: Columns | ByteColumns, feature: int, tile_rows: int) -> tuple[int, int]:

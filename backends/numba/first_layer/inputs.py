@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from ..compiler.compile import chosen_by_kind
 from ..compiler.lanes import item, put
-from ..network.layers import Matrix, gather_rows
-from ..network.network import Network
-from .columns import columns_of, list_columns
+from ..network.layers import gather_rows
+from ..network.network import Matrix, Network
+from .columns import columns_of
 from .sparse import Sparse
 
 
@@ -142,16 +142,3 @@ def tile_of(inputs: Input, network: Network, index: Any, me: int, number: int, r
         number: of the tile in the batch, from 0.
         rows: rows that there is room for.
     """
-
-
-def _list_sparse(tile: SparseTile, rows: int) -> None:
-    list_columns(tile.features, tile.rows, tile.index, rows)
-
-
-def _list_dense(tile: DenseTile, rows: int) -> None:
-    pass
-
-
-@chosen_by_kind({SparseTile: _list_sparse, DenseTile: _list_dense})
-def list_features(tile: Tile, rows: int) -> None:
-    """List a tile's entries by feature, ready to be taken backward by blocks of units; it has room for `rows` rows."""

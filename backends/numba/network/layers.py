@@ -1,103 +1,24 @@
 """Matrix products of a layer, forward and backward, with what follows on each in the same registers.
 
-Matrices lie in blocks of columns. A matrix of (rows, units) with blocks of `width` units is an array of
-(units / width, rows, width): a block's rows follow each other without a gap, so that a block fills the first-level
-cache evenly and a row of it is a few registers. Weights (in_features, out_features) lie alike.
-
 Each product is made of microtiles of 8 rows by one register, which stay in registers while their sums over the inner
 index are taken, one product of a column and a row at a time. Each number's sum is taken in one order, by any thread.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..compiler.compile import inner_kernel
 from ..compiler.lane_types import MICROTILE_ROWS, Width
 from ..compiler.lanes import item, like, load, load_numbers, prefetch, put, store, zeros
 from ..compiler.microtiles import add_outer, load_rows, repeated, store_rows
 from .functions import activated, activated_backward
+from .network import Matrix, Network, Widths, Work, output_of, place_of, transposed_of, weight_of
 from .optimizers import Update, accumulate_or_step
 
 # Blocks of a tile lie far apart, and another core may have written them: they are asked for so many blocks ahead, a
 # cache line of numbers at a time.
 BLOCKS_AHEAD, LINE_NUMBERS = 2, 16
-
-
-class Widths(NamedTuple):
-    """Numbers of lanes that kernels are compiled for.
-
-    Attributes:
-        lanes: one register.
-        microtile: 8 registers.
-        block: units of a block of the first layer.
-    """
-
-    lanes: Width
-    microtile: Width
-    block: Width
-
-
-class Matrix(NamedTuple):
-    """A matrix in blocks of columns, somewhere in a buffer.
-
-    Attributes:
-        buffer: what it lies in.
-        at: where it begins.
-        rows: rows of each block; not all of them need be in use.
-        width: columns of a block.
-        columns: how many there are, whole blocks of them.
-    """
-
-    buffer: Any
-    at: int
-    rows: int
-    width: int
-    columns: int
-
-
-class LayerParameters(NamedTuple):
-    """Parameters of a layer, in one buffer.
-
-    Attributes:
-        weight: (inputs, units).
-        bias_at: where the bias begins in the weight's buffer.
-        activation: what the kernels call the activation.
-    """
-
-    weight: Matrix
-    bias_at: int
-    activation: int
-
-
-class Hidden(NamedTuple):
-    """A layer whose units feed another.
-
-    Attributes:
-        output: its output, (rows, units).
-        grad: gradient with respect to what goes into its activation, alike.
-        activation: what the kernels call the activation.
-    """
-
-    output: Matrix
-    grad: Matrix
-    activation: int
-
-
-@inner_kernel
-def place_of(matrix: Matrix, row: int, column: int) -> int:
-    """Return where in the buffer an element of the matrix is."""
-    if column < matrix.width:  # most are in the first block, and a division takes long
-        return matrix.at + row * matrix.width + column
-    block = column // matrix.width
-    return matrix.at + (block * matrix.rows + row) * matrix.width + (column - block * matrix.width)
-
-
-@inner_kernel
-def following(matrix: Matrix, k: int) -> Matrix:
-    """Return number `k` of matrices of one shape that follow each other in a buffer, of which `matrix` is number 0."""
-    at = matrix.at + k * matrix.rows * matrix.columns
-    return Matrix(matrix.buffer, at, matrix.rows, matrix.width, matrix.columns)
 
 
 @inner_kernel
@@ -118,15 +39,16 @@ def product_of_rows(
 
 @inner_kernel
 def forward_panel(
-    x: Matrix, layer: LayerParameters, panel: int, y: Matrix, start: int, stop: int, widths: Widths
+    network: Network, k: int, parameters: Any, x: Matrix, y: Matrix, panel: int, start: int, stop: int
 ) -> None:
-    """Write `activation(x @ weight + bias)` of one panel of units, for rows start to stop, in eights."""
-    weight, zero = layer.weight, zeros(layer.weight.buffer, widths.microtile)
-    bias = load(weight.buffer, layer.bias_at + panel * y.width, widths.lanes)
+    """Write layer k's `activation(x @ weight + bias)`, one panel of its units, for rows start to stop, in eights."""
+    weight, widths = weight_of(network, k, parameters), network.compiled
+    bias = load(parameters, network.bias_at[k] + panel * y.width, widths.lanes)
+    shift = repeated(bias, zeros(parameters, widths.microtile))
     for row in range(start, stop, MICROTILE_ROWS):
-        z = product_of_rows(x, row, weight, panel, 0, x.columns // x.width, repeated(bias, zero), widths.lanes)
+        z = product_of_rows(x, row, weight, panel, 0, x.columns // x.width, shift, widths.lanes)
         y_at = place_of(y, row, panel * y.width)
-        store_rows(y.buffer, y_at, y.width, activated(z, layer.activation), widths.lanes)
+        store_rows(y.buffer, y_at, y.width, activated(z, network.activations[k]), widths.lanes)
 
 
 @inner_kernel
@@ -141,46 +63,39 @@ def products_of_panel(
 
 
 @inner_kernel
-def backward_panel(
-    grad_y: Matrix, transposed: Matrix, panel: int, below: Hidden, start: int, stop: int, widths: Widths
-) -> None:
-    """Write the gradient of one panel of units of the layer below: `(grad_y @ weight.T) * activation'`.
+def backward_panel(network: Network, k: int, work: Work, panel: int, start: int, stop: int) -> None:
+    """Write `(grad @ weight.T) * activation'` of layer k, the gradient of one panel of units of the layer below.
 
-    Args:
-        grad_y: gradient with respect to this layer's `z = x @ weight + bias`, (rows, m).
-        transposed: the weight's transpose, (m, n).
-        panel: which of its columns.
-        below: the layer whose n units feed this one.
-        start: first row, in eights.
-        stop: the row after the last.
-        widths: of the kernels.
+    The rows start to stop, in eights, of the gradients and outputs of both are in `work`, and the weight's transpose.
     """
-    x, grad_x = below.output, below.grad
-    zero, blocks = zeros(x.buffer, widths.microtile), grad_y.columns // grad_y.width
-    column = panel * transposed.width
+    grad, x = output_of(network, k, work.grads, work.rows), output_of(network, k - 1, work.outputs, work.rows)
+    grad_x, lanes = output_of(network, k - 1, work.grads, work.rows), network.compiled.lanes
+    transposed = transposed_of(network, k, work.transposed, grad.width)
+    zero, blocks, column = zeros(x.buffer, network.compiled.microtile), grad.columns // grad.width, panel * grad.width
     for row in range(start, stop, MICROTILE_ROWS):
-        grad = product_of_rows(grad_y, row, transposed, panel, 0, blocks, zero, widths.lanes)
-        y = load_rows(x.buffer, place_of(x, row, column), x.width, zero, widths.lanes)
-        grad = activated_backward(grad, y, below.activation)
-        store_rows(grad_x.buffer, place_of(grad_x, row, column), grad_x.width, grad, widths.lanes)
+        g = product_of_rows(grad, row, transposed, panel, 0, blocks, zero, lanes)
+        y = load_rows(x.buffer, place_of(x, row, column), x.width, zero, lanes)
+        g = activated_backward(g, y, network.activations[k - 1])
+        store_rows(grad_x.buffer, place_of(grad_x, row, column), grad_x.width, g, lanes)
 
 
 @inner_kernel
 def gradient_of_panel(
-    x: Matrix, grad: Matrix, panel: int, weight: Matrix, start: int, stop: int, update: Update, widths: Widths
+    network: Network, k: int, x: Matrix, grad: Matrix, panel: int, start: int, stop: int, update: Update
 ) -> None:
-    """Accumulate, or step with, the gradient `x.T @ grad` of one panel of units and inputs start to stop, in eights.
+    """Accumulate, or step with, layer k's `x.T @ grad` of one panel of units and the inputs start to stop, in eights.
 
     Args:
-        x: the layer's input, (rows, n).
-        grad: gradient with respect to `z = x @ weight + bias`, (rows, m).
+        network: sizes and places.
+        k: which layer.
+        x: its input, (rows, inputs).
+        grad: gradient with respect to what goes into its activation, (rows, units).
         panel: which units.
-        weight: where the gradient has its place among those of the batch so far, (n, m).
         start: first input.
         stop: the input after the last.
         update: what becomes of the gradient.
-        widths: of the kernels.
     """
+    weight, widths = weight_of(network, k, update.state.grads), network.compiled
     for column in range(start, stop, MICROTILE_ROWS):
         x_at, grad_at = place_of(x, 0, column), grad.at + panel * grad.rows * grad.width
         g = zeros(x.buffer, widths.microtile)

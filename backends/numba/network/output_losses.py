@@ -23,7 +23,7 @@ from ..compiler.lanes import (
     where_less,
 )
 from .functions import exponential_of_difference
-from .layers import Matrix, place_of
+from .network import Matrix, place_of
 
 SIGMOID, SQUARED = range(2)
 LARGE_PRODUCT = 1e200  # the factors of one register more, at most 2 each, are far from making infinity of it

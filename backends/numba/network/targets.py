@@ -15,7 +15,7 @@ from ...losses import LOSSES
 from ...plan import Rows
 from ..compiler.compile import chosen_by_kind
 from ..compiler.lane_types import Width
-from .layers import Matrix
+from .network import Matrix
 from .output_losses import SIGMOID, SQUARED, OutputTargets, output_loss_row
 from .softmax_loss import softmax_cross_entropy_row
 

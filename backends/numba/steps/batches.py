@@ -11,6 +11,8 @@ from ...plan import TrainingJob
 from ..compiler.compile import inner_kernel
 from ..network.optimizers import Rule, State, Update, step_of
 
+SHARDS = 16  # that a large batch of a narrow network is cut into
+
 
 class Batches(NamedTuple):
     """Batches of a run, and the steps that end them.
@@ -46,6 +48,11 @@ class Sums(NamedTuple):
 
     loss: Any
     correct: Any
+
+
+def new_sums() -> Sums:
+    """Return room for the sums of a run."""
+    return Sums(np.zeros(1 + SHARDS), np.zeros(1 + SHARDS, dtype=np.int64))
 
 
 def sizes_and_penalties(

@@ -11,26 +11,20 @@ from __future__ import annotations
 from ..compiler.compile import kernel
 from ..compiler.team import Side, share, wait_for_all
 from ..first_layer.inputs import tile_of
-from ..network.layers import Matrix, following
-from ..network.network import weight_of
+from ..network.network import Matrix, following, weight_of, work_of
 from ..network.optimizers import copy_parameters, state_of
 from .batches import Batches, Sums, add_rows, end_of_tile, update_of
 from .later_layers import transpose_all
 from .narrow import narrow_backward, narrow_forward
-from .room import Problem, Room, work_of
+from .room import Problem, Room
 
 
 @kernel
 def train_by_features(side: Side, problem: Problem, room: Room, batches: Batches, sums: Sums) -> None:
-    """Take all steps of a run.
+    """Take all steps of a run, and go on with `sums`.
 
-    Args:
-        side: this thread's place in the team.
-        problem: what is trained.
-        room: `own` has all parameters, slots and gradients, which all threads but the first use; `parts` has two tiles
-            of every chunk's sums, (1, 2 * chunks * tile rows * units).
-        batches: the work.
-        sums: gone on with.
+    `room.own` has all parameters, slots and gradients, which all threads but the first use; `room.parts` two tiles of
+    every chunk's products, (1, 2 * chunks * tile rows * units).
     """
     network, order, rows, me = problem.network, batches.order, batches.tile_rows, side.me
     work, alone = work_of(room.works, me), Side(0, 1, side.sync)

@@ -12,23 +12,20 @@ from ..compiler.compile import kernel
 from ..compiler.lane_types import MICROTILE_ROWS
 from ..compiler.team import Side, share, wait_for_all
 from ..first_layer.blocks import block_backward, block_forward
-from ..first_layer.inputs import list_features, tile_of
+from ..first_layer.columns import list_features
+from ..first_layer.inputs import tile_of
+from ..network.network import Work, output_of, work_of
 from .batches import Batches, Sums, add_rows, end_of_tile, update_of
 from .later_layers import later_layers_backward, through_layers, transpose_all
-from .room import Problem, Room, Work, hidden_of, work_of
+from .room import Problem, Room
 
 
 @kernel
 def train_by_units(side: Side, problem: Problem, room: Room, batches: Batches, sums: Sums) -> None:
-    """Take all steps of a run.
+    """Take all steps of a run, and go on with `sums`.
 
-    Args:
-        side: this thread's place in the team.
-        problem: what is trained.
-        room: `works` is one for all threads, with the outputs of two tiles: while a tile is worked on, the next one's
-            first layer is written.
-        batches: the work.
-        sums: gone on with.
+    `room.works` is one for all threads, with the outputs of two tiles: while a tile is worked on, the next one's first
+    layer is written.
     """
     network, state, order, rows = problem.network, room.state, batches.order, batches.tile_rows
     first_block, end_block = share(side, network.units[0] // network.widths[0], 1)
@@ -40,18 +37,18 @@ def train_by_units(side: Side, problem: Problem, room: Room, batches: Batches, s
         outputs = room.works.outputs[parity]
         work = Work(rows, outputs, shared.grads, shared.transposed, shared.losses, shared.correct)
         tile = tile_of(problem.inputs, network, order[start:stop], side.me, start // rows, rows)
-        first = hidden_of(network, 0, work)
+        y, grad = output_of(network, 0, outputs, rows), output_of(network, 0, work.grads, rows)
         for block in range(first_block, end_block):
-            block_forward(tile, network, state.parameters, block, first.output)
+            block_forward(tile, network, state.parameters, block, y)
         wait_for_all(side)  # the first layer's output is complete
         update = update_of(batches, state, start, stop)
         first_row, end_row = share(side, stop - start, MICROTILE_ROWS)
         through_layers(problem, update, work, tile.index, first_row, end_row)
-        list_features(tile, rows)
+        list_features(tile.features, tile, rows)
         wait_for_all(side)  # the gradients of all layers' outputs are complete
         if side.me == 0:
             add_rows(sums, work.losses, work.correct, stop - start)
         later_layers_backward(network, update, work, side)
         for block in range(first_block, end_block):
-            block_backward(tile, network, update, block, first.grad)
+            block_backward(tile, network, update, block, grad)
         start, parity = stop, 1 - parity

@@ -6,11 +6,11 @@ from typing import Any
 
 from ..compiler.compile import inner_kernel
 from ..compiler.team import Side, share
-from ..network.layers import Matrix, backward_panel, forward_panel, gradient_of_bias, gradient_of_panel
-from ..network.network import Network, layer_of, output_of, transpose, transposed_of, weight_of
+from ..network.layers import backward_panel, forward_panel, gradient_of_bias, gradient_of_panel
+from ..network.network import Matrix, Network, Work, output_of, transpose
 from ..network.optimizers import Update
 from ..network.targets import loss_of_row
-from .room import Problem, Work, hidden_of
+from .room import Problem
 
 
 @inner_kernel
@@ -26,9 +26,9 @@ def logits_of(network: Network, parameters: Any, work: Work, start: int, stop: i
     """Take rows start to stop through the layers after the first; return where the logits are, (rows, classes)."""
     x = output_of(network, 0, work.outputs, work.rows)
     for k in range(1, network.inputs.shape[0]):
-        layer, y = layer_of(network, k, parameters), output_of(network, k, work.outputs, work.rows)
+        y = output_of(network, k, work.outputs, work.rows)
         for panel in range(y.columns // y.width):
-            forward_panel(x, layer, panel, y, start, stop, network.compiled)
+            forward_panel(network, k, parameters, x, y, panel, start, stop)
         x = y
     return x
 
@@ -45,11 +45,11 @@ def loss_of_rows(problem: Problem, work: Work, index: Any, size: float, start: i
         start: first row.
         stop: the row after the last, at most the rows in use.
     """
-    network = problem.network
-    last = hidden_of(network, network.inputs.shape[0] - 1, work)
+    network, last = problem.network, problem.network.inputs.shape[0] - 1
+    logits, grad = output_of(network, last, work.outputs, work.rows), output_of(network, last, work.grads, work.rows)
     for row in range(start, stop):
         work.losses[row], work.correct[row] = loss_of_row(
-            problem.targets, index[row], last.output, last.grad, row, network.classes, size, network.compiled.lanes
+            problem.targets, index[row], logits, grad, row, network.classes, size, network.compiled.lanes
         )
 
 
@@ -59,15 +59,12 @@ def through_layers(problem: Problem, update: Update, work: Work, index: Any, sta
 
     Losses, correct rows and the gradients of all layers, the first one's too, go to `work`; see `loss_of_rows`.
     """
-    network = problem.network
-    last = network.inputs.shape[0] - 1
+    network, layers = problem.network, problem.network.inputs.shape[0]
     logits_of(network, update.state.parameters, work, start, stop)
     loss_of_rows(problem, work, index, update.size, start, stop)
-    for k in range(last, 0, -1):
-        grad, below = output_of(network, k, work.grads, work.rows), hidden_of(network, k - 1, work)
-        transposed = transposed_of(network, k, work.transposed, network.widths[last])
-        for panel in range(transposed.columns // transposed.width):
-            backward_panel(grad, transposed, panel, below, start, stop, network.compiled)
+    for k in range(layers - 1, 0, -1):
+        for panel in range(network.inputs[k] // network.widths[k]):
+            backward_panel(network, k, work, panel, start, stop)
 
 
 @inner_kernel
@@ -80,10 +77,9 @@ def later_layers_backward(network: Network, update: Update, work: Work, side: Si
     for k in range(1, network.inputs.shape[0]):
         x = output_of(network, k - 1, work.outputs, work.rows)
         grad = output_of(network, k, work.grads, work.rows)
-        weight = weight_of(network, k, update.state.grads)
         start, stop = share(side, network.inputs[k], grad.width)
         for panel in range(grad.columns // grad.width):
-            gradient_of_panel(x, grad, panel, weight, start, stop, update, network.compiled)
+            gradient_of_panel(network, k, x, grad, panel, start, stop, update)
         if update.is_last:
             transpose(network, k, update.state.parameters, work.transposed, grad.width, start, stop)
         start, stop = share(side, grad.columns // grad.width, 1)

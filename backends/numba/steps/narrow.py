@@ -8,11 +8,11 @@ from ..compiler.compile import inner_kernel
 from ..compiler.team import Side
 from ..first_layer.chunks import chunk_backward, chunk_forward, finish_chunks
 from ..first_layer.inputs import Tile
-from ..network.layers import Matrix, following, gradient_of_bias
-from ..network.network import Network
+from ..network.layers import gradient_of_bias
+from ..network.network import Matrix, Network, Work, following, output_of
 from ..network.optimizers import Update
 from .later_layers import later_layers_backward, through_layers
-from .room import Problem, Work, hidden_of
+from .room import Problem
 
 
 @inner_kernel
@@ -47,11 +47,12 @@ def narrow_backward(
         end_chunk: the chunk after the last.
         alone: a team of this thread only.
     """
-    network, first = problem.network, hidden_of(problem.network, 0, work)
-    finish_chunks(tile, network, update.state.parameters, products, first.output)
+    network, grad = problem.network, output_of(problem.network, 0, work.grads, work.rows)
+    first_output = output_of(network, 0, work.outputs, work.rows)
+    finish_chunks(tile, network, update.state.parameters, products, first_output)
     through_layers(problem, update, work, tile.index, 0, update.rows)
     later_layers_backward(network, update, work, alone)
-    for block in range(first.grad.columns // first.grad.width):
-        gradient_of_bias(first.grad, block, network.bias_at[0], update, network.compiled.block)
+    for block in range(grad.columns // grad.width):
+        gradient_of_bias(grad, block, network.bias_at[0], update, network.compiled.block)
     for chunk in range(first_chunk, end_chunk):
-        chunk_backward(tile.features, tile, network, update, chunk, first.grad)
+        chunk_backward(tile.features, tile, network, update, chunk, grad)

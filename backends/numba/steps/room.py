@@ -6,10 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..compiler.compile import inner_kernel
-from ..network.layers import Hidden
 from ..network.layout import Layout, rows_of
-from ..network.network import Network, output_of
+from ..network.network import Network, Work
 from ..network.optimizers import State
 
 
@@ -25,26 +23,6 @@ class Problem(NamedTuple):
     network: Network
     inputs: Any
     targets: Any
-
-
-class Work(NamedTuple):
-    """Room for a tile.
-
-    Attributes:
-        rows: rows that there is room for.
-        outputs: of all layers, one layer after the other, (rows * units of all layers,).
-        grads: gradients with respect to what goes into each layer's activation, alike.
-        transposed: transposes of the weights after the first.
-        losses: of each row, nats, (rows,).
-        correct: whether each row is classified correctly, (rows,).
-    """
-
-    rows: int
-    outputs: Any
-    grads: Any
-    transposed: Any
-    losses: Any
-    correct: Any
 
 
 class Room(NamedTuple):
@@ -63,20 +41,6 @@ class Room(NamedTuple):
     shards: Any
     parts: Any
     works: Work
-
-
-@inner_kernel
-def work_of(works: Work, me: int) -> Work:
-    """Return one thread's room, of arrays whose first axis is the threads."""
-    outputs, grads, transposed = works.outputs[me], works.grads[me], works.transposed[me]
-    return Work(works.rows, outputs, grads, transposed, works.losses[me], works.correct[me])
-
-
-@inner_kernel
-def hidden_of(network: Network, k: int, work: Work) -> Hidden:
-    """Return layer k's output and gradient."""
-    output, grad = output_of(network, k, work.outputs, work.rows), output_of(network, k, work.grads, work.rows)
-    return Hidden(output, grad, network.activations[k])
 
 
 def new_works(layout: Layout, tile_rows: int, threads: int, dtype: Any) -> Work:

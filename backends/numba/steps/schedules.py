@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ..compiler.lane_types import MICROTILE_ROWS
 from ..network.layout import Layout, aligned, padded, rows_of
 from ..network.optimizers import State
+from .batches import SHARDS
 from .by_features import train_by_features
 from .by_rows import train_by_rows
 from .by_units import train_by_units
@@ -24,7 +25,6 @@ NARROW_REGISTERS = 4
 # Units of a block of a sparse layer, in registers. LLVM cuts vectors well only if they are a power of two of registers:
 # three take five times as long as four.
 BLOCK_REGISTERS = (4, 2, 1)
-SHARDS = 16
 # Rows that are worked through at once: the gradients of 64 units for 128 rows fill a first-level cache of 32 KB.
 # A narrow network's few units for 64 rows leave room for its weights; lists by feature want to be longer.
 WIDE_TILE, NARROW_TILE, NARROW_KEPT_TILE = 128, 64, 256

@@ -16,20 +16,14 @@ from ..compiler.lane_types import Width
 from ..compiler.lanes import load, store
 from ..compiler.team import Side, share, wait_for_all
 from ..first_layer.blocks import block_backward, block_forward
-from ..first_layer.inputs import list_features, tile_of
-from ..network.layers import (
-    Matrix,
-    backward_panel,
-    following,
-    gradient_of_bias,
-    gradient_of_panel,
-    products_of_panel,
-)
-from ..network.network import transpose, transposed_of, weight_of
+from ..first_layer.columns import list_features
+from ..first_layer.inputs import tile_of
+from ..network.layers import backward_panel, gradient_of_bias, gradient_of_panel, products_of_panel
+from ..network.network import Matrix, following, output_of, transpose, weight_of, work_of
 from ..network.optimizers import copy_parameters, state_of
 from .batches import Batches, Sums, add_rows, end_of_tile, update_of
 from .later_layers import loss_of_rows
-from .room import Problem, Room, hidden_of, work_of
+from .room import Problem, Room
 
 
 @inner_kernel
@@ -47,24 +41,19 @@ def add_parts(parts: Matrix, blocks: int, bias: Any, logits: Matrix, used: int, 
 
 @kernel
 def train_two_layers(side: Side, problem: Problem, room: Room, batches: Batches, sums: Sums) -> None:
-    """Take all steps of a run.
+    """Take all steps of a run, and go on with `sums`.
 
-    Args:
-        side: this thread's place in the team.
-        problem: what is trained.
-        room: `own` has each thread's copy of the last bias, with its slots and gradient; `parts` has two tiles of every
-            block's part of the logits, (1, 2 * blocks * tile rows * classes).
-        batches: the work.
-        sums: gone on with.
+    `room.own` has each thread's copy of the last bias, with its slots and gradient; `room.parts` two tiles of every
+    block's part of the logits, (1, 2 * blocks * tile rows * classes).
     """
     network, state, order, rows, me = problem.network, room.state, batches.order, batches.tile_rows, side.me
     widths, width, lanes = network.compiled, network.widths[0], network.widths[1]
     work, last = work_of(room.works, me), state_of(room.own, me)
-    hidden, logits = hidden_of(network, 0, work), hidden_of(network, 1, work)
+    hidden, logits = output_of(network, 0, work.outputs, rows), output_of(network, 1, work.outputs, rows)
+    grad_hidden, grad = output_of(network, 0, work.grads, rows), output_of(network, 1, work.grads, rows)
     blocks, panels, bias_at = network.units[0] // width, network.units[1] // lanes, network.bias_at[1]
     first_block, end_block = share(side, blocks, 1)
-    weight, weight_grad = weight_of(network, 1, state.parameters), weight_of(network, 1, state.grads)
-    transposed = transposed_of(network, 1, work.transposed, lanes)
+    weight = weight_of(network, 1, state.parameters)
     transpose(network, 1, state.parameters, work.transposed, lanes, first_block * width, end_block * width)
     copy_parameters(state, bias_at, last, 0, network.units[1])
     start, parity = 0, 0
@@ -74,28 +63,28 @@ def train_two_layers(side: Side, problem: Problem, room: Room, batches: Batches,
         tile = tile_of(problem.inputs, network, order[start:stop], me, start // rows, rows)
         parts = following(Matrix(room.parts[0], 0, rows, lanes, network.units[1]), parity * blocks)
         for block in range(first_block, end_block):
-            block_forward(tile, network, state.parameters, block, hidden.output)
+            block_forward(tile, network, state.parameters, block, hidden)
             for panel in range(panels):
                 part = following(parts, block)
-                products_of_panel(hidden.output, weight, panel, block, block + 1, part, used, widths)
+                products_of_panel(hidden, weight, panel, block, block + 1, part, used, widths)
         wait_for_all(side)  # all parts of the tile's logits are there
         update, last_update = update_of(batches, state, start, stop), update_of(batches, last, start, stop)
-        add_parts(parts, blocks, last.parameters, logits.output, used, widths.lanes)
+        add_parts(parts, blocks, last.parameters, logits, used, widths.lanes)
         loss_of_rows(problem, work, tile.index, update.size, 0, used)
         if me == 0:
             add_rows(sums, work.losses, work.correct, used)
-        list_features(tile, rows)
+        list_features(tile.features, tile, rows)
         for block in range(first_block, end_block):
             first_unit, end_unit = block * width, (block + 1) * width
             for panel in range(first_unit // lanes, end_unit // lanes):
-                backward_panel(logits.grad, transposed, panel, hidden, 0, used, widths)
+                backward_panel(network, 1, work, panel, 0, used)
             for panel in range(panels):
-                gradient_of_panel(hidden.output, logits.grad, panel, weight_grad, first_unit, end_unit, update, widths)
+                gradient_of_panel(network, 1, hidden, grad, panel, first_unit, end_unit, update)
             if update.is_last:
                 transpose(network, 1, state.parameters, work.transposed, lanes, first_unit, end_unit)
-            block_backward(tile, network, update, block, hidden.grad)
+            block_backward(tile, network, update, block, grad_hidden)
         for panel in range(panels):
-            gradient_of_bias(logits.grad, panel, 0, last_update, widths.lanes)
+            gradient_of_bias(grad, panel, 0, last_update, widths.lanes)
         start, parity = stop, 1 - parity
     if me == 0:
         copy_parameters(last, 0, state, bias_at, network.units[1])

@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import pytest
 from xpnn.backends.numba.compiler.lane_types import Width
-from xpnn.backends.numba.network.layers import Matrix
+from xpnn.backends.numba.network.network import Matrix
 from xpnn.backends.numba.network.output_losses import SIGMOID, SQUARED, OutputTargets, output_loss_row
 
 LANES = 8
