@@ -62,7 +62,9 @@ class DividedPlan(Plan):
     def __init__(self, backend: Backend, job: TrainingJob) -> None:
         self.job = job
         self.step = 0
-        self._rule = rule_of(job.optimizer)
+        rule = rule_of(job.optimizer)
+        assert rule is not None  # `supports` says so
+        self._rule = rule
         self._reduction = reduction_of(backend, job)
         parts = len(self._reduction.parts(slice(0, 0)))  # of this process
         # Rows of the largest part on any rank, so that all go the same way.

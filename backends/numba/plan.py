@@ -28,7 +28,9 @@ class NumbaPlan(Plan):
     def __init__(self, job: TrainingJob) -> None:
         self.job = job
         self.step = 0
-        self._rule = rule_of(job.optimizer)
+        rule = rule_of(job.optimizer)
+        assert rule is not None  # `supports` says so
+        self._rule = rule
         with announced("compiling the numba plan; cached for the next process"):
             self._engine = engine = Engine(job, job.batch_size)
             self._room = new_room(engine.schedule, engine.layout, engine.state, engine.team.threads)

@@ -140,6 +140,7 @@ def _kept_columns_of(columns: KeptColumns, me: int, number: int) -> KeptColumns:
 @chosen_by_kind({Columns: _columns_of, ByteColumns: _byte_columns_of, KeptColumns: _kept_columns_of})
 def columns_of(columns: AnyColumns, me: int, number: int) -> AnyColumns:
     """Return the lists of tile `number` of a batch, which the thread `me` works on."""
+    raise NotImplementedError
 
 
 def _put_entry(columns: Columns, at: int, row: int, value: Any) -> None:
@@ -188,6 +189,7 @@ def _kept_list_of(columns: KeptColumns, feature: int, tile_rows: int) -> tuple[i
 @chosen_by_kind({Columns: _list_of, ByteColumns: _list_of, KeptColumns: _kept_list_of})
 def list_of(columns: AnyColumns, feature: int, tile_rows: int) -> tuple[int, int]:
     """Return where a feature's list begins and ends."""
+    raise NotImplementedError
 
 
 def _entry(columns: Columns, at: int) -> tuple[int, Any]:
@@ -201,6 +203,7 @@ def _byte_entry(columns: ByteColumns | KeptColumns, at: int) -> tuple[int, Any]:
 @chosen_by_kind({Columns: _entry, ByteColumns: _byte_entry, KeptColumns: _byte_entry})
 def entry_of(columns: AnyColumns, at: int) -> tuple[int, Any]:
     """Return an entry's row and value."""
+    raise NotImplementedError
 
 
 @inner_kernel

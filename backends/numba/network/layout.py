@@ -86,7 +86,7 @@ class Layout:
         places = (inputs, units, widths, codes, weight_at[:-1], bias_at[:-1], transposed_at[:-1], output_at[:-1])
         arrays: list[Any] = [np.array(each, dtype=np.int64) for each in places]
         compiled = Widths(Width(lanes), Width(lanes * MICROTILE_ROWS), Width(block))
-        self.network = Network(*arrays, classes=self._shapes[-1][1], compiled=compiled)
+        self.network = Network._make([*arrays, self._shapes[-1][1], compiled])
 
     def pack(self, arrays: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]], buffer: npt.NDArray[Any]) -> None:
         """Write each layer's weight (in_features, out_features) and bias (out_features,) into a buffer, (count,)."""
