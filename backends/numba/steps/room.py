@@ -1,4 +1,4 @@
-"""What a run works on and works in."""
+"""Arguments of the kernels: the problem, and the room that a run works in."""
 
 from __future__ import annotations
 
