@@ -124,8 +124,8 @@ def lowest(session: nox.Session) -> None:
     project = PYPROJECT["project"]
     requirements = project["dependencies"] + project["optional-dependencies"]["cli"]
     pins = [requirement.replace(">=", "==") for requirement in requirements]
-    old_names = "pyparsing<3.3"  # which the old matplotlib uses
-    install(session, ".", *pins, *group("test"), old_names, constrained=False)
+    old_names = ("pyparsing<3.3", "pytest<9")  # which the old matplotlib, and the old scikit-learn's checks, use
+    install(session, ".", *pins, *group("test"), *old_names, constrained=False)
     pytest(session, *session.posargs)
 
 

@@ -44,12 +44,13 @@ class NumbaBackend(NumPyBackend):
         from . import plan as numba_plan
         from .compiler import team as numba_team
         from .network import functions as numba_functions
+        from .network import layout as numba_layout
         from .network import optimizers as numba_optimizers
         from .network import targets as numba_targets
 
         super().__init__()
         self._functions, self._optimizers, self._plan = numba_functions, numba_optimizers, numba_plan
-        self._divided_plan, self._targets = numba_divided_plan, numba_targets
+        self._divided_plan, self._targets, self._layout = numba_divided_plan, numba_targets, numba_layout
         self._forward, self._team = numba_forward, numba_team.Team(numba_team.usable_threads())
 
     def suits(self, job: JobOutline) -> bool:
@@ -100,7 +101,7 @@ class NumbaBackend(NumPyBackend):
 
     def _forward_pays(self, layers: list[Layer], images: npt.NDArray[Any]) -> bool:
         """Whether the kernels know the network, and the rows are worth compiling them."""
-        known = self._forward.supports_forward(layers, images, self._functions.FLOATS)
+        known = self._layout.are_layers(layers, images)
         return known and _forward_work(layers, len(images)) >= FORWARD_WORK
 
     def compile(self, job: TrainingJob) -> Plan:

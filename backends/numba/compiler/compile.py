@@ -1,4 +1,4 @@
-"""How the kernels are compiled: when first called, cached on disk where that is possible, and not in silence."""
+"""Compilation of the kernels: at their first call, cached on disk where that is possible, and not in silence."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import update_wrapper
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 from llvmlite.binding import Linkage
@@ -101,17 +102,23 @@ def entry_of(kernel: Callable[..., Any], *args: Any) -> Callable[..., Any]:
     return entry
 
 
-def chosen_by_kind(functions: dict[type, Callable[..., Any]]) -> Callable[..., Any]:
-    """Return one function that is another one for each kind of its first argument."""
+def chosen_by_kind(functions: dict[type, Callable[..., Any]]) -> Callable[[Function], Function]:
+    """Give a function without a body, a contract, the body of one of `functions`, by the type of its first argument.
 
-    def function(first: Any, *args: Any) -> Any:
-        return functions[type(first)](first, *args)
+    The compiler chooses by the type, so that a kernel contains the functions of its own kinds alone.
+    """
 
-    @overload(function, strict=False, jit_options=OPTIONS)
-    def choose(first: Any, *args: Any) -> Any:
-        return functions[first.instance_class]
+    def decorate(contract: Function) -> Function:
+        def function(first: Any, *args: Any) -> Any:
+            return functions[type(first)](first, *args)
 
-    return function
+        @overload(function, strict=False, jit_options=OPTIONS)
+        def choose(first: Any, *args: Any) -> Any:
+            return functions[first.instance_class]
+
+        return cast("Function", update_wrapper(function, contract))
+
+    return decorate
 
 
 class _Notice(event.Listener):

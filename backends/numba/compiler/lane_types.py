@@ -27,14 +27,14 @@ from numba.extending import (
 
 # Bytes of the widest vector register that compilers use here: AVX-512's, or two of NEON's, or AVX's.
 REGISTER_BYTES = 64 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 32
-TILE_ROWS = 8
+MICROTILE_ROWS = 8
 
 INT32 = ir.IntType(32)
 
 
 def lanes_of(dtype: Any) -> int:
-    """Return how many numbers of a floating type one register takes, but no fewer than a tile has rows."""
-    return max(REGISTER_BYTES // int(np.dtype(dtype).itemsize), TILE_ROWS)
+    """Return how many numbers of a floating type one register takes, but no fewer than a microtile has rows."""
+    return max(REGISTER_BYTES // int(np.dtype(dtype).itemsize), MICROTILE_ROWS)
 
 
 class Width(int):

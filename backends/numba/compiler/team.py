@@ -48,6 +48,9 @@ class Side(NamedTuple):
     sync: Any
 
 
+ALONE = Side(0, 1, np.zeros(SYNC_SIZE, dtype=np.int64))  # nobody to wait for
+
+
 def usable_threads() -> int:
     """Return how many threads can run at once: the cores of this process, its container's share, Numba's own limit."""
     if config.DISABLE_JIT:  # plain Python has no operation that no other thread can see half of

@@ -1,168 +1,77 @@
-"""A narrow first layer, all of whose units are taken at once: its parts are chunks of features.
-
-For each kind of input, as in `blocks`.
-"""
+"""First layer by chunks of features: a chunk is taken forward and backward with all units, which are few."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ..compiler.compile import chosen_by_kind, inner_kernel
-from ..compiler.lanes import like, load, store, zeros
-from ..network.functions import activated
-from ..network.layers import Matrix, Widths, gradient_of_panel, products_of_panel
-from ..network.network import Network, weight_of
-from ..network.optimizers import DESCENT, Position, State, take_step
-from .blocks import DenseInput, SparseInput, chosen_by_input, dense_tile, settle_features
-from .columns import ByteColumns, Columns, KeptColumns, columns_of
+from ..compiler.lanes import load, store, zeros
+from ..network.layers import products_of_panel
+from ..network.network import Matrix, Network, weight_of
+from ..network.optimizers import DESCENT, Update, take_step
+from .blocks import features_backward, finish_block
+from .columns import ByteColumns, Columns, KeptColumns
+from .inputs import DenseTile, SparseTile, Tile
 from .sparse import add_gradient_of_chunk, products_of_chunk
 
-# `chunk_forward` writes one chunk's part of the unscaled `x @ weight`, (rows, units).
+
+def _chunk_forward_sparse(tile: SparseTile, network: Network, parameters: Any, chunk: int, sums: Matrix) -> None:
+    weight = weight_of(network, 0, parameters)
+    products_of_chunk(tile.rows, tile.index, chunk, weight, sums, network.compiled.block)
 
 
-def _chunk_forward_sparse(
-    inputs: SparseInput,
-    index: Any,
-    me: int,
-    network: Network,
-    parameters: Any,
-    chunk: int,
-    sums: Matrix,
-    widths: Widths,
-) -> None:
-    products_of_chunk(inputs.rows, index, chunk, weight_of(network, 0, parameters), sums, widths.block)
-
-
-def _chunk_forward_dense(
-    inputs: DenseInput, index: Any, me: int, network: Network, parameters: Any, chunk: int, sums: Matrix, widths: Widths
-) -> None:
-    x, weight = dense_tile(inputs, me, network, sums.rows), weight_of(network, 0, parameters)
-    first, last = inputs.bounds[chunk] // x.width, inputs.bounds[chunk + 1] // x.width
+def _chunk_forward_dense(tile: DenseTile, network: Network, parameters: Any, chunk: int, sums: Matrix) -> None:
+    x, weight, used = tile.features, weight_of(network, 0, parameters), tile.index.shape[0]
+    first, last = tile.bounds[chunk] // x.width, tile.bounds[chunk + 1] // x.width
     for panel in range(sums.columns // sums.width):
-        products_of_panel(x, weight, panel, first, last, sums, index.shape[0], widths)
+        products_of_panel(x, weight, panel, first, last, sums, used, network.compiled)
 
 
-# `finish_chunks` makes the first layer's output `y` of the chunks' sums, (chunks * rows * units,), added in order.
+@chosen_by_kind({SparseTile: _chunk_forward_sparse, DenseTile: _chunk_forward_dense})
+def chunk_forward(tile: Tile, network: Network, parameters: Any, chunk: int, sums: Matrix) -> None:
+    """Write one chunk's part of the unscaled `x @ weight`, (rows, units)."""
 
 
 @inner_kernel
-def add_chunks(
-    sums: Any, chunks: int, scale: float, network: Network, parameters: Any, y: Matrix, used: int, widths: Widths
-) -> None:
-    """Write the output `y`, (rows, units), of the rows in use."""
+def finish_chunks(tile: Tile, network: Network, parameters: Any, sums: Matrix, y: Matrix) -> None:
+    """Write the first layer's output `y`, (rows, units), out of the sums of all chunks; see `finish_block`."""
     for block in range(y.columns // y.width):
-        bias = load(parameters, network.bias_at[0] + block * y.width, widths.block)
-        for row in range(used):
-            at = (block * y.rows + row) * y.width
-            z = zeros(sums, widths.block)
-            for chunk in range(chunks):
-                z = z + load(sums, at + chunk * y.rows * y.columns, widths.block)
-            store(y.buffer, y.at + at, activated(z * like(z, scale) + bias, network.activations[0]))
+        finish_block(tile, network, parameters, block, sums, tile.bounds.shape[0] - 1, y)
 
 
-def _finish_chunks_sparse(
-    inputs: SparseInput, sums: Any, network: Network, parameters: Any, y: Matrix, used: int, widths: Widths
-) -> None:
-    add_chunks(sums, inputs.bounds.shape[0] - 1, inputs.rows.scale, network, parameters, y, used, widths)
-
-
-def _finish_chunks_dense(
-    inputs: DenseInput, sums: Any, network: Network, parameters: Any, y: Matrix, used: int, widths: Widths
-) -> None:
-    add_chunks(sums, inputs.bounds.shape[0] - 1, 1.0, network, parameters, y, used, widths)
-
-
-# `chunk_backward` settles the gradient of one chunk's weights.
-
-
-def _backward_by_rows(
-    columns: ByteColumns | Columns,
-    inputs: SparseInput,
-    index: Any,
-    network: Network,
-    state: State,
-    grads: Any,
-    chunk: int,
-    grad: Matrix,
-    position: Position,
-    widths: Widths,
-) -> None:
-    step, scale = position.step, inputs.rows.scale
-    if step.rule.kind == DESCENT and position.l2 == 0 and position.is_first and position.is_last:
+def _by_row(features: Columns, tile: SparseTile, network: Network, update: Update, chunk: int, grad: Matrix) -> None:
+    width, state, step = network.compiled.block, update.state, update.step
+    if step.rule.kind == DESCENT and update.l2 == 0 and update.is_first and update.is_last:
         # w - rate * (g_1 + g_2 + ...): each row's part is taken off at once, and there need be no sum of them
-        weight = weight_of(network, 0, state.parameters)
-        add_gradient_of_chunk(inputs.rows, index, chunk, weight, grad, -step.learning_rate * scale, widths.block)
+        weight, factor = weight_of(network, 0, state.parameters), -step.learning_rate * tile.scale
+        add_gradient_of_chunk(tile.rows, tile.index, chunk, weight, grad, factor, width)
         return
-    weight = weight_of(network, 0, grads)
-    start = weight.at + inputs.bounds[chunk] * weight.width
-    stop = weight.at + inputs.bounds[chunk + 1] * weight.width
-    if position.is_first:
+    weight = weight_of(network, 0, state.grads)
+    start = weight.at + tile.bounds[chunk] * weight.width
+    stop = weight.at + tile.bounds[chunk + 1] * weight.width
+    if update.is_first:
         for at in range(start, stop, weight.width):
-            store(grads, at, zeros(grads, widths.block))
-    add_gradient_of_chunk(inputs.rows, index, chunk, weight, grad, scale, widths.block)
-    if position.is_last:
+            store(state.grads, at, zeros(state.grads, width))
+    add_gradient_of_chunk(tile.rows, tile.index, chunk, weight, grad, tile.scale, width)
+    if update.is_last:
         for at in range(start, stop, weight.width):
-            take_step(step, state, at, load(grads, at, widths.block), position.l2, widths.block)
+            take_step(step, state, at, load(state.grads, at, width), update.l2, width)
 
 
-def _backward_by_features(
-    columns: KeptColumns,
-    inputs: SparseInput,
-    index: Any,
-    network: Network,
-    state: State,
-    grads: Any,
-    chunk: int,
-    grad: Matrix,
-    position: Position,
-    widths: Widths,
-) -> None:
-    first, last = inputs.bounds[chunk], inputs.bounds[chunk + 1]
+def _by_feature(features: Any, tile: Tile, network: Network, update: Update, chunk: int, grad: Matrix) -> None:
     for block in range(grad.columns // grad.width):
-        settle_features(columns, inputs.rows.scale, block, first, last, network, state, grads, grad, position, widths)
+        features_backward(tile, network, update, block, tile.bounds[chunk], tile.bounds[chunk + 1], grad)
 
 
-backward_of_chunk = chosen_by_kind(
-    {Columns: _backward_by_rows, ByteColumns: _backward_by_rows, KeptColumns: _backward_by_features}
-)
+@chosen_by_kind({Columns: _by_row, ByteColumns: _by_row, KeptColumns: _by_feature, Matrix: _by_feature})
+def chunk_backward(features: Any, tile: Tile, network: Network, update: Update, chunk: int, grad: Matrix) -> None:
+    """Accumulate, or step with, the gradients of one chunk's weights.
 
-
-def _chunk_backward_sparse(
-    inputs: SparseInput,
-    index: Any,
-    me: int,
-    tile: int,
-    network: Network,
-    state: State,
-    grads: Any,
-    chunk: int,
-    grad: Matrix,
-    position: Position,
-    widths: Widths,
-) -> None:
-    columns = columns_of(inputs.columns, me, tile)
-    backward_of_chunk(columns, inputs, index, network, state, grads, chunk, grad, position, widths)
-
-
-def _chunk_backward_dense(
-    inputs: DenseInput,
-    index: Any,
-    me: int,
-    tile: int,
-    network: Network,
-    state: State,
-    grads: Any,
-    chunk: int,
-    grad: Matrix,
-    position: Position,
-    widths: Widths,
-) -> None:
-    x, weight = dense_tile(inputs, me, network, grad.rows), weight_of(network, 0, grads)
-    first, last = inputs.bounds[chunk], inputs.bounds[chunk + 1]
-    for panel in range(grad.columns // grad.width):
-        gradient_of_panel(x, grad, panel, index.shape[0], weight, first, last, state, position, widths)
-
-
-chunk_forward = chosen_by_input(_chunk_forward_sparse, _chunk_forward_dense)
-finish_chunks = chosen_by_input(_finish_chunks_sparse, _finish_chunks_dense)
-chunk_backward = chosen_by_input(_chunk_backward_sparse, _chunk_backward_dense)
+    Args:
+        features: those of the tile; lists that are not kept are not made either, and entries are added row by row.
+        tile: rows.
+        network: sizes and places.
+        update: what becomes of the gradients.
+        chunk: which features.
+        grad: gradient with respect to what goes into the first layer's activation, (rows, units).
+    """

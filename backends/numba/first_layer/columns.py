@@ -1,4 +1,4 @@
-"""A tile of sparse rows, listed by feature: the gradient of a weight's row is a sum over one list.
+"""Lists by feature of a tile of sparse rows: the gradient of a weight's row is a sum over one list.
 
 The sums of a block of units then stay in registers. To add row by row in place of that would load and store them for
 every entry.
@@ -16,6 +16,7 @@ from ..compiler.lane_types import Width
 from ..compiler.lanes import count_of, fma, item, like, load, put, whole, zeros
 from ..compiler.team import Side, Team, share
 from ..network.layout import rows_of
+from ..network.network import Matrix
 from .sparse import Sparse
 
 # Rows of a tile that one byte can tell apart.
@@ -60,6 +61,9 @@ class KeptColumns(NamedTuple):
 
     starts: Any
     entries: Any
+
+
+AnyColumns = Columns | ByteColumns | KeptColumns
 
 
 @inner_kernel
@@ -121,16 +125,22 @@ def list_tiles(side: Side, sparse: Sparse, order: Any, bounds: Any, kept: KeptCo
                 starts[i] += 1
 
 
-def _columns_of(columns: Columns, me: int, tile: int) -> Columns:
+def _columns_of(columns: Columns, me: int, number: int) -> Columns:
     return Columns(columns.count[me], columns.rows[me], columns.values[me])
 
 
-def _byte_columns_of(columns: ByteColumns, me: int, tile: int) -> ByteColumns:
+def _byte_columns_of(columns: ByteColumns, me: int, number: int) -> ByteColumns:
     return ByteColumns(columns.count[me], columns.entries[me])
 
 
-def _kept_columns_of(columns: KeptColumns, me: int, tile: int) -> KeptColumns:
-    return KeptColumns(columns.starts[tile], columns.entries)
+def _kept_columns_of(columns: KeptColumns, me: int, number: int) -> KeptColumns:
+    return KeptColumns(columns.starts[number], columns.entries)
+
+
+@chosen_by_kind({Columns: _columns_of, ByteColumns: _byte_columns_of, KeptColumns: _kept_columns_of})
+def columns_of(columns: AnyColumns, me: int, number: int) -> AnyColumns:
+    """Return the lists of tile `number` of a batch, which the thread `me` works on."""
+    raise NotImplementedError
 
 
 def _put_entry(columns: Columns, at: int, row: int, value: Any) -> None:
@@ -142,8 +152,13 @@ def _put_byte_entry(columns: ByteColumns, at: int, row: int, value: Any) -> None
     put(columns.entries, at, packed(row, int(value)))
 
 
-def _list_entries(columns: Any, sparse: Sparse, index: Any, tile_rows: int) -> None:
-    pitch = sparse.bounds.shape[0]
+@chosen_by_kind({Columns: _put_entry, ByteColumns: _put_byte_entry})
+def put_entry(columns: Columns | ByteColumns, at: int, row: int, value: Any) -> None:
+    """Write an entry's row and value."""
+
+
+def _list_entries(columns: Columns | ByteColumns, tile: Any, tile_rows: int) -> None:
+    sparse, index, pitch = tile.rows, tile.index, tile.rows.bounds.shape[0]
     columns.count[:] = 0
     for row in range(index.shape[0]):
         at = whole(index, row) * pitch
@@ -154,11 +169,16 @@ def _list_entries(columns: Any, sparse: Sparse, index: Any, tile_rows: int) -> N
             put_entry(columns, i * tile_rows + length, row, item(sparse.value, j))
 
 
-def _list_nothing(columns: KeptColumns, sparse: Sparse, index: Any, tile_rows: int) -> None:
+def _list_nothing(features: KeptColumns | Matrix, tile: Any, tile_rows: int) -> None:
     pass
 
 
-def _list_of(columns: Any, feature: int, tile_rows: int) -> tuple[int, int]:
+@chosen_by_kind({Columns: _list_entries, ByteColumns: _list_entries, KeptColumns: _list_nothing, Matrix: _list_nothing})
+def list_features(features: AnyColumns | Matrix, tile: Any, tile_rows: int) -> None:
+    """List a tile's entries by feature, for the way back by blocks of units, unless they are, or the tile is dense."""
+
+
+def _list_of(columns: Columns | ByteColumns, feature: int, tile_rows: int) -> tuple[int, int]:
     return feature * tile_rows, feature * tile_rows + whole(columns.count, feature)
 
 
@@ -166,22 +186,24 @@ def _kept_list_of(columns: KeptColumns, feature: int, tile_rows: int) -> tuple[i
     return whole(columns.starts, feature), whole(columns.starts, feature + 1)
 
 
+@chosen_by_kind({Columns: _list_of, ByteColumns: _list_of, KeptColumns: _kept_list_of})
+def list_of(columns: AnyColumns, feature: int, tile_rows: int) -> tuple[int, int]:
+    """Return where a feature's list begins and ends."""
+    raise NotImplementedError
+
+
 def _entry(columns: Columns, at: int) -> tuple[int, Any]:
     return whole(columns.rows, at), item(columns.values, at)
 
 
-def _byte_entry(columns: Any, at: int) -> tuple[int, Any]:
+def _byte_entry(columns: ByteColumns | KeptColumns, at: int) -> tuple[int, Any]:
     return unpacked(whole(columns.entries, at))
 
 
-# `columns_of` returns the lists of a tile that the thread `me` works on; `put_entry` writes an entry's row and value.
-# `list_columns` lists the entries of the samples `index`, (rows in use,), by feature. `list_of` returns where a
-# feature's list begins and ends; `entry_of` returns an entry's row and value.
-columns_of = chosen_by_kind({Columns: _columns_of, ByteColumns: _byte_columns_of, KeptColumns: _kept_columns_of})
-put_entry = chosen_by_kind({Columns: _put_entry, ByteColumns: _put_byte_entry})
-list_columns = chosen_by_kind({Columns: _list_entries, ByteColumns: _list_entries, KeptColumns: _list_nothing})
-list_of = chosen_by_kind({Columns: _list_of, ByteColumns: _list_of, KeptColumns: _kept_list_of})
-entry_of = chosen_by_kind({Columns: _entry, ByteColumns: _byte_entry, KeptColumns: _byte_entry})
+@chosen_by_kind({Columns: _entry, ByteColumns: _byte_entry, KeptColumns: _byte_entry})
+def entry_of(columns: AnyColumns, at: int) -> tuple[int, Any]:
+    """Return an entry's row and value."""
+    raise NotImplementedError
 
 
 @inner_kernel

@@ -1,4 +1,4 @@
-"""How images become lists of their entries, and how many of their numbers are zero."""
+"""Compression of images to sparse rows, and the numbers of their entries."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ..compiler.compile import inner_kernel
 from ..compiler.lane_types import Width
 from ..compiler.lanes import count_of, fma, item, like, load, prefetch, store, whole, zeros
-from ..network.layers import Matrix
+from ..network.network import Matrix
 
 # Entries whose positions fill a cache line, and how many rows ahead they are asked for.
 LINE_ENTRIES = 32

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba.core import types
 
 from ... import activations
@@ -40,24 +39,21 @@ def activation_code(name: str) -> int | None:
     return _CODES.get((row.forward, row.backward))
 
 
-def taylor_terms(x: Any) -> int:
-    """Return after how many terms the series of e^r, |r| <= ln 2 / 2, is exact to a rounding in the lanes' type."""
-    return 8 if x.dtype == np.float32 else 14
+def by_precision(x: Any, single: int, double: int) -> int:
+    """Return one of two numbers by the type of the lanes `x`, float32 or float64."""
+    return single if x.dtype == np.float32 else double
 
 
-@compiled_as(taylor_terms, lambda x: types.intp)
-def _taylor_terms(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    return ir.Constant(ir.IntType(64), 8 if sig.args[0].dtype == types.float32 else 14)
+@compiled_as(by_precision, lambda x, single, double: types.intp)
+def _by_precision(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    number = 1 if sig.args[0].dtype == types.float32 else 2
+    return context.cast(builder, args[number], sig.args[number], types.intp)
 
 
+@inner_kernel
 def largest_exponent(x: Any) -> int:
     """Return the largest power of two of the lanes' type."""
-    return 127 if x.dtype == np.float32 else 1023
-
-
-@compiled_as(largest_exponent, lambda x: types.intp)
-def _largest_exponent(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    return ir.Constant(ir.IntType(64), 127 if sig.args[0].dtype == types.float32 else 1023)
+    return by_precision(x, 127, 1023)
 
 
 @inner_kernel
@@ -71,7 +67,7 @@ def exponential_parts(x: Any) -> Any:
     x = where_less(x, like(x, 0) - bound, like(x, 0) - bound, x)
     k = nearest(x * like(x, 1 / np.log(2.0)))
     r = fma(k, like(x, -LN2_LOW), fma(k, like(x, -LN2_HIGH), x))
-    terms = taylor_terms(x)
+    terms = by_precision(x, 8, 14)  # after so many, e^r with |r| <= ln 2 / 2 is exact to a rounding
     series = like(x, INVERSE_FACTORIALS[terms])  # 1 + r (1/2! + r (1/3! + ...)), one operation a term
     for n in range(terms - 1, 0, -1):
         series = fma(series, r, like(x, INVERSE_FACTORIALS[n]))

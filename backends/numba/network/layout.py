@@ -1,16 +1,17 @@
-"""Where a network's parameters lie in the plan's flat buffers, and how they come and go."""
+"""Layout of parameters and optimizer slots in the plan's flat buffers, with copies in and out."""
 
 from __future__ import annotations
 
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ...plan import Layer
-from .functions import SIGMOID, activation_code
-from .network import Network
+from ..compiler.lane_types import MICROTILE_ROWS, Width
+from .functions import FLOATS, IDENTITY, SIGMOID, activation_code
+from .network import Network, Widths
 
 CACHE_LINE = 64  # bytes
 SILENT = -1e30  # a bias whose sigmoid is 0
@@ -27,6 +28,22 @@ def aligned(count: int, dtype: Any) -> npt.NDArray[Any]:
 def padded(count: int, unit: int) -> int:
     """Return the least multiple of `unit` that is not below `count`."""
     return -(-count // unit) * unit
+
+
+def are_layers(layers: list[Layer], images: npt.NDArray[Any]) -> bool:
+    """Whether the kernels know all layers, and the types and shapes of their arrays and of `images`, (samples, ...)."""
+    dtype = layers[0].weight.dtype
+    outputs = [images.shape[1:], *((layer.weight.shape[-1],) for layer in layers)]  # (features,), (units,)...
+    return (
+        dtype in FLOATS
+        and all(array.dtype == dtype for layer in layers for array in (layer.weight, layer.bias))
+        and all(activation_code(layer.activation) is not None for layer in layers)
+        and activation_code(layers[-1].activation) == IDENTITY
+        and (images.dtype.kind in "iu" or images.dtype in FLOATS)
+        and images.dtype.isnative
+        and all(layer.weight.shape == (*n, *m) for layer, (n, m) in zip(layers, pairwise(outputs), strict=True))
+        and all(layer.bias.shape == y for layer, y in zip(layers, outputs[1:], strict=True))
+    )
 
 
 class Layout:
@@ -68,7 +85,8 @@ class Layout:
         output_at = list(accumulate(units, initial=0))
         places = (inputs, units, widths, codes, weight_at[:-1], bias_at[:-1], transposed_at[:-1], output_at[:-1])
         arrays: list[Any] = [np.array(each, dtype=np.int64) for each in places]
-        self.network = Network._make([*arrays, self._shapes[-1][1]])
+        compiled = Widths(Width(lanes), Width(lanes * MICROTILE_ROWS), Width(block))
+        self.network = Network._make([*arrays, self._shapes[-1][1], compiled])
 
     def pack(self, arrays: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]], buffer: npt.NDArray[Any]) -> None:
         """Write each layer's weight (in_features, out_features) and bias (out_features,) into a buffer, (count,)."""

@@ -1,11 +1,48 @@
-"""The network as the kernels see it: where its matrices lie in the buffers."""
+"""Network as the kernels see it: matrices in blocks of columns, and their places in the buffers.
+
+A matrix of (rows, units) with blocks of `width` units is an array of (units / width, rows, width): a block's rows
+follow each other without a gap, so that a block fills the first-level cache evenly and a row of it is a few registers.
+Weights (in_features, out_features) lie alike.
+"""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 from ..compiler.compile import inner_kernel
-from .layers import Matrix
+from ..compiler.lane_types import Width
+
+
+class Widths(NamedTuple):
+    """Numbers of lanes that kernels are compiled for.
+
+    Attributes:
+        lanes: one register.
+        microtile: 8 registers.
+        block: units of a block of the first layer.
+    """
+
+    lanes: Width
+    microtile: Width
+    block: Width
+
+
+class Matrix(NamedTuple):
+    """A matrix in blocks of columns, somewhere in a buffer.
+
+    Attributes:
+        buffer: what it lies in.
+        at: where it begins.
+        rows: rows of each block; not all of them need be in use.
+        width: columns of a block.
+        columns: how many there are, whole blocks of them.
+    """
+
+    buffer: Any
+    at: int
+    rows: int
+    width: int
+    columns: int
 
 
 class Network(NamedTuple):
@@ -21,6 +58,7 @@ class Network(NamedTuple):
         transposed_at: where its weight's transpose begins in the buffer of transposes; the first layer needs none.
         output_at: how many units the layers before have.
         classes: units of the last layer without padding.
+        compiled: the numbers of lanes that the kernels are compiled for.
     """
 
     inputs: Any
@@ -32,6 +70,43 @@ class Network(NamedTuple):
     transposed_at: Any
     output_at: Any
     classes: int
+    compiled: Widths
+
+
+class Work(NamedTuple):
+    """Room for a tile.
+
+    Attributes:
+        rows: rows that there is room for.
+        outputs: of all layers, one layer after the other, (rows * units of all layers,).
+        grads: gradients with respect to what goes into each layer's activation, alike.
+        transposed: transposes of the weights after the first.
+        losses: of each row, nats, (rows,).
+        correct: whether each row is classified correctly, (rows,).
+    """
+
+    rows: int
+    outputs: Any
+    grads: Any
+    transposed: Any
+    losses: Any
+    correct: Any
+
+
+@inner_kernel
+def place_of(matrix: Matrix, row: int, column: int) -> int:
+    """Return where in the buffer an element of the matrix is."""
+    if column < matrix.width:  # most are in the first block, and a division takes long
+        return matrix.at + row * matrix.width + column
+    block = column // matrix.width
+    return matrix.at + (block * matrix.rows + row) * matrix.width + (column - block * matrix.width)
+
+
+@inner_kernel
+def following(matrix: Matrix, k: int) -> Matrix:
+    """Return number `k` of matrices of one shape that follow each other in a buffer, of which `matrix` is number 0."""
+    at = matrix.at + k * matrix.rows * matrix.columns
+    return Matrix(matrix.buffer, at, matrix.rows, matrix.width, matrix.columns)
 
 
 @inner_kernel
@@ -63,3 +138,10 @@ def transpose(network: Network, k: int, parameters: Any, buffer: Any, width: int
             t_at = result.at + (block * result.rows + panel * weight.width) * width + i - block * width
             for j in range(weight.width):
                 buffer[t_at + j * width] = parameters[w_at + j]
+
+
+@inner_kernel
+def work_of(works: Work, me: int) -> Work:
+    """Return one thread's room, of arrays whose first axis is the threads."""
+    outputs, grads, transposed = works.outputs[me], works.grads[me], works.transposed[me]
+    return Work(works.rows, outputs, grads, transposed, works.losses[me], works.correct[me])

@@ -1,4 +1,4 @@
-"""The optimizers' formulas and steps, on lanes."""
+"""Formulas and steps of the optimizers, on lanes."""
 
 from __future__ import annotations
 
@@ -114,11 +114,25 @@ def stepped(step: Step, w: Any, g: Any, first: Any, second: Any) -> Any:
 
 
 class State(NamedTuple):
-    """Flat buffers of one layout: parameters, and the optimizer's slots, each (parameters,) or (0,)."""
+    """Flat buffers of one layout, (parameters,) or (0,) each.
+
+    Attributes:
+        parameters: weights and biases.
+        first: the optimizer's first slot.
+        second: its second slot.
+        grads: gradients of the batch so far.
+    """
 
     parameters: Any
     first: Any
     second: Any
+    grads: Any
+
+
+@inner_kernel
+def state_of(states: State, me: int) -> State:
+    """Return one thread's state, of buffers whose first axis is the threads."""
+    return State(states.parameters[me], states.first[me], states.second[me], states.grads[me])
 
 
 @inner_kernel
@@ -156,28 +170,34 @@ def copy_parameters(source: State, source_at: int, target: State, target_at: int
             target.second[target_at + i] = source.second[source_at + i]
 
 
-class Position(NamedTuple):
-    """Where in its batch a tile of rows stands, and the step that ends the batch.
+class Update(NamedTuple):
+    """What becomes of the gradients of a tile: they are added to those of the batch so far or, at its end, make a step.
 
     Attributes:
-        step: figures of the step.
+        state: parameters, slots, and gradients of the batch so far.
+        step: figures of the step that ends the batch.
         l2: strength of the penalty on weights.
+        size: what the mean of the batch is over: its rows, or the sum of their weights.
+        rows: rows of the tile, which its gradients are the sums over.
         is_first: whether no rows of the batch came before: there is no gradient to add to.
         is_last: whether no more rows follow: the gradient is complete.
     """
 
+    state: State
     step: Step
     l2: float
+    size: float
+    rows: int
     is_first: bool
     is_last: bool
 
 
 @inner_kernel
-def settle(position: Position, state: State, grads: Any, at: int, g: Any, l2: float, width: Width) -> None:
-    """Add the gradient `g`, (width,), of some parameters to that of the batch so far; if complete, take the step."""
-    if not position.is_first:
-        g = g + load(grads, at, width)
-    if position.is_last:
-        take_step(position.step, state, at, g, l2, width)
+def accumulate_or_step(update: Update, at: int, g: Any, l2: float, width: Width) -> None:
+    """Add the gradient `g`, (width,), of the parameters from `at` on to that of the batch so far; if complete, step."""
+    if not update.is_first:
+        g = g + load(update.state.grads, at, width)
+    if update.is_last:
+        take_step(update.step, update.state, at, g, l2, width)
     else:
-        store(grads, at, g)
+        store(update.state.grads, at, g)

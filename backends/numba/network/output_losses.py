@@ -1,9 +1,9 @@
-"""The losses whose labels are numbers, one for each output, on lanes, a row at a time."""
+"""Losses whose labels are numbers, one for each output, on lanes, a row at a time."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,10 +23,24 @@ from ..compiler.lanes import (
     where_less,
 )
 from .functions import exponential_of_difference
-from .layers import Matrix, place_of
+from .network import Matrix, place_of
 
 SIGMOID, SQUARED = range(2)
 LARGE_PRODUCT = 1e200  # the factors of one register more, at most 2 each, are far from making infinity of it
+
+
+class OutputTargets(NamedTuple):
+    """A number for each output of each row.
+
+    Attributes:
+        loss: which loss.
+        values: one row after the other, (samples * outputs,) float64.
+        weights: how much each row counts, (samples,) float64; (0,) for 1 each.
+    """
+
+    loss: int
+    values: Any
+    weights: Any
 
 
 @inner_kernel
@@ -44,7 +58,14 @@ def labels_of_panel(values: Any, at: int, count: int, room: Any, room_at: int, p
 
 @inner_kernel
 def output_loss_row(
-    code: int, logits: Matrix, grad: Matrix, row: int, values: Any, at: int, outputs: int, factor: float, lanes: Width
+    targets: OutputTargets,
+    sample: int,
+    logits: Matrix,
+    grad: Matrix,
+    row: int,
+    outputs: int,
+    factor: float,
+    lanes: Width,
 ) -> tuple[float, bool]:
     """Write a row's gradient, times `factor`; return its loss, nats, and if all of its outputs are of their classes.
 
@@ -53,12 +74,11 @@ def output_loss_row(
     and 5.2; for the way that it is computed, see `losses.sigmoid_cross_entropy`.
 
     Args:
-        code: which loss.
+        targets: of all samples.
+        sample: which of them.
         logits: the last layer's outputs, (rows, outputs with padding).
         grad: result, alike; 0 in the padding.
         row: which row.
-        values: labels of all samples, (samples * outputs,).
-        at: where the row's begin.
         outputs: how many there are.
         factor: what the gradient, not the loss, is multiplied by.
         lanes: one register.
@@ -70,11 +90,11 @@ def output_loss_row(
     for first in range(0, outputs, width):
         column, count = positions(zero) + like(zero, first), min(width, outputs - first)
         grad_at = place_of(grad, row, first)
-        y = labels_of_panel(values, at + first, count, grad.buffer, grad_at, zero, lanes)
+        y = labels_of_panel(targets.values, sample * outputs + first, count, grad.buffer, grad_at, zero, lanes)
         z = load(logits.buffer, place_of(logits, row, first), lanes)
         y, z = where_less(column, end, y, zero), where_less(column, end, z, zero)
         g = z - y
-        if code == SIGMOID:
+        if targets.loss == SIGMOID:
             e = exponential_of_difference(where_less(zero, z, zero - z, z), zero)  # e^-|z|
             store(grad.buffer, grad_at, e)
             for i in range(count):
@@ -90,4 +110,4 @@ def output_loss_row(
         else:
             sums = sums + half * g * g
         store(grad.buffer, grad_at, where_less(column, end, g * factors, zero))
-    return loss + math.log1p(rest) + np.float64(total(sums)), code == SIGMOID and right == outputs
+    return loss + math.log1p(rest) + np.float64(total(sums)), targets.loss == SIGMOID and right == outputs

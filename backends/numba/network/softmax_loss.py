@@ -22,7 +22,7 @@ from ..compiler.lanes import (
     where_less,
 )
 from .functions import exponential_of_difference
-from .layers import Matrix, place_of
+from .network import Matrix, place_of
 
 SMALL = 1 / 16  # from here on the logarithm of 1 + x is right, too, and takes less time than log1p
 

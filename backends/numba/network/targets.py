@@ -1,4 +1,4 @@
-"""What the rows should come to, and the loss of a row by it.
+"""Targets of the training rows, and the loss of a row by them.
 
 Two kinds of targets, and one function: the compiler chooses by their type, so that classes cost no more to compile than
 if there were nothing else. Which of the losses that take numbers is a number, and one compilation does for both.
@@ -12,11 +12,12 @@ import numpy as np
 
 from ... import losses
 from ...losses import LOSSES
-from ...plan import Rows
+from ...plan import Rows, TrainingJob
 from ..compiler.compile import chosen_by_kind
 from ..compiler.lane_types import Width
-from .layers import Matrix
-from .output_losses import SIGMOID, SQUARED, output_loss_row
+from ..compiler.lanes import count_of, item, like, load, positions, store, where_less
+from .network import Matrix
+from .output_losses import SIGMOID, SQUARED, OutputTargets, output_loss_row
 from .softmax_loss import softmax_cross_entropy_row
 
 SOFTMAX = -1
@@ -41,21 +42,21 @@ class ClassTargets(NamedTuple):
     weights: Any
 
 
-class OutputTargets(NamedTuple):
-    """A number for each output of each row.
+class SmoothedTargets(NamedTuple):
+    """Classes as `ClassTargets` has them, with a share of each target that all classes have evenly.
 
     Attributes:
-        loss: which loss.
-        values: one row after the other, (samples * outputs,) float64.
-        weights: as in `ClassTargets`.
+        labels: (samples,) int64.
+        weights: (samples,) float64; (0,) for 1 each.
+        label_smoothing: the share, in (0, 1).
     """
 
-    loss: int
-    values: Any
+    labels: Any
     weights: Any
+    label_smoothing: float
 
 
-Targets = ClassTargets | OutputTargets
+Targets = ClassTargets | SmoothedTargets | OutputTargets
 
 
 def loss_code(name: str) -> int | None:
@@ -71,19 +72,26 @@ def are_targets(rows: Rows, loss: str, outputs: int) -> bool:
     return is_known and labels.flags.c_contiguous and (weights is None or weights.shape == (samples,))
 
 
-def targets_of(rows: Rows, loss: str) -> Targets:
-    """Return the targets of rows that `are_targets`: the labels where they are, and a copy of the weights."""
-    code, weights = loss_code(loss), np.array([] if rows.weights is None else rows.weights, dtype=np.float64)
+def targets_of(job: TrainingJob) -> Targets:
+    """Return the targets of a job whose rows `are_targets`: the labels where they are, and a copy of the weights."""
+    code, labels, weights = loss_code(job.loss), job.rows.labels, job.rows.weights
+    weights = np.array([] if weights is None else weights, dtype=np.float64)
     assert code is not None
-    return ClassTargets(rows.labels, weights) if code == SOFTMAX else OutputTargets(code, rows.labels.ravel(), weights)
-
-
-# `loss_of_row` writes the gradient of the mean loss for one sample, a row of `logits` and `grad`, (rows, outputs with
-# padding); it returns the sample's loss, times its weight, and whether it is right. `size` is what the mean is over.
+    if code != SOFTMAX:
+        return OutputTargets(code, labels.ravel(), weights)
+    label_smoothing = float(job.options.label_smoothing)
+    return SmoothedTargets(labels, weights, label_smoothing) if label_smoothing else ClassTargets(labels, weights)
 
 
 def _loss_of_class(
-    targets: ClassTargets, sample: int, logits: Matrix, grad: Matrix, row: int, classes: int, size: float, lanes: Width
+    targets: ClassTargets | SmoothedTargets,
+    sample: int,
+    logits: Matrix,
+    grad: Matrix,
+    row: int,
+    classes: int,
+    size: float,
+    lanes: Width,
 ) -> tuple[float, bool]:
     weight = targets.weights[sample] if targets.weights.shape[0] > 0 else 1.0
     label = targets.labels[sample]
@@ -91,13 +99,54 @@ def _loss_of_class(
     return weight * loss, is_right
 
 
-def _loss_of_outputs(
-    targets: OutputTargets, sample: int, logits: Matrix, grad: Matrix, row: int, outputs: int, size: float, lanes: Width
-) -> tuple[float, bool]:
-    weight, at = targets.weights[sample] if targets.weights.shape[0] > 0 else 1.0, sample * outputs
-    factor = weight / size
-    loss, is_right = output_loss_row(targets.loss, logits, grad, row, targets.values, at, outputs, factor, lanes)
+def _loss_of_smoothed(
+    targets: SmoothedTargets, sample: int, logits: Matrix, grad: Matrix, row: int, classes: int, size: float,
+    lanes: Width,
+) -> tuple[float, bool]:  # fmt: skip
+    """See `losses.smoothed`."""
+    weight = targets.weights[sample] if targets.weights.shape[0] > 0 else 1.0
+    label = targets.labels[sample]
+    loss, is_right = softmax_cross_entropy_row(logits, grad, row, label, classes, weight, size, lanes)
+    zero = like(load(logits.buffer, logits.at, lanes), 0)
+    end, hot = like(zero, classes), like(zero, label)
+    of_others = -targets.label_smoothing / classes
+    other, own = (
+        like(zero, weight * of_others / size),
+        like(zero, weight * (targets.label_smoothing + of_others) / size),
+    )
+    for panel in range(-(-classes // count_of(zero))):
+        column = positions(zero) + like(zero, panel * count_of(zero))
+        at = place_of(grad, row, panel * count_of(zero))
+        away = where_less(column, hot, other, where_less(hot, column, other, own))
+        store(grad.buffer, at, load(grad.buffer, at, lanes) + where_less(column, end, away, zero))
+    for c in range(classes):
+        z = np.float64(item(logits.buffer, place_of(logits, row, c)))
+        loss += (targets.label_smoothing + of_others if c == label else of_others) * z
     return weight * loss, is_right
 
 
-loss_of_row = chosen_by_kind({ClassTargets: _loss_of_class, OutputTargets: _loss_of_outputs})
+def _loss_of_outputs(
+    targets: OutputTargets, sample: int, logits: Matrix, grad: Matrix, row: int, outputs: int, size: float, lanes: Width
+) -> tuple[float, bool]:
+    weight = targets.weights[sample] if targets.weights.shape[0] > 0 else 1.0
+    loss, is_right = output_loss_row(targets, sample, logits, grad, row, outputs, weight / size, lanes)
+    return weight * loss, is_right
+
+
+@chosen_by_kind({ClassTargets: _loss_of_class, SmoothedTargets: _loss_of_smoothed, OutputTargets: _loss_of_outputs})
+def loss_of_row(
+    targets: Targets, sample: int, logits: Matrix, grad: Matrix, row: int, outputs: int, size: float, lanes: Width
+) -> tuple[float, bool]:
+    """Write the gradient of the mean loss for one sample; return its loss, times its weight, and whether it is right.
+
+    Args:
+        targets: of all samples.
+        sample: which of them.
+        logits: the last layer's output, (rows, outputs with padding).
+        grad: result, alike.
+        row: the sample's row in both.
+        outputs: how many there are without padding.
+        size: what the mean is over.
+        lanes: one register.
+    """
+    raise NotImplementedError

@@ -1,4 +1,4 @@
-"""The work of a run, cut into batches and tiles."""
+"""Batches of a run and the tiles that they are cut into."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ import numpy.typing as npt
 
 from ...plan import TrainingJob
 from ..compiler.compile import inner_kernel
-from ..network.optimizers import Position, Rule, step_of
+from ..network.optimizers import Rule, State, Update, step_of
+
+SHARDS = 16  # that a large batch of a narrow network is cut into
 
 
 class Batches(NamedTuple):
-    """The work of a run.
+    """Batches of a run, and the steps that end them.
 
     Attributes:
         order: samples, a batch after the other, (rows,).
         batch_size: rows of a batch; the last one may have fewer.
         tile_rows: rows that are worked through at once.
+        rule: the optimizer.
         learning_rates: of each batch, (batches,).
         sizes: what the mean of each batch is over: its rows, or the sum of their weights, (batches,).
         l2: strength of the penalty on weights in each batch, (batches,).
@@ -28,6 +31,7 @@ class Batches(NamedTuple):
     order: Any
     batch_size: int
     tile_rows: int
+    rule: Rule
     learning_rates: Any
     sizes: Any
     l2: Any
@@ -44,6 +48,11 @@ class Sums(NamedTuple):
 
     loss: Any
     correct: Any
+
+
+def new_sums() -> Sums:
+    """Return room for the sums of a run."""
+    return Sums(np.zeros(1 + SHARDS), np.zeros(1 + SHARDS, dtype=np.int64))
 
 
 def sizes_and_penalties(
@@ -63,7 +72,7 @@ def sizes_and_penalties(
     else:
         sizes = np.full(batches, float(batch_size))  # (batches,)
         sizes[-1:] = len(order) - (batches - 1) * batch_size
-    return sizes, (job.options.l2 / sizes if job.options.l2_per_batch else np.full(batches, float(job.options.l2)))
+    return sizes, np.full(batches, job.options.penalty(sizes))
 
 
 @inner_kernel
@@ -75,31 +84,17 @@ def end_of_tile(batches: Batches, start: int) -> int:
 
 
 @inner_kernel
-def rows_of_batch(batches: Batches, start: int) -> int:
-    """Return how many rows the batch has that the row at `start` belongs to."""
-    first = start // batches.batch_size * batches.batch_size
-    rows: int = min(batches.batch_size, batches.order.shape[0] - first)
-    return rows
-
-
-@inner_kernel
-def size_of_batch(batches: Batches, start: int) -> float:
-    """Return what the mean is over of the batch that the row at `start` belongs to."""
-    size: float = batches.sizes[start // batches.batch_size]
-    return size
-
-
-@inner_kernel
-def position_of(batches: Batches, rule: Rule, start: int, stop: int) -> Position:
-    """Return where in its batch the tile from start to stop stands."""
+def update_of(batches: Batches, state: State, start: int, stop: int) -> Update:
+    """Return what becomes of the gradients of the tile from start to stop."""
     k = start // batches.batch_size
-    step = step_of(rule, batches.first_step + k, batches.learning_rates[k])
+    step = step_of(batches.rule, batches.first_step + k, batches.learning_rates[k])
     is_last = stop == min((k + 1) * batches.batch_size, batches.order.shape[0])
-    return Position(step, batches.l2[k], start == k * batches.batch_size, is_last)
+    is_first = start == k * batches.batch_size
+    return Update(state, step, batches.l2[k], batches.sizes[k], stop - start, is_first, is_last)
 
 
 @inner_kernel
-def add_tile(sums: Sums, losses: Any, correct: Any, used: int) -> None:
+def add_rows(sums: Sums, losses: Any, correct: Any, used: int) -> None:
     """Add the losses of the rows in use, and count the correct ones, in their order: no tile and no thread shows."""
     for row in range(used):
         sums.loss[0] += losses[row]

@@ -1,125 +1,87 @@
-"""What rows of a batch go through one by one: the layers after the first, the loss, and back to the first layer."""
+"""Layers after the first: forward to the loss, back to the first layer, and the gradients of their weights."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..compiler.compile import inner_kernel
 from ..compiler.team import Side, share
-from ..network.layers import Matrix, Widths, backward_panel, forward, gradient_of_bias, gradient_of_panel
-from ..network.network import Network, output_of, transpose, transposed_of, weight_of
-from ..network.optimizers import Position, State
-from ..network.targets import Targets, loss_of_row
-
-
-class Work(NamedTuple):
-    """Room for a tile of rows.
-
-    Attributes:
-        outputs: of the layers after the first, one layer after the other, (rows * units of all layers,).
-        grads: gradients with respect to what goes into each layer's activation, alike.
-        transposed: transposes of the weights after the first.
-        losses: of each row, nats, (rows,).
-        correct: whether each row is classified correctly, (rows,).
-    """
-
-    outputs: Any
-    grads: Any
-    transposed: Any
-    losses: Any
-    correct: Any
+from ..network.layers import backward_panel, forward_panel, gradient_of_bias, gradient_of_panel
+from ..network.network import Matrix, Network, Work, output_of, transpose
+from ..network.optimizers import Update
+from ..network.targets import loss_of_row
+from .room import Problem
 
 
 @inner_kernel
-def work_of(works: Work, me: int) -> Work:
-    """Return one thread's room, of arrays whose first axis is the threads."""
-    return Work(works.outputs[me], works.grads[me], works.transposed[me], works.losses[me], works.correct[me])
-
-
-@inner_kernel
-def logits_of(
-    network: Network, parameters: Any, outputs: Any, first: Matrix, start: int, stop: int, widths: Widths
-) -> Matrix:
-    """Take rows start to stop through the layers after the first; return where the logits are, (rows, classes)."""
-    x = first
+def transpose_all(network: Network, parameters: Any, work: Work, side: Side) -> None:
+    """Write the transposes of the weights after the first; a thread of `side` takes some rows of each."""
     for k in range(1, network.inputs.shape[0]):
-        y = output_of(network, k, outputs, first.rows)
-        weight, bias_at = weight_of(network, k, parameters), network.bias_at[k]
-        forward(x, weight, parameters, bias_at, y, network.activations[k], start, stop, widths)
+        start, stop = share(side, network.inputs[k], network.widths[k])
+        transpose(network, k, parameters, work.transposed, network.widths[k], start, stop)
+
+
+@inner_kernel
+def logits_of(network: Network, parameters: Any, work: Work, start: int, stop: int) -> Matrix:
+    """Take rows start to stop through the layers after the first; return where the logits are, (rows, classes)."""
+    x = output_of(network, 0, work.outputs, work.rows)
+    for k in range(1, network.inputs.shape[0]):
+        y = output_of(network, k, work.outputs, work.rows)
+        for panel in range(y.columns // y.width):
+            forward_panel(network, k, parameters, x, y, panel, start, stop)
         x = y
     return x
 
 
 @inner_kernel
-def through_layers(
-    network: Network,
-    parameters: Any,
-    work: Work,
-    first: Matrix,
-    targets: Targets,
-    index: Any,
-    start: int,
-    stop: int,
-    size: float,
-    widths: Widths,
-) -> None:
-    """Go forward from the first layer's output and back to it, for rows start to stop of a tile, in eights.
-
-    Losses, correct rows and the gradients of all layers, the first one's too, go to `work`.
+def loss_of_rows(problem: Problem, work: Work, index: Any, size: float, start: int, stop: int) -> None:
+    """Write the loss of rows start to stop, whether each is right, and the gradient of its logits, to `work`.
 
     Args:
-        network: sizes and places.
-        parameters: weights and biases.
-        work: room for the tile's rows.
-        first: the first layer's output, (rows, units).
-        targets: of all samples.
+        problem: network and targets.
+        work: room for the tile, with its logits.
         index: which sample each row of the tile is, (rows in use,).
+        size: what the mean of the batch is over.
         start: first row.
         stop: the row after the last, at most the rows in use.
-        size: rows that the mean of the gradient is over, or the sum of their weights.
-        widths: of the kernels.
     """
-    last = network.inputs.shape[0] - 1
-    logits = logits_of(network, parameters, work.outputs, first, start, stop, widths)
-    grad = output_of(network, last, work.grads, first.rows)
+    network, last = problem.network, problem.network.inputs.shape[0] - 1
+    logits, grad = output_of(network, last, work.outputs, work.rows), output_of(network, last, work.grads, work.rows)
     for row in range(start, stop):
         work.losses[row], work.correct[row] = loss_of_row(
-            targets, index[row], logits, grad, row, network.classes, size, widths.lanes
+            problem.targets, index[row], logits, grad, row, network.classes, size, network.compiled.lanes
         )
-    for k in range(last, 0, -1):
-        x = first if k == 1 else output_of(network, k - 1, work.outputs, first.rows)
-        grad_x = output_of(network, k - 1, work.grads, first.rows)
-        transposed = transposed_of(network, k, work.transposed, network.widths[last])
-        for panel in range(transposed.columns // transposed.width):
-            backward_panel(grad, transposed, panel, x, grad_x, network.activations[k - 1], start, stop, widths)
-        grad = grad_x
 
 
 @inner_kernel
-def later_layers_backward(
-    network: Network,
-    state: State,
-    grads: Any,
-    work: Work,
-    first: Matrix,
-    used: int,
-    position: Position,
-    side: Side,
-    widths: Widths,
-) -> None:
-    """Settle the gradients of the layers after the first, and keep the transposes of their weights up to date.
+def through_layers(problem: Problem, update: Update, work: Work, index: Any, start: int, stop: int) -> None:
+    """Go forward from the first layer's output and back to it, for rows start to stop of a tile, in eights.
 
-    Each layer's is `grad_weight = x.T @ grad`, (inputs, units), with its input and its output's gradient of the `used`
-    rows in `work`, (tile rows, inputs) and (tile rows, units); a thread of `side` takes some rows of it.
+    Losses, correct rows and the gradients of all layers, the first one's too, go to `work`; see `loss_of_rows`.
+    """
+    network, layers = problem.network, problem.network.inputs.shape[0]
+    logits_of(network, update.state.parameters, work, start, stop)
+    loss_of_rows(problem, work, index, update.size, start, stop)
+    for k in range(layers - 1, 0, -1):
+        for panel in range(network.inputs[k] // network.widths[k]):
+            backward_panel(network, k, work, panel, start, stop)
+
+
+@inner_kernel
+def later_layers_backward(network: Network, update: Update, work: Work, side: Side) -> None:
+    """Accumulate, or step with, the gradients of the layers after the first, and keep the transposes up to date.
+
+    Each layer's is `grad_weight = x.T @ grad`, (inputs, units), with its input and its output's gradient of the rows
+    in use in `work`, (tile rows, inputs) and (tile rows, units); a thread of `side` takes some rows of it.
     """
     for k in range(1, network.inputs.shape[0]):
-        x = first if k == 1 else output_of(network, k - 1, work.outputs, first.rows)
-        grad = output_of(network, k, work.grads, first.rows)
+        x = output_of(network, k - 1, work.outputs, work.rows)
+        grad = output_of(network, k, work.grads, work.rows)
         start, stop = share(side, network.inputs[k], grad.width)
         for panel in range(grad.columns // grad.width):
-            gradient_of_panel(x, grad, panel, used, weight_of(network, k, grads), start, stop, state, position, widths)
-        if position.is_last:
-            transpose(network, k, state.parameters, work.transposed, grad.width, start, stop)
+            gradient_of_panel(network, k, x, grad, panel, start, stop, update)
+        if update.is_last:
+            transpose(network, k, update.state.parameters, work.transposed, grad.width, start, stop)
         start, stop = share(side, grad.columns // grad.width, 1)
         for panel in range(start, stop):
-            gradient_of_bias(grad, panel, used, grads, network.bias_at[k], state, position, widths.lanes)
+            gradient_of_bias(grad, panel, network.bias_at[k], update, network.compiled.lanes)

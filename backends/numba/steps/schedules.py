@@ -1,4 +1,4 @@
-"""Which of the four ways through a run suits a network, and the room that it needs."""
+"""Choice among the four ways of dividing a step, and the room that each needs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..compiler.lane_types import TILE_ROWS
+from ..compiler.lane_types import MICROTILE_ROWS
 from ..network.layout import Layout, aligned, padded, rows_of
 from ..network.optimizers import State
+from .batches import SHARDS
 from .by_features import train_by_features
 from .by_rows import train_by_rows
 from .by_units import train_by_units
-from .later_layers import Work
+from .room import Room, new_works
 from .two_layers import train_two_layers
 
 # A layer is narrow if no more registers than this hold its units: all of a row's sums stay in registers.
@@ -24,7 +25,6 @@ NARROW_REGISTERS = 4
 # Units of a block of a sparse layer, in registers. LLVM cuts vectors well only if they are a power of two of registers:
 # three take five times as long as four.
 BLOCK_REGISTERS = (4, 2, 1)
-SHARDS = 16
 # Rows that are worked through at once: the gradients of 64 units for 128 rows fill a first-level cache of 32 KB.
 # A narrow network's few units for 64 rows leave room for its weights; lists by feature want to be longer.
 WIDE_TILE, NARROW_TILE, NARROW_KEPT_TILE = 128, 64, 256
@@ -90,13 +90,13 @@ def choose_schedule(
     blocks, tile = -(-units[0] // (block * lanes)), _tile_rows(batch, WIDE_TILE)
     if len(units) == 2:
         return Schedule("units", train_two_layers, block, max(chunks, 1), tile, blocks)
-    return Schedule("units", train_by_units, block, max(chunks, 1), tile, max(blocks, tile // TILE_ROWS))
+    return Schedule("units", train_by_units, block, max(chunks, 1), tile, max(blocks, tile // MICROTILE_ROWS))
 
 
 def _tile_rows(batch: int, most: int) -> int:
     """Return the rows that are worked through at once: a batch is divided evenly, into eights."""
     tiles = -(-batch // most)
-    return padded(-(-batch // tiles), TILE_ROWS)
+    return padded(-(-batch // tiles), MICROTILE_ROWS)
 
 
 def tile_bounds(schedule: Schedule, rows: int) -> npt.NDArray[np.int64]:
@@ -123,41 +123,24 @@ def block_registers(units: list[int], features: int, lanes: int) -> int:
     return min(BLOCK_REGISTERS, key=cost)
 
 
-def new_states(schedule: Schedule, layout: Layout, slots: int, threads: int, dtype: Any) -> State:
-    """Return buffers for the parameters and some slots, (copies, parameters) or (copies, 0) each; first the plan's."""
-    copies = threads if schedule.kernel is train_by_features else 1
-    counts = (layout.count, *(layout.count if k < slots else 0 for k in range(2)))
-    return State(*(rows_of(copies, count, dtype) for count in counts))
+def new_state(layout: Layout, slots: int, dtype: Any) -> State:
+    """Return buffers for the parameters, some slots and gradients, (parameters,) or (0,) each."""
+    counts = (layout.count, *(layout.count if k < slots else 0 for k in range(2)), layout.count)
+    return State(*(aligned(count, dtype) for count in counts))
 
 
-def new_room(schedule: Schedule, layout: Layout, states: State, threads: int) -> tuple[Any, ...]:
-    """Return what the schedule's kernel works in, in the order of its arguments, which it gives the shapes of."""
-    tile, network, dtype = schedule.tile_rows, layout.network, states.parameters.dtype
+def new_room(schedule: Schedule, layout: Layout, state: State, threads: int) -> Room:
+    """Return what the schedule's kernel works in, with `state`; each kernel's docstring has the shapes."""
+    tile, network, dtype, kernel = schedule.tile_rows, layout.network, state.parameters.dtype, schedule.kernel
     units, last = int(network.units[0]), int(network.units[-1])
-    state = State(*(array[0] for array in states))
-    if schedule.kernel is train_by_units:
-        work = Work(*(array[0] for array in new_works(layout, tile, 1, dtype)))
-        return state, aligned(layout.count, dtype), aligned(2 * tile * units, dtype), work
-    works = new_works(layout, tile, threads, dtype)
-    if schedule.kernel is train_two_layers:
-        blocks = units // int(network.widths[0])
-        last_biases = State(*(rows_of(threads, last if array.size else 0, dtype) for array in state))
-        parts = aligned(2 * blocks * tile * last, dtype)
-        return state, aligned(layout.count, dtype), parts, works, last_biases, rows_of(threads, last, dtype)
-    first_outputs = rows_of(threads, tile * units, dtype)
-    if schedule.kernel is train_by_rows:
-        parts = rows_of(threads, schedule.chunks * tile * units, dtype)
-        return state, rows_of(SHARDS, layout.count, dtype), parts, first_outputs, works
-    parts = aligned(2 * schedule.chunks * tile * units, dtype)
-    return states, rows_of(threads, layout.count, dtype), parts, first_outputs, works
-
-
-def new_works(layout: Layout, tile: int, threads: int, dtype: Any) -> Work:
-    """Return room for a tile of each thread, (threads, ...) arrays."""
-    return Work(
-        rows_of(threads, tile * layout.output_units, dtype),
-        rows_of(threads, tile * layout.output_units, dtype),
-        rows_of(threads, layout.transposed_count, dtype),
-        rows_of(threads, tile, np.float64),
-        rows_of(threads, tile, np.int64),
-    )
+    own = {train_by_features: layout.count, train_two_layers: last}.get(kernel, 0)  # numbers that each thread has
+    of_own = [rows_of(threads, own if array.size else 0, dtype) for array in state]
+    shards = rows_of(SHARDS if kernel is train_by_rows else 0, layout.count, dtype)
+    parts = {
+        train_by_rows: (threads, schedule.chunks * tile * units),
+        train_by_features: (1, 2 * schedule.chunks * tile * units),
+        train_two_layers: (1, 2 * (units // int(network.widths[0])) * tile * last),
+        train_by_units: (0, 0),
+    }[kernel]
+    works = new_works(layout, tile, 2 if kernel is train_by_units else threads, dtype)
+    return Room(state, State(*of_own), shards, rows_of(*parts, dtype), works)

@@ -1,4 +1,4 @@
-"""The steps of a wide network with one hidden layer: each thread owns some hidden units, and all that hangs on them.
+"""Steps of a wide network with one hidden layer: each thread owns some hidden units, and all that hangs on them.
 
 A block of units has columns of the first weight and rows of the second. Its owner takes it forward to its part of the
 logits, `h[:, block] @ weight[block, :]`, and that is all that the others see. After the one wait of a tile every thread
@@ -12,145 +12,79 @@ from __future__ import annotations
 from typing import Any
 
 from ..compiler.compile import inner_kernel, kernel
+from ..compiler.lane_types import Width
 from ..compiler.lanes import load, store
 from ..compiler.team import Side, share, wait_for_all
-from ..first_layer.blocks import block_backward, block_forward, list_features, prepare
-from ..network.layers import Matrix, Widths, backward_panel, gradient_of_bias, gradient_of_panel, products_of_panel
-from ..network.network import Network, output_of, transpose, transposed_of, weight_of
-from ..network.optimizers import Rule, State, copy_parameters
-from ..network.targets import Targets, loss_of_row
-from .batches import Batches, Sums, add_tile, end_of_tile, position_of, size_of_batch
-from .later_layers import Work, work_of
+from ..first_layer.blocks import block_backward, block_forward
+from ..first_layer.columns import list_features
+from ..first_layer.inputs import tile_of
+from ..network.layers import backward_panel, gradient_of_bias, gradient_of_panel, products_of_panel
+from ..network.network import Matrix, following, output_of, transpose, weight_of, work_of
+from ..network.optimizers import copy_parameters, state_of
+from .batches import Batches, Sums, add_rows, end_of_tile, update_of
+from .later_layers import loss_of_rows
+from .room import Problem, Room
 
 
 @inner_kernel
-def part_of_logits(
-    network: Network, parameters: Any, block: int, hidden: Matrix, parts: Any, parity: int, used: int, widths: Widths
-) -> None:
-    """Write one block's part of the logits, `hidden[:, block] @ weight[block, :]`, (rows, classes)."""
-    weight = weight_of(network, 1, parameters)
-    blocks = hidden.columns // hidden.width
-    at = (parity * blocks + block) * hidden.rows * weight.columns
-    part = Matrix(parts, at, hidden.rows, weight.width, weight.columns)
-    for panel in range(weight.columns // weight.width):
-        products_of_panel(hidden, weight, panel, block, block + 1, part, used, widths)
-
-
-@inner_kernel
-def add_parts(parts: Any, parity: int, blocks: int, bias: Any, logits: Matrix, used: int, widths: Widths) -> None:
-    """Write the logits, (rows, classes), of the rows in use: all blocks' parts and the bias, (classes,)."""
-    size = logits.rows * logits.columns
+def add_parts(parts: Matrix, blocks: int, bias: Any, logits: Matrix, used: int, lanes: Width) -> None:
+    """Write the logits, (rows, classes), of the rows in use: the bias, (classes,), and all blocks' parts."""
     for panel in range(logits.columns // logits.width):
-        shift = load(bias, panel * logits.width, widths.lanes)
+        shift = load(bias, panel * logits.width, lanes)
         for row in range(used):
             at = (panel * logits.rows + row) * logits.width
             z = shift
             for block in range(blocks):
-                z = z + load(parts, (parity * blocks + block) * size + at, widths.lanes)
+                z = z + load(parts.buffer, following(parts, block).at + at, lanes)
             store(logits.buffer, logits.at + at, z)
 
 
-@inner_kernel
-def forward_blocks(
-    network: Network,
-    inputs: Any,
-    index: Any,
-    me: int,
-    parameters: Any,
-    hidden: Matrix,
-    parts: Any,
-    parity: int,
-    first_block: int,
-    end_block: int,
-    widths: Widths,
-) -> None:
-    """Take a tile, the samples `index`, forward through some blocks of units to their parts of the logits."""
-    prepare(inputs, index, me, network, hidden.rows, widths)
-    for block in range(first_block, end_block):
-        block_forward(inputs, index, me, network, parameters, block, hidden, widths)
-        part_of_logits(network, parameters, block, hidden, parts, parity, index.shape[0], widths)
-
-
 @kernel
-def train_two_layers(
-    side: Side,
-    network: Network,
-    inputs: Any,
-    targets: Targets,
-    state: State,
-    grads: Any,
-    parts: Any,
-    works: Work,
-    last_biases: State,
-    last_grads: Any,
-    batches: Batches,
-    rule: Rule,
-    sums: Sums,
-    widths: Widths,
-) -> None:
-    """Take all steps of a run.
+def train_two_layers(side: Side, problem: Problem, room: Room, batches: Batches, sums: Sums) -> None:
+    """Take all steps of a run, and go on with `sums`.
 
-    Args:
-        side: this thread's place in the team.
-        network: sizes and places of two layers.
-        inputs: images of all samples, sparse or dense.
-        targets: of all samples.
-        state: parameters and slots, changed in place.
-        grads: of the batch so far, (parameters,).
-        parts: room for two tiles of every block's part of the logits, (2 * blocks * tile rows * classes,).
-        works: room for a tile of each thread, (threads, ...) arrays.
-        last_biases: room for each thread's copy of the last bias and its slots, (threads, classes) arrays.
-        last_grads: room for its gradient, alike.
-        batches: the work.
-        rule: the optimizer.
-        sums: gone on with.
-        widths: of the kernels.
+    `room.own` has each thread's copy of the last bias, with its slots and gradient; `room.parts` two tiles of every
+    block's part of the logits, (1, 2 * blocks * tile rows * classes).
     """
-    order, rows, count, me = batches.order, batches.tile_rows, batches.order.shape[0], side.me
-    work = work_of(works, me)
-    last, last_grad = State(last_biases.parameters[me], last_biases.first[me], last_biases.second[me]), last_grads[me]
+    network, state, order, rows, me = problem.network, room.state, batches.order, batches.tile_rows, side.me
+    widths, width, lanes = network.compiled, network.widths[0], network.widths[1]
+    work, last = work_of(room.works, me), state_of(room.own, me)
     hidden, logits = output_of(network, 0, work.outputs, rows), output_of(network, 1, work.outputs, rows)
     grad_hidden, grad = output_of(network, 0, work.grads, rows), output_of(network, 1, work.grads, rows)
-    width, lanes = network.widths[0], network.widths[1]
-    blocks, bias_at, code = network.units[0] // width, network.bias_at[1], network.activations[0]
+    blocks, panels, bias_at = network.units[0] // width, network.units[1] // lanes, network.bias_at[1]
     first_block, end_block = share(side, blocks, 1)
-    transposed, weight_grad = transposed_of(network, 1, work.transposed, lanes), weight_of(network, 1, grads)
+    weight = weight_of(network, 1, state.parameters)
     transpose(network, 1, state.parameters, work.transposed, lanes, first_block * width, end_block * width)
-    copy_parameters(state, bias_at, last, 0, logits.columns)
-    start, stop, parity = 0, end_of_tile(batches, 0), 0
-    forward_blocks(
-        network, inputs, order[:stop], me, state.parameters, hidden, parts, parity, first_block, end_block, widths
-    )
-    while start < count:
+    copy_parameters(state, bias_at, last, 0, network.units[1])
+    start, parity = 0, 0
+    while start < order.shape[0]:
+        stop = end_of_tile(batches, start)
+        used = stop - start
+        tile = tile_of(problem.inputs, network, order[start:stop], me, start // rows, rows)
+        parts = following(Matrix(room.parts[0], 0, rows, lanes, network.units[1]), parity * blocks)
+        for block in range(first_block, end_block):
+            block_forward(tile, network, state.parameters, block, hidden)
+            for panel in range(panels):
+                part = following(parts, block)
+                products_of_panel(hidden, weight, panel, block, block + 1, part, used, widths)
         wait_for_all(side)  # all parts of the tile's logits are there
-        index, used, size = order[start:stop], stop - start, size_of_batch(batches, start)
-        position = position_of(batches, rule, start, stop)
-        add_parts(parts, parity, blocks, last.parameters, logits, used, widths)
-        for row in range(used):
-            work.losses[row], work.correct[row] = loss_of_row(
-                targets, index[row], logits, grad, row, network.classes, size, widths.lanes
-            )
+        update, last_update = update_of(batches, state, start, stop), update_of(batches, last, start, stop)
+        add_parts(parts, blocks, last.parameters, logits, used, widths.lanes)
+        loss_of_rows(problem, work, tile.index, update.size, 0, used)
         if me == 0:
-            add_tile(sums, work.losses, work.correct, used)
-        list_features(inputs, index, me, start // rows, rows)
+            add_rows(sums, work.losses, work.correct, used)
+        list_features(tile.features, tile, rows)
         for block in range(first_block, end_block):
             first_unit, end_unit = block * width, (block + 1) * width
             for panel in range(first_unit // lanes, end_unit // lanes):
-                backward_panel(grad, transposed, panel, hidden, grad_hidden, code, 0, used, widths)
-            for panel in range(grad.columns // lanes):
-                gradient_of_panel(hidden, grad, panel, used, weight_grad, first_unit, end_unit, state, position, widths)
-            if position.is_last:
+                backward_panel(network, 1, work, panel, 0, used)
+            for panel in range(panels):
+                gradient_of_panel(network, 1, hidden, grad, panel, first_unit, end_unit, update)
+            if update.is_last:
                 transpose(network, 1, state.parameters, work.transposed, lanes, first_unit, end_unit)
-            block_backward(
-                inputs, index, me, start // rows, network, state, grads, block, grad_hidden, position, widths
-            )
-        for panel in range(grad.columns // lanes):
-            gradient_of_bias(grad, panel, used, last_grad, 0, last, position, widths.lanes)
+            block_backward(tile, network, update, block, grad_hidden)
+        for panel in range(panels):
+            gradient_of_bias(grad, panel, 0, last_update, widths.lanes)
         start, parity = stop, 1 - parity
-        stop = end_of_tile(batches, start)
-        forward_blocks(
-            network, inputs, order[start:stop], me, state.parameters, hidden, parts, parity, first_block, end_block,
-            widths,
-        )  # fmt: skip
     if me == 0:
-        copy_parameters(last, 0, state, bias_at, logits.columns)
+        copy_parameters(last, 0, state, bias_at, network.units[1])

@@ -135,8 +135,8 @@ def make_plan(backend, make_job):
 
     def make(kind, *args, **job):
         plan = backend.compile(make_job(kind, *args, **job))
-        assert plan._schedule.kernel.__name__ == KERNELS[kind.way], plan.description
-        assert plan.is_sparse == (kind.density <= 0.5)
+        assert plan._engine.schedule.kernel.__name__ == KERNELS[kind.way], plan.description
+        assert plan._engine.is_sparse == (kind.density <= 0.5)
         return plan
 
     return make

@@ -6,7 +6,7 @@ from numba.core import config
 from xpnn.backends import SGD, ConfigError, GenericPlan
 from xpnn.backends.communicator import ALONE, Alone
 from xpnn.backends.numba import divided_plan as numba_divided_plan
-from xpnn.backends.numba import plan as numba_plan
+from xpnn.backends.numba import engine as numba_engine
 from xpnn.backends.numba.divided_plan import DividedPlan
 from xpnn.backends.numba.plan import NumbaPlan
 from xpnn.backends.testing.problem import training_job
@@ -117,12 +117,12 @@ def test_shards_give_the_same_bits_on_any_number_of_ranks_and_threads(
     for size in (2, 3, 4):
         for other in ranks(size, lambda rank: result_of(make(kind, rank, **job))):
             assert_same_bits(other, alone)
-    monkeypatch.setattr(numba_plan, "SMALL_STEP", 0)
+    monkeypatch.setattr(numba_engine, "SMALL_STEP", 0)
     monkeypatch.setattr(numba_divided_plan, "SMALL_UPDATE", 0)
     for threads in (2, 3):
-        monkeypatch.setattr(numba_plan, "usable_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(numba_engine, "usable_threads", lambda threads=threads: threads)
         plan = make(kind, **job)
-        assert plan._team.threads == plan._steppers.threads == threads
+        assert plan._engine.team.threads == plan._steppers.threads == threads
         assert_same_bits(result_of(plan), alone)
 
 
@@ -130,9 +130,9 @@ def test_shards_give_the_same_bits_on_any_number_of_ranks_and_threads(
 def test_the_threads_of_a_rank_work_on_its_part_together(make, result_of, ranks, monkeypatch, kind):
     """Two teams of two threads at once."""
     one = ranks(2, lambda rank: result_of(make(kind, rank)))[0]
-    monkeypatch.setattr(numba_plan, "SMALL_STEP", 0)
+    monkeypatch.setattr(numba_engine, "SMALL_STEP", 0)
     monkeypatch.setattr(numba_divided_plan, "SMALL_UPDATE", 0)
-    monkeypatch.setattr(numba_plan, "usable_threads", lambda: 2)
+    monkeypatch.setattr(numba_engine, "usable_threads", lambda: 2)
     assert_same_bits(ranks(2, lambda rank: result_of(make(kind, rank)))[0], one)
 
 

@@ -85,7 +85,7 @@ def test_depths(make_pair, assert_same_training, kind, hidden, outputs):
 @pytest.mark.parametrize("units", [37, 80, 150])
 def test_blocks_of_one_two_and_four_registers(make_pair, assert_same_training, kind, units):
     pair = make_pair(kind, hidden=(units, 9) if kind.way == "units" else (units,))
-    assert pair[0]._schedule.block == {37: 1, 80: 2, 150: 4}[units]
+    assert pair[0]._engine.schedule.block == {37: 1, 80: 2, 150: 4}[units]
     assert_same_training(*pair)
 
 
@@ -104,7 +104,7 @@ def test_batches_and_tiles(make_pair, assert_same_training, kind, count, batch_s
 def test_full_batches(make_pair, assert_same_training, kind, count, batch_size):
     """Sparse bytes are kept as lists by feature; other numbers and dense rows are read as in smaller batches."""
     plan, reference = make_pair(kind, count=count, batch_size=batch_size, l2=0.01)
-    assert plan._is_kept == (plan.is_sparse and kind.images == "uint8")
+    assert plan._engine.is_kept == (plan._engine.is_sparse and kind.images == "uint8")
     assert_same_training(plan, reference, steps=30)
 
 
@@ -124,7 +124,7 @@ def test_lists_of_a_full_batch_stay_until_the_order_changes(make_pair, numbers_o
     lists, order = [], np.random.default_rng(5).permutation(150)
     for each in (None, None, order, order.copy(), None):
         assert plan.run(each).loss == pytest.approx(reference.run(each).loss, rel=kind.tolerance)
-        lists.append(plan._inputs.columns)
+        lists.append(plan._engine.problem.inputs.columns)
     np.testing.assert_allclose(numbers_of(plan), numbers_of(reference), rtol=kind.tolerance, atol=kind.tolerance)
     assert [after is before for before, after in pairwise(lists)] == [True, False, True, False]
 
@@ -227,9 +227,9 @@ def test_swapped_and_foreign_arrays_are_read_as_they_are(make_pair, assert_same_
 @only("two layers-sparse")
 def test_one_compilation_does_for_both_losses_of_numbers(make_plan, kind):
     plan = make_plan(kind)
-    before = set(plan._schedule.kernel.overloads)
+    before = set(plan._engine.schedule.kernel.overloads)
     make_plan(kind._replace(loss="sigmoid_cross_entropy"))
-    assert set(plan._schedule.kernel.overloads) == before
+    assert set(plan._engine.schedule.kernel.overloads) == before
 
 
 WAYS, LOSS_KINDS = ["units", "two layers", "rows", "features"], ["softmax_cross_entropy", "squared_error"]

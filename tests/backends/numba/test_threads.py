@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numba.core import config
 from xpnn.backends import Adam, Totals
-from xpnn.backends.numba import plan as numba_plan
+from xpnn.backends.numba import engine as numba_engine
 from xpnn.backends.numba.plan import NumbaPlan
 from xpnn.backends.numba.steps import schedules as numba_schedules
 
@@ -16,14 +16,14 @@ COUNT = 150
 @pytest.fixture
 def make_threads(make_plan, monkeypatch):
     """`make_threads(kind, threads=1)`: a compiled plan of that kind, with so many threads."""
-    monkeypatch.setattr(numba_plan, "SMALL_STEP", 0)
+    monkeypatch.setattr(numba_engine, "SMALL_STEP", 0)
     monkeypatch.setattr(numba_schedules, "WIDE_TILE", 32)
 
     def make(kind, threads=1, *, batch_size=64):
-        monkeypatch.setattr(numba_plan, "usable_threads", lambda: threads)
+        monkeypatch.setattr(numba_engine, "usable_threads", lambda: threads)
         plan = make_plan(kind, Adam(3e-3), count=COUNT, batch_size=batch_size, l2=0.01)
         assert type(plan) is NumbaPlan
-        assert plan._team.threads == min(threads, plan._schedule.parts)
+        assert plan._engine.team.threads == min(threads, plan._engine.schedule.parts)
         return plan
 
     return make
@@ -73,5 +73,5 @@ def test_a_state_loaded_into_another_number_of_threads_gives_the_same_bits(make_
 @pytest.mark.parametrize(("small", "threads"), [(19 * 37 * 64 + 37 * 9 * 64 + 9 * 3 * 64, 4), (1e9, 1)])
 def test_a_small_step_is_one_threads(make_threads, kind, monkeypatch, small, threads):
     plan = make_threads(kind, 4)
-    monkeypatch.setattr(numba_plan, "SMALL_STEP", small)
-    assert NumbaPlan(plan.job)._team.threads == threads
+    monkeypatch.setattr(numba_engine, "SMALL_STEP", small)
+    assert NumbaPlan(plan.job)._engine.team.threads == threads

@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("sklearn", minversion="1.6")
 
+import sklearn
 from sklearn import neural_network as theirs
 from sklearn.datasets import load_iris, make_regression
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -67,6 +68,8 @@ def assert_same_coefficients(mine, expected, *, atol=1e-10):
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_coefficients_are_those_of_scikit_learn(problem, settings):
+    if problem == "classes" and settings.get("early_stopping") and sklearn.__version__ < "1.9":
+        pytest.skip("scikit-learn before 1.9 stops early on classes that are numbers alone")
     expected, mine = fit_both(problem, **settings)
     assert_same_coefficients(mine, expected)
     for name in ("n_iter_", "t_", "n_layers_", "n_outputs_", "out_activation_", "n_features_in_"):

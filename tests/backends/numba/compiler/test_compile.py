@@ -52,8 +52,8 @@ def test_a_change_of_any_kernel_file_changes_every_cache_file(tmp_path, monkeypa
     (tmp_path / "other.py").write_text("c")
     assert len(set(seen)) == len(seen)
     assert digest() == seen[-1]
-    kernel = numba_layers.forward
-    assert getattr(kernel, "py_func", kernel).__qualname__ == f"forward_{numba_compile.SOURCES}"
+    kernel = numba_layers.forward_panel
+    assert getattr(kernel, "py_func", kernel).__qualname__ == f"forward_panel_{numba_compile.SOURCES}"
 
 
 def test_a_refused_cache_is_no_failure(monkeypatch):

@@ -1,4 +1,4 @@
-"""The operations on lanes and tiles: what is compiled does what the plain Python definition says, number for number."""
+"""Operations on lanes and microtiles: compiled, they do what the plain Python definition says, number for number."""
 
 import functools
 
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numba.core import config
 from xpnn.backends.numba.compiler import lanes as numba_lanes
-from xpnn.backends.numba.compiler import tiles as numba_tiles
-from xpnn.backends.numba.compiler.lane_types import TILE_ROWS, Width, lanes_of
+from xpnn.backends.numba.compiler import microtiles as numba_microtiles
+from xpnn.backends.numba.compiler.lane_types import MICROTILE_ROWS, Width, lanes_of
 
 compiled_only = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled under NUMBA_DISABLE_JIT=1")
 
@@ -76,10 +76,10 @@ fma, where_less, largest, total, first_equal = (
     numba_lanes.first_equal,
 )
 add_outer, load_rows, store_rows, repeated = (
-    numba_tiles.add_outer,
-    numba_tiles.load_rows,
-    numba_tiles.store_rows,
-    numba_tiles.repeated,
+    numba_microtiles.add_outer,
+    numba_microtiles.load_rows,
+    numba_microtiles.store_rows,
+    numba_microtiles.repeated,
 )
 
 
@@ -215,22 +215,22 @@ def test_across_the_lanes(dtype, numbers, first, best):
     assert fast[1].tolist() == plain[1].tolist() == [first, best]
 
 
-def work_on_tiles(out, a, x, width, tile_width):
-    tile = load(a, 0, tile_width)
-    store(out[0], 0, add_outer(tile, x, 2, 3, load(a, 64, width)))
-    store(out[1], 0, load_rows(a, 1, 9, tile, width))
-    store_rows(out[2], 3, 9, tile, width)
-    store(out[3], 0, repeated(load(a, 5, width), tile))
+def work_on_microtiles(out, a, x, width, microtile_width):
+    microtile = load(a, 0, microtile_width)
+    store(out[0], 0, add_outer(microtile, x, 2, 3, load(a, 64, width)))
+    store(out[1], 0, load_rows(a, 1, 9, microtile, width))
+    store_rows(out[2], 3, 9, microtile, width)
+    store(out[3], 0, repeated(load(a, 5, width), microtile))
 
 
 @compiled_only
 @both_types
-def test_tiles(dtype):
+def test_microtiles(dtype):
     generator = np.random.default_rng(2)
     a, x = (generator.normal(size=size).astype(dtype) for size in (80, 30))
     out = np.zeros((4, 80), dtype=dtype)
     rtol = 16 * float(np.finfo(dtype).eps)
-    out = assert_same(work_on_tiles, out, a, x, Width(LANES), Width(LANES * TILE_ROWS), rtol=rtol)
+    out = assert_same(work_on_microtiles, out, a, x, Width(LANES), Width(LANES * MICROTILE_ROWS), rtol=rtol)
     column = x[2 : 2 + 3 * 8 : 3]
     np.testing.assert_allclose(out[0, :64], a[:64] + np.outer(column, a[64:72]).ravel(), rtol=rtol, atol=rtol)
     np.testing.assert_array_equal(out[1, :64], [a[1 + 9 * i + j] for i in range(8) for j in range(8)])
@@ -242,6 +242,6 @@ def test_tiles(dtype):
     assert not out[[0, 1, 3], 64:].any()
 
 
-def test_a_register_has_no_fewer_numbers_than_a_tile_has_rows():
+def test_a_register_has_no_fewer_numbers_than_a_microtile_has_rows():
     assert lanes_of(np.float64) == 8
     assert lanes_of(np.float32) in (8, 16)

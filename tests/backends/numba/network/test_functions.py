@@ -14,7 +14,7 @@ from xpnn.backends.numba.network.functions import (
     exponential,
     hyperbolic_tangent,
 )
-from xpnn.backends.numba.network.layers import Matrix
+from xpnn.backends.numba.network.network import Matrix
 from xpnn.backends.numba.network.softmax_loss import softmax_cross_entropy_row
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="too slow as plain Python")

@@ -4,8 +4,8 @@ import numba
 import numpy as np
 import pytest
 from xpnn.backends.numba.compiler.lane_types import Width
-from xpnn.backends.numba.network.layers import Matrix
-from xpnn.backends.numba.network.output_losses import SIGMOID, SQUARED, output_loss_row
+from xpnn.backends.numba.network.network import Matrix
+from xpnn.backends.numba.network.output_losses import SIGMOID, SQUARED, OutputTargets, output_loss_row
 
 LANES = 8
 CODES = {"sigmoid_cross_entropy": SIGMOID, "squared_error": SQUARED}
@@ -23,10 +23,10 @@ LOGITS = {
 
 
 @numba.njit
-def apply_rows(code, logits, grad, rows, columns, values, outputs, factor, losses, hits, lanes):
+def apply_rows(targets, logits, grad, rows, columns, outputs, factor, losses, hits, lanes):
     z, g = Matrix(logits, 0, rows, 8, columns), Matrix(grad, 0, rows, 8, columns)
     for row in range(rows):
-        losses[row], hits[row] = output_loss_row(code, z, g, row, values, row * outputs, outputs, factor, lanes)
+        losses[row], hits[row] = output_loss_row(targets, row, z, g, row, outputs, factor, lanes)
 
 
 def losses_of(loss, logits, labels, factor):
@@ -38,9 +38,8 @@ def losses_of(loss, logits, labels, factor):
     z = np.ascontiguousarray(blocks.reshape(rows, -1, 8).transpose(1, 0, 2)).ravel()
     grad = np.full(rows * columns, np.nan, dtype=logits.dtype)
     losses, hits = np.empty(rows), np.empty(rows, dtype=np.int64)
-    apply_rows(
-        CODES[loss], z, grad, rows, columns, labels.ravel(), outputs, factor, losses, hits, Width(LANES)
-    )  # fmt: skip
+    targets = OutputTargets(CODES[loss], labels.ravel(), np.empty(0))
+    apply_rows(targets, z, grad, rows, columns, outputs, factor, losses, hits, Width(LANES))
     return losses, hits, grad.reshape(-1, rows, 8).transpose(1, 0, 2).reshape(rows, columns)
 
 

@@ -1,4 +1,4 @@
-"""Tiles: some rows of a matrix by so many lanes, one row after the other in a single vector."""
+"""Microtiles: some rows of a matrix by so many lanes, one row after the other in a single vector."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from .lane_types import INT32, call_intrinsic, compiled_as, element_address, shu
 from .lanes import load, store
 
 
-def add_outer(tile: Any, x: Any, at: int, stride: int, w: Any) -> Any:
-    """Return `tile[i, j] + x[at + i * stride] * w[j]`: the heart of a matrix product, of rank one.
+def add_outer(microtile: Any, x: Any, at: int, stride: int, w: Any) -> Any:
+    """Return `microtile[i, j] + x[at + i * stride] * w[j]`: the heart of a matrix product, of rank one.
 
     Args:
-        tile: (rows * lanes,).
+        microtile: (rows * lanes,).
         x: array with a column of `rows` numbers in its buffer.
         at: where the column begins.
         stride: from one of its numbers to the next.
         w: (lanes,).
     """
-    rows = len(tile) // len(w)
-    return tile + np.outer(x.reshape(-1)[at : at + rows * stride : stride][:rows], w).reshape(-1)
+    rows = len(microtile) // len(w)
+    return microtile + np.outer(x.reshape(-1)[at : at + rows * stride : stride][:rows], w).reshape(-1)
 
 
-@compiled_as(add_outer, lambda tile, x, at, stride, w: tile)
+@compiled_as(add_outer, lambda microtile, x, at, stride, w: microtile)
 def _add_outer(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    tile, _, _, stride, w = args
-    rows = tile.type.count // w.type.count
+    microtile, _, _, stride, w = args
+    rows = microtile.type.count // w.type.count
     pointer = element_address(context, builder, sig.args[1:3], args[1:3])
     column = ir.Constant(ir.VectorType(w.type.element, rows), ir.Undefined)
     for i in range(rows):
@@ -37,21 +37,21 @@ def _add_outer(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         pointer = builder.gep(pointer, [stride])
     spread = shuffled(builder, column, [i for i in range(rows) for _ in range(w.type.count)])
     repeated = shuffled(builder, w, list(range(w.type.count)) * rows)
-    return call_intrinsic(builder, "fma", tile.type, [spread, repeated, tile])
+    return call_intrinsic(builder, "fma", microtile.type, [spread, repeated, microtile])
 
 
-def load_rows(array: Any, at: int, stride: int, tile: Any, width: int) -> Any:
-    """Return a tile like `tile`: rows of `width` elements, each `stride` after the one before, from `at` on."""
-    rows = len(tile) // width
+def load_rows(array: Any, at: int, stride: int, microtile: Any, width: int) -> Any:
+    """Return one like `microtile`: rows of `width` elements, each `stride` after the one before, from `at` on."""
+    rows = len(microtile) // width
     return np.concatenate([load(array, at + i * stride, width) for i in range(rows)])
 
 
-@compiled_as(load_rows, lambda array, at, stride, tile, width: tile)
+@compiled_as(load_rows, lambda array, at, stride, microtile, width: microtile)
 def _load_rows(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    tile, width = args[3].type, sig.args[4].count
-    vector = ir.VectorType(tile.element, width)
+    microtile, width = args[3].type, sig.args[4].count
+    vector = ir.VectorType(microtile.element, width)
     pointer, parts = element_address(context, builder, sig.args, args), []
-    for _ in range(tile.count // width):
+    for _ in range(microtile.count // width):
         parts.append(builder.load(builder.bitcast(pointer, vector.as_pointer())))
         parts[-1].align = sig.args[0].dtype.bitwidth // 8
         pointer = builder.gep(pointer, [args[2]])
@@ -62,30 +62,30 @@ def _load_rows(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return parts[0]
 
 
-def store_rows(array: Any, at: int, stride: int, tile: Any, width: int) -> None:
-    """Write the rows of a tile, of `width` lanes each: each `stride` after the one before, from `at` on."""
-    for i in range(len(tile) // width):
-        store(array, at + i * stride, tile[i * width : (i + 1) * width])
+def store_rows(array: Any, at: int, stride: int, microtile: Any, width: int) -> None:
+    """Write the rows of a microtile, of `width` lanes each: each `stride` after the one before, from `at` on."""
+    for i in range(len(microtile) // width):
+        store(array, at + i * stride, microtile[i * width : (i + 1) * width])
 
 
-@compiled_as(store_rows, lambda array, at, stride, tile, width: types.none)
+@compiled_as(store_rows, lambda array, at, stride, microtile, width: types.none)
 def _store_rows(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    tile, width = args[3], sig.args[4].count
+    microtile, width = args[3], sig.args[4].count
     pointer = element_address(context, builder, sig.args, args)
-    for i in range(tile.type.count // width):
-        row = shuffled(builder, tile, list(range(i * width, (i + 1) * width)))
+    for i in range(microtile.type.count // width):
+        row = shuffled(builder, microtile, list(range(i * width, (i + 1) * width)))
         address = builder.bitcast(pointer, row.type.as_pointer())
         builder.store(row, address).align = sig.args[0].dtype.bitwidth // 8
         pointer = builder.gep(pointer, [args[2]])
     return context.get_dummy_value()
 
 
-def repeated(lanes: Any, tile: Any) -> Any:
-    """Return a tile like `tile`, each row of which is `lanes`."""
-    return np.tile(lanes, len(tile) // len(lanes))
+def repeated(lanes: Any, microtile: Any) -> Any:
+    """Return a microtile like `microtile`, each row of which is `lanes`."""
+    return np.tile(lanes, len(microtile) // len(lanes))
 
 
-@compiled_as(repeated, lambda lanes, tile: tile)
+@compiled_as(repeated, lambda lanes, microtile: microtile)
 def _repeated(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     count = args[0].type.count
     return shuffled(builder, args[0], list(range(count)) * (args[1].type.count // count))

@@ -1,0 +1,155 @@
+"""Engine of the Numba plans: a job's rows, parameters and slots as the kernels have them, and the kernel that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ConfigError
+from ..generic_plan import check_state
+from ..mapped import is_mapped, unlocked
+from ..plan import TrainingJob
+from .compiler.lane_types import lanes_of
+from .compiler.team import Team, usable_threads
+from .first_layer.columns import kept_columns, new_columns
+from .first_layer.compress import chunk_bounds, compressed, entry_counts
+from .first_layer.inputs import DenseInput, SparseInput
+from .network.layout import Layout, rows_of
+from .network.targets import targets_of
+from .steps.room import Problem
+from .steps.schedules import choose_schedule, new_state, tile_bounds
+
+# Below this share of numbers that are not zero, it pays to skip the zeros.
+SPARSE_DENSITY = 0.5
+# A step of fewer multiply-adds than this is done by one thread before others have heard of it.
+SMALL_STEP = 3e5
+
+
+class Engine:
+    """What a plan drives: rows, parameters and slots in the kernels' layout, a team of threads, and the schedule.
+
+    Attributes:
+        job: the training.
+        schedule: the way of dividing a step.
+        team: threads that take the steps.
+        layout: places of the parameters.
+        state: parameters, slots, and gradients of a batch.
+        problem: network, rows and targets as the kernels read them.
+        is_sparse: whether the zeros of the rows are skipped.
+        is_kept: whether the lists by feature stay from run to run.
+        description: a few words on how it goes about the job.
+    """
+
+    def __init__(self, job: TrainingJob, batch_size: int, parts: int | None = None) -> None:
+        """Bring the rows of `job` into the kernels' layout.
+
+        Args:
+            job: the training.
+            batch_size: rows of one step that are worked through together, at most.
+            parts: how many threads at most have something to do; None for what the schedule says.
+        """
+        self.job = job
+        images, dtype = job.rows.images, job.layers[0].weight.dtype
+        lanes, units = lanes_of(dtype), [layer.weight.shape[1] for layer in job.layers]
+        batch = max(min(batch_size, len(images)), 1)
+        work = batch * sum(layer.weight.size for layer in job.layers)
+        # Lists of what is not zero would bring a mapped file into memory.
+        nonzeros = images.size if is_mapped(images) else job.rows.nonzeros
+        nonzeros = np.count_nonzero(images) if nonzeros is None else nonzeros
+        self.is_sparse = nonzeros < SPARSE_DENSITY * images.size
+        self.is_kept = self.is_sparse and job.batch_size >= len(images) and images.dtype == np.uint8
+        self.schedule = choose_schedule(
+            units, images.shape[1], batch, is_sparse=self.is_sparse, is_kept=self.is_kept, lanes=lanes
+        )
+        self.team = Team(min(usable_threads(), parts or self.schedule.parts) if work >= SMALL_STEP else 1)
+        block = lanes * self.schedule.block
+        self.layout = Layout(job.layers, lanes=lanes, block=block, pad_features=not self.is_sparse)
+        slots = list(job.options.optimizer.init(np, np.empty(0, dtype=dtype)))
+        self.state = new_state(self.layout, len(slots), dtype)
+        self._slots = dict(zip(slots, (self.state.first, self.state.second), strict=False))
+        self._arrays = self.layout.empty_arrays(dtype)
+        self._places = self.layout.places(self._arrays, self.state.parameters)
+        self.problem = Problem(self.layout.network, self._new_inputs(), targets_of(job))
+        kind = "sparse" if self.is_sparse else "dense"
+        self.description = f"compiled: {kind} input, {self.team.threads} threads, dealt out by {self.schedule.name}"
+
+    def _new_inputs(self) -> SparseInput | DenseInput:
+        """Return the training rows as the kernels read them, with the room that they need."""
+        images, schedule, threads = unlocked(self.job.rows.images), self.schedule, self.team.threads
+        tile, dtype, network = schedule.tile_rows, self.state.parameters.dtype, self.layout.network
+        scale = float(self.job.rows.scale) if images.dtype.kind in "iu" else 1.0
+        if not self.is_sparse:
+            bounds = chunk_bounds(images.shape[1], schedule.chunks, int(network.compiled.lanes))
+            return DenseInput(images, scale, rows_of(threads, tile * int(network.inputs[0]), dtype), bounds)
+        bounds = chunk_bounds(images.shape[1], schedule.chunks)
+        rows = compressed(self.team, images, scale, bounds, entry_counts(self.team, images, bounds), dtype)
+        if self.is_kept:
+            columns: Any = kept_columns(self.team, rows, np.empty(0, np.int64), np.zeros(1, np.int64))
+        else:  # the narrow ways add row by row, and list nothing
+            columns = new_columns(threads, images.shape[1], tile if schedule.name == "units" else 0, rows.value)
+        return SparseInput(rows, columns, bounds)
+
+    def listed(self, order: npt.NDArray[np.int64]) -> SparseInput:
+        """Return the inputs with lists by feature of the rows of `order`, (rows,), to be kept."""
+        inputs = self.problem.inputs
+        columns = kept_columns(self.team, inputs.rows, order, tile_bounds(self.schedule, len(order)))
+        return inputs._replace(columns=columns)
+
+    @contextmanager
+    def parameters_of_layers(self) -> Iterator[None]:
+        """Have the layers' parameters in the state inside the block, and in the layers, in arrays of our own, after it.
+
+        Raises:
+            ConfigError: one has another shape or type than when the plan was made.
+        """
+        self._read_layers()
+        yield
+        for part, place in self._places:
+            part[...] = place
+        for layer, (weight, bias) in zip(self.job.layers, self._arrays, strict=True):
+            layer.weight, layer.bias = weight, bias
+
+    def _read_layers(self) -> None:
+        """See `parameters_of_layers`."""
+        is_own = True  # as after a run, unless somebody put others there
+        for k, (layer, (weight, bias)) in enumerate(zip(self.job.layers, self._arrays, strict=True)):
+            for name, own in (("weight", weight), ("bias", bias)):
+                array = getattr(layer, name)
+                if array.shape != own.shape or array.dtype != own.dtype:
+                    raise ConfigError(
+                        f"the {name} of layer {k} must stay {own.dtype} of shape {own.shape}, "
+                        f"got {array.dtype} of shape {array.shape}; compile a new plan for another network"
+                    )
+                is_own = is_own and array is own
+        if not is_own:
+            self.layout.pack_parameters(self.job.layers, self.state.parameters)
+            return
+        for part, place in self._places:
+            place[...] = part
+        self.layout.silence(self.state.parameters)
+
+    def slots(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the optimizer's arrays; see `Plan.state`."""
+        slots = {}
+        for slot, buffer in self._slots.items():
+            arrays = self.layout.empty_arrays(buffer.dtype)
+            self.layout.unpack(buffer, arrays)
+            for k, (weight, bias) in enumerate(arrays):
+                slots[f"layers.{k}.weight.{slot}"], slots[f"layers.{k}.bias.{slot}"] = weight, bias
+        return slots
+
+    def load_slots(self, slots: dict[str, npt.NDArray[Any]]) -> None:
+        """Go on from the optimizer's arrays `slots`.
+
+        Raises:
+            ModelFileError: they are of another network or optimizer.
+        """
+        check_state(slots, self.slots())
+        for slot, buffer in self._slots.items():
+            layers = range(len(self.job.layers))
+            arrays = [(slots[f"layers.{k}.weight.{slot}"], slots[f"layers.{k}.bias.{slot}"]) for k in layers]
+            self.layout.pack(arrays, buffer)
