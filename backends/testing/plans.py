@@ -143,6 +143,13 @@ def weights_rates_penalty_dropout_clipping_and_smoothing(backend: Backend, weigh
     assert_same_training(backend.compile(own), GenericPlan(GENERIC, expected), backend, [ORDER, None, ORDER[:8]])
 
 
+@check("compile", "run", dtype=DTYPES, weighted=[False, True])
+def label_smoothing_by_itself(backend: Backend, dtype: str, weighted: bool) -> None:
+    weights = np.arange(ROWS) % 4 / 2 if weighted else None
+    own, expected = pair_of_jobs(backend, dtype=dtype, weights=weights, label_smoothing=0.1)
+    assert_same_training(backend.compile(own), GenericPlan(GENERIC, expected), backend, [ORDER])
+
+
 @check(
     "compile",
     "run",

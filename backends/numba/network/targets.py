@@ -16,7 +16,7 @@ from ...plan import Rows, TrainingJob
 from ..compiler.compile import chosen_by_kind
 from ..compiler.lane_types import Width
 from ..compiler.lanes import count_of, item, like, load, positions, store, where_less
-from .network import Matrix
+from .network import Matrix, place_of
 from .output_losses import SIGMOID, SQUARED, OutputTargets, output_loss_row
 from .softmax_loss import softmax_cross_entropy_row
 
@@ -84,14 +84,7 @@ def targets_of(job: TrainingJob) -> Targets:
 
 
 def _loss_of_class(
-    targets: ClassTargets | SmoothedTargets,
-    sample: int,
-    logits: Matrix,
-    grad: Matrix,
-    row: int,
-    classes: int,
-    size: float,
-    lanes: Width,
+    targets: ClassTargets, sample: int, logits: Matrix, grad: Matrix, row: int, classes: int, size: float, lanes: Width
 ) -> tuple[float, bool]:
     weight = targets.weights[sample] if targets.weights.shape[0] > 0 else 1.0
     label = targets.labels[sample]
@@ -110,10 +103,8 @@ def _loss_of_smoothed(
     zero = like(load(logits.buffer, logits.at, lanes), 0)
     end, hot = like(zero, classes), like(zero, label)
     of_others = -targets.label_smoothing / classes
-    other, own = (
-        like(zero, weight * of_others / size),
-        like(zero, weight * (targets.label_smoothing + of_others) / size),
-    )
+    of_own = targets.label_smoothing + of_others
+    other, own = like(zero, weight * of_others / size), like(zero, weight * of_own / size)
     for panel in range(-(-classes // count_of(zero))):
         column = positions(zero) + like(zero, panel * count_of(zero))
         at = place_of(grad, row, panel * count_of(zero))
@@ -121,7 +112,7 @@ def _loss_of_smoothed(
         store(grad.buffer, at, load(grad.buffer, at, lanes) + where_less(column, end, away, zero))
     for c in range(classes):
         z = np.float64(item(logits.buffer, place_of(logits, row, c)))
-        loss += (targets.label_smoothing + of_others if c == label else of_others) * z
+        loss += (of_own if c == label else of_others) * z
     return weight * loss, is_right
 
 
