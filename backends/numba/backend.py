@@ -66,18 +66,6 @@ class NumbaBackend(NumPyBackend):
         """See `Backend.put`; rows come to lie one after the other, as the kernels read them."""
         return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
 
-    def place(
-        self,
-        images: npt.NDArray[Any],
-        labels: npt.NDArray[Any],
-        scale: float,
-        weights: npt.NDArray[np.float64] | None = None,
-    ) -> Rows:
-        """See `Backend.place`; what is mapped is computed with where it lies, if it lies as the kernels read it."""
-        rows = super().place(images, labels, scale, weights)
-        is_readable = rows.images.flags.c_contiguous and rows.images.dtype.isnative
-        return rows._replace(on_host=is_mapped(images) and not is_readable)
-
     def evaluate(self, layers: list[Layer], rows: Rows, *, loss: str = "softmax_cross_entropy") -> Totals:
         """See `Backend.evaluate`; many rows go through the training's kernels."""
         is_known = self._targets.loss_code(loss) is not None and not is_mapped(
