@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from mpmath import mp
 from xpnn.backends import LOSSES, SGD, log_softmax
+from xpnn.backends.losses import smoothed
 from xpnn.backends.testing.problem import layers_of, training_job
 from xpnn.nn.network.outputs import OUTPUTS
 
@@ -50,6 +51,15 @@ def test_softmax_cross_entropy_by_hand(loss_of):
     np.testing.assert_allclose(
         grad, [[1 / 12, 1 / 6, -1 / 4], [-9 / 20, 1 / 4, 1 / 5]], rtol=1e-14
     )  # (p - one_hot) / 2 rows
+
+
+def test_label_smoothing_by_hand(generic, loss_of):
+    """p = (1, 2, 3)/6, label 2; a share of 0.3 makes the target (0.1, 0.1, 0.8)."""
+    logits, labels = np.array([[0.0, LN2, LN3]]), np.array([2])
+    loss_sum, _, grad = loss_of(logits, labels)
+    more, grad = smoothed(generic.xp, logits, labels, grad, label_smoothing=0.3, batch_size=1)
+    assert loss_sum + more == pytest.approx(0.1 * (LN2 + LN3) + 0.1 * LN3 + 0.8 * LN2, rel=1e-14)
+    np.testing.assert_allclose(grad, [[1 / 6 - 0.1, 2 / 6 - 0.1, 3 / 6 - 0.8]], rtol=1e-14)
 
 
 def test_the_gradient_is_of_the_mean_over_the_whole_batch(loss_of):

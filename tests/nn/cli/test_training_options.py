@@ -60,6 +60,7 @@ def test_patience_needs_validation_rows(train):
     [
         (["--dropout", "0.25"], "dropout", 0.25),
         (["--l2", "0.01"], "l2", 0.01),
+        (["--label-smoothing", "0.1"], "label_smoothing", 0.1),
         (["--clip-norm", "0.5"], "clip_norm", 0.5),
         (["--accumulate", "3"], "accumulate", 3),
         (["--class-weight", "balanced"], "class_weight", "balanced"),
