@@ -104,52 +104,29 @@ class Recipe:
         )
 
 
-def _table(*recipes: Recipe) -> dict[str, Recipe]:
-    return {recipe.name: recipe for recipe in recipes}
-
-
-RECIPES: dict[str, Recipe] = _table(
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     Recipe(
-        "quickstart",
-        "64-32-10 on scikit-learn's 8x8 digits, Adam; no download",
-        dataset="digits",
-        sizes=(64, 32, 10),
-        training=TrainingOptions(optimizer=Adam(3e-3), epochs=30, batch_size=32),
+        "quickstart", "64-32-10 on scikit-learn's 8x8 digits, Adam; no download", "digits", (64, 32, 10),
+        TrainingOptions(optimizer=Adam(3e-3), epochs=30, batch_size=32),
     ),
     Recipe(
-        "gd-10",
-        "784-10-10, full-batch gradient descent, 500 steps",
-        dataset="mnist",
-        sizes=(784, 10, 10),
-        training=TrainingOptions(optimizer=SGD(0.1), epochs=500, batch_size=None),
+        "gd-10", "784-10-10, full-batch gradient descent, 500 steps", "mnist", (784, 10, 10),
+        TrainingOptions(optimizer=SGD(0.1), epochs=500, batch_size=None),
     ),
     Recipe(
-        "gd-10-long",
-        "784-10-10, 2500 steps on a shuffled 90/10 split of all rows",
-        dataset="mnist",
-        sizes=(784, 10, 10),
-        test_fraction=0.1,
-        training=TrainingOptions(optimizer=SGD(0.1), epochs=2500, batch_size=None),
+        "gd-10-long", "784-10-10, 2500 steps on a shuffled 90/10 split of all rows", "mnist", (784, 10, 10),
+        TrainingOptions(optimizer=SGD(0.1), epochs=2500, batch_size=None), test_fraction=0.1,
     ),
     Recipe(
-        "deep-32",
-        "784-32-32-10, full-batch gradient descent, 3500 steps",
-        dataset="mnist",
-        sizes=(784, 32, 32, 10),
-        training=TrainingOptions(optimizer=SGD(0.1), epochs=3500, batch_size=None),
+        "deep-32", "784-32-32-10, full-batch gradient descent, 3500 steps", "mnist", (784, 32, 32, 10),
+        TrainingOptions(optimizer=SGD(0.1), epochs=3500, batch_size=None),
     ),
     Recipe(
-        "wide-256",
-        "784-256-10, full-batch gradient descent, 200 steps",
-        dataset="mnist",
-        sizes=(784, 256, 10),
-        training=TrainingOptions(optimizer=SGD(0.1), epochs=200, batch_size=None),
+        "wide-256", "784-256-10, full-batch gradient descent, 200 steps", "mnist", (784, 256, 10),
+        TrainingOptions(optimizer=SGD(0.1), epochs=200, batch_size=None),
     ),
     Recipe(
-        "mnist-98",
-        "784-256-10, Adam, batch 128: over 98 % in eight epochs",
-        dataset="mnist",
-        sizes=(784, 256, 10),
-        training=TrainingOptions(optimizer=Adam(3e-3), epochs=8, batch_size=128, schedule="cosine"),
+        "mnist-98", "784-256-10, Adam, batch 128: over 98 % in eight epochs", "mnist", (784, 256, 10),
+        TrainingOptions(optimizer=Adam(3e-3), epochs=8, batch_size=128, schedule="cosine"),
     ),
-)
+)}  # fmt: skip
