@@ -15,6 +15,7 @@ from .flat_gradients import Gradients
 from .generic_plan import GenericPlan, Sums
 from .operations import Operations
 from .optimizers import Optimizer, State
+from .override import override
 from .plan import Layer, Rows, TrainingJob
 
 
@@ -44,10 +45,11 @@ class CheckedPlan(GenericPlan):
         super().__init__(self._checked, job)
         self.description = f"checked: a loop over the operations of {backend.name}, with a look at each result"
 
+    @override
     def _batch_gradients(
         self, order: Array | None, weights: npt.NDArray[np.float64] | None, batch: slice, size: float
     ) -> tuple[Gradients, list[Sums]]:
-        """See `GenericPlan._batch_gradients`; what one process finds, all hear of before they add up."""
+        """Compute gradients; before the all-reduce, every process learns of a fault on any of them."""
         self._checked.step = self.step + 1
         found, grads, sums = "", [], []
         try:
@@ -63,8 +65,9 @@ class CheckedPlan(GenericPlan):
                 raise NotFinite(self.step + 1, f"rank {rank}: {of_rank}" if len(of_ranks) > 1 else of_rank)
         return self._reduction.gradients(grads), sums
 
+    @override
     def _update(self, grads: Gradients, learning_rate: float, l2: float) -> None:
-        """See `GenericPlan._update`; a step that goes wrong leaves the weights before it."""
+        """Update the weights; a failing step leaves them unchanged."""
         before = [(self._copy(layer.weight), self._copy(layer.bias)) for layer in self.job.layers]
         try:
             super()._update(grads, learning_rate, l2)
@@ -92,35 +95,35 @@ class CheckedOperations(Operations):
         self.is_on_host = backend.is_on_host  # type: ignore[misc]
         self.tile_rows = backend.tile_rows  # type: ignore[misc]  # so that its sums are added up alike
 
+    @override
     def scope(self) -> AbstractContextManager[object]:
-        """See `Backend.scope`."""
         return self._backend.scope()
 
+    @override
     def put(self, array: npt.NDArray[Any]) -> Array:
-        """See `Backend.put`."""
         return self._backend.put(array)
 
+    @override
     def to_numpy(self, array: Array) -> npt.NDArray[Any]:
-        """See `Backend.to_numpy`."""
         return self._backend.to_numpy(array)
 
+    @override
     def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
-        """See `Backend.gather`."""
         x, labels = self._backend.gather(rows, index, dtype)
         self._look({"the images": x})
         return x, labels
 
+    @override
     def linear(self, x: Array, weight: Array, bias: Array, *, activation: str) -> Array:
-        """See `Backend.linear`."""
         y = self._backend.linear(x, weight, bias, activation=activation)
         k = self._number(weight, "weight")
         self._look({"the logits" if k == len(self._layers) - 1 else f"the output of layers.{k}": y})
         return y
 
+    @override
     def linear_backward(
         self, grad_y: Array, y: Array, x: Array, weight: Array, *, activation: str, need_grad_x: bool = True
     ) -> tuple[Array | None, Array, Array]:
-        """See `Backend.linear_backward`."""
         grad_x, grad_weight, grad_bias = self._backend.linear_backward(
             grad_y, y, x, weight, activation=activation, need_grad_x=need_grad_x
         )
@@ -130,14 +133,15 @@ class CheckedOperations(Operations):
             self._look({f"the gradient of the output of layers.{k - 1}": grad_x})
         return grad_x, grad_weight, grad_bias
 
+    @override
     def loss(
         self, outputs: Array, labels: Array, *, loss: str, batch_size: float, weights: Array | None = None
     ) -> tuple[Array, Array, Array]:
-        """See `Backend.loss`."""
         loss_sum, correct, grad = self._backend.loss(outputs, labels, loss=loss, batch_size=batch_size, weights=weights)
         self._look({"the loss": loss_sum, "the gradient of the logits": grad})
         return loss_sum, correct, grad
 
+    @override
     def update(
         self,
         optimizer: Optimizer,
@@ -149,7 +153,6 @@ class CheckedOperations(Operations):
         learning_rate: float,
         l2: float = 0.0,
     ) -> tuple[Array, State]:
-        """See `Backend.update`."""
         kind = "weight" if parameter.ndim == 2 else "bias"
         name = f"layers.{self._number(parameter, kind)}.{kind}"
         parameter, state = self._backend.update(

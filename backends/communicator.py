@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .activations import Array
+from .override import override
 
 
 class Communicator(ABC):
@@ -54,19 +55,21 @@ class Alone(Communicator):
 
     rank, size = 0, 1
 
+    @override
     def sum(self, array: Array) -> None:
-        """See `Communicator.sum`; there is nothing to add."""
+        """Do nothing: there is one process."""
 
+    @override
     def gather(self, array: Array) -> Array:
-        """See `Communicator.gather`."""
         return array[None, ...]
 
+    @override
     def exchange(self, value: Any) -> list[Any]:
-        """See `Communicator.exchange`."""
         return [value]
 
+    @override
     def barrier(self) -> None:
-        """See `Communicator.barrier`; nobody else is on the way."""
+        """Return at once: there is one process."""
 
 
 ALONE = Alone()

@@ -15,6 +15,7 @@ from .dropout import Dropout
 from .errors import ModelFileError
 from .flat_gradients import Gradients
 from .operations import Operations
+from .override import override
 from .plan import NO_ROWS, Plan, Rows, Totals, TrainingJob, checked_order
 from .reduction import reduction_of
 
@@ -44,20 +45,21 @@ class GenericPlan(Plan):
             (optimizer.init(backend.xp, layer.weight), optimizer.init(backend.xp, layer.bias)) for layer in job.layers
         ]
 
+    @override
     def feed(self, rows: Rows) -> None:
-        """See `Plan.feed`."""
         options = self.job.options
         if options.batch_size is not None:
             options = replace(options, batch_size=None)
         self.job = replace(self.job, rows=rows, options=options)
 
+    @override
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
-        """See `Plan.run`."""
         with self._backend.scope():
             return self._run(order, totals)
 
+    @override
     def _run(self, order: npt.NDArray[np.int64] | None, totals: Totals) -> Totals:
-        """See `Plan.run`; inside the backend's scope."""
+        """Run the steps; the caller has entered the backend's scope."""
         backend, job, options = self._backend, self.job, self.job.options
         samples = job.rows.images.shape[0]
         count = samples if order is None else len(order)
@@ -184,8 +186,8 @@ class GenericPlan(Plan):
             layer.bias, bias_state = update(optimizer, layer.bias, grad[1], state[1], l2=0.0, **now)
             self._states[k] = (weight_state, bias_state)
 
+    @override
     def state(self) -> dict[str, npt.NDArray[Any]]:
-        """See `Plan.state`."""
         return {
             f"layers.{k}.{parameter}.{slot}": self._backend.to_numpy(array)
             for k, states in enumerate(self._states)
@@ -193,8 +195,8 @@ class GenericPlan(Plan):
             for slot, array in slots.items()
         }
 
+    @override
     def load_state(self, state: dict[str, npt.NDArray[Any]], step: int) -> None:
-        """See `Plan.load_state`."""
         check_state(state, self.state())
         self.step = step
         for k, states in enumerate(self._states):

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from .activations import Array
 from .constraints import BELOW_1, NOT_NEGATIVE, POSITIVE
 from .errors import ConfigError
+from .override import override
 
 State = dict[str, Array]  # slot -> an array of the parameter's shape
 
@@ -98,8 +99,8 @@ class SGD(Optimizer):
         if self.nesterov and self.momentum == 0:
             raise ConfigError("nesterov needs momentum > 0, got 0.0; pass momentum=0.9, say")
 
+    @override
     def formulas(self) -> tuple[str, ...]:
-        """See `Optimizer.formulas`."""
         if not self.momentum:
             return ("p <- p - lr g",)
         return "v <- momentum v + g", "p <- p - lr (g + momentum v)" if self.nesterov else "p <- p - lr v"
@@ -108,17 +109,17 @@ class SGD(Optimizer):
         """Return a velocity of zero where there is momentum, else nothing."""
         return super().init(xp, parameter) if self.momentum else {}
 
+    @override
     def update(
         self,
-        xp: Any,  # noqa: ARG002
+        xp: Any,
         parameter: Array,
         grad: Array,
         state: State,
         *,
-        step: int,  # noqa: ARG002
+        step: int,
         learning_rate: float,
     ) -> tuple[Array, State]:
-        """See `Optimizer.update`, and `formulas` for the step."""
         if not self.momentum:
             return parameter - learning_rate * grad, state
         velocity = self.momentum * state["velocity"] + grad
@@ -140,10 +141,11 @@ class RMSprop(Optimizer):
     _unit_interval: ClassVar[tuple[str, ...]] = ("decay",)
     _positive: ClassVar[tuple[str, ...]] = ("epsilon",)
 
+    @override
     def formulas(self) -> tuple[str, ...]:
-        """See `Optimizer.formulas`."""
         return "s <- decay s + (1 - decay) g^2", "p <- p - lr g / (sqrt(s) + epsilon)"
 
+    @override
     def update(
         self,
         xp: Any,
@@ -151,10 +153,9 @@ class RMSprop(Optimizer):
         grad: Array,
         state: State,
         *,
-        step: int,  # noqa: ARG002
+        step: int,
         learning_rate: float,
     ) -> tuple[Array, State]:
-        """See `Optimizer.update`, and `formulas` for the step."""
         mean_square = self.decay * state["mean_square"] + (1 - self.decay) * grad * grad
         return parameter - learning_rate * grad / (xp.sqrt(mean_square) + self.epsilon), {"mean_square": mean_square}
 
@@ -180,8 +181,8 @@ class Adam(Optimizer):
     _unit_interval: ClassVar[tuple[str, ...]] = ("beta_1", "beta_2")
     _positive: ClassVar[tuple[str, ...]] = ("epsilon",)
 
+    @override
     def formulas(self) -> tuple[str, ...]:
-        """See `Optimizer.formulas`."""
         root = "sqrt(v) + epsilon" if self.epsilon_hat else "sqrt(v^) + epsilon"
         return (
             "m <- beta_1 m + (1 - beta_1) g",
@@ -191,10 +192,10 @@ class Adam(Optimizer):
             f"p <- p - lr m^ sqrt(1 - beta_2^t) / ({root})" if self.epsilon_hat else f"p <- p - lr m^ / ({root})",
         )
 
+    @override
     def update(
         self, xp: Any, parameter: Array, grad: Array, state: State, *, step: int, learning_rate: float
     ) -> tuple[Array, State]:
-        """See `Optimizer.update`, and `formulas` for the step; `m^` and `v^` undo the bias of the zero start."""
         mean = self.beta_1 * state["mean"] + (1 - self.beta_1) * grad
         mean_square = self.beta_2 * state["mean_square"] + (1 - self.beta_2) * grad * grad
         corrected_mean = mean / (1 - self.beta_1**step)
@@ -217,14 +218,14 @@ class AdamW(Adam):
         super().__post_init__()
         NOT_NEGATIVE.check("weight_decay of adamw", self.weight_decay)
 
+    @override
     def formulas(self) -> tuple[str, ...]:
-        """See `Optimizer.formulas`."""
         return "p <- p - lr weight_decay p", *super().formulas()
 
+    @override
     def update(
         self, xp: Any, parameter: Array, grad: Array, state: State, *, step: int, learning_rate: float
     ) -> tuple[Array, State]:
-        """See `Optimizer.update`, and `formulas` for the step."""
         decayed = parameter * (1 - learning_rate * self.weight_decay)
         return super().update(xp, decayed, grad, state, step=step, learning_rate=learning_rate)
 

@@ -24,6 +24,7 @@ from .activations import Array
 from .communicator import Communicator
 from .flat_gradients import FlatGradients, Gradients
 from .operations import Operations
+from .override import override
 from .plan import Layer, Totals, TrainingJob
 
 Span = tuple[int, int]  # of shards: first, and the one after the last
@@ -83,22 +84,24 @@ class Reduction(ABC):
 class WholeBatch(Reduction):
     """Every batch is this process's, as a whole."""
 
+    @override
     def parts(self, batch: slice) -> list[slice]:
-        """See `Reduction.parts`."""
         return [batch]
 
+    @override
     def ready(self, layer: int, grads: tuple[Array, Array]) -> None:
-        """See `Reduction.ready`; nobody waits for it."""
+        """Do nothing: no other process takes part."""
 
+    @override
     def gradients(self, parts: Sequence[Gradients]) -> Gradients:
-        """See `Reduction.gradients`."""
         return parts[0]
 
+    @override
     def sum_flat(self, parts: Sequence[Array]) -> None:
-        """See `Reduction.sum_flat`; the first is the only one."""
+        """Do nothing: the first array is the only one."""
 
+    @override
     def total(self, parts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """See `Reduction.total`."""
         whole: npt.NDArray[np.float64] = parts[0]
         return whole
 
@@ -128,32 +131,33 @@ class SumOverRanks(Reduction):
         """Return the buffer; a plan that has one of its own needs none."""
         return FlatGradients(self._backend, self._layers, on_host=self._communicator.on_host)
 
+    @override
     def parts(self, batch: slice) -> list[slice]:
-        """See `Reduction.parts`."""
         return [_share(batch, self._communicator.rank, self._communicator.size)]
 
+    @override
     def ready(self, layer: int, grads: tuple[Array, Array]) -> None:
-        """See `Reduction.ready`."""
         self._flat.set(layer, grads)
         part = self._flat.buffer[self._begun : self._flat.ends[layer]]
         if self._overlap and layer > 0 and part.nbytes >= LEAST_BYTES:
             self._waits.append(self._communicator.start_sum(part))
             self._begun = self._flat.ends[layer]
 
-    def gradients(self, parts: Sequence[Gradients]) -> Gradients:  # noqa: ARG002
-        """See `Reduction.gradients`; `ready` has put them into the buffer already."""
+    @override
+    def gradients(self, parts: Sequence[Gradients]) -> Gradients:
+        """Return the sums, which `ready` has copied into the buffer."""
         for wait in self._waits:
             wait()
         self._communicator.sum(self._flat.buffer[self._begun :])
         self._waits, self._begun = [], 0
         return self._flat.layers()
 
+    @override
     def sum_flat(self, parts: Sequence[Array]) -> None:
-        """See `Reduction.sum_flat`."""
         self._communicator.sum(parts[0])
 
+    @override
     def total(self, parts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """See `Reduction.total`."""
         whole: npt.NDArray[np.float64] = parts[0].copy()
         self._communicator.sum(whole)
         return whole
@@ -191,28 +195,29 @@ class SumOfShards(Reduction):
         on_host, own = self._communicator.on_host, self.parts(slice(0, self._shards))
         return [FlatGradients(self._backend, self._layers, on_host=on_host) for _ in own]
 
+    @override
     def parts(self, batch: slice) -> list[slice]:
-        """See `Reduction.parts`."""
         own = _share(slice(0, self._shards), self._communicator.rank, self._communicator.size)
         return [_share(batch, shard, self._shards) for shard in range(own.start, own.stop)]
 
+    @override
     def ready(self, layer: int, grads: tuple[Array, Array]) -> None:
-        """See `Reduction.ready`; the order of the sum is fixed, and it begins when all shards are there."""
+        """Do nothing: the order of the sum is fixed, so it waits for all shards."""
 
+    @override
     def gradients(self, parts: Sequence[Gradients]) -> Gradients:
-        """See `Reduction.gradients`."""
         for flat, grads in zip(self._flats, parts, strict=True):
             for layer, of_layer in enumerate(grads):
                 flat.set(layer, of_layer)
         self.sum_flat([flat.buffer for flat in self._flats])
         return self._flats[0].layers()
 
+    @override
     def sum_flat(self, parts: Sequence[Array]) -> None:
-        """See `Reduction.sum_flat`."""
         parts[0][...] = self._tree_sum(parts)
 
+    @override
     def total(self, parts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """See `Reduction.total`."""
         whole: npt.NDArray[np.float64] = self._tree_sum(list(parts.copy()))
         return whole
 

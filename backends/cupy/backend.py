@@ -14,6 +14,7 @@ from ..communicator import Communicator
 from ..errors import ConfigError
 from ..generic_plan import GenericPlan
 from ..operations import in_native_order
+from ..override import override
 from ..plan import NO_ROWS, Layer, Plan, Rows, Totals, TrainingJob
 from .device import Device, current_device
 from .errors import gpu_errors
@@ -47,25 +48,27 @@ class CuPyBackend(Backend):
         self._cupy = start_cupy()
         super().__init__(import_module("array_api_compat.cupy"))
 
+    @override
     def put(self, array: npt.NDArray[Any]) -> Array:
-        """See `Backend.put`; waits for the copy, since the caller may write to `array` afterwards."""
+        """Copy to the GPU and wait, since the caller may write to `array` afterwards."""
         work = f"copying {array.dtype} of shape {array.shape} to the GPU"
         with gpu_errors(self._cupy, work, "use fewer rows, or the backend numba"):
             return self._cupy.array(in_native_order(array), blocking=True)
 
+    @override
     def to_numpy(self, array: Array) -> npt.NDArray[Any]:
-        """See `Backend.to_numpy`."""
         with gpu_errors(self._cupy, "reading from the GPU", FREE_MEMORY):  # a kernel's fault may show here first
             host: npt.NDArray[Any] = self._cupy.asnumpy(array)
             return host
 
+    @override
     def own(self, array: Any) -> Array | None:
-        """See `Backend.own`."""
         is_own = isinstance(array, self._cupy.ndarray) and array.device.id == self._cupy.cuda.Device().id
         return array if is_own else None
 
+    @override
     def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
-        """See `Backend.gather`; integers are scaled in place. An index out of range wraps around, as CuPy does it."""
+        """Gather rows; integers are scaled in place. Out-of-range indices wrap around, as in CuPy."""
         if isinstance(index, slice):
             images, labels = rows.images[index], rows.labels[index]
         else:
@@ -75,30 +78,32 @@ class CuPyBackend(Backend):
             x *= rows.scale  # a copy already, since its type changed
         return x, labels
 
+    @override
     def linear(self, x: Array, weight: Array, bias: Array, *, activation: str) -> Array:
-        """See `Backend.linear`; the bias is added, and ReLU taken, in place."""
+        """Compute the layer; bias and ReLU are applied in place."""
         y = x @ weight  # (batch, out_features)
         y += bias
         forward = ACTIVATIONS[activation].forward
         return self.xp.maximum(y, 0, out=y) if forward is relu else forward(self.xp, y)
 
+    @override
     def evaluate(self, layers: list[Layer], rows: Rows, *, loss: str = "softmax_cross_entropy") -> Totals:
-        """See `Backend.evaluate`."""
         with gpu_errors(self._cupy, "evaluation", FREE_MEMORY):
             return super().evaluate(layers, rows, loss=loss)
 
+    @override
     def logits(self, layers: list[Layer], images: npt.NDArray[Any], scale: float) -> npt.NDArray[Any]:
-        """See `Backend.logits`."""
         with gpu_errors(self._cupy, "prediction", FREE_MEMORY):
             return super().logits(layers, images, scale)
 
+    @override
     def logits_on_device(self, layers: list[Layer], images: Array, scale: float) -> Array:
-        """See `Backend.logits_on_device`."""
         with gpu_errors(self._cupy, "prediction", FREE_MEMORY):
             return super().logits_on_device(layers, images, scale)
 
+    @override
     def compile(self, job: TrainingJob) -> Plan:
-        """See `Backend.compile`; a job that the kernels do not know gets the generic plan.
+        """Return a plan of CUDA kernels, or the generic plan where they do not support the job.
 
         Raises:
             ConfigError: `job.options.precision` cannot be had for this job or on this device.
@@ -107,8 +112,9 @@ class CuPyBackend(Backend):
         with gpu_errors(self._cupy, "compiling", smaller_batch(job)):
             return self._compiled(job, current_device(self._cupy))
 
+    @override
     def communicator(self, communicator: Communicator) -> Communicator:
-        """See `Backend.communicator`: NCCL's where every process has a GPU of its own.
+        """Return NCCL's communicator if every process has its own GPU.
 
         Raises:
             DeviceError: NCCL finds no way between the GPUs.
@@ -139,8 +145,8 @@ class LoopPlan(GenericPlan):
         if job.communicator.size > 1:
             self.description += f", summed {'on the host' if job.communicator.on_host else 'by NCCL on the GPUs'}"
 
+    @override
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
-        """See `Plan.run`."""
         with gpu_errors(self._cupy, "training", smaller_batch(self.job)):
             return super().run(order, totals)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..override import override
 from ..plan import TrainingJob
 from .device import Device
 from .plan import CuPyPlan
@@ -42,8 +43,8 @@ class FullBatchPlan(CuPyPlan):
             f"compiled: one launch for all full batches, {blocks} blocks; first layer by {network.arithmetic}"
         )
 
+    @override
     def _launch(self, steps: int, rows: int, stride: int) -> None:
-        """See `CuPyPlan._launch`."""
         rows_of = self.job.rows
         self._arrived.fill(0)
         arguments = (

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..override import override
 from ..plan import TrainingJob
 from .device import Device
 from .division import SHARED_BYTES, Division, divide, first_later, later_bytes
@@ -83,8 +84,8 @@ class GraphPlan(CuPyPlan):
             kernel.max_dynamic_shared_size_bytes = shared_bytes
         return Node(kernel, grid, shared_bytes, arguments)
 
+    @override
     def _launch(self, steps: int, rows: int, stride: int) -> None:
-        """See `CuPyPlan._launch`."""
         if self._graph is None:
             self._graph = self._captured()
         self._progress.set(np.array([0, steps, rows, stride]))

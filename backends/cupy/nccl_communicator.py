@@ -18,6 +18,7 @@ import numpy as np
 from ..activations import Array
 from ..communicator import Communicator
 from ..errors import ConfigError, DeviceError, DeviceLost
+from ..override import override
 from .errors import one_line, why_lost
 
 LOGGER = logging.getLogger("xpnn")
@@ -64,8 +65,9 @@ class NcclCommunicator(Communicator):
     def __repr__(self) -> str:
         return f"<NcclCommunicator rank {self.rank} of {self.size}>"
 
+    @override
     def sum(self, array: Array) -> None:
-        """See `Communicator.sum`; an array on the GPU is summed on the current stream, after what is queued there."""
+        """Sum; an array on the GPU is summed on the current stream."""
         if not self._is_on_gpu(array):
             self._host.sum(array)
             return
@@ -74,8 +76,9 @@ class NcclCommunicator(Communicator):
         if whole is not array:
             array[...] = whole
 
+    @override
     def start_sum(self, array: Array) -> Callable[[], None]:
-        """See `Communicator.start_sum`; what is returned lets the current stream wait, and not the host."""
+        """Begin a sum; the returned function makes the current stream wait, not the host."""
         if not self._is_on_gpu(array):
             return self._host.start_sum(array)
         if not array.flags.c_contiguous:
@@ -91,8 +94,9 @@ class NcclCommunicator(Communicator):
 
         return wait
 
+    @override
     def gather(self, array: Array) -> Array:
-        """See `Communicator.gather`; of an array on the GPU, the result lies there too."""
+        """Gather; arrays on the GPU are gathered on the GPU."""
         if not self._is_on_gpu(array):
             return self._host.gather(array)
         own = array if array.flags.c_contiguous else array.copy(order="C")
@@ -102,12 +106,14 @@ class NcclCommunicator(Communicator):
             self._comm.allGather(own.data.ptr, gathered.data.ptr, own.size, self._type_of(own), stream.ptr)
         return gathered
 
+    @override
     def exchange(self, value: Any) -> list[Any]:
-        """See `Communicator.exchange`; on the host."""
+        """Exchange values on the host."""
         return self._host.exchange(value)
 
+    @override
     def barrier(self) -> None:
-        """See `Communicator.barrier`; of the processes, not of what is queued on their GPUs."""
+        """Wait for all processes, not for the work queued on their GPUs."""
         self._host.barrier()
 
     def _is_on_gpu(self, array: Array) -> bool:

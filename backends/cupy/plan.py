@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ..activations import ACTIVATIONS, Array
 from ..losses import LOSSES
 from ..optimizers import Adam
+from ..override import override
 from ..plan import NO_ROWS, Plan, Totals, TrainingJob, checked_order
 from .errors import gpu_errors
 from .parameters import Parameters
@@ -48,8 +49,9 @@ class CuPyPlan(Plan):
         self._run_weights = job.rows.weights  # of the rows of `_order`, on the host
         self._is_in_order = True  # whether `_order` is 0, 1, 2, ...
 
+    @override
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
-        """See `Plan.run`.
+        """Run the steps.
 
         Raises:
             ConfigError: an index of `order` is not a row of the job, or a layer was given weights of another shape.
@@ -67,8 +69,9 @@ class CuPyPlan(Plan):
                     totals = Totals(totals.loss_sum + float(loss), totals.correct + int(correct), totals.rows)
         return totals._replace(rows=totals.rows + count)
 
+    @override
     def run_epochs(self, epochs: int) -> list[Totals]:
-        """See `Plan.run_epochs`; full batches are taken without a read between them."""
+        """Run epochs; full batches without a read from the device in between."""
         samples = len(self._order)
         if self._batch_size < samples:
             return super().run_epochs(epochs)
@@ -129,13 +132,13 @@ class CuPyPlan(Plan):
     def _launch(self, steps: int, rows: int, stride: int) -> None:
         """Submit the kernels of so many steps on the current stream; arguments as of `_take`."""
 
+    @override
     def state(self) -> dict[str, npt.NDArray[Any]]:
-        """See `Plan.state`."""
         with self._on_device():
             return self.parameters.slots()
 
+    @override
     def load_state(self, state: dict[str, npt.NDArray[Any]], step: int) -> None:
-        """See `Plan.load_state`."""
         with self._on_device():
             self.parameters.load_slots(state)
         self.step = step

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from ..override import override
+
 THREADS = 256  # of a block
 SCALAR_DEPTH = 32  # of a scalar tile, in shared memory at a time
 MOST_DEPTH = 896  # of a tile of the tensor cores, which has 130 KB of shared memory then
@@ -36,12 +38,12 @@ class ScalarTile(NamedTuple):
     columns: int
 
     @property
+    @override
     def macro(self) -> str:
-        """See `Tile.macro`."""
         return f"{self.rows},{self.columns}"
 
-    def shared_bytes(self, itemsize: int, parts: int) -> int:  # noqa: ARG002
-        """See `Tile.shared_bytes`."""
+    @override
+    def shared_bytes(self, itemsize: int, parts: int) -> int:
         groups = THREADS * 16 // (self.rows * self.columns)
         return itemsize * max(SCALAR_DEPTH * (self.rows + self.columns + 8), groups * self.rows * self.columns)
 
@@ -55,12 +57,13 @@ class TensorTile(NamedTuple):
     warps: tuple[int, int, int]
 
     @property
+    @override
     def macro(self) -> str:
-        """See `Tile.macro`."""
         return ",".join(map(str, (self.rows, self.columns, self.depth, *self.warps)))
 
-    def shared_bytes(self, itemsize: int, parts: int) -> int:  # noqa: ARG002
-        """See `Tile.shared_bytes`; the more of the two ways in which `a` may lie."""
+    @override
+    def shared_bytes(self, itemsize: int, parts: int) -> int:
+        """Shared memory in bytes: the maximum over both layouts of `a`."""
         a = max(self.rows * (self.depth + 8), self.depth * (self.rows + 8))
         return max(2 * (a + parts * self.columns * (self.depth + 8)), 4 * self.warps[2] * self.rows * self.columns)
 

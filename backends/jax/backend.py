@@ -18,6 +18,7 @@ from ..generic_plan import GenericPlan
 from ..losses import LOSSES
 from ..operations import in_native_order
 from ..optimizers import SGD, Adam, AdamW, Optimizer, RMSprop, State
+from ..override import override
 from ..plan import Plan, Rows, TrainingJob
 
 INSTALL = 'pip install "xpnn[jax]"'
@@ -70,54 +71,56 @@ class JaxBackend(Backend):
         scope.enter_context(self._jax.default_matmul_precision("highest"))
         return scope
 
+    @override
     def put(self, array: npt.NDArray[Any]) -> Array:
-        """See `Backend.put`."""
         return self.xp.array(in_native_order(array), copy=True)
 
+    @override
     def to_numpy(self, array: Array) -> npt.NDArray[Any]:
-        """See `Backend.to_numpy`."""
         return np.array(array)
 
+    @override
     def own(self, array: Any) -> Array | None:
-        """See `Backend.own`; not what JAX is tracing, which has no values yet."""
+        """Return the array if it is concrete; a JAX tracer has no values."""
         if not isinstance(array, self._jax.Array) or isinstance(array, self._jax.core.Tracer):
             return None
         return array if array.devices() == self._devices else None
 
+    @override
     def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
-        """See `Backend.gather`."""
         if isinstance(index, slice):
             return super().gather(rows, index, dtype)
         labels: Array
         x, labels = self._functions.gather(rows.images, rows.labels, index, scale=rows.scale, dtype=np.dtype(dtype))
         return x, labels
 
+    @override
     def all_finite(self, arrays: Iterable[Array]) -> bool:
-        """See `Backend.all_finite`."""
         return bool(self._functions.all_finite(list(arrays)))
 
+    @override
     def linear(self, x: Array, weight: Array, bias: Array, *, activation: str) -> Array:
-        """See `Backend.linear`."""
         return self._functions.linear(x, weight, bias, activation=activation, row=ACTIVATIONS[activation])
 
+    @override
     def linear_backward(
         self, grad_y: Array, y: Array, x: Array, weight: Array, *, activation: str, need_grad_x: bool = True
     ) -> tuple[Array | None, Array, Array]:
-        """See `Backend.linear_backward`."""
         grad_x, grad_weight, grad_bias = self._functions.linear_backward(
             grad_y, y, x, weight, activation=activation, need_grad_x=need_grad_x, row=ACTIVATIONS[activation]
         )
         return grad_x, grad_weight, grad_bias
 
+    @override
     def loss(
         self, outputs: Array, labels: Array, *, loss: str, batch_size: float, weights: Array | None = None
     ) -> tuple[Array, Array, Array]:
-        """See `Backend.loss`."""
         loss_sum, correct, grad = self._functions.loss(
             outputs, labels, batch_size, weights, loss=loss, row=LOSSES[loss]
         )
         return loss_sum, correct, grad
 
+    @override
     def update(
         self,
         optimizer: Optimizer,
@@ -129,7 +132,7 @@ class JaxBackend(Backend):
         learning_rate: float,
         l2: float = 0.0,
     ) -> tuple[Array, State]:
-        """See `Backend.update`; the optimizers of this package are compiled."""
+        """Update; the optimizers of this package are compiled."""
         if type(optimizer) not in TRACED_OPTIMIZERS:
             return super().update(optimizer, parameter, grad, state, step=step, learning_rate=learning_rate, l2=l2)
         updated, next_state = self._functions.update(
@@ -137,12 +140,14 @@ class JaxBackend(Backend):
         )
         return updated, next_state
 
+    @override
     def read_sums(self, sums: Sequence[tuple[Array, Array]]) -> npt.NDArray[np.float64]:
-        """See `Backend.read_sums`; to stack them would be compiled anew for each number of them."""
+        """Read sums one by one: stacking would recompile for each number of them."""
         return np.array(self._jax.device_get(list(sums)), dtype=np.float64)  # (pairs, 2)
 
+    @override
     def compile(self, job: TrainingJob) -> Plan:
-        """See `Backend.compile`; weighted rows and penalties that differ from batch to batch go the generic way."""
+        """Return a jitted plan; the generic one for weighted rows and penalties that differ by batch."""
         self.check_precision(job.options.precision)
         has_even_batches = job.rows.weights is None and not (job.options.l2 and job.options.l2_per_batch)
         is_known = has_even_batches and job.tile_rows is None and type(job.options.optimizer) in TRACED_OPTIMIZERS

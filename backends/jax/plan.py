@@ -16,6 +16,7 @@ from ..base import Backend
 from ..generic_plan import GenericPlan
 from ..losses import LOSSES, Loss
 from ..optimizers import Optimizer, State
+from ..override import override
 from ..plan import NO_ROWS, Layer, Rows, Totals, TrainingJob, checked_order
 from .functions import GENERIC
 
@@ -57,8 +58,8 @@ class JaxPlan(GenericPlan):
         super().__init__(backend, job)
         self.description = "compiled: the steps of a run are one call, compiled by XLA"
 
+    @override
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
-        """See `Plan.run`."""
         samples, batch_size = self.job.rows.images.shape[0], self.job.batch_size
         rows = None if order is None else checked_order(order, samples)  # (rows,)
         if rows is None and batch_size < samples:

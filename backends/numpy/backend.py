@@ -13,6 +13,7 @@ from ..activations import ACTIVATIONS, Array, relu, relu_backward
 from ..base import Backend
 from ..generic_plan import GenericPlan
 from ..losses import LOSSES, sigmoid_cross_entropy, softmax_cross_entropy
+from ..override import override
 from ..plan import Plan, Rows, TrainingJob
 from .flat_plan import MOST_PARAMETERS, FlatPlan
 
@@ -27,27 +28,30 @@ class NumPyBackend(Backend):
     def __init__(self) -> None:
         super().__init__(xp)
 
+    @override
     def to_numpy(self, array: Array) -> npt.NDArray[Any]:
-        """See `Backend.to_numpy`."""
         return np.array(array)
 
+    @override
     def all_finite(self, arrays: Iterable[Array]) -> bool:
-        """See `Backend.all_finite`; nothing has to be brought together."""
+        """Check array by array, without stacking."""
         return all(bool(np.isfinite(array).all()) for array in arrays)
 
+    @override
     def read_sums(self, sums: Sequence[tuple[Array, Array]]) -> npt.NDArray[np.float64]:
-        """See `Backend.read_sums`."""
         return self.to_numpy(np.array(sums, dtype=np.float64))  # (pairs, 2)
 
+    @override
     def compile(self, job: TrainingJob) -> Plan:
-        """See `Backend.compile`; small networks have a plan of fewer calls."""
+        """Return a plan with fewer calls for small networks."""
         self.check_precision(job.options.precision)
         is_small = sum(layer.weight.size + layer.bias.size for layer in job.layers) <= MOST_PARAMETERS
         is_flat = is_small and vars(type(job.options.optimizer)).get("is_elementwise", False)  # a subclass may not be
         return FlatPlan(self, job) if is_flat else GenericPlan(self, job)
 
+    @override
     def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
-        """See `Backend.gather`; integers are scaled in place."""
+        """Gather rows; integers are scaled in place."""
         if isinstance(index, slice):
             images, labels = rows.images[index], rows.labels[index]
         else:
@@ -57,26 +61,29 @@ class NumPyBackend(Backend):
             x *= rows.scale  # a copy already, since its type changed
         return x, labels
 
+    @override
     def linear(self, x: Array, weight: Array, bias: Array, *, activation: str) -> Array:
-        """See `Backend.linear`; the bias is added, and ReLU taken, in place."""
+        """Compute the layer; bias and ReLU are applied in place."""
         y = x @ weight  # (batch, out_features)
         y += bias
         forward = ACTIVATIONS[activation].forward
         return np.maximum(y, 0, out=y) if forward is relu else forward(np, y)
 
+    @override
     def linear_backward(
         self, grad_y: Array, y: Array, x: Array, weight: Array, *, activation: str, need_grad_x: bool = True
     ) -> tuple[Array | None, Array, Array]:
-        """See `Backend.linear_backward`; the derivative of ReLU is taken in place."""
+        """Compute the gradients; the derivative of ReLU is applied in place."""
         backward = ACTIVATIONS[activation].backward
         grad_z = np.multiply(grad_y, y > 0, out=grad_y) if backward is relu_backward else backward(np, grad_y, y)
         grad_weight, grad_bias = x.T @ grad_z, grad_z.sum(axis=0)  # (in_features, out_features), (out_features,)
         return (grad_z @ weight.T if need_grad_x else None), grad_weight, grad_bias
 
+    @override
     def loss(
         self, outputs: Array, labels: Array, *, loss: str, batch_size: float, weights: Array | None = None
     ) -> tuple[Array, Array, Array]:
-        """See `Backend.loss`; cross-entropy takes the label's entry of each row instead of a one-hot product."""
+        """Compute the loss; cross-entropy indexes by label instead of multiplying by a one-hot matrix."""
         if LOSSES[loss] is sigmoid_cross_entropy and weights is None:
             return _sigmoid_cross_entropy(outputs, labels, batch_size)
         if LOSSES[loss] is not softmax_cross_entropy or weights is not None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ..activations import Array
 from ..flat_gradients import Gradients
 from ..generic_plan import GenericPlan, check_state
+from ..override import override
 from ..plan import NO_ROWS, Totals, TrainingJob
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ class FlatPlan(GenericPlan):
         self._slots = job.options.optimizer.init(np, self._parameters)
         self._states = []
 
+    @override
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
-        """See `Plan.run`; it begins with the layers' arrays as they are."""
+        """Run the steps from the current arrays of the layers."""
         for layer, (weight, bias) in zip(self.job.layers, self._views, strict=True):
             if layer.weight is not weight or layer.bias is not bias:
                 weight[...], bias[...] = layer.weight, layer.bias
@@ -65,8 +67,8 @@ class FlatPlan(GenericPlan):
         )
         parameters[...] = updated
 
+    @override
     def state(self) -> dict[str, npt.NDArray[Any]]:
-        """See `Plan.state`."""
         return {
             f"layers.{k}.{parameter}.{slot}": np.array(part)
             for slot, array in self._slots.items()
@@ -74,8 +76,8 @@ class FlatPlan(GenericPlan):
             for parameter, part in zip(("weight", "bias"), parts, strict=True)
         }
 
+    @override
     def load_state(self, state: dict[str, npt.NDArray[Any]], step: int) -> None:
-        """See `Plan.load_state`."""
         check_state(state, self.state())
         self.step = step
         for slot, array in self._slots.items():

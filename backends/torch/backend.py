@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ..activations import ACTIVATIONS, Array, relu
 from ..base import Backend
 from ..errors import BackendUnavailable
+from ..override import override
 from ..threads import one_blas_thread
 
 INSTALL = 'pip install "xpnn[torch]"'
@@ -88,8 +89,9 @@ class TorchBackend(Backend):
         return "cpu" if chosen.type == "mps" else chosen
 
     @contextmanager
+    @override
     def fixed_order(self) -> Iterator[None]:
-        """See `Backend.fixed_order`; PyTorch has threads of its own, and gives each a part of a sum."""
+        """Limit PyTorch to one thread, since it splits sums among its threads."""
         with _ONE_THREAD.lock:
             if not _ONE_THREAD.blocks:
                 _ONE_THREAD.before = self._torch.get_num_threads()
@@ -103,8 +105,9 @@ class TorchBackend(Backend):
                 _ONE_THREAD.blocks -= 1
                 self._torch.set_num_threads(_ONE_THREAD.before)
 
+    @override
     def put(self, array: npt.NDArray[Any]) -> Array:
-        """See `Backend.put`; the memory is PyTorch's own, as NumPy's may begin at any multiple of 16 bytes.
+        """Copy into memory allocated by PyTorch, as NumPy aligns to 16 bytes only.
 
         The bits of a product of MKL hang on where its factors begin in a line of the cache. As tensors know no negative
         strides, rows come to lie one after the other.
@@ -113,17 +116,19 @@ class TorchBackend(Backend):
         tensor.numpy()[...] = array
         return tensor.to(self.device)
 
+    @override
     def to_numpy(self, array: Array) -> npt.NDArray[Any]:
-        """See `Backend.to_numpy`."""
         return np.array(array.cpu().numpy())
 
+    @override
     def own(self, array: Any) -> Array | None:
-        """See `Backend.own`; a tensor's history is left behind."""
+        """Return the tensor, detached from the autograd graph."""
         is_own = isinstance(array, self._torch.Tensor) and array.device == self.device
         return array.detach() if is_own and array.layout is self._torch.strided else None
 
+    @override
     def linear(self, x: Array, weight: Array, bias: Array, *, activation: str) -> Array:
-        """See `Backend.linear`; product and bias are one call, and ReLU is taken in place."""
+        """Compute the layer with `addmm`; ReLU is applied in place."""
         y = self._torch.addmm(bias, x, weight)  # (batch, out_features)
         forward = ACTIVATIONS[activation].forward
         return y.relu_() if forward is relu else forward(self.xp, y)

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ...backends import MissingDependency, Plan, StepOptions, TrainingJob, get_backend, look_up, registered_backends
+from ...backends.override import override
 from ...nn import MLP, Dataset
 from .contestant import Array, Contestant, Task
 
@@ -119,31 +120,33 @@ class BackendContestant(Contestant):
         self.net = MLP(task.sizes, activation=task.activation, backend=backend)
         self.net.load_parameters(dict(zip(self.net.parameters(), task.start, strict=True)))
 
+    @override
     def place(self, data: Dataset) -> None:
-        """See `Contestant.place`."""
         self.net.adopt(data)
         self.rows = self.net.backend.place(data.train.images, data.train.labels, data.scale)
         self.test = data.test.images
 
+    @override
     def compile(self) -> None:
-        """See `Contestant.compile`."""
         options = StepOptions(optimizer=self.task.optimizer, batch_size=self.task.batch_size)
         job = TrainingJob(self.net.layers, self.rows, options)
         self.plan: Plan = self.net.backend.compile(job)
         self.description = self.plan.description
 
+    @override
     def run_epochs(self) -> float:
-        """See `Contestant.run_epochs`; a plan's run ends with a read from the device."""
+        """Run the epochs; each run of a plan ends with a read from the device."""
         if all(order is None for order in self.orders):
             return self.plan.run_epochs(len(self.orders))[0].loss
         totals = [self.plan.run(order) for order in self.orders]
         return totals[0].loss
 
+    @override
     def predict(self) -> Array:
-        """See `Contestant.predict`."""
         classes: Array = self.net.predict(self.test)
         return classes
 
+    @override
     def synchronize(self) -> None:
-        """See `Contestant.synchronize`; a read waits for what was queued before it."""
+        """Read a value, which waits for all queued work."""
         self.net.backend.to_numpy(self.net.layers[-1].bias)  # (classes,)

@@ -17,6 +17,7 @@ from click.core import ParameterSource
 from ...backends import ConfigError, DeviceError, MissingDependency, StorageError, get_backend, look_up
 from ...backends.communicator import Communicator
 from ...backends.machine import hardware, versions
+from ...backends.override import override
 from ...backends.threads import at_most_threads
 from ..datasets.load import NAMED
 from ..network.model_file import save
@@ -216,8 +217,8 @@ def _resumed(folder: RunFolder, backend: str | None, precision: str | None, sour
 class SayPlan(Callback):
     """Says what plan the backend made."""
 
+    @override
     def on_train_begin(self, run: TrainingRun) -> None:
-        """See `Callback`."""
         click.echo(f"plan {run.plan.description}")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from ...backends.activations import Array
 from ...backends.communicator import Communicator
 from ...backends.machine import usable_core_numbers, usable_cores
+from ...backends.override import override
 
 
 class MpiCommunicator(Communicator):
@@ -45,29 +46,31 @@ class MpiCommunicator(Communicator):
     def __repr__(self) -> str:
         return f"<MpiCommunicator rank {self.rank} of {self.size}>"
 
+    @override
     def sum(self, array: Array) -> None:
-        """See `Communicator.sum`; the array is contiguous, and on the host."""
+        """Sum a contiguous array on the host."""
         self._comm.Allreduce(self._mpi.IN_PLACE, array)
 
+    @override
     def start_sum(self, array: Array) -> Callable[[], None]:
-        """See `Communicator.start_sum`; another thread waits for the others, as MPI moves nothing by itself."""
+        """Sum in a background thread, since MPI makes no progress by itself."""
         if not self.overlaps:
             return super().start_sum(array)
         if self._sums is None:
             self._sums = ThreadPoolExecutor(1, thread_name_prefix="xpnn-sums")
         return self._sums.submit(self.sum, array).result
 
+    @override
     def gather(self, array: Array) -> Array:
-        """See `Communicator.gather`."""
         own = np.asarray(array, order="C")
         gathered = np.empty((self.size, *own.shape), own.dtype)
         self._comm.Allgather(own, gathered)
         return gathered
 
+    @override
     def exchange(self, value: Any) -> list[Any]:
-        """See `Communicator.exchange`."""
         return list(self._comm.allgather(value))
 
+    @override
     def barrier(self) -> None:
-        """See `Communicator.barrier`."""
         self._comm.Barrier()

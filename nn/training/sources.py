@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ...backends import ConfigError, DataError, Plan, Rows, Totals
 from ...backends.constraints import is_finite_number
+from ...backends.override import override
 from ...backends.reduction import shards_of
 from ..datasets.dataset import Split
 from ..datasets.split import split_rows
@@ -143,32 +144,32 @@ class ResidentRows(RowSource):
         )
         return part(rows, np.sort(kept.images[:, 0])), part(rows, np.sort(held.images[:, 0]))
 
-    def begin(self, epoch: int, generator: np.random.Generator) -> None:  # noqa: ARG002 - each is like the others
-        """See `RowSource.begin`."""
+    @override
+    def begin(self, epoch: int, generator: np.random.Generator) -> None:
         self._order = self._draw(generator)
 
+    @override
     def take(self, plan: Plan, totals: Totals, rows: int, epochs: int) -> list[Totals]:
-        """See `RowSource.take`."""
         if self._order is None:
             return plan.run_epochs(min(rows // self._count, epochs))
         return [plan.run(self._order[totals.rows : totals.rows + rows], totals)]
 
+    @override
     def is_over(self, totals: Totals) -> bool:
-        """See `RowSource.is_over`."""
         return totals.rows == self._count
 
+    @override
     def can_resume_at(self, position: int) -> bool:
-        """See `RowSource.can_resume_at`."""
         return 0 <= position <= self._count and (position % self.step_rows == 0 or position == self._count)
 
+    @override
     def batches(self, generator: np.random.Generator, position: int) -> Iterator[Order]:
-        """See `RowSource.batches`."""
         order = self._draw(generator)
         for start in range(position, self._count, self.step_rows):
             yield None if order is None else order[start : start + self.step_rows]
 
+    @override
     def place_of(self, step: int) -> str:
-        """See `RowSource.place_of`."""
         epoch, of_epoch = divmod(step, -(-self._count // self.step_rows))
         return f"epoch {epoch + 1}, step {of_epoch + 1} of {self.steps_per_epoch}"
 

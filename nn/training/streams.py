@@ -10,6 +10,7 @@ import numpy as np
 from ...backends import ConfigError, DataError, Plan, Rows, Totals
 from ...backends.communicator import Communicator
 from ...backends.constraints import is_whole
+from ...backends.override import override
 from ..datasets.dataset import Split
 from ..inputs.arrays import host_array
 from ..network.evaluation import check_rows
@@ -114,18 +115,19 @@ class StreamedRows(RowSource):
         self._next: Any = None
         self._epoch, self.taken, self.weight, self._is_over = 0, 0, 0.0, True
 
+    @override
     def place(self, net: MLP) -> Rows:
-        """See `RowSource.place`; a plan for no rows at all would be of no use, so they are said to be on the host."""
+        """Return no rows, marked as on the host; the batches come later."""
         return super().place(net)._replace(on_host=True)
 
-    def begin(self, epoch: int, generator: np.random.Generator) -> None:  # noqa: ARG002 - the batches' own order
-        """See `RowSource.begin`."""
+    @override
+    def begin(self, epoch: int, generator: np.random.Generator) -> None:
         self._waiting = self._batches.of_epoch(epoch)
         self._epoch, self.taken, self.weight, self._is_over = epoch, 0, 0.0, False
         self._ask()
 
-    def take(self, plan: Plan, totals: Totals, rows: int, epochs: int) -> list[Totals]:  # noqa: ARG002 - one at a time
-        """See `RowSource.take`."""
+    @override
+    def take(self, plan: Plan, totals: Totals, rows: int, epochs: int) -> list[Totals]:
         end = totals.rows + rows
         while totals.rows < end and not self._is_over:
             batch = self._checked(self._next)
@@ -137,20 +139,20 @@ class StreamedRows(RowSource):
             self._ask()
         return [totals]
 
-    def is_over(self, totals: Totals) -> bool:  # noqa: ARG002 - their number may be unknown
-        """See `RowSource.is_over`."""
+    @override
+    def is_over(self, totals: Totals) -> bool:
         return self._is_over
 
+    @override
     def can_resume_at(self, position: int) -> bool:
-        """See `RowSource.can_resume_at`."""
         return position == 0
 
+    @override
     def batches(self, generator: np.random.Generator, position: int) -> Iterator[Order]:
-        """See `RowSource.batches`."""
         raise NotImplementedError
 
-    def place_of(self, step: int) -> str:  # noqa: ARG002 - earlier epochs may have had any number
-        """See `RowSource.place_of`."""
+    @override
+    def place_of(self, step: int) -> str:
         return f"epoch {self._epoch}, near batch {self.taken}"
 
     def _ask(self) -> None:

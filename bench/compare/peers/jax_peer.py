@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from ....backends import Adam, Optimizer
+from ....backends.override import override
 from ....nn import Dataset
 from ..contestant import Array, Contestant, Orders, Task, as_float32, no_device
 
@@ -37,16 +38,16 @@ class Jax(Contestant):
             jax.config.update("jax_default_matmul_precision", "tensorfloat32" if tf32 else "highest")
 
     @classmethod
+    @override
     def check_device(cls, device: str) -> None:
-        """See `Contestant.check_device`."""
         jax.config.update("jax_platforms", device)
         try:
             jax.block_until_ready(jnp.zeros(()) + 1)
         except (RuntimeError, AssertionError) as error:  # the latter where JAX was built without CUDA
             raise no_device(f"JAX {jax.__version__}", error, 'pip install "jax[cuda13]"') from error
 
+    @override
     def place(self, data: Dataset) -> None:
-        """See `Contestant.place`."""
         self.images = jnp.asarray(as_float32(data.train.images, data.scale))  # (samples, features)
         self.labels = jnp.asarray(data.train.labels.astype(np.int32))  # (samples,)
         self.test = jnp.asarray(as_float32(data.test.images, data.scale))
@@ -55,8 +56,9 @@ class Jax(Contestant):
         self.state = self.rule.init(self.parameters)
         jax.block_until_ready((self.images, self.labels, self.test))
 
+    @override
     def compile(self) -> None:
-        """See `Contestant.compile`; ahead of time, from the shapes alone."""
+        """Compile ahead of time, from the shapes alone."""
         rows = len(self.labels)
         self.full = self.task.batch_size >= rows
         orders = None if self.full else jnp.zeros((self.task.epochs, rows), jnp.int32)  # (epochs, rows)
@@ -65,23 +67,23 @@ class Jax(Contestant):
         classify = jax.jit(lambda p, x: jnp.argmax(self._logits(p, x), axis=1))
         self.classify = classify.lower(self.parameters, self.test).compile()
 
+    @override
     def take_orders(self, orders: Orders) -> None:
-        """See `Contestant.take_orders`."""
         given = [order for order in orders if order is not None]
         self.turn = jax.block_until_ready(jnp.asarray(np.stack(given), jnp.int32)) if given else None  # (epochs, rows)
 
+    @override
     def run_epochs(self) -> float:
-        """See `Contestant.run_epochs`."""
         arguments = (self.parameters, self.state, self.images, self.labels, self.turn)
         self.parameters, self.state, loss = self.compiled(*arguments)
         return float(loss)
 
+    @override
     def predict(self) -> Array:
-        """See `Contestant.predict`."""
         return np.asarray(self.classify(self.parameters, self.test))
 
+    @override
     def synchronize(self) -> None:
-        """See `Contestant.synchronize`."""
         jax.block_until_ready((self.parameters, self.state))
 
     def _logits(self, parameters: Any, x: Any) -> Any:

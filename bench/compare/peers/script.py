@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ....backends.cupy.start import start_cupy
+from ....backends.override import override
 from ....nn import Dataset
 from ..contestant import Array, Contestant, Orders, Task, as_float32
 from ..plain_numpy import PlainNumPy
@@ -17,8 +18,8 @@ class Script(Contestant):
 
     xp: Any = np  # whose arrays it computes on
 
+    @override
     def place(self, data: Dataset) -> None:
-        """See `Contestant.place`."""
         task, put = self.task, self.xp.array
         images, self.test = (put(as_float32(split.images, data.scale)) for split in (data.train, data.test))
         self.script = PlainNumPy(
@@ -31,16 +32,17 @@ class Script(Contestant):
             xp=self.xp,
         )
 
+    @override
     def compile(self) -> None:
-        """See `Contestant.compile`; nothing."""
+        """Do nothing."""
 
+    @override
     def run_epochs(self) -> float:
-        """See `Contestant.run_epochs`."""
         losses = [self.script.run_epoch(order) for order in self.orders]
         return float(losses[0])
 
+    @override
     def predict(self) -> Array:
-        """See `Contestant.predict`."""
         classes: Array = self.xp.argmax(self.script.forward(self.test)[-1], axis=1)
         return classes
 
@@ -55,24 +57,24 @@ class CuPyScript(Script):
         self.xp = start_cupy()
 
     @classmethod
-    def check_device(cls, device: str) -> None:  # noqa: ARG003
-        """See `Contestant.check_device`."""
+    @override
+    def check_device(cls, device: str) -> None:
         start_cupy()
 
+    @override
     def take_orders(self, orders: Orders) -> None:
-        """See `Contestant.take_orders`."""
         self.orders = [None if order is None else self.xp.array(order) for order in orders]
 
+    @override
     def run_epochs(self) -> float:
-        """See `Contestant.run_epochs`."""
         losses = [self.script.run_epoch(order) for order in self.orders]
         return float(self.xp.asnumpy(losses[0]))
 
+    @override
     def predict(self) -> Array:
-        """See `Contestant.predict`."""
         classes: Array = self.xp.asnumpy(super().predict())
         return classes
 
+    @override
     def synchronize(self) -> None:
-        """See `Contestant.synchronize`."""
         self.xp.cuda.runtime.deviceSynchronize()

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.neural_network import MLPClassifier
 
 from ....backends import Adam
+from ....backends.override import override
 from ....nn import Dataset
 from ..contestant import Array, Contestant, Orders, as_float32
 
@@ -13,8 +14,9 @@ from ..contestant import Array, Contestant, Orders, as_float32
 class ScikitLearn(Contestant):
     """`MLPClassifier` without penalty and momentum; the rows are put in order outside the clock."""
 
+    @override
     def place(self, data: Dataset) -> None:
-        """See `Contestant.place`; a first call on a few rows makes the arrays that the start is written into."""
+        """Fit a few rows to create the arrays that receive the initial weights."""
         task, rule = self.task, self.task.optimizer
         self.images, self.labels = as_float32(data.train.images, data.scale), data.train.labels
         self.test = as_float32(data.test.images, data.scale)
@@ -42,19 +44,20 @@ class ScikitLearn(Contestant):
             array[...] = start  # (out_features,)
         del self.classifier._optimizer  # made anew by the next call: that of the first has taken a step
 
+    @override
     def compile(self) -> None:
-        """See `Contestant.compile`; nothing."""
+        """Do nothing."""
 
+    @override
     def take_orders(self, orders: Orders) -> None:
-        """See `Contestant.take_orders`."""
         as_they_stand = self.images, self.labels
         self.turn = [as_they_stand if order is None else (self.images[order], self.labels[order]) for order in orders]
 
+    @override
     def run_epochs(self) -> float:
-        """See `Contestant.run_epochs`."""
         losses = [float(self.classifier.partial_fit(x, y).loss_) for x, y in self.turn]
         return losses[0]
 
+    @override
     def predict(self) -> Array:
-        """See `Contestant.predict`."""
         return np.asarray(self.classifier.predict(self.test))

@@ -13,6 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from ....backends import Adam
+from ....backends.override import override
 from ....nn import Dataset
 from ..contestant import Orders, Task, no_device
 from .torch_peer import TorchEager, fused_adam, take
@@ -45,22 +46,23 @@ class TorchGPU(TorchEager):
         self.device, self.steps = torch.device(device), steps
 
     @classmethod
+    @override
     def check_device(cls, device: str) -> None:
-        """See `Contestant.check_device`."""
         try:
             torch.zeros((), device=device).item()
         except (RuntimeError, AssertionError) as error:  # the latter where PyTorch was built without CUDA
             raise no_device(f"PyTorch {torch.__version__}", error, "take a PyTorch that was built for CUDA") from error
 
+    @override
     def place(self, data: Dataset) -> None:
-        """See `Contestant.place`."""
         super().place(data)
         self.images, self.labels, self.test = (x.to(self.device) for x in (self.images, self.labels, self.test))
         self.parameters = [parameter.to(self.device) for parameter in self.parameters]
         self.start = [parameter.clone() for parameter in self.parameters]
 
+    @override
     def compile(self) -> None:
-        """See `Contestant.compile`: warm up, make each kind of group, and go back to the start."""
+        """Warm up, capture each kind of group, and restore the initial state."""
         count, size, epochs = len(self.labels), self.task.batch_size, self.task.epochs
         self.full = size >= count
         sizes = [count] * epochs if self.full else [min(size, count - start) for start in range(0, count, size)]
@@ -88,8 +90,9 @@ class TorchGPU(TorchEager):
     def make_replay(self, group: Group) -> Replay:
         """Return what queues the steps of one group; steps may be taken on the way."""
 
+    @override
     def take_orders(self, orders: Orders) -> None:
-        """See `Contestant.take_orders`: every call of the turn, with the rows that it takes and where they go."""
+        """Set every call of the turn, with its rows and their destination."""
         if self.full:
             self.calls: list[Call] = [(self.replays[group], None, None) for group in self.groups]
             return
@@ -99,8 +102,9 @@ class TorchGPU(TorchEager):
             for group, part in zip(self.groups, rows, strict=True):
                 self.calls.append((self.replays[group], self.rows[: len(part)], part))
 
+    @override
     def run_epochs(self) -> float:
-        """See `Contestant.run_epochs`; the loss of the first epoch is put aside on the device."""
+        """Run the epochs; the loss of the first one is kept on the device."""
         calls_of_first_epoch = 1 if self.full else len(self.groups)
         self.loss_sums.zero_()
         for number, (replay, buffer, rows) in enumerate(self.calls, start=1):
@@ -111,8 +115,8 @@ class TorchGPU(TorchEager):
                 self.first_loss.copy_(self.loss_sums[0])
         return float(self.first_loss) / len(self.labels)
 
+    @override
     def synchronize(self) -> None:
-        """See `Contestant.synchronize`."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
@@ -120,8 +124,9 @@ class TorchGPU(TorchEager):
 class TorchGraph(TorchGPU):
     """A CUDA graph for each kind of group; source: pytorch.org/docs/stable/notes/cuda.html, "CUDA Graphs"."""
 
+    @override
     def prepare_update(self) -> None:
-        """See `TorchGPU.prepare_update`; both optimizers update all parameters in one kernel."""
+        """Create the optimizer; either one updates all parameters in one kernel."""
         rule, on_gpu = self.task.optimizer, self.device.type == "cuda"
         for parameter in self.parameters:
             parameter.requires_grad_()
@@ -138,15 +143,15 @@ class TorchGraph(TorchGPU):
                     self.train_batch(None if self.full else self.rows[:size])
         self.synchronize()
 
+    @override
     def reset_update(self) -> None:
-        """See `TorchGPU.reset_update`."""
         for state in self.optimizer.state.values():
             for slot in state.values():
                 if slot is not None:
                     slot.zero_()
 
+    @override
     def make_replay(self, group: Group) -> Replay:
-        """See `TorchGPU.make_replay`."""
         if self.stream is None:
             return lambda: self.run_group(group)
         graph = torch.cuda.CUDAGraph()
@@ -173,8 +178,8 @@ class TorchGraph(TorchGPU):
 class TorchMaxAutotune(TorchGPU):
     """One compiled function for each size of batch; all tensors that it changes stay where they are."""
 
+    @override
     def prepare_update(self) -> None:
-        """See `TorchGPU.prepare_update`."""
         torch.compiler.reset()  # the graphs of the workload before
         # Steps so far, (1,): PyTorch 2.13 loses what a compiled function adds to a float64 of shape () on a CPU.
         self.count = torch.zeros(1, dtype=torch.float64, device=self.device)
@@ -184,13 +189,14 @@ class TorchMaxAutotune(TorchGPU):
             # Else its graphs would copy every input before each step, and refuse those that are changed in place.
             torch._dynamo.mark_static_address(tensor)
 
+    @override
     def reset_update(self) -> None:
-        """See `TorchGPU.reset_update`."""
         for tensor in (self.count, *(slot for slots in self.moments for slot in slots)):
             tensor.zero_()
 
+    @override
     def make_replay(self, group: Group) -> Replay:
-        """See `TorchGPU.make_replay`; the first calls compile, tune and capture."""
+        """Return the replay; its first calls compile, tune and capture."""
         (size,) = group
         mode = "max-autotune" if self.device.type == "cuda" else "default"  # tuning for a CPU takes minutes
         train = torch.compile(self.train_batch, mode=mode, dynamic=False, fullgraph=True)

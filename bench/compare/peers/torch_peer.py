@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy, linear
 
 from ....backends import Adam
+from ....backends.override import override
 from ....nn import Dataset
 from ..contestant import Array, Contestant, Orders, Task, as_float32
 
@@ -25,28 +26,29 @@ class TorchEager(Contestant):
         torch.set_num_threads(task.threads)
         self.activation = ACTIVATIONS[task.activation]
 
+    @override
     def place(self, data: Dataset) -> None:
-        """See `Contestant.place`."""
         self.images = torch.from_numpy(as_float32(data.train.images, data.scale))  # (samples, features)
         self.labels = torch.from_numpy(data.train.labels.copy())  # (samples,)
         self.test = torch.from_numpy(as_float32(data.test.images, data.scale))
         self.parameters = [torch.tensor(array.T.copy()) for array in self.task.start]  # a bias is its own transpose
 
+    @override
     def compile(self) -> None:
-        """See `Contestant.compile`; here the optimizer alone is made."""
+        """Create the optimizer."""
         self.adam = None
         if isinstance(self.task.optimizer, Adam):
             self.adam = fused_adam(self.parameters, self.task.optimizer)
         for parameter in self.parameters:
             parameter.requires_grad_()
 
+    @override
     def take_orders(self, orders: Orders) -> None:
-        """See `Contestant.take_orders`."""
         size = self.task.batch_size
         self.turn = [None if order is None else torch.from_numpy(order.copy()).split(size) for order in orders]
 
+    @override
     def run_epochs(self) -> float:
-        """See `Contestant.run_epochs`."""
         losses = [self.run_epoch(batches) for batches in self.turn]
         return losses[0]
 
@@ -110,8 +112,8 @@ class TorchEager(Contestant):
                 parameter.sub_(grad, alpha=rule.learning_rate)
         return loss
 
+    @override
     def predict(self) -> Array:
-        """See `Contestant.predict`."""
         with torch.inference_mode():
             classes: Array = self.logits(self.parameters, self.test).argmax(dim=1).cpu().numpy()
         return classes
@@ -122,15 +124,16 @@ class TorchCompiled(TorchEager):
 
     compiles = True
 
+    @override
     def compile(self) -> None:
-        """See `Contestant.compile`; the graphs are made in the first epoch, one for each size of batch."""
+        """Wrap the step; the first epoch compiles it once for each batch size."""
         torch.compiler.reset()  # the graphs of the workload before
         self.count = 0
         self.moments = [(torch.zeros_like(parameter), torch.zeros_like(parameter)) for parameter in self.parameters]
         self.graph = torch.compile(self.functional_step, dynamic=False, fullgraph=True)
 
+    @override
     def step(self, rows: Any) -> Any:
-        """See `TorchEager.step`."""
         rule = self.task.optimizer
         self.count += 1
         corrections = None
