@@ -1,4 +1,4 @@
-"""Backends: the arithmetic of training, generic over an array namespace and overridden where a machine can do better.
+"""Backends: the arithmetic of training, generic over an array namespace, with faster overrides for each library.
 
 >>> from xpnn.backends import get_backend
 >>> get_backend("numpy").name

@@ -1,7 +1,7 @@
-"""Activation functions and their derivatives, one row a function.
+"""Activation functions and their derivatives.
 
-Every derivative is written in terms of the activation's own output `y`, so that the forward pass keeps one array a
-layer. A new activation is a function, its `_backward`, and a row in `ACTIVATIONS`.
+Derivatives are written in terms of the output `y`, so the forward pass stores one array per layer. A new activation is
+a function, its `_backward`, and a row in `ACTIVATIONS`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class Activation(NamedTuple):
     Attributes:
         forward: `y = forward(xp, x)`, elementwise.
         backward: `grad_x = backward(xp, grad_y, y)`, elementwise.
-        formula: `forward` as a reader writes it.
-        derivative: `d y / d x` in terms of `y`, as a reader writes it.
+        formula: `forward` in mathematical notation.
+        derivative: `d y / d x` in terms of `y`, in mathematical notation.
     """
 
     forward: Callable[[Any, Array], Array]
@@ -31,7 +31,7 @@ class Activation(NamedTuple):
 
 
 def identity(xp: Any, x: Array) -> Array:  # noqa: ARG001
-    """Return `x` itself: the last layer's logits."""
+    """Identity, for the output layer."""
     return x
 
 
@@ -46,7 +46,7 @@ def relu(xp: Any, x: Array) -> Array:
 
 
 def relu_backward(xp: Any, grad_y: Array, y: Array) -> Array:
-    """Derivative 1 where `y > 0`, else 0; at the kink it is 0."""
+    """Derivative 1 where `y > 0`, else 0 (0 at the kink)."""
     return xp.where(y > 0, grad_y, xp.zeros_like(grad_y))
 
 

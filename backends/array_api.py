@@ -1,4 +1,4 @@
-"""The generic backend over any Array API namespace, nothing overridden."""
+"""The generic backend over any Array API namespace, without overrides."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from .errors import BackendUnavailable
 
 
 class ArrayAPIBackend(Backend):
-    """The generic operations on a namespace of the caller's choice, such as `array_api_strict`.
+    """The generic operations on a given namespace, such as `array_api_strict`.
 
-    Slow and plain: it shows that the generic layer asks for nothing that the standard does not promise.
+    Slow: it shows that the generic layer uses only what the standard guarantees.
     """
 
     name = "array-api"
@@ -25,7 +25,7 @@ class ArrayAPIBackend(Backend):
 
 
 class ArrayAPIStrictBackend(ArrayAPIBackend):
-    """The generic operations on `array_api_strict`, which refuses whatever the standard does not name."""
+    """The generic operations on `array_api_strict`, which rejects everything outside the standard."""
 
     name = "array-api-strict"
 

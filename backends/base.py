@@ -1,7 +1,7 @@
-"""A backend: the operations, what a network does with them as a whole, and the plans that it compiles.
+"""Base class of backends: operations, evaluation and prediction, and compilation of training plans.
 
-This is the reference that every other backend is tested against. A backend is a subclass that sets `name` and `xp` and
-overrides the operations that it does better; `compile` may return a faster plan than the loop over the operations.
+The reference that every other backend is tested against. A backend is a subclass that sets `name` and `xp` and
+overrides the operations that it speeds up; `compile` may return a faster plan than the loop over operations.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from .plan import Layer, Plan, Rows, Totals, TrainingJob
 
 
 class Backend(Operations):
-    """Operations on the arrays of one namespace, and plans made of them.
+    """Operations on the arrays of one namespace, and training plans.
 
     Attributes:
-        has_compiled_plan: whether `compile` gives ReLU and plain SGD a plan that is no loop over the operations.
-        precisions: of matrix products, what `TrainingJob.precision` may be.
-        evaluation_rows: rows that a forward pass without training takes at once.
-        reason: why `get_backend("auto")` chose it, else empty.
+        has_compiled_plan: whether `compile` returns a plan other than the generic loop for ReLU and plain SGD.
+        precisions: supported precisions of matrix products, the values of `StepOptions.precision`.
+        evaluation_rows: batch size of evaluation and prediction.
+        reason: why `get_backend("auto")` chose it; empty otherwise.
     """
 
     has_compiled_plan: ClassVar[bool] = False
@@ -39,11 +39,11 @@ class Backend(Operations):
         self.reason = ""
 
     def suits(self, job: JobOutline) -> bool:  # noqa: ARG002
-        """Return whether `auto` may take this backend for a job that is large enough."""
+        """Return whether `auto` may choose this backend for a job, if it is large enough."""
         return True
 
     def evaluate(self, layers: list[Layer], rows: Rows, *, loss: str = "softmax_cross_entropy") -> Totals:
-        """Return summed loss and correct count of all rows, after one read from the device."""
+        """Return the summed loss and number of correct rows, with one read from the device."""
         count = rows.images.shape[0]
         loss_sum, correct = self.put(np.asarray(0.0)), self.put(np.asarray(0))  # (), ()
         for start in range(0, count, self.evaluation_rows):
@@ -74,20 +74,20 @@ class Backend(Operations):
         return self.xp.concat(results)  # (samples, outputs)
 
     def compile(self, job: TrainingJob) -> Plan:
-        """Return the fastest plan that this backend has for `job`; the first run may still compile.
+        """Return this backend's fastest plan for `job`; compilation may be deferred to the first run.
 
         Raises:
-            ConfigError: the backend has no products of `job.options.precision`.
+            ConfigError: the backend does not support `job.options.precision`.
         """
         self.check_precision(job.options.precision)
         return GenericPlan(self, job)
 
     def communicator(self, communicator: Communicator) -> Communicator:
-        """Return what adds up this backend's arrays over the same processes; a device may have a faster way."""
+        """Return a communicator for this backend's arrays over the same processes, such as NCCL's for a GPU."""
         return communicator
 
     def check_precision(self, precision: str) -> None:
-        """Refuse a precision of matrix products that the backend does not have; every `compile` begins with it.
+        """Check that the backend supports a precision of matrix products; every `compile` begins with it.
 
         Raises:
             ConfigError: it is not one of `precisions`.

@@ -1,4 +1,4 @@
-"""The generic plan with a look at every array that it makes: it stops at the first that is not finite."""
+"""The generic plan with a check of every intermediate array: it stops at the first that is not finite."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .plan import Layer, Rows, TrainingJob
 
 
 class NotFinite(DivergenceError):  # noqa: N818
-    """An operation made an infinity or a NaN.
+    """An operation produced an infinity or a NaN.
 
     Attributes:
         step: number of the step, from 1.
@@ -33,9 +33,9 @@ class NotFinite(DivergenceError):  # noqa: N818
 
 
 class CheckedPlan(GenericPlan):
-    """A loop over the backend's operations that looks at the result of each.
+    """The generic plan, with the result of each operation checked.
 
-    Slower than any other plan, and the same arithmetic as the generic one.
+    Slower than any other plan; same arithmetic as the generic one.
     """
 
     overlaps_sums = False  # what was begun on one process cannot be called off on the others
@@ -84,7 +84,7 @@ class CheckedOperations(Operations):
     """A backend's operations, each of whose results must be finite.
 
     Attributes:
-        step: number of the step that they are done for.
+        step: number of the current step.
     """
 
     name = "checked"
@@ -164,11 +164,11 @@ class CheckedOperations(Operations):
         return parameter, state
 
     def _number(self, array: Array, kind: str) -> int:
-        """Return the number of the layer whose weight or bias this is."""
+        """Return the index of the layer that owns a weight or bias."""
         return next(k for k, layer in enumerate(self._layers) if getattr(layer, kind) is array)
 
     def _look(self, arrays: dict[str, Array]) -> None:
-        """Stop at the first array that is not finite."""
+        """Raise `NotFinite` for the first array that is not finite."""
         if not self._backend.all_finite(arrays.values()):
             on_host = {name: self.to_numpy(array) for name, array in arrays.items()}
             raise NotFinite(self.step, first_not_finite(on_host) or "nothing")

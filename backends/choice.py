@@ -1,4 +1,4 @@
-"""The rule of `get_backend("auto")`: multiply-adds of the training against fixed thresholds."""
+"""Rule of `get_backend("auto")`: multiply-adds of the training against fixed thresholds."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ LEAST_MULTIPLY_ADDS: dict[str, int] = {"cupy": 3 * 10**13, "numba": 5 * 10**11, 
 
 @dataclass(frozen=True)
 class JobOutline:
-    """A training, as far as it decides the backend of `get_backend("auto", job=...)`.
+    """Properties of a training run that determine the backend of `get_backend("auto", job=...)`.
 
     Attributes:
         sizes: features, units of each hidden layer, outputs.
         rows: training rows.
-        epochs: passes over them, at most.
-        optimizer: how gradients become steps.
+        epochs: maximum number of epochs.
+        optimizer: the optimizer.
         activation: of the hidden layers, a row of `ACTIVATIONS`.
         loss: a row of `LOSSES`.
-        needs_generic_plan: whether it has dropout, clipping or another thing that no compiled plan of Numba does.
+        needs_generic_plan: whether it uses dropout, clipping or anything else that Numba's plans do not compile.
     """
 
     sizes: tuple[int, ...]
@@ -46,12 +46,12 @@ class JobOutline:
 
     @property
     def multiply_adds(self) -> int:
-        """Multiply-adds of all epochs: three products a layer and row, one forward and two backward."""
+        """Multiply-adds of all epochs: three products per layer and row, one forward and two backward."""
         return 3 * self.rows * self.epochs * sum(a * b for a, b in pairwise(self.sizes))
 
 
 def reason_for(name: str, job: JobOutline | None) -> str:
-    """Return why `auto` chose a backend, but for what was passed over."""
+    """Return why `auto` chose a backend, without the backends skipped."""
     if job is None:
         return f"auto chose {name}: without a job, the first of {', '.join(LEAST_MULTIPLY_ADDS)} that runs here"
     other = name if LEAST_MULTIPLY_ADDS[name] else "numba"
@@ -60,6 +60,6 @@ def reason_for(name: str, job: JobOutline | None) -> str:
 
 
 def _figure(number: int) -> str:
-    """Return a count with three digits, as 1.23e12."""
+    """Format a count with three digits, as 1.23e12."""
     digits, _, power = f"{number:.2e}".partition("e")
     return f"{digits.rstrip('0').rstrip('.')}e{int(power)}"

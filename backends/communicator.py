@@ -1,4 +1,4 @@
-"""What processes that train one network together need of each other; what carries it is an engine of its own."""
+"""Interface of collective communication between the processes (ranks) of a training run."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .override import override
 
 
 class Communicator(ABC):
-    """The processes of one training, its ranks. Each of them calls the same methods in the same order.
+    """Collective operations of the ranks of a training run, which all call them in the same order.
 
     Attributes:
-        rank: number of this process, in [0, size).
-        size: how many there are.
-        on_host: whether it sums NumPy arrays alone; arrays on a device go through the host then.
-        overlaps: whether a sum that was begun goes on while this process computes, and neither slows the other down.
+        rank: index of this process, in [0, size).
+        size: number of processes.
+        on_host: whether it sums NumPy arrays only; device arrays are then copied through the host.
+        overlaps: whether a started all-reduce proceeds while this process computes, without slowing it down.
     """
 
     rank: int
@@ -27,31 +27,31 @@ class Communicator(ABC):
 
     @abstractmethod
     def sum(self, array: Array) -> None:
-        """Replace an array, any shape, by the sum of it over the ranks, the same bits on each."""
+        """All-reduce an array of any shape in place: the sum over the ranks, with the same bits on each."""
 
     def start_sum(self, array: Array) -> Callable[[], None]:
-        """Begin with `sum` while this process goes on; return what waits for its end.
+        """Start `sum` asynchronously; return a function that waits for it.
 
-        Sums are done in the order in which they were begun. Before any other method is called, each must have ended.
+        Sums complete in the order in which they were started, and before any other method may be called.
         """
         self.sum(array)
         return _nothing_to_wait_for
 
     @abstractmethod
     def gather(self, array: Array) -> Array:
-        """Return the arrays of all ranks, of one shape, one after the other, rank 0 first: (size, ...)."""
+        """All-gather arrays of one shape, in the order of the ranks: (size, ...)."""
 
     @abstractmethod
     def exchange(self, value: Any) -> list[Any]:
-        """Return the values of all ranks, rank 0 first: anything that can be pickled, of another type on each."""
+        """All-gather picklable objects, in the order of the ranks."""
 
     @abstractmethod
     def barrier(self) -> None:
-        """Wait until every rank is here."""
+        """Wait until every rank has reached this call."""
 
 
 class Alone(Communicator):
-    """One process that trains by itself."""
+    """Communicator of a single process."""
 
     rank, size = 0, 1
 

@@ -1,6 +1,6 @@
-"""Constraints on settings, as data beside the field that they hold for: `option` declares one, `check_options` checks.
+"""Constraints on settings, declared with the field by `option` and enforced by `check_options`.
 
-Python's numbers and NumPy's count alike as numbers, truth values do not.
+Python's and NumPy's numbers are accepted alike; booleans are not numbers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Kind = TypeVar("Kind", bound=type)
 
 
 def is_whole(number: Any, *, least: int) -> bool:
-    """Return whether it is a whole number of at least `least`, and of less than 64 bits."""
+    """Return whether it is an integer of at least `least` that fits into 64 bits."""
     return type(number) is not bool and isinstance(number, Integral) and least <= int(number) < 2**63
 
 
@@ -34,12 +34,12 @@ def is_finite_number(number: Any, *, least: float) -> bool:
 
 
 class Constraint(NamedTuple):
-    """What a setting may be.
+    """Constraint on the value of a setting.
 
     Attributes:
-        words: what it must be, as a message has it.
-        accepts: returns whether a value will do.
-        kind: of its values, as the command line reads them.
+        words: description for messages: "must be ...".
+        accepts: predicate of valid values.
+        kind: type of its values on the command line.
     """
 
     words: str
@@ -47,26 +47,26 @@ class Constraint(NamedTuple):
     kind: type = object
 
     def or_none(self) -> Constraint:
-        """Return the constraint that None, too, fulfils."""
+        """Return the constraint that also accepts None."""
         return Constraint(f"{self.words}, or None", lambda value: value is None or self.accepts(value), self.kind)
 
     def check(self, name: str, value: Any) -> None:
-        """Refuse a value that will not do.
+        """Check a value.
 
         Raises:
-            ConfigError: with the setting's name, what it must be, and the value.
+            ConfigError: the value is invalid; the message has the setting's name, the constraint, and the value.
         """
         if not self.accepts(value):
             raise ConfigError(f"{name} must be {self.words}, got {value!r:.80}")
 
 
 def whole(least: int) -> Constraint:
-    """Return the constraint of a whole number of at least `least`."""
+    """Return the constraint to integers of at least `least`."""
     return Constraint(f"a whole number >= {least}", lambda value: is_whole(value, least=least), int)
 
 
 def instance(kind: type, example: str) -> Constraint:
-    """Return the constraint of an instance of a class, such as the one of the example."""
+    """Return the constraint to instances of the example's class."""
     return Constraint(f"one such as {example}", lambda value: isinstance(value, kind), kind)
 
 
@@ -85,30 +85,30 @@ def option(
     metavar: str | None = None,
     is_identity: bool = True,
 ) -> Value:
-    """Declare a setting, as a dataclass's field.
+    """Declare a setting as a dataclass field.
 
     Args:
-        default: its value where none is given.
-        constraint: what it may be; None where another place checks it.
-        words: what it is; the first sentence is the command line's help.
-        panel: where it stands in the command line's help; empty for no option there.
-        metavar: what stands for its value there.
-        is_identity: whether it decides which training it is, so that a checkpoint of one is no start for another.
+        default: default value.
+        constraint: constraint on its value; None if it is checked elsewhere.
+        words: description; its first sentence is the help text on the command line.
+        panel: panel of the command line's help; empty for a setting without an option.
+        metavar: placeholder of the value in the help.
+        is_identity: whether a checkpoint can be resumed only with the same value.
     """
     about = {"constraint": constraint, "words": words, "panel": panel, "metavar": metavar, "is_identity": is_identity}
     return field(default=default, metadata=about)
 
 
 def options_of(kind: Any) -> dict[str, Field[Any]]:
-    """Return the settings that a class or an instance declares with `option`, by name."""
+    """Return the settings that a class or instance declares with `option`, by name."""
     return {each.name: each for each in fields(kind) if "words" in each.metadata}
 
 
 def check_options(options: Any) -> None:
-    """Refuse values that break the constraints of their settings.
+    """Check all settings against their constraints.
 
     Raises:
-        ConfigError: for the first that does.
+        ConfigError: a setting violates its constraint.
     """
     for name, about in options_of(options).items():
         if (constraint := about.metadata["constraint"]) is not None:
@@ -116,7 +116,7 @@ def check_options(options: Any) -> None:
 
 
 def documented(kind: Kind) -> Kind:
-    """Put what the settings are into the docstring of their class, before the errors."""
+    """Insert the descriptions of the settings into the docstring of their class, before the errors."""
     text, _, errors = cleandoc(kind.__doc__ or "").partition("Raises:")
     lines = [f"    {name}: {about.metadata['words']}" for name, about in options_of(kind).items()]
     kind.__doc__ = "\n".join([f"{text}Attributes:", *lines, "", f"Raises:{errors}"])

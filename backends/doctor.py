@@ -1,4 +1,4 @@
-"""Report of `xpnn backends`: versions, hardware, BLAS, GPUs, and a trial training on every backend."""
+"""Report of `xpnn backends`: versions, hardware, BLAS, GPUs, and a short training run on every backend."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ TOLERANCE = 1e-4  # of the trial in float32 against float64; a right backend is 
 
 @dataclass(frozen=True)
 class BackendReport:
-    """One backend after a trial on it.
+    """Result of the trial of one backend.
 
     Attributes:
         name: its name.
-        status: "ok", "unavailable", or "wrong" where the trial failed or is off by more than `TOLERANCE`.
-        reason: why it is not "ok", else empty.
-        error: largest deviation of the trial from the generic float64 result, relative; None if it gave no number.
-        seconds: time of the start and the trial, compilation included.
+        status: "ok", "unavailable", or "wrong" if the trial failed or deviates by more than `TOLERANCE`.
+        reason: why it is not "ok"; empty otherwise.
+        error: maximum relative deviation from the generic float64 result; None without a result.
+        seconds: time to start and run the trial, including compilation.
     """
 
     name: str
@@ -46,16 +46,16 @@ class BackendReport:
 
 @dataclass(frozen=True)
 class Report:
-    """All of it; `dataclasses.asdict` makes it JSON.
+    """The whole report; `dataclasses.asdict` makes it JSON.
 
     Attributes:
-        versions: of Python and packages; None where one is absent. CuPy's is that of the module that started.
-        hardware: system, processor, and how many cores this process may use.
-        blas: NumPy's BLAS with its threads.
-        gpus: the devices that CuPy sees, where it starts.
-        backends: in the order of registration.
-        auto: what "auto" takes here.
-        auto_reason: why.
+        versions: of Python and packages; None for a package that is not installed.
+        hardware: system, processor, and number of usable cores.
+        blas: NumPy's BLAS and its number of threads.
+        gpus: devices visible to CuPy.
+        backends: reports in the order of registration.
+        auto: backend chosen by "auto".
+        auto_reason: reason of the choice.
     """
 
     versions: dict[str, str | None]
@@ -68,7 +68,7 @@ class Report:
 
 
 def examine() -> Report:
-    """Examine the machine and try every registered backend; one that is broken is stated and breaks nothing."""
+    """Examine the machine and try every registered backend; failures are reported, not raised."""
     backends = tuple(try_backend(name) for name in registered_backends())
     started = {each.name for each in backends if each.status != "unavailable"}
     cupy: Any = sys.modules.get("cupy") if "cupy" in started else None
@@ -79,7 +79,7 @@ def examine() -> Report:
 
 
 def try_backend(name: str) -> BackendReport:
-    """Start a registered backend, train on it for a few steps, and compare with the generic float64 result."""
+    """Start a backend, train for a few steps, and compare with the generic float64 result."""
     start = time.perf_counter()
     status, reason, error = "ok", "", None
     try:
@@ -115,7 +115,7 @@ def trial(backend: Backend, dtype: str) -> npt.NDArray[np.float64]:
 
 
 def _gpus(runtime: Any) -> tuple[str, ...]:
-    """Return name, memory and compute capability of each device, and the CUDA that the driver offers."""
+    """Return name, memory and compute capability of each device, and the driver's CUDA version."""
     try:
         driver = runtime.driverGetVersion()  # 1000 major + 10 minor
         devices = [runtime.getDeviceProperties(number) for number in range(runtime.getDeviceCount())]
@@ -129,7 +129,7 @@ def _gpus(runtime: Any) -> tuple[str, ...]:
 
 
 def _blas() -> str:
-    """Return the BLAS that NumPy has loaded; others in the process, such as SciPy's, do not count."""
+    """Describe NumPy's BLAS, ignoring others in the process such as SciPy's."""
     pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
     pools.sort(key=lambda pool: "numpy" not in pool["filepath"])
     return "unknown" if not pools else "{internal_api} {version}, {num_threads} threads".format_map(pools[0])

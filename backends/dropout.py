@@ -1,7 +1,7 @@
-"""Dropout: which units a step leaves out, drawn so that every backend leaves out the same.
+"""Dropout with masks that are identical on every backend.
 
-The draws are a function of seed, step, layer and place in the batch: the host makes them with a counter-based generator
-(Philox: Salmon et al. 2011), so that no step needs to know of another, and a batch may be worked through in any tiles.
+Masks are a function of seed, step, layer and position in the batch, drawn on the host by a counter-based generator
+(Philox: Salmon et al. 2011), so they do not depend on other steps or on the tiling of a batch.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ BLOCK_ROWS = 256  # rows that are drawn together: a tile may begin within one
 
 
 class Dropout(NamedTuple):
-    """What is drawn for one training.
+    """Dropout masks of a training run.
 
     Attributes:
-        rate: share of the units that are left out, in [0, 1).
-        seed: whole number in [0, 2**63).
+        rate: probability of dropping a unit, in [0, 1).
+        seed: integer in [0, 2**63).
     """
 
     rate: float
     seed: int
 
     def factors(self, step: int, layer: int, start: int, stop: int, units: int, dtype: Any) -> npt.NDArray[Any]:
-        """Return what a hidden layer's outputs are multiplied by: 0, or `1 / (1 - rate)`, which keeps their mean.
+        """Return the factors of a hidden layer's outputs: 0, or `1 / (1 - rate)` to preserve the mean.
 
-        Source: Srivastava et al. 2014, section 4, with the factor in training in place of one in prediction.
+        Source: Srivastava et al. 2014, section 4, scaled in training instead of prediction (inverted dropout).
 
         Args:
             step: number of the step, from 1.
             layer: number of the layer, from 0.
-            start: first row, by its place in the step's batch.
-            stop: the row after the last.
-            units: of the layer.
-            dtype: of the result.
+            start: first row, counted within the batch.
+            stop: one past the last row.
+            units: width of the layer.
+            dtype: dtype of the result.
 
         Returns:
             (stop - start, units).
@@ -49,6 +49,6 @@ class Dropout(NamedTuple):
         return factors
 
     def _block(self, step: int, layer: int, block: int, units: int) -> npt.NDArray[np.float32]:
-        """Return the draws of a block of rows, uniform in [0, 1): (BLOCK_ROWS, units)."""
+        """Return uniform draws in [0, 1) for a block of rows, (BLOCK_ROWS, units)."""
         philox = np.random.Philox(key=[self.seed, layer], counter=[0, 0, block, step])
         return np.random.Generator(philox).random((BLOCK_ROWS, units), dtype=np.float32)

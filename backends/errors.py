@@ -1,28 +1,28 @@
-"""The errors that xpnn raises on purpose."""
+"""Exception classes."""
 
 
 class XpnnError(Exception):
-    """Base of every error whose cause is outside xpnn: the message says what is wrong and how to mend it."""
+    """Base class of errors caused by input or environment; messages say what is wrong and how to fix it."""
 
 
 class BackendUnavailable(XpnnError, ImportError):  # noqa: N818 - the name is part of the public interface
-    """A backend cannot be had on this machine; the message gives the reason and the line that installs it."""
+    """A backend is not available on this machine; the message has the reason and the install command."""
 
 
 class MissingDependency(XpnnError, ImportError):  # noqa: N818
-    """A feature needs a package that is not installed; the message gives the line that installs it."""
+    """A feature needs a package that is not installed; the message has the install command."""
 
 
 class DataError(XpnnError, ValueError):
-    """Data from outside (files, arrays, labels, downloads) is not what it must be."""
+    """External data (files, arrays, labels, downloads) are invalid."""
 
 
 class ConfigError(XpnnError, ValueError):
-    """An argument or an option has a value that it cannot have."""
+    """An argument or option has an invalid value."""
 
 
 class RunFolderInUse(ConfigError):  # noqa: N818
-    """Another process is at work in the run folder."""
+    """Another process is using the run folder."""
 
 
 class ModelFileError(XpnnError, ValueError):
@@ -30,20 +30,20 @@ class ModelFileError(XpnnError, ValueError):
 
 
 class RunError(XpnnError, RuntimeError):
-    """A run failed; the sub-classes say of what."""
+    """A run failed; base class of the reasons."""
 
 
 class StorageError(RunError):
-    """A file cannot be written: the disk is full, or the folder forbids it. What stood there before is untouched."""
+    """A file cannot be written: disk full or permission denied. An existing file is left unchanged."""
 
 
 class DivergenceError(RunError):
-    """The numbers of a training are no longer finite; the message names epoch, step and tensor."""
+    """Training diverged: a value is not finite; the message names epoch, step and tensor."""
 
 
 class DeviceError(RunError):
-    """A GPU cannot do the work: its memory is full, or its software refuses it. The process can go on."""
+    """A GPU operation failed: out of memory, or refused by its software. The process can continue."""
 
 
 class DeviceLost(DeviceError):  # noqa: N818
-    """A GPU no longer answers this process, which must be started again; what was on the device is gone."""
+    """A GPU stopped responding; its contents are lost and the process must be restarted."""

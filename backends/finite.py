@@ -1,4 +1,4 @@
-"""Finding a number that is not finite."""
+"""Search for values that are not finite."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 
 def first_not_finite(arrays: Mapping[str, npt.NDArray[Any]]) -> str | None:
-    """Say which of some named arrays, any shapes, has the first infinity or NaN, and where; None if none has one."""
+    """Describe the first infinity or NaN in named arrays of any shape; None if all are finite."""
     for name, array in arrays.items():
         finite = np.isfinite(array)
         if not finite.all():

@@ -1,4 +1,4 @@
-"""The gradients of all layers side by side, as they are added up over processes."""
+"""Gradients of all layers in one flat buffer, for the all-reduce."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ Gradients = list[tuple[Array, Array]]  # (grad_weight, grad_bias) of each layer
 
 
 class FlatGradients:
-    """A buffer of the gradients of all layers, the last layer first, as they come when one goes backward.
+    """Flat buffer of all gradients, last layer first: the order of the backward pass.
 
-    It lies where the communicator adds: on the host, or on the backend's device.
+    It is on the host or on the backend's device, as the communicator requires.
 
     Args:
-        backend: whose arrays the gradients are.
-        layers: of the network.
-        on_host: where it is to lie.
+        backend: backend of the gradients.
+        layers: layers of the network.
+        on_host: whether to allocate it on the host.
 
     Attributes:
         buffer: (parameters,).
-        ends: where the gradient of each layer ends in it.
+        ends: end offset of each layer's gradient.
     """
 
     def __init__(self, backend: Operations, layers: Sequence[Layer], *, on_host: bool) -> None:
@@ -40,12 +40,12 @@ class FlatGradients:
         self._crosses, self._backend = on_host and not backend.is_on_host, backend
 
     def set(self, layer: int, grads: tuple[Array, Array]) -> None:
-        """Copy the gradient of one layer to its place."""
+        """Copy the gradient of one layer into the buffer."""
         for place, grad in zip(self._places(layer), grads, strict=True):
             place[...] = self._backend.to_numpy(grad) if self._crosses else grad
 
     def layers(self) -> Gradients:
-        """Return the gradient of each layer; where they lie on the backend's device, without a copy."""
+        """Return the gradient of each layer: views if the buffer is on the backend's device."""
         come = self._backend.put if self._crosses else lambda array: array
         return [(come(weight), come(bias)) for weight, bias in map(self._places, range(len(self._shapes)))]
 

@@ -1,4 +1,4 @@
-"""The plan that every backend has: a Python loop over the backend's operations."""
+"""The generic plan: a Python loop over the backend's operations."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Sums = tuple[Array, Array]  # sum of losses, and number of correct rows: () each
 
 
 class GenericPlan(Plan):
-    """Forward, backward and update as one reads them, one batch at a time.
+    """Forward pass, backward pass and update, one batch at a time.
 
-    A batch is worked through in tiles of at most `backend.tile_rows` or `job.tile_rows` rows whose gradients are added
-    up, so that a full batch needs no floating copy of the whole data set. Where several processes train together, each
-    has its part of a batch, and the gradients of all are added up before the step; see `Reduction`.
+    Gradients are accumulated over tiles of at most `backend.tile_rows` or `job.tile_rows` rows, so a full batch needs
+    no floating-point copy of the data set. In distributed training each process computes its part of a batch, and the
+    gradients are all-reduced before the update; see `Reduction`.
     """
 
     overlaps_sums: ClassVar[bool] = True  # whether a sum may begin before the whole gradient is there
@@ -57,7 +57,6 @@ class GenericPlan(Plan):
         with self._backend.scope():
             return self._run(order, totals)
 
-    @override
     def _run(self, order: npt.NDArray[np.int64] | None, totals: Totals) -> Totals:
         """Run the steps; the caller has entered the backend's scope."""
         backend, job, options = self._backend, self.job, self.job.options
@@ -79,7 +78,7 @@ class GenericPlan(Plan):
         return self._added(totals, sums, steps=len(learning_rates), rows=count)
 
     def _added(self, totals: Totals, sums: list[Sums], *, steps: int, rows: int) -> Totals:
-        """Return `totals` with the sums of some steps added, one step after the other, after one read."""
+        """Return `totals` plus the sums of some steps, added step by step after one read."""
         if not sums:
             return totals
         of_parts = self._backend.read_sums(sums).reshape(steps, -1, 2).swapaxes(0, 1)  # (parts, steps, 2)
@@ -88,7 +87,7 @@ class GenericPlan(Plan):
     def _batch_gradients(
         self, order: Array | None, weights: npt.NDArray[np.float64] | None, batch: slice, size: float
     ) -> tuple[Gradients, list[Sums]]:
-        """Gradients of the mean loss over a batch, and the sums over each of this process's parts; see `_gradients`."""
+        """Return the gradients of the mean loss over a batch, and the sums of each of this process's parts."""
         parts = self._reduction.parts(batch)
         found = [self._gradients(order, weights, part, batch.start, size) for part in parts]
         return self._reduction.gradients([grads for grads, _ in found]), [sums for _, sums in found]
@@ -101,14 +100,14 @@ class GenericPlan(Plan):
         batch_start: int,
         size: float,
     ) -> tuple[Gradients, Sums]:
-        """Gradients of a part of a batch of the mean loss over all of it, and the part's sums.
+        """Return the contribution of part of a batch to the gradients of its mean loss, and the part's sums.
 
         Args:
-            order: rows of the run, (rows,), on the device; None for every row as it stands.
-            weights: of those rows, (rows,), on the host; None for 1 each.
-            part: which of them; a tile at a time.
-            batch_start: first row of the batch that they belong to.
-            size: what the mean is over.
+            order: rows of the run, (rows,), on the device; None for all rows in sequence.
+            weights: weights of those rows, (rows,), on the host; None for 1 each.
+            part: slice of `order` to process, in tiles.
+            batch_start: first row of the batch.
+            size: denominator of the mean.
         """
         rows = part.stop - part.start
         most = min(self._backend.tile_rows or rows, self.job.tile_rows or rows, rows) or 1
@@ -132,14 +131,14 @@ class GenericPlan(Plan):
         *,
         is_last: bool,
     ) -> tuple[Gradients, Sums]:
-        """Forward and backward through one tile; its gradients come on top of those `so_far`. See `_gradients`."""
+        """Run one tile forward and backward, adding to the gradients `so_far`; see `_gradients`."""
         backend, job, layers = self._backend, self.job, self.job.layers
         rows = tile if order is None else order[tile]  # (rows,)
         x, labels = backend.batch(job.rows, rows, layers[0].weight.dtype)  # (rows, features), (rows,)
         tile_weights = None if weights is None else backend.put(weights[tile])  # (rows,)
         factors = self._factors(tile.start - batch_start, tile.stop - batch_start)
 
-        def settle(k: int, grads: tuple[Array, Array]) -> tuple[Array, Array]:
+        def accumulate(k: int, grads: tuple[Array, Array]) -> tuple[Array, Array]:
             if so_far:
                 grads = so_far[k][0] + grads[0], so_far[k][1] + grads[1]
             if is_last:
@@ -148,16 +147,16 @@ class GenericPlan(Plan):
 
         grads, loss_sum, correct = backend.gradients(
             layers, x, labels, loss=job.loss, size=size, weights=tile_weights,
-            label_smoothing=job.options.label_smoothing, factors=factors, settle=settle,
+            label_smoothing=job.options.label_smoothing, factors=factors, transform=accumulate,
         )  # fmt: skip
         return grads, (loss_sum, correct)
 
     def _factors(self, start: int, stop: int) -> list[Array]:
-        """Return what dropout multiplies each hidden layer's outputs by, (rows, units); nothing without dropout.
+        """Return the dropout factors of each hidden layer, (rows, units); empty without dropout.
 
         Args:
-            start: first row of a tile, by its place in the batch.
-            stop: the row after the last.
+            start: first row of a tile, counted within the batch.
+            stop: one past the last row.
         """
         if self._dropout is None:
             return []
@@ -166,7 +165,7 @@ class GenericPlan(Plan):
         return [self._backend.put(draw(step, k, start, stop, *each)) for k, each in enumerate(units)]
 
     def _clipped(self, grads: Gradients, most: float) -> Gradients:
-        """Return the gradients, all shortened by one factor so that together they are no longer than `most`.
+        """Clip the gradients to a global norm of at most `most`.
 
         Source: Pascanu, Mikolov and Bengio 2013, algorithm 1.
         """
@@ -177,7 +176,7 @@ class GenericPlan(Plan):
         return [(w * xp.astype(factor, w.dtype), b * xp.astype(factor, b.dtype)) for w, b in grads]
 
     def _update(self, grads: Gradients, learning_rate: float, l2: float) -> None:
-        """Take one optimizer step on every weight and bias."""
+        """Apply one optimizer step to all weights and biases."""
         self.step += 1
         update, optimizer = self._backend.update, self.job.options.optimizer
         now: dict[str, Any] = {"step": self.step, "learning_rate": learning_rate}
@@ -206,7 +205,7 @@ class GenericPlan(Plan):
 
 
 def check_state(state: dict[str, npt.NDArray[Any]], expected: dict[str, npt.NDArray[Any]]) -> None:
-    """Refuse an optimizer state that is not of this network and optimizer.
+    """Check that an optimizer state belongs to this network and optimizer.
 
     Raises:
         ModelFileError: a name is missing or unknown, or a shape or dtype differs.

@@ -1,4 +1,4 @@
-"""Looking a name up in a table, with an error that suggests the nearest one."""
+"""Table lookup with suggestions for misspelled names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def look_up(kind: str, name: str, table: Mapping[str, Value]) -> Value:
     """Return `table[name]`.
 
     Raises:
-        ConfigError: there is no such row; the message lists the rows and names the nearest one.
+        ConfigError: there is no such row; the message lists the rows and suggests the nearest.
     """
     try:
         return table[name]

@@ -1,9 +1,9 @@
-"""Loss functions with their gradients, one row a function.
+"""Loss functions and their gradients.
 
-A loss takes the last layer's outputs and gives the sum of the rows' losses, the number of rows that were classified
-correctly, and the gradient of the *mean* loss over the batch with respect to the outputs. Where rows have weights, both
-sums are weighted, and the mean is over the sum of the weights. A new loss is a function and a row in `LOSSES`; what the
-outputs of a network mean that is trained with it is a row in `nn/network/outputs.py`.
+A loss maps the last layer's outputs to the sum of the rows' losses, the number of correctly classified rows, and the
+gradient of the *mean* loss over the batch with respect to the outputs. With row weights, loss and gradient are
+weighted, and the mean is over the sum of the weights. A new loss is a function and a row in `LOSSES`, and its
+interpretation of the outputs a row in `nn/network/outputs.py`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ Loss = Callable[..., tuple[Array, Array, Array]]
 
 
 def _shifted(xp: Any, logits: Array) -> tuple[Array, Array, Array]:
-    """Take the largest logit `m` of each row from the others, and out of the sum of the exponentials.
+    """Subtract the maximum logit `m` of each row, and leave it out of the sum of exponentials.
 
-    The largest's own term is 1: in `1 + rest` a rest of less than a rounding would be lost. All is float64, since a
-    difference of float32 numbers, rounded, would cost its exponential a digit or two.
+    The maximum contributes exactly 1, and `1 + rest` would lose a small rest. Computed in float64, since rounding the
+    difference to float32 would cost its exponential a digit or two.
 
     Returns:
         `z - m` and `exp(z - m)`, (rows, classes), and the sum of the latter over all but one largest, (rows, 1).
@@ -34,18 +34,18 @@ def _shifted(xp: Any, logits: Array) -> tuple[Array, Array, Array]:
 
 
 def log_softmax(xp: Any, logits: Array) -> Array:
-    """Logarithm of the class probabilities, right to a few roundings however large the logits are.
+    """Logarithm of the softmax, accurate to a few roundings for logits of any size.
 
     With `m = max(z)` and `rest` the sum of `exp(z - m)` over all but one largest, `log softmax(z) = (z - m) -
-    log1p(rest)`: nothing overflows, and no two numbers that are almost equal are subtracted, so that a probability of
-    almost 1 keeps its digits (Blanchard, Higham and Higham 2021, section 4).
+    log1p(rest)`: no overflow, and no cancellation for probabilities close to 1 (Blanchard, Higham and Higham 2021,
+    section 4).
 
     Args:
         xp: the array namespace.
         logits: (batch, classes), finite.
 
     Returns:
-        (batch, classes) of the logits' type, every entry at most 0; what lies below the type's range becomes its least.
+        (batch, classes) of the logits' dtype, every entry at most 0, clipped to the dtype's range.
     """
     shifted, _, rest = _shifted(xp, logits)
     result = shifted - xp.log1p(rest)  # (batch, classes)
@@ -58,20 +58,19 @@ def softmax_cross_entropy(
 ) -> tuple[Array, Array, Array]:
     """Cross-entropy of the softmax of `logits`, with `d loss / d logits = (softmax(logits) - one_hot) / batch_size`.
 
-    A row's loss is right to a few roundings for all finite logits, down to the smallest normal float64; so is the
-    gradient in its type, also that of a label whose probability is almost 1. Only a loss beyond float64's range, of
-    logits of more than 8e307, is infinite.
+    Losses and gradients are accurate to a few roundings for all finite logits, also for labels of probability close
+    to 1. Only a loss beyond float64's range, of logits above 8e307, is infinite.
 
     Args:
         xp: the array namespace.
         logits: (rows, classes).
         labels: (rows,), integers in [0, classes).
-        batch_size: rows of the whole step, which the mean is over, or the sum of their weights; `rows` may be a tile.
+        batch_size: rows of the whole step, or the sum of their weights; `rows` may be a tile.
         weights: (rows,), float64; None for 1 each.
 
     Returns:
         Sum of the rows' losses (0-d, float64, nats), number of correct rows (0-d, integer), and the gradient
-        (rows, classes). Source: Bishop 2006, section 4.3.4; for the way that it is computed, see `log_softmax`.
+        (rows, classes). Source: Bishop 2006, section 4.3.4; for the numerics, see `log_softmax`.
     """
     classes = xp.arange(logits.shape[1], dtype=labels.dtype)  # (classes,)
     one_hot = labels[:, None] == classes[None, :]  # (rows, classes)
@@ -95,13 +94,13 @@ def sigmoid_cross_entropy(
     Args:
         xp: the array namespace.
         logits: (rows, outputs).
-        labels: (rows, outputs), floating, each 0 or 1: which of the classes, none of which excludes another, a row has.
-        batch_size: as `softmax_cross_entropy` has it.
+        labels: (rows, outputs), floating, each 0 or 1 (multi-label classification).
+        batch_size: as in `softmax_cross_entropy`.
         weights: likewise.
 
     Returns:
-        Sum of the rows' losses (0-d, float64, nats), number of rows of which every output is right: above 0 where the
-        label is 1 (0-d, integer), and the gradient (rows, outputs). Source: Bishop 2006, sections 4.3.2 and 5.2.
+        Sum of the rows' losses (0-d, float64, nats), number of rows with every output on the right side of 0
+        (0-d, integer), and the gradient (rows, outputs). Source: Bishop 2006, sections 4.3.2 and 5.2.
     """
     z, y = xp.astype(logits, xp.float64), xp.astype(labels, xp.float64)  # (rows, outputs) each
     positive, e = z > 0, xp.exp(-xp.abs(z))  # (rows, outputs), (rows, outputs) in [0, 1]
@@ -116,18 +115,18 @@ def sigmoid_cross_entropy(
 def squared_error(
     xp: Any, outputs: Array, labels: Array, *, batch_size: float, weights: Array | None = None
 ) -> tuple[Array, Array, Array]:
-    """Half the squared distance of the outputs from the labels: the loss of a regression.
+    """Half the squared distance between outputs and labels, for regression.
 
     Args:
         xp: the array namespace.
         outputs: (rows, outputs).
-        labels: (rows, outputs), floating: what the outputs should be.
-        batch_size: as `softmax_cross_entropy` has it.
+        labels: (rows, outputs), floating: the targets.
+        batch_size: as in `softmax_cross_entropy`.
         weights: likewise.
 
     Returns:
-        Sum of `1/2 sum_j (y_j - t_j)^2` over the rows (0-d, float64), 0, as no row is of a class (0-d, integer), and
-        the gradient `(y - t) / batch_size`, (rows, outputs). Source: Bishop 2006, section 5.2.
+        Sum of `1/2 sum_j (y_j - t_j)^2` over the rows (0-d, float64), 0 correct rows (0-d, integer), and the gradient
+        `(y - t) / batch_size`, (rows, outputs). Source: Bishop 2006, section 5.2.
     """
     error = xp.astype(outputs, xp.float64) - xp.astype(labels, xp.float64)  # (rows, outputs)
     loss_sum, grad = _weighted(xp, error * error / 2, error / batch_size, weights)
@@ -144,7 +143,7 @@ def smoothed(
     batch_size: float,
     weights: Array | None = None,
 ) -> tuple[Array, Array]:
-    """What label smoothing adds to the softmax cross-entropy of some rows, and the gradient with it.
+    """Return the change of the softmax cross-entropy by label smoothing, and the gradient including it.
 
     A row's target is `1 - label_smoothing` for its class, and `label_smoothing` shared out evenly among all: of logits
     `z` and class `y` its loss grows by `label_smoothing (z_y - mean(z))`, and the gradient by the derivative of that.
@@ -153,9 +152,9 @@ def smoothed(
         xp: the array namespace.
         logits: (rows, classes).
         labels: (rows,), integers in [0, classes).
-        grad: the gradient without it, (rows, classes).
+        grad: gradient without smoothing, (rows, classes).
         label_smoothing: in [0, 1).
-        batch_size: as `softmax_cross_entropy` has it.
+        batch_size: as in `softmax_cross_entropy`.
         weights: likewise.
 
     Returns:
@@ -170,7 +169,7 @@ def smoothed(
 
 
 def _weighted(xp: Any, losses: Array, grad: Array, weights: Array | None) -> tuple[Array, Array]:
-    """Return the sum of the losses, 0-d, and the gradient, (rows, outputs), with the rows' weights where there are any.
+    """Return the weighted sum of the losses, 0-d, and the weighted gradient, (rows, outputs).
 
     Args:
         xp: the array namespace.

@@ -1,4 +1,4 @@
-"""What a figure was measured on: versions of the packages that took part, and the hardware."""
+"""Versions of packages, and hardware, for reports of measurements."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ PACKAGES = ("xpnn", "numpy", "scipy", "numba", "array-api-compat", "safetensors"
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of Python, xpnn and the packages that it computes with; None where one is absent."""
+    """Return the versions of Python, xpnn and its numerical packages; None for those not installed."""
     return {"python": platform.python_version(), **{name: version_of(name) for name in PACKAGES}}
 
 
 def hardware() -> dict[str, str | int]:
-    """Return system, processor model, and the number of processors that this process may use."""
+    """Return system, processor model, and number of usable cores."""
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
@@ -26,17 +26,17 @@ def hardware() -> dict[str, str | int]:
 
 
 def usable_cores() -> int:
-    """Return how many processors this process may run on."""
+    """Return the number of cores that this process may use."""
     return len(usable_core_numbers())
 
 
 def usable_core_numbers() -> set[int]:
-    """Return the numbers of the processors that this process may run on."""
+    """Return the indices of the cores that this process may use."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
 def memory_bytes() -> float:
-    """Return how much memory the machine has, in bytes; infinite where it cannot be told."""
+    """Return the memory of the machine in bytes; infinite if unknown."""
     try:
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     except (AttributeError, ValueError, OSError):  # not on Windows
@@ -52,7 +52,7 @@ def version_of(package: str) -> str | None:
 
 
 def _processor() -> str:
-    """Return the processor's model name, as well as the system tells it."""
+    """Return the processor's model name, as precisely as the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Telling arrays whose numbers lie in a file, which the system reads as they are used, from arrays in memory."""
+"""Detection of memory-mapped arrays."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 
 def is_mapped(array: npt.NDArray[Any]) -> bool:
-    """Return whether an array, any shape, is mapped from a file, as `np.load(path, mmap_mode="r")` does it, or a view.
+    """Return whether an array is memory-mapped, as from `np.load(path, mmap_mode="r")`, or a view of such an array.
 
-    A copy, and so what an array of indices takes out of it, is in memory.
+    Copies, such as results of fancy indexing, are in memory.
     """
     owner: object = array
     while isinstance(owner, np.ndarray | memoryview):
@@ -21,15 +21,15 @@ def is_mapped(array: npt.NDArray[Any]) -> bool:
 
 
 def unlocked(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return an array, any shape, or a view of it that does not say that it cannot be written to; nobody may do so.
+    """Return an array, or a view without the read-only flag, which must not be written to.
 
-    Compiled kernels that only read are compiled anew for arrays that say so.
+    Numba would compile kernels once more for read-only arrays.
     """
     return array if array.flags.writeable else np.asarray(_Unlocked(array))
 
 
 class _Unlocked:
-    """What NumPy makes a view of, which keeps the array alive."""
+    """Object with the array interface of an array, which it keeps alive."""
 
     def __init__(self, array: npt.NDArray[Any]) -> None:
         self._array = array

@@ -1,4 +1,4 @@
-"""The operations of training on the arrays of one namespace, each written once with Array API calls on `self.xp`.
+"""Operations of training, written once with Array API calls on `self.xp`.
 
 Array API standard: https://data-apis.org/array-api/latest/
 """
@@ -24,7 +24,7 @@ LayerGradients = tuple[Array, Array]  # of weight and bias
 
 
 def in_native_order(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the array, any shape, or a copy of it where its bytes stand in the order of another kind of machine."""
+    """Return the array, or a copy in native byte order if its byte order is foreign."""
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
@@ -32,10 +32,10 @@ class Operations:
     """Operations on the arrays of one namespace.
 
     Attributes:
-        name: what it is chosen by.
+        name: name in `get_backend`.
         xp: the array namespace.
-        is_on_host: whether its arrays are NumPy's, in host memory.
-        tile_rows: rows that are worked through at once where a batch has more; None for the whole batch.
+        is_on_host: whether its arrays are NumPy arrays in host memory.
+        tile_rows: maximum rows processed at once; None for the whole batch.
     """
 
     name: ClassVar[str]
@@ -49,21 +49,21 @@ class Operations:
         return f"<{type(self).__name__} {self.name!r}>"
 
     def scope(self) -> AbstractContextManager[object]:
-        """Return the context in which `xp` works as it should; methods and the runs of plans enter it themselves."""
+        """Context in which `xp` works as required; methods and runs of plans enter it themselves."""
         return nullcontext()
 
     def fixed_order(self) -> AbstractContextManager[object]:
-        """Return the context in which a result is the same for any number of threads, to the bit."""
+        """Context in which results are bit-identical for any number of threads."""
         return one_blas_thread()
 
     # Arrays come and go
 
     def put(self, array: npt.NDArray[Any]) -> Array:
-        """Copy a host array to the device; shape and dtype stay, the byte order becomes the machine's."""
+        """Copy a host array to the device, with its shape and dtype, in native byte order."""
         return self.xp.asarray(in_native_order(array), copy=True)
 
     def to_numpy(self, array: Array) -> npt.NDArray[Any]:
-        """Copy a device array to the host, any shape; waits for the device."""
+        """Copy a device array of any shape to the host; waits for the device."""
         return np.array(array if isinstance(array, np.generic) else np.from_dlpack(array))  # NumPy's sums are no arrays
 
     def place(
@@ -73,9 +73,9 @@ class Operations:
         scale: float,
         weights: npt.NDArray[np.float64] | None = None,
     ) -> Rows:
-        """Copy rows to the device as they are, but for the weights, which stay on the host; see `Rows`.
+        """Copy rows to the device unchanged; weights stay on the host, see `Rows`.
 
-        Images that are mapped from a file may be more than any memory holds: they stay where they are.
+        Memory-mapped images may exceed memory and stay in their file.
         """
         labels = self.put(np.asarray(labels, dtype=np.int64 if labels.ndim == 1 else np.float64))
         if is_mapped(images):
@@ -83,7 +83,7 @@ class Operations:
         return Rows(self.put(images), labels, float(scale), weights)
 
     def batch(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
-        """Take some rows and make numbers of them, as `gather` does, also of rows that are on the host."""
+        """Gather rows as `gather` does, also from rows on the host."""
         if not rows.on_host:
             return self.gather(rows, index, dtype)
         if isinstance(index, slice):
@@ -93,12 +93,12 @@ class Operations:
         return self.gather(Rows(self.put(images), labels, rows.scale), slice(0, len(images)), dtype)
 
     def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
-        """Take some rows and make numbers of them.
+        """Gather rows as floating-point inputs.
 
         Args:
             rows: the data set on the device.
             index: (batch,) integers on the device, or a slice.
-            dtype: floating type of the network.
+            dtype: dtype of the network.
 
         Returns:
             Images (batch, features) of `dtype`, integers times `rows.scale`, and labels (batch,) or (batch, outputs).
@@ -112,12 +112,12 @@ class Operations:
         return (x * rows.scale if xp.isdtype(images.dtype, "integral") else x), labels
 
     def all_finite(self, arrays: Iterable[Array]) -> bool:
-        """Return whether no array, any shape, holds an infinity or a NaN, after one read from the device."""
+        """Return whether arrays of any shapes are all finite, with one read from the device."""
         xp = self.xp
         return bool(self.to_numpy(xp.stack([xp.all(xp.isfinite(array)) for array in arrays])).all())
 
     def own(self, array: Any) -> Array | None:  # noqa: ARG002
-        """Return what the backend computes with if an array, any shape, is of its namespace and device; else None."""
+        """Return an array usable without a copy if it is of this namespace and device, else None."""
         return None
 
     # Operations
@@ -129,7 +129,7 @@ class Operations:
     def linear_backward(
         self, grad_y: Array, y: Array, x: Array, weight: Array, *, activation: str, need_grad_x: bool = True
     ) -> tuple[Array | None, Array, Array]:
-        """Gradients of `y = activation(z)`, `z = x @ weight + bias`.
+        """Return the gradients of `y = activation(z)`, `z = x @ weight + bias`.
 
         Args:
             grad_y: gradient of the loss with respect to `y`, (batch, out_features); may be overwritten.
@@ -137,7 +137,7 @@ class Operations:
             x: the layer's input, (batch, in_features).
             weight: (in_features, out_features).
             activation: a row of `ACTIVATIONS`.
-            need_grad_x: whether to compute the gradient of the input; the first layer needs none.
+            need_grad_x: whether to compute the gradient of the input; not needed for the first layer.
 
         Returns:
             grad_x (batch, in_features) or None, grad_weight (in_features, out_features), grad_bias (out_features,).
@@ -151,14 +151,14 @@ class Operations:
     def loss(
         self, outputs: Array, labels: Array, *, loss: str, batch_size: float, weights: Array | None = None
     ) -> tuple[Array, Array, Array]:
-        """Sum of the rows' losses (0-d float64), correct rows (0-d integer), gradient of the mean (batch, outputs).
+        """Return the summed loss (0-d float64), correct rows (0-d integer), gradient of the mean loss (batch, outputs).
 
         Args:
-            outputs: the last layer's outputs, (batch, outputs).
-            labels: as the loss takes them: (batch,), integers in [0, classes), or (batch, outputs).
+            outputs: outputs of the last layer, (batch, outputs).
+            labels: (batch,), integers in [0, classes), or (batch, outputs), as the loss requires.
             loss: a row of `LOSSES`.
-            batch_size: rows of the whole step, which the mean is over, or the sum of their weights.
-            weights: of the rows, (batch,), float64; None for 1 each.
+            batch_size: rows of the whole step, or the sum of their weights.
+            weights: row weights, (batch,), float64; None for 1 each.
         """
         weighted = {} if weights is None else {"weights": weights}
         return LOSSES[loss](self.xp, outputs, labels, batch_size=batch_size, **weighted)
@@ -174,19 +174,19 @@ class Operations:
         learning_rate: float,
         l2: float = 0.0,
     ) -> tuple[Array, State]:
-        """Take one optimizer step on a parameter whose penalty is `l2 / 2` times the sum of its squares.
+        """Apply one optimizer step to a parameter with penalty `l2 / 2` times the sum of its squares.
 
         Args:
-            optimizer: the rule and its settings.
+            optimizer: the optimizer.
             parameter: weights or biases, any shape; may be overwritten.
             grad: gradient of the mean loss without the penalty, the parameter's shape; may be overwritten.
             state: the optimizer's arrays, the parameter's shape; may be overwritten.
             step: number of this step, from 1.
             learning_rate: at this step.
-            l2: strength of the penalty.
+            l2: strength of the L2 penalty.
 
         Returns:
-            The next parameter and the next state.
+            The updated parameter and state.
         """
         if l2:
             grad = grad + float(l2) * parameter  # a NumPy number would make it float64
@@ -195,7 +195,7 @@ class Operations:
     # The network as a whole
 
     def forward(self, layers: list[Layer], x: Array) -> list[Array]:
-        """Return the output of each layer, (batch, out_features) each, for inputs (batch, features)."""
+        """Return the outputs of all layers, (batch, out_features) each, for inputs (batch, features)."""
         outputs = []
         for layer in layers:
             x = self.linear(x, layer.weight, layer.bias, activation=layer.activation)  # (batch, out_features)
@@ -213,20 +213,20 @@ class Operations:
         weights: Array | None = None,
         label_smoothing: float = 0.0,
         factors: Sequence[Array | None] = (),
-        settle: Callable[[int, LayerGradients], LayerGradients] = lambda layer, grads: grads,  # noqa: ARG005
+        transform: Callable[[int, LayerGradients], LayerGradients] = lambda layer, grads: grads,  # noqa: ARG005
     ) -> tuple[list[LayerGradients], Array, Array]:
-        """Forward and backward: the gradients of the mean loss, the sum of losses (0-d) and the correct rows (0-d).
+        """Return the gradients of the mean loss, the summed loss (0-d) and the number of correct rows (0-d).
 
         Args:
-            layers: the network.
-            x: (rows, features), of its dtype.
+            layers: layers of the network.
+            x: (rows, features), in the network's dtype.
             labels: (rows,) or (rows, outputs).
             loss: a row of `LOSSES`.
-            size: what the mean is over.
-            weights: of the rows, (rows,), float64; None for 1 each.
-            label_smoothing: share of a row's target that all classes have evenly, in [0, 1).
-            factors: what dropout multiplies each hidden layer's outputs by, (rows, units); empty without dropout.
-            settle: of a layer's number and its gradients: what they become, called from the last layer to the first.
+            size: denominator of the mean.
+            weights: row weights, (rows,), float64; None for 1 each.
+            label_smoothing: probability mass that is spread evenly over the classes, in [0, 1).
+            factors: dropout factors of each hidden layer, (rows, units); empty without dropout.
+            transform: maps a layer's index and gradients to its final gradients, from the last layer to the first.
         """
         inputs, outputs = [x], []  # of each layer: (rows, in_features), (rows, out_features)
         for layer, factor in zip_longest(layers, factors):
@@ -245,11 +245,11 @@ class Operations:
             grad_y, grad_weight, grad_bias = self.linear_backward(
                 grad_y, outputs[k], inputs[k], layers[k].weight, activation=layers[k].activation, need_grad_x=k > 0
             )
-            grads.insert(0, settle(k, (grad_weight, grad_bias)))
+            grads.insert(0, transform(k, (grad_weight, grad_bias)))
         return grads, loss_sum, correct
 
     def read_sums(self, sums: Sequence[tuple[Array, Array]]) -> npt.NDArray[np.float64]:
-        """Bring pairs of a loss (0-d float64) and a number of rows (0-d integer) to the host in one read.
+        """Copy pairs of a loss (0-d float64) and a number of rows (0-d integer) to the host in one read.
 
         Returns:
             (pairs, 2).
@@ -259,6 +259,6 @@ class Operations:
         return self.to_numpy(xp.stack([losses, xp.astype(correct, xp.float64)], axis=1))
 
     def read_totals(self, loss_sum: Array, correct: Array, rows: int) -> Totals:
-        """Bring sums to the host in one read: loss (0-d float64) and correct rows (0-d integer)."""
+        """Copy sums to the host in one read: loss (0-d float64) and correct rows (0-d integer)."""
         [(loss, count)] = self.read_sums([(loss_sum, correct)])
         return Totals(float(loss), int(count), rows)

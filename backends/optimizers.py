@@ -1,8 +1,8 @@
-"""Optimizers: each is a pair of pure functions, `init` and `update`, and its settings.
+"""Optimizers: pairs of pure functions, `init` and `update`, with settings.
 
-`init` makes the state arrays of one parameter; `update` takes a parameter, its gradient and its state and returns the
-next parameter and state. Nothing is changed in place, so the functions run on any array namespace. A new optimizer is
-a class with `update` and a row in `OPTIMIZERS`.
+`init` returns the state arrays of a parameter; `update` maps a parameter, its gradient and its state to the next
+parameter and state, without in-place changes, so it runs on any array namespace. A new optimizer is a class with
+`update` and a row in `OPTIMIZERS`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ State = dict[str, Array]  # slot -> an array of the parameter's shape
 
 @dataclass(frozen=True)
 class Optimizer(ABC):
-    """Base of the optimizers.
+    """Base class of optimizers.
 
     Attributes:
-        learning_rate: size of a step, > 0; a schedule multiplies it.
-        slots: names of the state arrays that one parameter needs.
-        is_elementwise: whether each number's step hangs on its own gradient and slots alone.
+        learning_rate: learning rate, > 0; multiplied by the schedule.
+        slots: names of the state arrays of a parameter.
+        is_elementwise: whether each element's update depends only on its own gradient and slots.
     """
 
     learning_rate: float
@@ -51,11 +51,11 @@ class Optimizer(ABC):
             BELOW_1.check(f"{setting} of {self.name}", getattr(self, setting))
 
     def settings(self) -> dict[str, float | bool]:
-        """Return the settings by name, as they stand in a run's `config.json`."""
+        """Return the settings by name, as in a run's `config.json`."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def formulas(self) -> tuple[str, ...]:
-        """Return one step as a reader writes it: parameter `p`, gradient `g`, step number `t`, learning rate `lr`."""
+        """Return the formulas of a step: parameter `p`, gradient `g`, step number `t`, learning rate `lr`."""
         return ()
 
     def init(self, xp: Any, parameter: Array) -> State:
@@ -66,18 +66,18 @@ class Optimizer(ABC):
     def update(
         self, xp: Any, parameter: Array, grad: Array, state: State, *, step: int, learning_rate: float
     ) -> tuple[Array, State]:
-        """Take one step.
+        """Return the parameter and state after one step.
 
         Args:
             xp: the array namespace.
             parameter: weights or biases, any shape.
             grad: gradient of the loss, the parameter's shape.
-            state: the arrays named in `slots`, the parameter's shape.
+            state: arrays named in `slots`, each of the parameter's shape.
             step: number of this step, from 1.
             learning_rate: the schedule's value at this step.
 
         Returns:
-            The next parameter and the next state.
+            The updated parameter and state.
         """
 
 
@@ -106,7 +106,7 @@ class SGD(Optimizer):
         return "v <- momentum v + g", "p <- p - lr (g + momentum v)" if self.nesterov else "p <- p - lr v"
 
     def init(self, xp: Any, parameter: Array) -> State:
-        """Return a velocity of zero where there is momentum, else nothing."""
+        """Return a zero velocity with momentum, else an empty state."""
         return super().init(xp, parameter) if self.momentum else {}
 
     @override
@@ -120,6 +120,7 @@ class SGD(Optimizer):
         step: int,
         learning_rate: float,
     ) -> tuple[Array, State]:
+        """Apply the step of `formulas`."""
         if not self.momentum:
             return parameter - learning_rate * grad, state
         velocity = self.momentum * state["velocity"] + grad
@@ -156,6 +157,7 @@ class RMSprop(Optimizer):
         step: int,
         learning_rate: float,
     ) -> tuple[Array, State]:
+        """Apply the step of `formulas`."""
         mean_square = self.decay * state["mean_square"] + (1 - self.decay) * grad * grad
         return parameter - learning_rate * grad / (xp.sqrt(mean_square) + self.epsilon), {"mean_square": mean_square}
 
@@ -165,8 +167,8 @@ class Adam(Optimizer):
     """Adam (Kingma and Ba 2015, algorithm 1).
 
     Attributes:
-        epsilon_hat: whether epsilon is added to `sqrt(v)` rather than to `sqrt(v^)`: the form at the end of the paper's
-            section 2, which scikit-learn and TensorFlow use; it differs while the steps are few.
+        epsilon_hat: whether epsilon is added to `sqrt(v)` instead of `sqrt(v^)`: the form at the end of section 2 of
+            the paper, used by scikit-learn and TensorFlow; it differs in early steps.
     """
 
     learning_rate: float = 1e-3
@@ -196,6 +198,7 @@ class Adam(Optimizer):
     def update(
         self, xp: Any, parameter: Array, grad: Array, state: State, *, step: int, learning_rate: float
     ) -> tuple[Array, State]:
+        """Apply the step of `formulas`; `m^` and `v^` are bias-corrected."""
         mean = self.beta_1 * state["mean"] + (1 - self.beta_1) * grad
         mean_square = self.beta_2 * state["mean_square"] + (1 - self.beta_2) * grad * grad
         corrected_mean = mean / (1 - self.beta_1**step)
@@ -226,6 +229,7 @@ class AdamW(Adam):
     def update(
         self, xp: Any, parameter: Array, grad: Array, state: State, *, step: int, learning_rate: float
     ) -> tuple[Array, State]:
+        """Apply the step of `formulas`."""
         decayed = parameter * (1 - learning_rate * self.weight_decay)
         return super().update(xp, decayed, grad, state, step=step, learning_rate=learning_rate)
 

@@ -1,4 +1,4 @@
-"""What a backend is given to train, and the plan that it makes of it."""
+"""Training jobs, and the plans that backends compile from them."""
 
 from __future__ import annotations
 
@@ -32,18 +32,15 @@ class Layer:
 
 
 class Rows(NamedTuple):
-    """Rows of a data set on a backend's device, as they came: integers stay integers.
+    """Rows of a data set on a backend's device, in their original dtype.
 
     Attributes:
         images: (samples, features), an integer or floating type.
-        labels: as the loss takes them: classes, (samples,), int64, or what the outputs should be, (samples, outputs),
-            float64.
-        scale: what integer images are multiplied by on their way into the first layer.
-        weights: how much each row counts, (samples,), float64, on the host, where a batch's sum is taken; None for 1
-            each.
-        on_host: whether the images are a NumPy array that the device has not room for: batches of it are copied there
-            as they are wanted, by `Backend.batch`.
-        nonzeros: number of non-zeros in the images; None if unknown, and a plan that needs it counts.
+        labels: classes, (samples,), int64, or targets, (samples, outputs), float64, as the loss requires.
+        scale: factor of integer images, applied in the first layer.
+        weights: row weights, (samples,), float64, on the host; None for 1 each.
+        on_host: whether the images stay in a NumPy array on the host; `Backend.batch` copies each batch.
+        nonzeros: number of non-zeros in the images; None if unknown, then counted by plans that need it.
     """
 
     images: Array
@@ -55,11 +52,11 @@ class Rows(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Sums over the rows that were seen.
+    """Sums over the rows processed.
 
     Attributes:
-        loss_sum: sum of the rows' losses, each times its row's weight, nats.
-        correct: number of rows that were classified correctly.
+        loss_sum: weighted sum of the rows' losses, in nats.
+        correct: number of correctly classified rows.
         rows: number of rows.
     """
 
@@ -69,12 +66,12 @@ class Totals(NamedTuple):
 
     @property
     def loss(self) -> float:
-        """Mean loss of a row, nats."""
+        """Mean loss in nats."""
         return self.loss_sum / self.rows
 
     @property
     def accuracy(self) -> float:
-        """Share of rows that were classified correctly, in [0, 1]."""
+        """Fraction of correctly classified rows, in [0, 1]."""
         return self.correct / self.rows
 
 
@@ -83,18 +80,17 @@ NO_ROWS = Totals()
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """All that a plan is made for.
+    """Network, rows and options that a plan is compiled for.
 
     Attributes:
-        layers: the network; the plan puts the new weights into them.
-        rows: the training rows.
-        options: of the steps.
+        layers: layers of the network, updated by the plan.
+        rows: training rows.
+        options: options of a step.
         loss: a row of `LOSSES`.
-        dropout_seed: what decides, with the number of the step, which units are left out.
-        learning_rate: step number, from 1 -> learning rate of that step; None for the optimizer's own.
-        communicator: the processes that share each batch; every one of them has such a job, of the same rows.
-        shards: into how many parts each batch is cut whose gradients are added up in a fixed order; None where only the
-            number of processes says.
+        dropout_seed: seed of the dropout masks.
+        learning_rate: function from step number, from 1, to learning rate; None for the optimizer's own.
+        communicator: processes that share each batch; each has the same job with the same rows.
+        shards: parts of each batch whose gradients are summed in a fixed order; None for a part per process.
     """
 
     layers: list[Layer]
@@ -113,17 +109,17 @@ class TrainingJob:
 
     @property
     def tile_rows(self) -> int | None:
-        """Rows whose gradients are taken at once, where less memory is wanted; None for what the backend likes."""
+        """Maximum rows processed at once, to limit memory; None for the backend's default."""
         return self.options.batch_size if self.options.accumulate > 1 else None
 
     @property
     def is_divided(self) -> bool:
-        """Whether the gradient of a step is added up of parts that are taken apart."""
+        """Whether the gradient of a step is a sum over parts computed separately."""
         return self.communicator.size > 1 or self.shards is not None
 
     @property
     def needs_generic_plan(self) -> bool:
-        """Whether it asks for what only the generic plan does, such as rows that stay on the host."""
+        """Whether it uses features of the generic plan only, such as rows on the host."""
         return self.options.needs_generic_plan or self.rows.on_host
 
     def learning_rates(self, first_step: int, steps: int) -> npt.NDArray[np.float64]:
@@ -134,12 +130,12 @@ class TrainingJob:
 
 
 class Plan(ABC):
-    """The compiled steps of one training job: order in, plan run, loss out.
+    """Compiled steps of a training job.
 
     Attributes:
-        job: what it was made for.
+        job: the training job.
         step: number of optimizer steps taken so far.
-        description: "compiled" or "generic", and a few words on how it goes about the job; `xpnn train -v` shows it.
+        description: "compiled" or "generic", and details that `xpnn train -v` prints.
     """
 
     job: TrainingJob
@@ -148,35 +144,35 @@ class Plan(ABC):
 
     @abstractmethod
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
-        """Take the steps for the rows in `order`, a batch after the other, and leave the weights in the job's layers.
+        """Run the steps for the rows in `order`, batch by batch, and update the job's layers.
 
-        The layers' arrays may change in place: copy what is to outlive the next run.
+        The layers' arrays may change in place: copy those that must outlive the next run.
 
         Args:
-            order: (rows,), indices into the job's rows; None for every row as it stands.
-            totals: sums so far; the run's rows are added to them one step after the other, so that an epoch's sums
-                do not depend on how it was divided into runs.
+            order: (rows,), indices into the job's rows; None for all rows in sequence.
+            totals: sums so far; the run adds to them step by step, so that an epoch's sums do not depend on its
+                division into runs.
 
         Returns:
-            `totals` with the rows of this run, after one read from the device. Loss and correctness of a row are
-            those of the forward pass that trained on it.
+            `totals` including this run, with one read from the device. Losses and correct rows are those of the
+            training forward pass.
 
         Raises:
-            ConfigError: an index of `order` is not a row of the job.
+            ConfigError: an index of `order` is out of range.
         """
 
     def run_epochs(self, epochs: int) -> list[Totals]:
-        """Take `epochs` passes over every row as it stands, and return the sums of each.
+        """Run `epochs` epochs over all rows in sequence, and return the sums of each.
 
-        A device that is fed by the host may take them all in one go, and be read once.
+        A device may run them all at once, with a single read.
         """
         return [self.run() for _ in range(epochs)]
 
     def feed(self, rows: Rows) -> None:
-        """Take these rows, all of them one batch, in the next runs instead of those that the plan was made for.
+        """Replace the rows by these, one batch, for the next runs.
 
         Raises:
-            ConfigError: the plan is made for its own rows; the generic plan is not.
+            ConfigError: the plan is compiled for its own rows; only the generic plan is not.
         """
         raise ConfigError(f"{type(self).__name__} cannot take {len(rows.labels)} other rows: use the generic plan")
 
@@ -186,14 +182,14 @@ class Plan(ABC):
 
     @abstractmethod
     def load_state(self, state: dict[str, npt.NDArray[Any]], step: int) -> None:
-        """Go on from the arrays of `state` after `step` steps, with the weights that the layers hold now."""
+        """Resume from the arrays of `state` after `step` steps, with the current weights of the layers."""
 
 
 def checked_order(order: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
-    """Return a copy of `order`, (rows,), of which each index is a row of the job.
+    """Return a copy of `order`, (rows,), with every index checked.
 
     Raises:
-        ConfigError: an index is not in [0, count); array modules would take it from the end, or from outside.
+        ConfigError: an index is not in [0, count).
     """
     rows = np.array(order, dtype=np.int64)  # (rows,)
     if rows.size and (rows.min() < 0 or rows.max() >= count):

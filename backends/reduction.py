@@ -1,13 +1,13 @@
-"""How the rows of a batch are dealt out to the ranks that train together, and how what they find is added up.
+"""Data parallelism: partition of batches among ranks, and reduction of gradients and sums.
 
-A rank takes its parts of each batch forward and backward. Before the step, the gradients of all parts are added up,
-on every rank alike, so that all have the same weights again. Three ways:
+Each rank computes the gradients of its parts of a batch. Before the update they are summed over all parts, with the
+same result on every rank, so that all ranks keep the same weights. Three implementations:
 
-- `WholeBatch`: one process, one part; there is nothing to add.
-- `SumOverRanks`: a part for each rank, and one sum over a flat buffer. Its order is the communicator's own, so that
-  other numbers of ranks agree up to rounding.
-- `SumOfShards`: a batch is cut into shards by its size alone, whose gradients are added up in one fixed order, whoever
-  has them: the same bits on any number of ranks.
+- `WholeBatch`: one process, no reduction.
+- `SumOverRanks`: one part per rank, and an all-reduce of a flat buffer in the communicator's order: results for
+  different numbers of ranks agree up to rounding.
+- `SumOfShards`: shards that depend on the batch size alone, with gradients summed in a fixed order: bit-identical
+  results for any number of ranks.
 """
 
 from __future__ import annotations
@@ -34,41 +34,41 @@ LEAST_BYTES = 1 << 20
 
 
 class Reduction(ABC):
-    """Deals out batches to the ranks, and adds up what they find."""
+    """Partition of batches among ranks, and reduction over them."""
 
     @abstractmethod
     def parts(self, batch: slice) -> list[slice]:
-        """Return this rank's parts of a batch, or of any other rows; a part may be empty."""
+        """Return this rank's parts of a batch, or of other rows; a part may be empty."""
 
     @abstractmethod
     def ready(self, layer: int, grads: tuple[Array, Array]) -> None:
-        """Hear that the gradient of a layer is complete, while earlier layers still go backward.
+        """Handle the complete gradient of a layer, during the backward pass of earlier layers.
 
-        Called once for each layer and each part of a step, from the last layer to the first.
+        Called once per layer and part of a step, from the last layer to the first.
         """
 
     @abstractmethod
     def gradients(self, parts: Sequence[Gradients]) -> Gradients:
-        """Return the sum of the gradients of the parts of all ranks, given this one's."""
+        """Return the sum of the gradients over the parts of all ranks, given this rank's."""
 
     @abstractmethod
     def sum_flat(self, parts: Sequence[Array]) -> None:
-        """Replace the first of this rank's buffers, one for each part, by the sum of those of all ranks.
+        """Replace the first of this rank's buffers, one per part, by the sum over all ranks.
 
-        They are (numbers,), and lie where the communicator adds; the others may change, too.
+        They are (numbers,), in memory that the communicator reduces; the others may be overwritten.
         """
 
     @abstractmethod
     def total(self, parts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return the sum, (...), of figures of the parts of all ranks, given this one's on the host, (parts, ...)."""
+        """Return the sum over the parts of all ranks, (...), given this rank's values on the host, (parts, ...)."""
 
     def added(self, totals: Totals, parts: npt.NDArray[np.float64], rows: int) -> Totals:
-        """Return `totals` with the sums of some steps added, one step after the other.
+        """Return `totals` plus the sums of some steps, added step by step.
 
         Args:
-            totals: so far.
+            totals: sums so far.
             parts: losses and correct rows of this rank's parts of each step, (parts, steps, 2).
-            rows: of all those steps.
+            rows: number of rows of those steps.
         """
         loss_sum, correct, rows_so_far = totals
         for loss_of_step, correct_of_step in self.total(parts).tolist():
@@ -76,13 +76,13 @@ class Reduction(ABC):
         return Totals(loss_sum, correct, rows_so_far + rows)
 
     def totals(self, parts: Sequence[Totals]) -> Totals:
-        """Return the sums over the rows of all ranks, given those over this one's parts."""
+        """Return the totals over all ranks, given this rank's."""
         loss_sum, correct, rows = self.total(np.array(parts, dtype=np.float64))
         return Totals(float(loss_sum), int(correct), int(rows))
 
 
 class WholeBatch(Reduction):
-    """Every batch is this process's, as a whole."""
+    """Single process: the batch is not divided."""
 
     @override
     def parts(self, batch: slice) -> list[slice]:
@@ -107,16 +107,16 @@ class WholeBatch(Reduction):
 
 
 class SumOverRanks(Reduction):
-    """A part of each batch for each rank; one sum a step.
+    """One part of each batch per rank, and one all-reduce per step.
 
-    Of a large network, the gradients of the last layers travel while the first ones are still being computed: as soon
-    as some layers' are `LEAST_BYTES` together, their sum is begun.
+    For large networks, communication overlaps with the backward pass: an all-reduce starts as soon as the gradients of
+    consecutive layers reach `LEAST_BYTES`.
 
     Args:
-        backend: whose arrays the gradients are.
-        layers: of the network.
-        communicator: adds up.
-        overlap: whether a sum may begin while earlier layers still go backward.
+        backend: backend of the gradients.
+        layers: layers of the network.
+        communicator: performs the all-reduce.
+        overlap: whether to overlap communication with the backward pass.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class SumOverRanks(Reduction):
 
     @cached_property
     def _flat(self) -> FlatGradients:
-        """Return the buffer; a plan that has one of its own needs none."""
+        """Return the buffer, allocated on first use: plans with their own need none."""
         return FlatGradients(self._backend, self._layers, on_host=self._communicator.on_host)
 
     @override
@@ -167,21 +167,21 @@ LEAST_SHARD_ROWS, MOST_SHARDS = 8, 32
 
 
 def shards_of(batch_size: int) -> int:
-    """Return into how many shards batches of so many rows are cut, whatever the number of ranks."""
+    """Return the number of shards for a batch size, independent of the number of ranks."""
     return max(1, min(batch_size // LEAST_SHARD_ROWS, MOST_SHARDS))
 
 
 class SumOfShards(Reduction):
-    """A fixed number of shards of each batch, each rank some of them; their gradients are added up pair by pair.
+    """Fixed number of shards per batch, distributed over the ranks, with pairwise summation of gradients.
 
-    The sum is a binary tree over the shards. A rank adds up the subtrees all of whose shards it has, the ranks exchange
-    those, and each completes the tree for itself.
+    The sum is a binary tree over the shards. Each rank sums the subtrees that it owns entirely; the ranks exchange
+    these, and each completes the tree.
 
     Args:
-        backend: whose arrays the gradients are.
-        layers: of the network.
-        communicator: exchanges sums.
-        shards: into how many each batch is cut, at least one for each rank.
+        backend: backend of the gradients.
+        layers: layers of the network.
+        communicator: exchanges partial sums.
+        shards: number of shards per batch, at least one for each rank.
     """
 
     def __init__(self, backend: Operations, layers: Sequence[Layer], communicator: Communicator, shards: int) -> None:
@@ -191,7 +191,7 @@ class SumOfShards(Reduction):
 
     @cached_property
     def _flats(self) -> list[FlatGradients]:
-        """Return a buffer for each of this rank's shards; see `SumOverRanks._flat`."""
+        """Return one buffer per shard of this rank; see `SumOverRanks._flat`."""
         on_host, own = self._communicator.on_host, self.parts(slice(0, self._shards))
         return [FlatGradients(self._backend, self._layers, on_host=on_host) for _ in own]
 
@@ -222,7 +222,7 @@ class SumOfShards(Reduction):
         return whole
 
     def _tree_sum(self, parts: Sequence[Array]) -> Array:
-        """Return the sum of the arrays of all shards, given this rank's, each of one shape; they change."""
+        """Return the sum over all shards, given this rank's arrays of one shape, which are overwritten."""
         spans = self._spans[self._communicator.rank]
         first = spans[0][0]
         known = {(first + k, first + k + 1): part for k, part in enumerate(parts)}
@@ -235,20 +235,20 @@ class SumOfShards(Reduction):
 
 
 def _share(rows: slice, number: int, of: int) -> slice:
-    """Return part number `number` of some rows, divided evenly into `of` parts."""
+    """Return part `number` of some rows, divided evenly into `of` parts."""
     count = rows.stop - rows.start
     return slice(rows.start + count * number // of, rows.start + count * (number + 1) // of)
 
 
 def _halves(span: Span) -> tuple[Span, Span]:
-    """Return both subtrees of a tree of two shards or more."""
+    """Return the two subtrees of a tree of at least two shards."""
     start, stop = span
     middle = (start + stop) // 2
     return (start, middle), (middle, stop)
 
 
 def _whole_spans(span: Span, own: slice) -> list[Span]:
-    """Return the largest subtrees of a tree all of whose shards are in `own`, from left to right."""
+    """Return the maximal subtrees whose shards are all in `own`, from left to right."""
     start, stop = span
     if own.start <= start and stop <= own.stop:
         return [span]
@@ -258,7 +258,7 @@ def _whole_spans(span: Span, own: slice) -> list[Span]:
 
 
 def _tree(span: Span, known: dict[Span, Any]) -> Any:
-    """Return the sum over a tree, some of whose subtrees are known; it may lie in the place of its first one."""
+    """Return the sum over a tree with some known subtree sums; it may reuse the first one's memory."""
     if span in known:
         return known[span]
     left, right = (_tree(half, known) for half in _halves(span))
@@ -267,7 +267,7 @@ def _tree(span: Span, known: dict[Span, Any]) -> Any:
 
 
 def reduction_of(backend: Operations, job: TrainingJob, *, overlap: bool = True) -> Reduction:
-    """Return how the ranks of a job share it."""
+    """Return the reduction of a job."""
     if job.shards is not None:
         return SumOfShards(backend, job.layers, job.communicator, job.shards)
     if job.communicator.size > 1:

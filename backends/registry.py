@@ -1,4 +1,4 @@
-"""Which backends there are, and how one is chosen."""
+"""Registry of backends, and selection by name."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ BUILTIN: dict[str, tuple[str, str]] = {
 
 
 def registered_backends() -> dict[str, Callable[[], Backend]]:
-    """Return every backend that this installation knows, by name: its own, and those of the entry points.
+    """Return all registered backends by name: built-in ones and entry points.
 
     A package registers a backend by an entry point in the group `xpnn.backends` that names a `Backend` subclass, or a
-    function, that takes no arguments. A built-in name cannot be taken over.
+    function, without arguments. Built-in names cannot be overridden.
     """
     external = {point.name: partial(_load_external, point) for point in entry_points(group=ENTRY_POINT_GROUP)}
     builtin = {name: partial(_load_builtin, *place) for name, place in BUILTIN.items()}
@@ -45,7 +45,7 @@ def available_backends() -> tuple[str, ...]:
 
 
 def why_unavailable(name: str) -> str:
-    """Return why a registered backend cannot be had here, with the line that mends it; empty if it can."""
+    """Return why a backend is not available here, with the install command; empty if it is."""
     try:
         get_backend(name)
     except BackendUnavailable as error:
@@ -56,17 +56,17 @@ def why_unavailable(name: str) -> str:
 def get_backend(name: str | Backend = "auto", *, job: JobOutline | None = None) -> Backend:
     """Return a backend by name.
 
-    `auto` takes cupy for a job of 3e13 multiply-adds or more where a CUDA device really runs a kernel, numba for one of
-    5e11 or more that its compiled plan knows, else numpy; without a job, the first of cupy, numba and numpy that runs
-    here. The choice depends on the job and on what is installed, never on load, caches or a timing, and never falls on
-    another package's backend. Its `reason` has the figures.
+    `auto` selects cupy from 3e13 multiply-adds if a CUDA device runs a kernel, numba from 5e11 if it compiles the job,
+    else numpy; without a job, the first of cupy, numba and numpy that runs here. The choice depends only on the job and
+    the installation, never on load, caches or timings, and is never another package's backend. Its `reason` has the
+    figures.
 
     Args:
-        name: "auto", a registered name, or a backend, which is returned as it is.
-        job: what is to be trained, if known; only "auto" asks.
+        name: "auto", a registered name, or a backend, which is returned unchanged.
+        job: outline of the training, used by "auto".
 
     Raises:
-        BackendUnavailable: it is registered but cannot be had here; the message has the reason and the install line.
+        BackendUnavailable: it is not available here; the message has the reason and the install command.
         ConfigError: there is no such backend.
     """
     if isinstance(name, Backend):
@@ -84,14 +84,14 @@ def get_backend(name: str | Backend = "auto", *, job: JobOutline | None = None) 
 
 
 def entry_points(*, group: str) -> tuple[EntryPoint, ...]:
-    """Return the entry points in a group; the import takes 20 ms, so it waits for a name that is not ours."""
+    """Return the entry points of a group; imported lazily, since the import takes 20 ms."""
     from importlib.metadata import entry_points
 
     return tuple(entry_points(group=group))
 
 
 def _choose(job: JobOutline | None) -> Backend:
-    """Return the backend that `auto` takes for a job, with its reason."""
+    """Return the backend that `auto` selects for a job, with its reason."""
     passed_over: list[str] = []
     for name, least in LEAST_MULTIPLY_ADDS.items():
         if job is not None and job.multiply_adds < least:
@@ -109,12 +109,12 @@ def _choose(job: JobOutline | None) -> Backend:
 
 
 def _load_external(point: EntryPoint) -> Backend:
-    """Import another package's backend and make it."""
+    """Import and create another package's backend."""
     backend: Backend = point.load()()
     return backend
 
 
 def _load_builtin(module: str, kind: str) -> Backend:
-    """Import one module of this package and make its backend."""
+    """Import and create a built-in backend."""
     backend: Backend = getattr(import_module(f".{module}", __package__), kind)()
     return backend

@@ -17,10 +17,10 @@ Sizes = TypeVar("Sizes", float, npt.NDArray[np.float64])
 @documented
 @dataclass(frozen=True, kw_only=True)
 class StepOptions:
-    """Settings of a step: how rows become gradients, and gradients become a step.
+    """Settings of a training step.
 
     Raises:
-        ConfigError: one has a value that it cannot have.
+        ConfigError: a setting has an invalid value.
     """
 
     optimizer: Optimizer = option(
@@ -79,14 +79,14 @@ class StepOptions:
         check_options(self)
 
     def rows_of_step(self, rows: int) -> int:
-        """Return how many of so many training rows a step takes, those of all its accumulated batches together."""
+        """Return the number of rows per step, including all accumulated batches."""
         return rows if self.batch_size is None else self.batch_size * self.accumulate
 
     def penalty(self, size: Sizes) -> Sizes | float:
-        """Return the strength of the penalty in steps whose mean loss is over `size`: rows, or what they weigh."""
+        """Return the L2 strength of a step whose mean loss is over `size`: rows, or the sum of their weights."""
         return self.l2 / size if self.l2_per_batch else float(self.l2)
 
     @property
     def needs_generic_plan(self) -> bool:
-        """Whether a step has what only the generic plan does: dropout, or clipping."""
+        """Whether a step uses features of the generic plan only: dropout or clipping."""
         return self.dropout != 0 or self.clip_norm is not None

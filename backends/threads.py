@@ -15,14 +15,14 @@ VARIABLE = "NUMBA_NUM_THREADS"  # Numba reads it when it is imported
 
 
 class _OneThread:
-    """The limit that all open `one_blas_thread` blocks share; the first block sets it, the last one removes it."""
+    """Limit shared by all open `one_blas_thread` blocks: set by the first, removed by the last."""
 
     lock, blocks, limit = threading.Lock(), 0, ExitStack()
 
 
 @cache
 def _controller() -> ThreadpoolController:
-    """Return the controller of the BLAS libraries that are loaded; finding them takes milliseconds."""
+    """Return the controller of the loaded BLAS libraries, cached because the search takes milliseconds."""
     return ThreadpoolController()
 
 
@@ -30,7 +30,7 @@ def _controller() -> ThreadpoolController:
 def one_blas_thread() -> Iterator[None]:
     """Context manager: limit BLAS to one thread in this process; blocks may nest and overlap across threads.
 
-    After a product, BLAS's other threads spin for tens of milliseconds, on the cores of whatever runs next.
+    After a product, the other BLAS threads spin for tens of milliseconds and compete with the code that follows.
     """
     with _OneThread.lock:
         if not _OneThread.blocks:

@@ -106,7 +106,7 @@ class CuPyBackend(Backend):
         """Return a plan of CUDA kernels, or the generic plan where they do not support the job.
 
         Raises:
-            ConfigError: `job.options.precision` cannot be had for this job or on this device.
+            ConfigError: `job.options.precision` is not supported for this job or device.
         """
         self.check_precision(job.options.precision)
         with gpu_errors(self._cupy, "compiling", smaller_batch(job)):
@@ -117,13 +117,13 @@ class CuPyBackend(Backend):
         """Return NCCL's communicator if every process has its own GPU.
 
         Raises:
-            DeviceError: NCCL finds no way between the GPUs.
+            DeviceError: NCCL cannot connect the GPUs.
         """
         with gpu_errors(self._cupy, "joining the GPUs of the ranks", FREE_MEMORY):
             return gpu_communicator(self._cupy, communicator)
 
     def _compiled(self, job: TrainingJob, device: Device) -> Plan:
-        """The plan that reads the images least often."""
+        """Return the plan that reads the images least often."""
         parts = _parts(job, device)
         if supports(job):
             network = network_of(job, parts=parts)
@@ -137,7 +137,7 @@ class CuPyBackend(Backend):
 
 
 class LoopPlan(GenericPlan):
-    """The generic plan: every step is queued on the current stream, and a run waits for the device once, at its end."""
+    """Generic plan: all steps are queued on the current stream, with one synchronization at the end of a run."""
 
     def __init__(self, backend: CuPyBackend, job: TrainingJob, cupy: Any) -> None:
         super().__init__(backend, job)
@@ -152,10 +152,10 @@ class LoopPlan(GenericPlan):
 
 
 def _parts(job: TrainingJob, device: Device) -> int:
-    """Return into how many bf16 parts the first layer's numbers are split; 0 where there are no products of those.
+    """Return the number of bf16 parts that the first layer's numbers are split into; 0 without bf16 products.
 
     Raises:
-        ConfigError: bfloat16 is asked for where it cannot be had.
+        ConfigError: bfloat16 is not supported for this job or device.
     """
     is_bytes = job.rows.images.dtype == np.uint8 and job.layers[0].weight.dtype == np.float32
     if job.options.precision == "full":

@@ -1,4 +1,4 @@
-"""What the plans must know of the device that they are made for."""
+"""Properties of the CUDA device that plans depend on."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ class Device(NamedTuple):
     """The current CUDA device.
 
     Attributes:
-        multiprocessors: of which each runs blocks of its own.
+        multiprocessors: number of streaming multiprocessors.
         capability: compute capability, major and minor.
-        shared_bytes: shared memory that a block may ask for.
-        is_cooperative: whether all blocks of a launch can wait for each other.
+        shared_bytes: maximum shared memory of a block.
+        is_cooperative: whether it supports cooperative launches.
     """
 
     multiprocessors: int
@@ -22,12 +22,12 @@ class Device(NamedTuple):
 
     @property
     def has_bf16(self) -> bool:
-        """Whether its tensor cores multiply bf16 numbers: from Ampere on."""
+        """Whether its tensor cores support bf16 (Ampere or later)."""
         return self.capability >= (8, 0)
 
 
 def current_device(cupy: Any) -> Device:
-    """Return what is known of the current device."""
+    """Return the properties of the current device."""
     device = cupy.cuda.Device()
     number, attributes = str(device.compute_capability), device.attributes
     return Device(

@@ -1,4 +1,4 @@
-"""How the work of a step is divided among the blocks of the CUDA kernels of steps.cu."""
+"""Division of a step among the thread blocks of the kernels in steps.cu."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ SHARED_BYTES = 48 << 10  # that a block gets without asking
 
 @dataclass(frozen=True)
 class Division:
-    """The division of one network's steps.
+    """Division of the steps of one network.
 
     Attributes:
-        network: what the kernels are compiled for.
+        network: compile-time parameters of the kernels.
         batch_size: rows of a step.
-        first_tile: of the first layer's outputs.
-        gradient_tile: of its gradient.
-        hidden_tile: of the other layers' outputs, where they have kernels of their own, and of their gradients.
-        first_later: the first of the layers that one kernel goes through with the loss; one beyond the last if none.
-        later_rows: rows of a block of that kernel.
-        shards: into which the batch is divided for the gradients, which are added up afterwards.
+        first_tile: tile of the first layer's outputs.
+        gradient_tile: tile of its gradient.
+        hidden_tile: tile of the outputs and gradients of other layers with kernels of their own.
+        first_later: first layer of the kernel that fuses the last layers with the loss; one past the last if none.
+        later_rows: rows per block of that kernel.
+        shards: parts of the batch whose gradients are computed separately, then summed.
     """
 
     network: Network
@@ -43,12 +43,12 @@ class Division:
 
     @property
     def shard_rows(self) -> int:
-        """Rows of a shard; the last one has what is left."""
+        """Rows of a shard; the last one may have fewer."""
         return -(-self.batch_size // self.shards)
 
     @property
     def hidden(self) -> range:
-        """The layers behind the first that have kernels of their own."""
+        """Layers after the first that have kernels of their own."""
         return range(2, self.first_later)
 
     @property
@@ -58,15 +58,15 @@ class Division:
 
     @property
     def later_bytes(self) -> int:
-        """Shared memory of a block of the later layers, bytes."""
+        """Shared memory of a block of the later layers, in bytes."""
         return later_bytes(self.network, self.first_later, self.later_rows)
 
     def shared_bytes(self, *tiles: Tile) -> int:
-        """Return the shared memory of a block that takes such tiles, bytes."""
+        """Return the shared memory of a block with such tiles, in bytes."""
         return max(tile.shared_bytes(self.network.real.itemsize, self.network.parts) for tile in tiles)
 
     def macros(self) -> dict[str, object]:
-        """Return what steps.cu asks for."""
+        """Return the macros of steps.cu."""
         return {
             "THREADS": THREADS,
             "BATCH": self.batch_size,
@@ -84,7 +84,7 @@ class Division:
 
 
 def divide(network: Network, batch_size: int, device: Device) -> Division:
-    """Return the division that keeps the device's multiprocessors busy."""
+    """Return a division that keeps the multiprocessors busy."""
     tiles: tuple[Tile, ...] = TENSOR_TILES if network.parts else SCALAR_TILES
     first_tile = choose_tile(tiles, batch_size, network.sizes[1], device.multiprocessors)
     first = first_later(network, device)
@@ -104,9 +104,9 @@ def divide(network: Network, batch_size: int, device: Device) -> Division:
 
 
 def first_later(network: Network, device: Device) -> int:
-    """Return the first of the layers 2, 3, ... that one kernel goes through to the last; one beyond it if none.
+    """Return the first of the layers 2, 3, ... that are fused into one kernel; one past the last if none.
 
-    From it on the weights are few, and the outputs of a row fit into a block's shared memory.
+    From there on the weights are few and a row's outputs fit into the shared memory of a block.
     """
     sizes = network.sizes
     first, weights = len(sizes), 0
@@ -119,12 +119,12 @@ def first_later(network: Network, device: Device) -> int:
 
 
 def later_bytes(network: Network, first: int, rows: int) -> int:
-    """Return the shared memory of the layers from `first` on, bytes: of each row, outputs and gradients."""
+    """Return the shared memory of the layers from `first` on in bytes: outputs and gradients of each row."""
     return rows * 2 * sum(network.sizes[first - 1 :]) * network.real.itemsize
 
 
 def gradient_tiles(network: Network, tile: Tile, hidden_tile: Tile) -> int:
-    """Return the tiles of all layers' gradients, each with the bias as its last row: `tile` of the first layer."""
+    """Count the tiles of all layers' gradients, each with the bias as its last row; `tile` is the first layer's."""
     features, units, *_ = network.sizes
     return count(tile, features + 1, units) + sum(count(hidden_tile, n + 1, m) for n, m in pairwise(network.sizes[1:]))
 
@@ -132,9 +132,9 @@ def gradient_tiles(network: Network, tile: Tile, hidden_tile: Tile) -> int:
 def _gradient(
     network: Network, batch_size: int, tiles: tuple[Tile, ...], hidden_tile: Tile, device: Device
 ) -> tuple[Tile, int]:
-    """Return the tile of the first layer's gradient, and into how many shards the batch is divided.
+    """Return the tile of the first layer's gradient and the number of shards of a batch.
 
-    There are as many shards as give every multiprocessor two tiles at once, but no third.
+    The number of shards gives every multiprocessor two tiles at once, but no third.
     """
     (features, units), busy = network.sizes[:2], device.multiprocessors
     room = SHARD_BYTES // (network.weights_at[-1] * network.real.itemsize)
@@ -146,7 +146,7 @@ def _gradient(
 
 
 def _later_rows(network: Network, batch_size: int, first: int, device: Device) -> int:
-    """Return how many rows a block of the later layers takes."""
+    """Return the rows per block of the later layers."""
     for rows in LATER_ROWS:
         is_busy = -(-batch_size // rows) >= device.multiprocessors
         if is_busy and later_bytes(network, first, rows) <= SHARED_BYTES:

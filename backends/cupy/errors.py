@@ -23,8 +23,8 @@ _is_inside: ContextVar[bool] = ContextVar("is_inside", default=False)  # whether
 def gpu_errors(cupy: Any, work: str, fix: str) -> Iterator[None]:
     """Context manager: raise CuPy's errors as a `DeviceError` of one line; any other error passes.
 
-    After a lack of memory, the failed call's arrays have been given back to the device, and the process can continue:
-    let the work be a call, since arrays in variables beside the `with` live on. Of nested ones, the outermost speaks.
+    After an out-of-memory error, the arrays of the failed call have been freed and the process can continue, so the
+    body should be a single call: arrays in the caller's variables stay alive. Of nested ones, the outermost applies.
 
     Args:
         cupy: the module.
@@ -50,7 +50,7 @@ def gpu_errors(cupy: Any, work: str, fix: str) -> Iterator[None]:
 
 
 def why_lost(cupy: Any) -> Exception | None:
-    """Return the error that the device answers every question with; None if it can still be used.
+    """Return the sticky error of the device; None if it can still be used.
 
     After a fault such as an illegal address, every further call of the process fails with the same error.
     """
@@ -62,7 +62,7 @@ def why_lost(cupy: Any) -> Exception | None:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's message without line breaks and rules; of a compiler's, the first line with an error."""
+    """Return an error's message on one line; of compiler output, the first error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip(" =-")]
     first_error = [line for line in lines if "error:" in line][:1]
     return " ".join(first_error or lines)[:LONGEST_LINE] or type(error).__name__

@@ -22,7 +22,7 @@ LEAST_TILES = 2
 
 
 class FullBatchPlan(CuPyPlan):
-    """A kernel that stays on the device for a run, with the weights and the gradients' sums on chip."""
+    """Plan with one persistent kernel per run, which keeps weights and gradient sums on chip."""
 
     def __init__(self, job: TrainingJob, network: Network, cupy: Any, device: Device) -> None:
         super().__init__(job, network, cupy)
@@ -56,7 +56,7 @@ class FullBatchPlan(CuPyPlan):
 
 
 def is_for_full_batch(job: TrainingJob, network: Network, device: Device) -> bool:
-    """Whether the kernel can train the job on the device, and is worth it."""
+    """Return whether the kernel supports the job on the device, and is worth using."""
     features, units, *_ = network.sizes
     outputs = _outputs(units)
     tiles = -(-_padded(features + 1, 16) // (16 * WARPS))  # (16, outputs), whose sums a warp keeps in registers
@@ -72,7 +72,7 @@ def is_for_full_batch(job: TrainingJob, network: Network, device: Device) -> boo
 
 
 def macros(network: Network, batch_size: int) -> dict[str, object]:
-    """Return what full_batch.cu asks for."""
+    """Return the macros of full_batch.cu."""
     return {
         "THREADS": THREADS,
         "TILE_ROWS": TILE_ROWS,
@@ -84,7 +84,7 @@ def macros(network: Network, batch_size: int) -> dict[str, object]:
 
 
 def shared_bytes(network: Network) -> int:
-    """Return the size of `Shared` in full_batch.cu, bytes."""
+    """Return the size of `Shared` in full_batch.cu, in bytes."""
     features, units, *_ = network.sizes
     outputs, inputs, row_outputs = _outputs(units), _padded(features + 1, 16), sum(network.sizes[1:])
     warps_k = WARPS // (outputs // 8)
@@ -97,7 +97,7 @@ def shared_bytes(network: Network) -> int:
 
 
 def _later_room(network: Network) -> int:
-    """Return the numbers of the later layers' weights, whose rows have an odd stride, and one more where it is none."""
+    """Return the padded number of later layers' weights: strides are odd, to avoid bank conflicts."""
     return max(sum((n + 1) * (m | 1) for n, m in pairwise(network.sizes[1:])), 1)
 
 

@@ -1,4 +1,4 @@
-"""The graph plan: the kernels of some steps as one CUDA graph, which is replayed until the run is over."""
+"""The graph plan: several steps captured as a CUDA graph and replayed to the end of the run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STEPS_PER_GRAPH = 32  # each launch of a graph takes the host some microseconds
 
 
 class Node(NamedTuple):
-    """A kernel of a step; its arguments come after the number of the step."""
+    """Kernel launch of a step; its arguments follow the step number."""
 
     kernel: Any
     grid: tuple[int, int]
@@ -29,7 +29,7 @@ class Node(NamedTuple):
 
 
 class GraphPlan(CuPyPlan):
-    """Some kernels a step: first layer, hidden layers, the rest with the loss, gradients with the optimizer's step."""
+    """Plan of a few kernels per step: first layer, hidden layers, last layers with loss, gradients with update."""
 
     def __init__(self, job: TrainingJob, network: Network, cupy: Any, device: Device) -> None:
         super().__init__(job, network, cupy)
@@ -44,7 +44,7 @@ class GraphPlan(CuPyPlan):
         self.description = f"compiled: a CUDA graph of {steps}, {kernels} each; first layer by {network.arithmetic}"
 
     def _step(self, division: Division) -> Iterator[Node]:
-        """Make room for what goes between the kernels of a step, and yield them."""
+        """Allocate the buffers between the kernels of a step, and yield the kernels."""
         job, dtype, empty = self.job, self._dtype, self._cupy.empty
         sizes, batch_size = self.network.sizes, self._batch_size
         images, labels, state, progress = job.rows.images, job.rows.labels, self.parameters.state, self._progress
@@ -78,7 +78,7 @@ class GraphPlan(CuPyPlan):
             yield self._node("update", (_tiles(state.shape[1], THREADS), 1), 0, progress, rates, shards, state)
 
     def _node(self, name: str, grid: tuple[int, int], shared_bytes: int, *arguments: Any) -> Node:
-        """Return a kernel of the module with its launch."""
+        """Return a kernel of the module with its launch configuration."""
         kernel = self._module.get_function(name)
         if shared_bytes > SHARED_BYTES:
             kernel.max_dynamic_shared_size_bytes = shared_bytes
@@ -93,7 +93,7 @@ class GraphPlan(CuPyPlan):
             self._graph.launch(self._stream)
 
     def _captured(self) -> Any:
-        """Return the graph; all memory is there already, so that capturing asks for none."""
+        """Capture the graph; all memory is allocated before, since capturing must not allocate."""
         steps = np.int32(self._graph_steps)
         advance = partial(self._module.get_function("advance"), (1,), (1,), (steps, self._progress))
         # A kernel may be loaded when it is first launched: once, in a run without steps, which `_progress` of 0 is.
@@ -109,7 +109,7 @@ class GraphPlan(CuPyPlan):
         return graph
 
     def _submit(self, step: int) -> None:
-        """Launch the kernels of one step, or record them where the stream is capturing."""
+        """Launch the kernels of one step, or record them if the stream is capturing."""
         for kernel, grid, shared_bytes, arguments in self._nodes:
             kernel(grid, (THREADS,), (np.int32(step), *arguments), shared_mem=shared_bytes)
 
@@ -119,5 +119,5 @@ def _tiles(count: int, size: int) -> int:
 
 
 def is_for_graph(network: Network, device: Device) -> bool:
-    """Whether the kernels can train the network: a row of the later layers must fit into a block's shared memory."""
+    """Return whether the kernels support the network: a row of the later layers must fit into shared memory."""
     return later_bytes(network, first_later(network, device), 1) <= device.shared_bytes

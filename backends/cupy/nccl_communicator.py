@@ -1,6 +1,6 @@
-"""Sums over the GPUs of many processes, by NCCL; what lies on the host goes by another communicator, such as MPI's.
+"""NCCL communicator: collectives on GPU arrays; host arrays and objects use another communicator, such as MPI's.
 
-NCCL: https://docs.nvidia.com/deeplearning/nccl/user-guide/docs, by way of `cupy.cuda.nccl`.
+NCCL: https://docs.nvidia.com/deeplearning/nccl/user-guide/docs, through `cupy.cuda.nccl`.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ SYSTEM_ERROR = 2  # ncclSystemError: of the network or of the memory that proces
 
 
 class NcclCommunicator(Communicator):
-    """The GPUs of the processes of another communicator, a GPU each, whose arrays NCCL adds up where they lie.
+    """NCCL over the processes of another communicator, with one GPU each.
 
-    All work is queued: nothing waits on the host for a sum. Each process makes one, at the same time.
+    Collectives are queued on the stream; the host does not wait. All processes create it together.
 
     Args:
         cupy: the module; the current device is this process's.
-        host: of the same processes; shares NCCL's id, and carries objects and NumPy arrays.
+        host: communicator of the same processes, for NCCL's id, objects and NumPy arrays.
 
     Attributes:
-        has_failed: whether it cannot be used any more.
+        has_failed: whether it is unusable after an error.
 
     Raises:
-        DeviceError: NCCL finds no way between the GPUs, or two processes have the same one.
+        DeviceError: NCCL cannot connect the GPUs, or two processes share one.
         DeviceLost: this process can no longer use its GPU.
     """
 
@@ -120,21 +120,21 @@ class NcclCommunicator(Communicator):
         return isinstance(array, self._cupy.ndarray)
 
     def _event(self, stream: Any) -> Any:
-        """Return an event of all that is queued on a stream."""
+        """Record an event after all work queued on a stream."""
         return stream.record(self._cupy.cuda.Event(disable_timing=True))
 
     def _all_reduce(self, array: Array, stream: Any) -> None:
-        """Queue the sum of a contiguous array on a stream, in place."""
+        """Queue an in-place all-reduce of a contiguous array on a stream."""
         address = array.data.ptr
         with self._in_words("summing over the GPUs of the ranks"):
             kind, operation = self._type_of(array), self._nccl.NCCL_SUM
             self._comm.allReduce(address, address, array.size, kind, operation, stream.ptr)
 
     def _type_of(self, array: Array) -> int:
-        """Return NCCL's number of an array's type.
+        """Return NCCL's enum value of an array's dtype.
 
         Raises:
-            ConfigError: it has none.
+            ConfigError: NCCL does not support the dtype.
         """
         name = np.dtype(array.dtype).name
         if name not in NCCL_TYPES:
@@ -144,7 +144,7 @@ class NcclCommunicator(Communicator):
 
     @contextmanager
     def _in_words(self, work: str) -> Iterator[None]:
-        """Turn an error of NCCL into one line, after which the communicator cannot be used; any other error passes."""
+        """Context manager: raise NCCL's errors as a one-line `DeviceError` and mark the communicator as failed."""
         if self.has_failed:
             raise DeviceError(f"{work}: NCCL has failed before on rank {self.rank}: start all ranks again")
         try:
@@ -156,18 +156,18 @@ class NcclCommunicator(Communicator):
                     f"{work}: rank {self.rank}'s GPU is lost to its process ({one_line(lost)}): start all ranks again; "
                     "if it happens again, check the GPU with nvidia-smi"
                 ) from error
-            raise DeviceError(f"{work}: NCCL failed on rank {self.rank} ({one_line(error)}): {_mend(error)}") from error
+            raise DeviceError(f"{work}: NCCL failed on rank {self.rank} ({one_line(error)}): {_fix(error)}") from error
 
     def abort(self) -> None:
-        """End what is still queued: a sum that waits for a rank that is gone would wait for ever, and all after it."""
+        """Abort queued collectives: an all-reduce with a lost rank would block the stream forever."""
         self.has_failed = True
         if self._comm is not None:
             self._comm.abort()
         self._begun.clear()
 
 
-def _mend(error: Any) -> str:
-    """Return what to do about an error of NCCL."""
+def _fix(error: Any) -> str:
+    """Return advice on an NCCL error."""
     more = "NCCL_DEBUG=INFO makes it say more"
     if getattr(error, "status", None) == SYSTEM_ERROR:
         return (
@@ -178,13 +178,13 @@ def _mend(error: Any) -> str:
 
 
 class Place(NamedTuple):
-    """Where a process computes.
+    """Machine, GPU and versions of a process.
 
     Attributes:
         host: name of the machine.
-        gpu: the device's PCI bus id.
+        gpu: PCI bus id of the device.
         nccl: version of NCCL, such as 22707 for 2.27.7; 0 where there is none.
-        cuda: major version that CuPy is built for.
+        cuda: major CUDA version of CuPy's build.
     """
 
     host: str
@@ -197,13 +197,13 @@ _MADE: dict[tuple[Any, Communicator, tuple[Place, ...]], NcclCommunicator] = {} 
 
 
 def gpu_communicator(cupy: Any, communicator: Communicator) -> Communicator:
-    """Return what adds up on the GPUs of the processes of a communicator; the given one where that cannot be had.
+    """Return an NCCL communicator over the processes of the given one, or the given one if NCCL cannot be used.
 
-    One process alone has nothing to add. NCCL wants a GPU of its own for each process. All of them call this together,
-    and get the same answer, which rank 0 logs.
+    NCCL needs several processes with a GPU each. All ranks call this together and get the same kind, logged by
+    rank 0.
 
     Raises:
-        DeviceError: NCCL finds no way between the GPUs.
+        DeviceError: NCCL cannot connect the GPUs.
     """
     if communicator.size == 1:
         return communicator
@@ -222,7 +222,7 @@ def gpu_communicator(cupy: Any, communicator: Communicator) -> Communicator:
 
 
 def _kept(key: tuple[Any, Communicator, tuple[Place, ...]]) -> NcclCommunicator | None:
-    """Return what an earlier training has made; None, and it is gone, on all ranks where any of them cannot use its."""
+    """Return the communicator of an earlier run; drop it and return None if it is unusable on any rank."""
     made, (_, communicator, _) = _MADE.get(key), key
     is_usable = np.array([made is not None and not made.has_failed], dtype=np.int64)  # (1,)
     if communicator.gather(is_usable).all():
@@ -234,7 +234,7 @@ def _kept(key: tuple[Any, Communicator, tuple[Place, ...]]) -> NcclCommunicator 
 
 
 def _own_place(cupy: Any) -> Place:
-    """Return where this process computes."""
+    """Return the machine, GPU and versions of this process."""
     with warnings.catch_warnings():  # CuPy warns where it does not find the library; the reason is told below
         warnings.simplefilter("ignore")
         nccl = import_module("cupy.cuda.nccl")
@@ -245,7 +245,7 @@ def _own_place(cupy: Any) -> Place:
 
 
 def _why_on_host(places: tuple[Place, ...]) -> str:
-    """Return why NCCL cannot add up; empty if it can."""
+    """Return why NCCL cannot be used; empty if it can."""
     seen: dict[tuple[str, str], int] = {}
     for rank, place in enumerate(places):
         if not place.nccl:

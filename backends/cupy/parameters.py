@@ -1,4 +1,4 @@
-"""A network's parameters and its optimizer's slots in one buffer on the device, as the CUDA kernels have them."""
+"""Parameters and optimizer slots in one device buffer, in the layout of the CUDA kernels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..plan import Layer
 
 
 class Parameters:
-    """The buffer, of which the layers' arrays become views: what a kernel changes, the network has.
+    """Buffer of parameters and slots; the layers' arrays become views of it, so the network sees every update.
 
     Attributes:
         state: (1 + slots, parameters): the parameters, then each slot; a layer's weight and then its bias, by rows.
@@ -32,10 +32,10 @@ class Parameters:
         self._views = self._arrays(self.state[0])
 
     def take_in(self) -> None:
-        """Copy arrays that the layers were given since the last run, and put the buffer's views in their place.
+        """Copy arrays assigned to the layers since the last run into the buffer, and replace them by views.
 
         Raises:
-            ConfigError: one has another shape or type than when the plan was made.
+            ConfigError: a shape or dtype differs from that when the plan was made.
         """
         for k, (layer, views) in enumerate(zip(self._layers, self._views, strict=True)):
             for name, view in zip(("weight", "bias"), views, strict=True):
@@ -51,7 +51,7 @@ class Parameters:
                 setattr(layer, name, view)
 
     def slots(self) -> dict[str, npt.NDArray[Any]]:
-        """Return the optimizer's arrays on the host, as `Plan.state` names them, after one read."""
+        """Return the optimizer's arrays on the host, named as in `Plan.state`, with one read."""
         on_host = self.state[1:].get() if self._slots else ()  # (slots, parameters)
         return {
             f"layers.{k}.{parameter}.{slot}": array.copy()
@@ -61,10 +61,10 @@ class Parameters:
         }
 
     def load_slots(self, state: dict[str, npt.NDArray[Any]]) -> None:
-        """Take the optimizer's arrays from the host.
+        """Load the optimizer's arrays from the host.
 
         Raises:
-            ModelFileError: they are of another network or optimizer.
+            ModelFileError: they belong to another network or optimizer.
         """
         check_state(state, self.slots())
         for slot, numbers in zip(self._slots, self.state[1:], strict=True):

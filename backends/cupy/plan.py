@@ -1,4 +1,4 @@
-"""What the plans with CUDA kernels share: order and rates go to the device, sums come back, once a run."""
+"""Base of the CUDA plans: order and rates go to the device and sums come back once per run."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ LEAST_STEPS = 4096  # that the buffers have room for: so many full batches are t
 
 
 class CuPyPlan(Plan):
-    """A plan that keeps the parameters in one buffer, and all that a run needs where the kernels look for it.
+    """Plan with the parameters in one buffer and the inputs of a run in device memory.
 
     Attributes:
-        network: what the kernels are compiled for.
+        network: compile-time parameters of the kernels.
         parameters: weights, biases and the optimizer's slots.
     """
 
@@ -54,7 +54,7 @@ class CuPyPlan(Plan):
         """Run the steps.
 
         Raises:
-            ConfigError: an index of `order` is not a row of the job, or a layer was given weights of another shape.
+            ConfigError: an index of `order` is out of range, or a layer was assigned weights of another shape.
         """
         samples, batch_size = len(self._order), self._batch_size
         rows = None if order is None else checked_order(order, samples)
@@ -86,14 +86,14 @@ class CuPyPlan(Plan):
 
     @contextmanager
     def _on_device(self) -> Iterator[None]:
-        """Work on the plan's stream, after what is still done to the layers on the caller's."""
+        """Context manager: use the plan's stream, after pending work of the caller's stream."""
         with gpu_errors(self._cupy, "training", smaller_batch(self.job)):
             self._cupy.cuda.get_current_stream().synchronize()
             with self._stream:
                 yield
 
     def _set_order(self, rows: npt.NDArray[np.int64] | None) -> None:
-        """Put the rows of a run, at most `samples`, or all of them where it is None, to the device."""
+        """Copy the order of a run to the device: at most `samples` rows, or None for all in sequence."""
         if rows is None and self._is_in_order:
             return
         self._is_in_order = rows is None
@@ -102,12 +102,12 @@ class CuPyPlan(Plan):
         self._order[: len(wanted)].set(wanted.astype(np.int32))
 
     def _take(self, steps: int, rows: int, *, stride: int) -> npt.NDArray[np.float64]:
-        """Take steps on batches of `_order`, and return (steps, 2): each one's loss and correct rows, after one read.
+        """Run steps on batches of `_order`; return their losses and correct rows, (steps, 2), with one read.
 
         Args:
-            steps: how many, at most `_steps`.
-            rows: of `_order` that are there.
-            stride: how many rows further on each step begins.
+            steps: number of steps, at most `_steps`.
+            rows: number of valid rows of `_order`.
+            stride: distance in rows between the starts of successive steps.
         """
         sizes = self._batch_sizes(steps, rows)
         self._rates[:steps].set(rates_of(self.job, self.step + 1, sizes).astype(self._dtype))
@@ -119,7 +119,7 @@ class CuPyPlan(Plan):
         return sums
 
     def _batch_sizes(self, steps: int, rows: int) -> npt.NDArray[np.float64]:
-        """Return what the mean of each step is over, (steps,): its rows, or what they weigh; 1 if that is nothing."""
+        """Return the denominators of the mean loss, (steps,): rows or sum of weights, 1 where that is 0."""
         starts = np.arange(0, rows, self._batch_size)
         if self._run_weights is None:
             sizes = np.minimum(rows - starts, self._batch_size).astype(np.float64)
@@ -130,7 +130,7 @@ class CuPyPlan(Plan):
 
     @abstractmethod
     def _launch(self, steps: int, rows: int, stride: int) -> None:
-        """Submit the kernels of so many steps on the current stream; arguments as of `_take`."""
+        """Submit the kernels of some steps to the current stream; arguments as in `_take`."""
 
     @override
     def state(self) -> dict[str, npt.NDArray[Any]]:
@@ -145,19 +145,19 @@ class CuPyPlan(Plan):
 
 
 def smaller_batch(job: TrainingJob) -> str:
-    """Return what to do where the memory is too small for a job."""
+    """Return advice for a job that does not fit into memory."""
     return f"use a smaller batch_size than {job.batch_size}, a smaller network, or the backend numba"
 
 
 def rates_of(job: TrainingJob, first_step: int, sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the rates of as many steps as there are sizes, (steps, FIELDS).
+    """Return the rates of each step, (steps, FIELDS).
 
-    Learning rate, Adam's two corrections, strength of the penalty, epsilon; what an optimizer has no use for is 1.
+    Learning rate, Adam's two bias corrections, L2 strength and epsilon; unused ones are 1.
 
     Args:
         job: the training.
-        first_step: number of the first of the steps, from 1.
-        sizes: what the mean of each step is over, (steps,).
+        first_step: number of the first step, from 1.
+        sizes: denominators of the mean loss of each step, (steps,).
     """
     optimizer, steps = job.options.optimizer, len(sizes)
     rates = np.ones((steps, FIELDS))
@@ -174,7 +174,7 @@ def rates_of(job: TrainingJob, first_step: int, sizes: npt.NDArray[np.float64]) 
 
 
 def network_of(job: TrainingJob, *, parts: int) -> Network:
-    """Return what the kernels are compiled for.
+    """Return the compile-time parameters of the kernels.
 
     Args:
         job: the training; `supports` it.
@@ -195,7 +195,7 @@ def network_of(job: TrainingJob, *, parts: int) -> Network:
 
 
 def supports(job: TrainingJob) -> bool:
-    """Whether the kernels know all of the job, and its arrays are of the types and shapes that they read unchecked."""
+    """Return whether the kernels support the job and the dtypes and shapes of its arrays."""
     rows, layers = job.rows, job.layers
     dtype, pixel = np.dtype(layers[0].weight.dtype), np.dtype(rows.images.dtype)
     outputs = [rows.images.shape[1:], *((layer.weight.shape[-1],) for layer in layers)]  # (features,), (units,)...

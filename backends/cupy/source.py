@@ -1,4 +1,4 @@
-"""The CUDA sources, and the options that make them the kernels of one training; loads no CuPy."""
+"""CUDA sources, and the compiler options that specialize them for a network; does not import CuPy."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.MULTILINE)
 
 
 class Network(NamedTuple):
-    """What the kernels of a training are compiled for.
+    """Compile-time parameters of the kernels.
 
     Attributes:
         sizes: features, units of each hidden layer, outputs.
         activation: of the hidden layers, a row of `ACTIVATIONS`.
-        real: type of weights and arithmetic.
-        pixel: type of the images.
-        scale: what integer images are multiplied by.
-        optimizer: how gradients become steps.
-        parts: bf16 parts of a number for the tensor cores; 0 for the device's ordinary arithmetic.
+        real: dtype of weights and arithmetic.
+        pixel: dtype of the images.
+        scale: factor of integer images.
+        optimizer: the optimizer.
+        parts: bf16 parts of a number on tensor cores; 0 for scalar arithmetic.
         loss: a row of `LOSSES`.
         is_weighted: whether rows have weights.
     """
@@ -65,23 +65,23 @@ class Network(NamedTuple):
 
     @property
     def weights_at(self) -> list[int]:
-        """Where each layer's parameters begin in the buffer of them all, and its end."""
+        """Offsets of each layer's parameters in the buffer, and the total."""
         return list(accumulate(((n + 1) * m for n, m in pairwise(self.sizes)), initial=0))
 
     @property
     def outputs_at(self) -> list[int]:
-        """For layer l = 0, 1, ... and the end: the sum of the outputs of the layers from 1 up to it, it left out."""
+        """Cumulative output counts: for l = 0, 1, ..., the outputs of layers 1 to l - 1."""
         return [0, *accumulate(self.sizes[1:], initial=0)]
 
     @property
     def arithmetic(self) -> str:
-        """How the first layer's products are taken, in words."""
+        """Description of the arithmetic of the first layer's products."""
         if not self.parts:
             return f"{self.real} arithmetic"
         return "exact bf16 parts on tensor cores" if self.parts == EXACT_PARTS else "bfloat16 on tensor cores"
 
     def macros(self) -> Iterator[tuple[str, object]]:
-        """Yield what device.cuh, activations.cuh, losses.cuh and optimizers.cuh ask for."""
+        """Yield the macros of device.cuh, activations.cuh, losses.cuh and optimizers.cuh."""
         yield "REAL", REALS[self.real]
         yield "PIXEL", (PIXELS | REALS)[self.pixel]
         yield "SCALE", repr(self.scale if self.pixel in PIXELS else 1.0)
@@ -109,20 +109,20 @@ class Network(NamedTuple):
 
 
 def labels_of(loss: str, outputs: int) -> tuple[str, tuple[int, ...]]:
-    """Return type and shape of a row's labels: a class, or a number for each output."""
+    """Return dtype and shape of a row's labels: a class, or one number per output."""
     return ("int64", ()) if LOSSES[loss] is softmax_cross_entropy else ("float64", (outputs,))
 
 
 def options(network: Network, **macros: object) -> tuple[str, ...]:
-    """Return the compiler's options for a network and what else a source asks for, by its macros' names."""
+    """Return the compiler options for a network and further macros of a source."""
     return ("-std=c++17", *(f"-D{name}={value}" for name, value in (*network.macros(), *macros.items())))
 
 
 @cache
 def source(name: str) -> str:
-    """Return a CUDA source with the headers of this package written into it, each once.
+    """Return a CUDA source with this package's headers inlined, each once.
 
-    CuPy keeps compiled kernels by a hash of source and options: a header that it does not see could change unnoticed.
+    CuPy caches compiled kernels by a hash of source and options, which would miss changes to included headers.
     """
     included: set[str] = set()
 

@@ -1,4 +1,4 @@
-"""Start CuPy: import it and run a small kernel on the process's device, or say why not and how to install it."""
+"""Start CuPy: import it and run a small kernel on this process's device."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOCAL_RANK_VARIABLES = (
 
 
 def start_cupy() -> Any:
-    """Return the module `cupy` after a small kernel has given the right result on this process's device.
+    """Return the module `cupy`, once a small kernel has computed the right result on this process's device.
 
     Raises:
         BackendUnavailable: see `CuPyBackend`.
@@ -51,10 +51,9 @@ def start_cupy() -> Any:
 
 
 def _take_own_device(cupy: Any) -> None:
-    """Make one device the current one for each process that a launcher started on this machine, in turn.
+    """Select a device by the local rank of a process started by a launcher.
 
-    Where the launcher shows each process a device of its own, there is nothing to choose, nor where another than the
-    first was chosen before.
+    Nothing is selected if the launcher shows each process a single device, or if one other than the first is current.
     """
     values = (os.environ.get(name, "") for name in LOCAL_RANK_VARIABLES)
     local_rank = next((int(value) for value in values if value.isdecimal()), None)

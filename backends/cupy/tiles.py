@@ -1,11 +1,9 @@
-"""Into which tiles the CUDA kernels divide their matrix products."""
+"""Tile sizes of the matrix products in the CUDA kernels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
-
-from ..override import override
 
 THREADS = 256  # of a block
 SCALAR_DEPTH = 32  # of a scalar tile, in shared memory at a time
@@ -13,22 +11,22 @@ MOST_DEPTH = 896  # of a tile of the tensor cores, which has 130 KB of shared me
 
 
 class Tile(Protocol):
-    """A tile of a product, as a template of the CUDA sources has it."""
+    """Tile of a matrix product; a template in the CUDA sources."""
 
     @property
     def rows(self) -> int:
-        """Of the result."""
+        """Extent in the result."""
 
     @property
     def columns(self) -> int:
-        """Of the result."""
+        """Extent in the result."""
 
     @property
     def macro(self) -> str:
-        """The template's arguments."""
+        """Template arguments."""
 
     def shared_bytes(self, itemsize: int, parts: int) -> int:
-        """Return the shared memory of a block, bytes; `itemsize` of a number, `parts` of those of the tensor cores."""
+        """Return the shared memory of a block in bytes, for numbers of `itemsize` bytes or `parts` bf16 parts."""
 
 
 class ScalarTile(NamedTuple):
@@ -38,12 +36,12 @@ class ScalarTile(NamedTuple):
     columns: int
 
     @property
-    @override
     def macro(self) -> str:
+        """Template arguments."""
         return f"{self.rows},{self.columns}"
 
-    @override
-    def shared_bytes(self, itemsize: int, parts: int) -> int:
+    def shared_bytes(self, itemsize: int, parts: int) -> int:  # noqa: ARG002
+        """Return the shared memory of a block in bytes."""
         groups = THREADS * 16 // (self.rows * self.columns)
         return itemsize * max(SCALAR_DEPTH * (self.rows + self.columns + 8), groups * self.rows * self.columns)
 
@@ -57,13 +55,12 @@ class TensorTile(NamedTuple):
     warps: tuple[int, int, int]
 
     @property
-    @override
     def macro(self) -> str:
+        """Template arguments."""
         return ",".join(map(str, (self.rows, self.columns, self.depth, *self.warps)))
 
-    @override
-    def shared_bytes(self, itemsize: int, parts: int) -> int:
-        """Shared memory in bytes: the maximum over both layouts of `a`."""
+    def shared_bytes(self, itemsize: int, parts: int) -> int:  # noqa: ARG002
+        """Return the shared memory of a block in bytes: the maximum over both layouts of `a`."""
         a = max(self.rows * (self.depth + 8), self.depth * (self.rows + 8))
         return max(2 * (a + parts * self.columns * (self.depth + 8)), 4 * self.warps[2] * self.rows * self.columns)
 
@@ -78,7 +75,7 @@ TENSOR_TILES = (
 
 
 def count(tile: Tile, rows: int, columns: int) -> int:
-    """Return how many tiles a result (rows, columns) has."""
+    """Return the number of tiles of a result (rows, columns)."""
     return -(-rows // tile.rows) * -(-columns // tile.columns)
 
 
@@ -89,9 +86,9 @@ def choose_tile(tiles: Sequence[Tile], rows: int, columns: int, multiprocessors:
 
 
 def deepened(tile: Tile, depth: int, room: int) -> Tile:
-    """Return the smallest tile of the tensor cores with all of the depth in shared memory, if it fits into `room`.
+    """Return the smallest tensor-core tile with its full depth in shared memory, if it fits into `room` bytes.
 
-    Where there are few rows and columns, a block waits for memory: then it had better wait once.
+    With few rows and columns a block is bound by memory latency, which it then pays once.
     """
     smallest = TENSOR_TILES[-1]
     if tile != smallest:

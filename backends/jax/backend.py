@@ -1,4 +1,4 @@
-"""The JAX backend: the generic operations, each compiled by XLA, and a plan whose steps are one compiled call."""
+"""The JAX backend: the generic operations compiled by XLA, and a plan that runs many steps in one compiled call."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ TRACED_OPTIMIZERS = (SGD, RMSprop, Adam, AdamW)  # one of the user's own may ask
 class JaxBackend(Backend):
     """JAX arrays on JAX's default device; gradients are those of this package, not of `jax.grad`.
 
-    JAX makes float32 of every float64 unless `jax_enable_x64` is set. The sums of losses are float64 here, and networks
-    may be, so that the methods set it while they run, for their own thread alone: the caller's JAX code keeps its
-    setting. What works on the backend's arrays outside its methods does so inside `with backend.scope():`.
+    JAX converts float64 to float32 unless `jax_enable_x64` is set. Loss sums are float64, and networks may be, so the
+    methods enable it for their own thread while they run; the caller's JAX code keeps its setting. Code that uses the
+    backend's arrays outside its methods needs `with backend.scope():`.
 
-    XLA divides a sum among its threads when it compiles, and how many there are is set once, when JAX starts: results
-    have the same bits wherever a process may use as many cores, or with PJRT_NPROC=1 in the environment.
+    XLA splits sums among its threads at compile time, and their number is fixed when JAX starts: results are
+    bit-identical on the same number of cores, or with PJRT_NPROC=1 in the environment.
 
     Raises:
         BackendUnavailable: JAX cannot be imported, or its default device does not compute in float64.
@@ -65,7 +65,7 @@ class JaxBackend(Backend):
             raise BackendUnavailable(f"backend jax: a small product gave {got} instead of [[6, 15], [15, 51]]: {mend}")
 
     def scope(self) -> AbstractContextManager[object]:
-        """Return a context with 64-bit types, and with products in full float32 on GPUs that would take fewer bits."""
+        """Return a context with 64-bit types, and with full float32 products on GPUs that default to fewer bits."""
         scope = ExitStack()
         scope.enter_context(self._functions.enable_x64(True))
         scope.enter_context(self._jax.default_matmul_precision("highest"))
@@ -158,7 +158,7 @@ class JaxBackend(Backend):
 
 
 def _scoped(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the method so that it runs inside the backend's scope."""
+    """Decorator: run a method inside the backend's scope."""
 
     @wraps(method)
     def run(self: JaxBackend, *args: Any, **options: Any) -> Any:

@@ -1,6 +1,6 @@
-"""The operations of the generic backend as JAX traces and XLA compiles them, once for each shape and type.
+"""Generic operations as jitted functions, compiled once per shape and dtype.
 
-What decides which code is traced is static; `row` is the table's function, so that a changed table is traced anew.
+Arguments that select code are static; `row` is the function from the table, so that a changed table is retraced.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The JAX backend's plan: all whole batches of a run are one compiled call, and a shorter last batch another."""
+"""Plan of the JAX backend: one compiled call for all full batches of a run, another for a shorter last batch."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ States = tuple[tuple[State, State], ...]  # of weight and bias of each layer
 
 @dataclass(frozen=True)
 class StepOutline:
-    """What the code of a step hangs on: two jobs of one outline and the same shapes share it.
+    """Static arguments of a compiled step; jobs with equal outline and shapes share its code.
 
     Attributes:
-        activations: of the layers, rows of `ACTIVATIONS`, by name.
-        loss: a row of `LOSSES`, by name.
-        rows: the functions behind those names, so that a changed table is traced anew.
-        optimizer: how gradients become steps.
-        l2: strength of the penalty.
-        label_smoothing: share of a row's target that all classes have evenly.
-        scale: of integer images.
+        activations: names of the layers' activations.
+        loss: name of the loss.
+        rows: functions of those names, so that a changed table is retraced.
+        optimizer: the optimizer.
+        l2: strength of the L2 penalty.
+        label_smoothing: probability mass that is spread evenly over the classes.
+        scale: factor of integer images.
         batch_size: rows of a step.
-        in_order: whether an order says which rows they are; without one, they are all rows as they stand.
+        in_order: whether rows are selected by an order; otherwise they are taken in sequence.
     """
 
     activations: tuple[str, ...]
@@ -52,7 +52,7 @@ class StepOutline:
 
 
 class JaxPlan(GenericPlan):
-    """The generic plan's steps, compiled as a whole by XLA, in a loop of its own over the batches of a run."""
+    """Generic steps in an XLA loop over the batches of a run."""
 
     def __init__(self, backend: Backend, job: TrainingJob) -> None:
         super().__init__(backend, job)
@@ -79,7 +79,7 @@ class JaxPlan(GenericPlan):
     def _take(
         self, rows: npt.NDArray[np.int64] | None, steps: int, batch_size: int, sums: tuple[Array, Array]
     ) -> tuple[Array, Array]:
-        """Take `steps` steps of `batch_size` rows each, and return the sums with theirs added."""
+        """Run `steps` steps of `batch_size` rows each, and return the updated sums."""
         job, placed = self.job, self.job.rows
         # A longer array of one length, of which only `steps` batches are taken, so that one compilation is enough.
         capacity = max(-(-placed.images.shape[0] // batch_size), steps) if batch_size == job.batch_size else 1
@@ -118,20 +118,20 @@ def _take_steps(
     *,
     outline: StepOutline,
 ) -> Any:
-    """Take steps, one after the other.
+    """Run steps in sequence.
 
     Args:
-        start: parameters, optimizer's arrays, sum of losses and number of correct rows so far.
+        start: parameters, optimizer state, sum of losses and number of correct rows so far.
         images: (samples, features).
         labels: (samples,) or (samples, outputs).
-        order: (batches * batch_size,), rows of the job, batch after batch.
+        order: (batches * batch_size,), rows of the job.
         learning_rates: (batches,).
-        steps: how many of the batches are taken.
-        taken: number of steps before the first of these.
-        outline: see there.
+        steps: number of batches to run.
+        taken: number of steps taken before.
+        outline: static arguments.
 
     Returns:
-        What `start` has become.
+        The updated `start`.
     """
     rows, size = Rows(images, labels, outline.scale), outline.batch_size
 
@@ -149,7 +149,7 @@ def _take_steps(
 def _gradients(
     parameters: Parameters, rows: Rows, index: Array | slice, outline: StepOutline
 ) -> tuple[Parameters, Array, Array]:
-    """Gradients of the mean loss over a batch, and its sum of losses and number of correct rows, ()."""
+    """Return the gradients of the mean loss of a batch, its sum of losses and number of correct rows, ()."""
     layers = [Layer(*each, kind) for each, kind in zip(parameters, outline.activations, strict=True)]
     x, labels = GENERIC.gather(rows, index, layers[0].weight.dtype)  # (batch, features), (batch,)
     grads, loss_sum, correct = GENERIC.gradients(
@@ -161,7 +161,7 @@ def _gradients(
 def _updated(
     parameters: Parameters, states: States, grads: Parameters, step: Array, learning_rate: Array, outline: StepOutline
 ) -> tuple[Parameters, States]:
-    """Every weight and bias, and the optimizer's arrays, after one step."""
+    """Return the parameters and optimizer state after one step."""
     update = partial(GENERIC.update, outline.optimizer, step=step, learning_rate=learning_rate)
     moved, kept = [], []
     for (weight, bias), (grad_weight, grad_bias), (of_weight, of_bias) in zip(parameters, grads, states, strict=True):

@@ -1,4 +1,4 @@
-"""The NumPy backend: the generic operations, with temporaries saved where they cost most."""
+"""The NumPy backend: the generic operations with fewer temporaries."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class NumPyBackend(Backend):
 
 
 def _sigmoid_cross_entropy(outputs: Array, labels: Array, batch_size: float) -> tuple[Array, Array, Array]:
-    """See `sigmoid_cross_entropy`: the same formulas, without the calls of an array module that is not known."""
+    """`sigmoid_cross_entropy` in plain NumPy, with the same formulas."""
     z = outputs.astype(np.float64, copy=False)  # (rows, outputs)
     positive, e = z > 0, np.exp(-np.abs(z))  # (rows, outputs), (rows, outputs) in [0, 1]
     loss_sum = (np.maximum(z, 0) - labels * z + np.log1p(e)).sum()

@@ -1,4 +1,4 @@
-"""The NumPy plan: the generic one with all parameters side by side, for networks whose steps are mostly calls."""
+"""The NumPy plan: the generic one with all parameters in one array, for small networks, dominated by call overhead."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ MOST_PARAMETERS = 50_000
 
 
 class FlatPlan(GenericPlan):
-    """The generic plan whose optimizer takes one step for all parameters at once: the same numbers, in fewer calls.
+    """Generic plan that updates all parameters at once: the same numbers, in fewer calls.
 
-    Weights come first in its arrays, then biases; the layers' arrays are views of them.
+    Its arrays hold weights, then biases; the layers' arrays are views.
     """
 
     def __init__(self, backend: Backend, job: TrainingJob) -> None:
@@ -49,13 +49,13 @@ class FlatPlan(GenericPlan):
         return super().run(order, totals)
 
     def _parts(self, flat: Array) -> list[tuple[Array, Array]]:
-        """Return each layer's views of an array (parameters,): (in_features, out_features) and (out_features,)."""
+        """Return views of an array (parameters,) for each layer: (in_features, out_features) and (out_features,)."""
         views = [flat[place].reshape(shape) for place, shape in self._places]
         layers = len(self.job.layers)
         return list(zip(views[:layers], views[layers:], strict=True))
 
     def _update(self, grads: Gradients, learning_rate: float, l2: float) -> None:
-        """Take one optimizer step on all weights and biases."""
+        """Apply one optimizer step to all weights and biases."""
         self.step += 1
         parameters, grad = self._parameters, self._grad
         for (of_weight, of_bias), (weight, bias) in zip(grads, self._grad_views, strict=True):

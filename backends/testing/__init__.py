@@ -1,4 +1,4 @@
-"""The contract that every backend keeps, as named checks and as a pytest plugin.
+"""Contract of backends, as named checks and as a pytest plugin.
 
 >>> from xpnn.backends import get_backend
 >>> from xpnn.backends.testing import check_backend
@@ -20,20 +20,20 @@ __all__ = ["check_backend", "contract"]
 
 
 def contract() -> tuple[Check, ...]:
-    """Return the checks, those first that are about what others build on."""
+    """Return the checks, the most fundamental first."""
     from . import arrays, operations, plans, problem  # noqa: F401  # here, since every pytest loads the plugin beside it
 
     return tuple(problem.CHECKS)
 
 
 def check_backend(backend: Backend) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Yield the name of each check, which begins with the operations that it is about, and the check.
+    """Yield each check with its name, which begins with the operations under test.
 
-    A check takes no arguments, and raises an AssertionError where the backend does something other than the generic
-    arithmetic over NumPy. It needs no pytest.
+    A check takes no arguments and raises an AssertionError if the backend differs from the generic arithmetic over
+    NumPy. It does not need pytest.
 
     Args:
-        backend: what is checked; each check leaves it as it was.
+        backend: backend under test; checks leave it unchanged.
     """
     for check in contract():
         yield check.name, partial(check, backend)

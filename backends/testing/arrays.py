@@ -1,4 +1,4 @@
-"""Checks of a backend's promises, and of how arrays and sums come and go."""
+"""Checks of signatures, array transfers and sums."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from .problem import (
 
 
 def assert_signatures(kind: type, base: type) -> None:
-    """Assert that a class's public methods take what those of the base class take."""
+    """Assert that public methods have the signatures of the base class."""
     for method in public_methods(base):
         own, expected = (inspect.signature(getattr(each, method)) for each in (kind, base))
         said = f"{kind.__name__}.{method} must take {expected}, got {own}"
@@ -181,7 +181,7 @@ def placed_rows_keep_their_types(backend: Backend, images: str, loss: str) -> No
 
 
 def assert_batches(backend: Backend, rows: Rows, images: Any, labels: Any, dtype: str, method: Any) -> None:
-    """Assert that a method takes, scales and casts rows by slice and by index, in place of none too."""
+    """Assert that a method gathers, scales and casts rows by slice and by index."""
     float_type, scale = backend.put(np.zeros(1, dtype)).dtype, SCALE if images.dtype.kind in "iu" else 1.0
     within = 2e-7 if "float32" in (dtype, str(images.dtype)) else 1e-15
     for index in (slice(3, 9), slice(4, 4), np.array([4, 0, 22, 4]), np.empty(0, np.int64)):

@@ -1,4 +1,4 @@
-"""Checks of the operations of training, and of what a network does with them, against the generic arithmetic."""
+"""Checks of operations, evaluation and prediction against the generic arithmetic."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SOFTSIGN = Activation(lambda xp, x: x / (1 + xp.abs(x)), lambda xp, grad_y, y: g
 
 
 def wide(arrays: Sequence[Numbers]) -> list[Numbers]:
-    """Return arrays of float64."""
+    """Convert arrays to float64."""
     return [array.astype("float64") for array in arrays]
 
 
@@ -49,7 +49,7 @@ def layer_arrays(dtype: str, rows: int = 7) -> list[Numbers]:
 
 
 def assert_linear(backend: Backend, arrays: Sequence[Numbers], activation: str) -> None:
-    """Assert that a layer has the generic output, (rows, out_features)."""
+    """Assert that a layer's output, (rows, out_features), equals the generic one."""
     dtype = str(arrays[0].dtype)
     expected = GENERIC.linear(*wide(arrays), activation=activation).astype(dtype)
     placed = [backend.put(array) for array in arrays]
@@ -82,7 +82,7 @@ def the_table_of_activations_is_asked_each_time(backend: Backend) -> None:
 
 
 def assert_linear_backward(backend: Backend, arrays: Sequence[Numbers], grad_y: Numbers, activation: str) -> None:
-    """Assert that a layer has the generic gradients, with and without that of its input."""
+    """Assert that a layer's gradients equal the generic ones, with and without that of its input."""
     dtype, (x, weight, _) = str(grad_y.dtype), arrays
     y = GENERIC.linear(*wide(arrays), activation=activation).astype(dtype)
     expected = GENERIC.linear_backward(*wide([grad_y, y, x, weight]), activation=activation)
@@ -105,14 +105,14 @@ def gradients_of_a_layer(backend: Backend, dtype: str, activation: str, rows: in
 
 
 def loss_on_host(backend: Backend, outputs: Numbers, labels: Numbers, **options: Any) -> tuple[Numbers, ...]:
-    """Return summed loss, correct rows and gradient of a backend on the host."""
+    """Return a backend's summed loss, correct rows and gradient on the host."""
     if options.get("weights") is not None:
         options["weights"] = backend.put(options["weights"])
     return tuple(on_host(backend, backend.loss(backend.put(outputs), backend.put(labels), **options)))
 
 
 def assert_loss(backend: Backend, outputs: Numbers, labels: Numbers, **options: Any) -> None:
-    """Assert that a backend has the generic loss, correct rows and gradient."""
+    """Assert that a backend's loss, correct rows and gradient equal the generic ones."""
     dtype = str(outputs.dtype)
     loss_sum, correct, grad = loss_on_host(backend, outputs, labels, **options)
     expected = GENERIC.loss(outputs.astype("float64"), labels, **options)
@@ -177,7 +177,7 @@ def extreme_outputs(dtype: str) -> Numbers:
 
 
 def assert_digits(loss_sum: Any, grad: Numbers, row: Numbers, label: int, loss: str) -> None:
-    """Assert that loss and gradient (outputs,) of one row of extreme outputs keep their digits."""
+    """Assert that loss and gradient (outputs,) of a row of extreme outputs are accurate."""
     labels, least = labels_of(loss, np.array([label]), 5), 5 * float(np.finfo(row.dtype).tiny)  # else may be 0
     expected_sum, _, [expected] = GENERIC.loss(row[None].astype("float64"), labels, loss=loss, batch_size=1)
     said, within = f"{loss} of {row}, label {label}", 1e-6 if row.dtype == np.float32 else 1e-12
@@ -196,7 +196,7 @@ def extreme_outputs_keep_their_digits(backend: Backend, dtype: str, loss: str) -
 
 
 def squared(xp: Any, outputs: Array, labels: Array, *, batch_size: float) -> tuple[Array, Array, Array]:
-    """A loss of the user's own: half the squared distance of the first output from the label."""
+    """User-defined loss: half the squared distance between the first output and the label."""
     error = outputs[:, 0] - xp.astype(labels, outputs.dtype)  # (rows,)
     grad = xp.concat([error[:, None] / batch_size, xp.zeros_like(outputs[:, 1:])], axis=1)  # (rows, outputs)
     return xp.sum(error * error, dtype=xp.float64) / 2, xp.sum(xp.astype(error == 0, labels.dtype)), grad
@@ -213,11 +213,11 @@ def the_table_of_losses_is_asked_each_time(backend: Backend) -> None:
 
 
 def own_rule(kind: Any) -> Optimizer:
-    """Return an optimizer of the user's own, derived from one that a backend may have a kernel for."""
+    """Return a user-defined optimizer, derived from one that a backend may have a kernel for."""
 
     @dataclass(frozen=True)
     class Signs(kind):  # type: ignore[misc]
-        """Steps by the sign of the gradient."""
+        """Sign gradient descent."""
 
         learning_rate: float = 0.25
         name: ClassVar[str] = "signs"
@@ -273,18 +273,18 @@ def outputs_and_gradients_of_the_network(
         assert_close(backend.to_numpy(one), other, dtype, f"output of layer {k} of forward")
     seen: list[int] = []
 
-    def settle(layer: int, grads: tuple[Array, Array]) -> tuple[Array, Array]:
+    def swap(layer: int, grads: tuple[Array, Array]) -> tuple[Array, Array]:
         seen.append(layer)
         return grads[1], grads[0]
 
     grads, loss_sum, correct = backend.gradients(
-        layers, backend.put(x), backend.put(labels), loss=loss, size=9.5, settle=settle,
+        layers, backend.put(x), backend.put(labels), loss=loss, size=9.5, transform=swap,
         weights=None if weights is None else backend.put(weights),
         factors=[backend.put(factor.astype(dtype)) for factor in factors],
     )  # fmt: skip
     options: dict[str, Any] = {"loss": loss, "size": 9.5, "weights": weights, "factors": factors}
     expected, wanted_sum, wanted_correct = GENERIC.gradients(expected_layers, wide([x])[0], labels, **options)
-    assert seen == [*reversed(range(len(layers)))], f"settle must be called from the last layer on, got {seen}"
+    assert seen == [*reversed(range(len(layers)))], f"transform must be called from the last layer on, got {seen}"
     for k, (own, others) in enumerate(zip(grads, expected, strict=True)):
         for name, one, other in zip(("weight", "bias"), reversed(own), others, strict=True):
             assert_close(backend.to_numpy(one), other, dtype, f"gradient of {name} {k}")

@@ -51,7 +51,7 @@ def pair_of_jobs(
     backend: Backend, optimizer: Optimizer | None = None, *, batch_size: int = BATCH, activation: str = "relu",
     dtype: str = "float64", images: str = "uint8", weights: Numbers | None = None, **options: Any,
 ) -> tuple[TrainingJob, TrainingJob]:  # fmt: skip
-    """Return one job twice: on the backend, and in float64 on the generic one."""
+    """Return the same job on the backend, and in float64 on the generic one."""
     pixels, classes = images_and_classes(dtype=images)
     labels = labels_of(options.get("loss", "softmax_cross_entropy"), classes, CLASSES)
     pairs = pair_of_layers(backend, activation=activation, dtype=dtype)
@@ -69,7 +69,7 @@ def compiled(backend: Backend, optimizer: Optimizer | None = None, **options: An
 
 
 def put_weights(backend: Backend, plan: Plan, arrays: Sequence[Numbers]) -> None:
-    """Give the layers of a plan other weights and biases."""
+    """Assign other weights and biases to the layers of a plan."""
     for layer, other in zip(plan.job.layers, layers_of(backend, arrays), strict=True):
         layer.weight, layer.bias = other.weight, other.bias
 
@@ -80,7 +80,7 @@ def results_of(backend: Backend, plan: Plan) -> list[Numbers]:
 
 
 def assert_same_training(plan: Plan, expected: Plan, backend: Backend, orders: Sequence[Numbers | None]) -> None:
-    """Run both plans and assert that totals, weights, state and step are the same up to rounding."""
+    """Run both plans and assert that totals, weights, state and step agree up to rounding."""
     layers = plan.job.layers
     dtype = str(backend.to_numpy(layers[0].bias).dtype)
     for order in orders:
@@ -99,7 +99,7 @@ def assert_same_training(plan: Plan, expected: Plan, backend: Backend, orders: S
 
 
 def each_rule() -> list[dict[str, Any]]:
-    """Return cases of every optimizer, activation and loss in every dtype, none of whose kernels is compiled twice."""
+    """Return cases of every optimizer, activation and loss in every dtype, without compiling a kernel twice."""
     axes = {"dtype": DTYPES, "rule": list(rules()), "activation": list(ACTIVATIONS), "loss": list(LOSSES)}
     pairs = [("dtype", name) for name in ("rule", "activation", "loss", "batch_size")] + [("rule", "l2")]
     cases = covering(pairs, **axes, l2=[0.0, 0.05], batch_size=[BATCH, ROWS])
@@ -162,7 +162,7 @@ def label_smoothing_by_itself(backend: Backend, dtype: str, weighted: bool) -> N
 def functions_of_the_users_own_are_trained_with(
     backend: Backend, table: dict[str, Any], name: str, row: Any, optimizer: Optimizer | None = None
 ) -> None:
-    """Also in the place of, or derived from, those that a backend has a kernel for."""
+    """User-defined functions, also replacing or derived from those that a backend has a kernel for."""
     with mock.patch.dict(table, {name: row}):
         own, expected = pair_of_jobs(backend, optimizer)
         assert_same_training(backend.compile(own), GenericPlan(GENERIC, expected), backend, [ORDER])
@@ -216,7 +216,7 @@ def a_nan_reaches_loss_and_weights(backend: Backend) -> None:
 
 @check("run", dtype=DTYPES)
 def extreme_outputs_keep_their_digits(backend: Backend, dtype: str) -> None:
-    """One layer, of whose weight each row of images takes a row: the step on a row is the gradient of its outputs."""
+    """Each row of images selects a row of the weight: its update is the gradient of the outputs."""
     outputs, zeros = extreme_outputs(dtype), np.zeros(5, dtype)
     [layer] = layers_of(backend, [outputs, zeros])
     rows = backend.place(np.eye(len(outputs), dtype=np.uint8), np.arange(len(outputs)) % 4, 1.0)

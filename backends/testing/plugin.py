@@ -1,6 +1,6 @@
-"""The pytest plugin: a fixture `backend` over the backends that work here, and the option `--backend NAME`.
+"""Pytest plugin: the fixture `backend` over available backends, and the option `--backend NAME`.
 
-Every pytest loads it wherever xpnn is installed, so it asks for no backend before a test that wants one is collected.
+Pytest loads it wherever xpnn is installed, so no backend is started before a test that uses one is collected.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse a backend that `--backend` names and that cannot be had: to skip it would look as if it had passed."""
+    """Fail if a backend named by `--backend` is unavailable: skipping would look like a pass."""
     for name in config.getoption("backend"):
         if reason := backend_reasons(config)[name]:
             raise pytest.UsageError(f"--backend {name}: {reason}")
 
 
 def backend_reasons(config: pytest.Config) -> dict[str, str]:
-    """Return the backends that are asked for, with why each cannot be had here, which is empty if it can.
+    """Return the requested backends with the reason why each is unavailable; empty if it is available.
 
     Raises:
-        pytest.UsageError: `--backend` names what is not registered.
+        pytest.UsageError: `--backend` names an unregistered backend.
     """
     if _REASONS not in config.stash:  # to start them takes seconds
         from ..registry import registered_backends, why_unavailable
@@ -54,16 +54,16 @@ def backend_reasons(config: pytest.Config) -> dict[str, str]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give `backend` every backend that works here."""
+    """Parametrize `backend` with the available backends."""
     if PARAMETER in metafunc.fixturenames:
         metafunc.parametrize(PARAMETER, [name for name, why in backend_reasons(metafunc.config).items() if not why])
 
 
 @pytest.fixture
 def backend(xpnn_backend: str) -> Backend:
-    """Each backend that works here, or that `--backend` names, new for every test.
+    """Each available backend, or those named by `--backend`; a new instance for every test.
 
-    What does arithmetic with its arrays does so within `backend.scope()`.
+    Arithmetic with its arrays belongs inside `backend.scope()`.
     """
     from ..registry import get_backend
 
@@ -75,7 +75,7 @@ def backend(xpnn_backend: str) -> Backend:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Collect this package's folders as folders: as packages they would be imported again, without `xpnn`."""
+    """Collect folders as directories: as packages they would be imported again without `xpnn`."""
     return pytest.Dir.from_parent(parent, path=path) if path in (HERE, HERE.parent) else None
 
 

@@ -1,4 +1,4 @@
-"""A small problem for the checks, the generic arithmetic that they compare with, and the cases that they go through."""
+"""Small training problem, generic reference results, and parametrization of checks."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ GENERIC = ArrayAPIBackend(numpy_namespace)  # what every backend is compared wit
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that a backend must do.
+    """One requirement on a backend.
 
     Attributes:
-        operations: the methods that it shows at work, or "signatures".
-        what: what is checked, in words.
-        function: raises an AssertionError where the backend does otherwise.
-        cases: the arguments of the function besides the backend.
+        operations: methods under test, or "signatures".
+        what: description of the requirement.
+        function: raises an AssertionError if the backend violates it.
+        cases: further arguments of the function.
     """
 
     operations: tuple[str, ...]
@@ -52,11 +52,11 @@ class Check:
 
     @property
     def name(self) -> str:
-        """Operations and words, as a test's name."""
+        """Test id: operations and description."""
         return f"{', '.join(self.operations)}: {self.what}"
 
     def __call__(self, backend: Backend) -> None:
-        """Check a backend in all cases; an error has a note of its case."""
+        """Check a backend in all cases; errors carry a note with their case."""
         for case in self.cases():
             try:
                 self.function(backend, **case)
@@ -71,7 +71,7 @@ CHECKS: list[Check] = []  # those first that are about what others build on
 def check(
     *operations: str, cases: Callable[[], Sequence[dict[str, Any]]] | None = None, **axes: Iterable[Any]
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that makes a check of a function, with cases, or with those that cover some axes."""
+    """Return a decorator that makes a function a check, with given cases or a covering of axes."""
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
         what = function.__name__.replace("_", " ")
@@ -82,14 +82,14 @@ def check(
 
 
 def covering(pairs: Sequence[tuple[str, str]] | None = None, **values: Iterable[Any]) -> list[dict[str, Any]]:
-    """Return few cases in which every value of an axis meets every value of every other axis.
+    """Return few cases that cover all pairs of values of any two axes.
 
     Args:
-        pairs: the axes whose values must meet, where not all must.
-        values: of each axis, which is an argument.
+        pairs: axes whose pairs must be covered; all by default.
+        values: values of each axis, a keyword argument of the check.
 
     Returns:
-        The cases, the same each time. Source: a greedy covering array, as in Cohen et al. 1997, "The AETG system".
+        The cases, deterministic. Source: a greedy covering array, as in Cohen et al. 1997, "The AETG system".
     """
     axes = {name: list(choices) for name, choices in values.items()}
     if len(axes) < 2:
@@ -117,19 +117,19 @@ def covering(pairs: Sequence[tuple[str, str]] | None = None, **values: Iterable[
 
 
 def assert_close(got: Numbers, expected: Numbers, dtype: str, what: str, tolerance: float = 0.0) -> None:
-    """Assert that arrays on the host agree in dtype, shape and, relative to the largest entry, in value."""
+    """Assert that host arrays agree in dtype, shape and, relative to the largest entry, value."""
     within = (tolerance or TOLERANCE[dtype]) * max(np.abs(expected).max(initial=0), 1e-300)
     np.testing.assert_allclose(got, expected.astype(dtype), rtol=0, atol=within, err_msg=what, strict=True)
 
 
 def assert_same(got: Sequence[Numbers], expected: Sequence[Numbers], what: str) -> None:
-    """Assert that two lists of arrays on the host are the same to the bit."""
+    """Assert that two lists of host arrays are bit-identical."""
     for one, other in zip(got, expected, strict=True):
         np.testing.assert_array_equal(one, other, err_msg=what, strict=True)
 
 
 def refusal(error: type[Exception], function: Callable[..., Any], *arguments: Any) -> str:
-    """Return the message of the error that a call must raise."""
+    """Return the message of the ConfigError that a call must raise."""
     try:
         function(*arguments)
     except error as raised:
@@ -138,13 +138,13 @@ def refusal(error: type[Exception], function: Callable[..., Any], *arguments: An
 
 
 def training_job(layers: list[Layer], rows: Rows, **options: Any) -> TrainingJob:
-    """Return a job, given the options of its steps and its own fields alike."""
+    """Return a job from step options and its own fields alike."""
     of_steps = {name: options.pop(name) for name in options_of(StepOptions) if name in options}
     return TrainingJob(layers, rows, StepOptions(**of_steps), **options)
 
 
 def public_methods(kind: type) -> list[str]:
-    """Return the names of a class's public methods."""
+    """Return the names of the public methods of a class."""
     return [name for name, _ in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_")]
 
 
@@ -152,7 +152,7 @@ def public_methods(kind: type) -> list[str]:
 
 
 def normal(*shape: int, dtype: str = "float64", seed: int = 0) -> Numbers:
-    """Return standard normal numbers, the same each time."""
+    """Return standard normal numbers from a fixed seed."""
     return np.random.default_rng(seed).normal(size=shape).astype(dtype)
 
 
@@ -164,14 +164,14 @@ def images_and_classes(rows: int = ROWS, *, dtype: str = "uint8", seed: int = 1)
 
 
 def labels_of(loss: str, classes: Numbers, outputs: int) -> Numbers:
-    """Return labels as a loss takes them, (rows,) or (rows, outputs), made of classes (rows,)."""
+    """Convert classes (rows,) to the labels of a loss, (rows,) or (rows, outputs)."""
     if loss == "squared_error":
         return 2.5 * np.eye(outputs)[classes] - 0.75
     return np.eye(outputs)[classes] if loss == "sigmoid_cross_entropy" else classes
 
 
 def parameters(sizes: Sequence[int] = SIZES, *, dtype: str = "float64", seed: int = 2) -> list[Numbers]:
-    """Return weight and bias of each layer, one after the other."""
+    """Return the weights and biases of all layers, interleaved."""
     generator, arrays = np.random.default_rng(seed), []
     for in_features, out_features in pairwise(sizes):
         arrays.append(generator.normal(0, 0.7, (in_features, out_features)).astype(dtype))
@@ -180,7 +180,7 @@ def parameters(sizes: Sequence[int] = SIZES, *, dtype: str = "float64", seed: in
 
 
 def layers_of(backend: Backend, arrays: Sequence[Numbers], *, activation: str = "relu") -> list[Layer]:
-    """Return a network of weights and biases, one after the other, on a backend."""
+    """Return layers on a backend from interleaved weights and biases."""
     placed = [backend.put(array) for array in arrays]
     layers = [Layer(*pair, activation) for pair in zip(placed[::2], placed[1::2], strict=True)]
     layers[-1].activation = "identity"
@@ -190,23 +190,23 @@ def layers_of(backend: Backend, arrays: Sequence[Numbers], *, activation: str = 
 def pair_of_layers(
     backend: Backend, *, sizes: Sequence[int] = SIZES, activation: str = "relu", dtype: str = "float64", seed: int = 2
 ) -> tuple[list[Layer], list[Layer]]:
-    """Return one network twice: on the backend, and in float64 on the generic one."""
+    """Return the same network on the backend, and in float64 on the generic one."""
     arrays = parameters(sizes, dtype=dtype, seed=seed)
     wide = [array.astype("float64") for array in arrays]
     return layers_of(backend, arrays, activation=activation), layers_of(GENERIC, wide, activation=activation)
 
 
 def on_host(backend: Backend, arrays: Sequence[Array]) -> list[Numbers]:
-    """Return copies of some arrays on the host."""
+    """Copy arrays to the host."""
     return [backend.to_numpy(array) for array in arrays]
 
 
 def weights_of(backend: Backend, layers: Sequence[Layer]) -> list[Numbers]:
-    """Return copies of each layer's weight and bias on the host, one after the other."""
+    """Copy the weights and biases of all layers to the host, interleaved."""
     return on_host(backend, [array for layer in layers for array in (layer.weight, layer.bias)])
 
 
 def rules() -> dict[str, Optimizer]:
-    """Return every optimizer, and SGD with momentum of either kind."""
+    """Return every optimizer, and SGD with both kinds of momentum."""
     momentum = {"momentum": SGD(0.1, momentum=0.9), "nesterov": SGD(0.1, momentum=0.9, nesterov=True)}
     return {name: kind(0.05) for name, kind in OPTIMIZERS.items()} | momentum

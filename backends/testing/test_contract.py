@@ -11,7 +11,7 @@ from .problem import Check
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give each test its backends or checks."""
+    """Parametrize each test with its backends or checks."""
     if "reason" in metafunc.fixturenames:
         reasons = backend_reasons(metafunc.config)
         metafunc.parametrize("reason", reasons.values(), ids=reasons.keys())
@@ -20,11 +20,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_available(reason: str) -> None:
-    """Skip each backend that cannot be had here once, with its reason."""
+    """Skip each unavailable backend once, with its reason."""
     if reason:
         pytest.skip(reason)
 
 
 def test_contract(backend: Backend, check: Check) -> None:
-    """Hold each backend to each check."""
+    """Run each check on each backend."""
     check(backend)

@@ -21,12 +21,12 @@ INSTALL = 'pip install "xpnn[torch]"'
 
 
 class OneThread:
-    """What the Python threads that leave PyTorch one thread of its own share.
+    """Limit of PyTorch to one thread, shared by all Python threads.
 
     Attributes:
-        lock: held while it changes.
-        blocks: how many such blocks there are now.
-        before: PyTorch's threads before the first of them.
+        lock: guards the fields.
+        blocks: number of open blocks.
+        before: number of PyTorch threads before the first block.
     """
 
     def __init__(self) -> None:
@@ -37,10 +37,10 @@ _ONE_THREAD = OneThread()
 
 
 class TorchBackend(Backend):
-    """PyTorch tensors; gradients are those of this package, and PyTorch records none.
+    """PyTorch tensors; gradients are those of this package, without autograd.
 
     Attributes:
-        device: where the tensors are, a `torch.device`.
+        device: the `torch.device` of the tensors.
 
     Raises:
         BackendUnavailable: PyTorch cannot be imported, or the device does not compute in float64.
@@ -51,11 +51,11 @@ class TorchBackend(Backend):
     evaluation_rows = 16384
 
     def __init__(self, device: str | None = None) -> None:
-        """Start PyTorch and let it multiply two small matrices.
+        """Start PyTorch and multiply two small matrices as a test.
 
         Args:
-            device: such as "cpu" or "cuda:1"; None takes PyTorch's own default device where one was set by
-                `torch.set_default_device`, else the current CUDA device where there is one, else the CPU.
+            device: such as "cpu" or "cuda:1"; None for the device set by `torch.set_default_device` if any, else the
+                current CUDA device if available, else the CPU.
         """
         try:
             self._torch: Any = import_module("torch")
@@ -82,7 +82,7 @@ class TorchBackend(Backend):
         self.tile_rows = 4096 if self.device.type == "cpu" else 65536  # type: ignore[misc]  # hangs on the device
 
     def _default_device(self) -> Any:
-        """The device that a user expects who has named none; Apple's has no float64, so it is left out."""
+        """Return the default device; Apple's MPS is skipped, as it lacks float64."""
         chosen = self._torch.get_default_device()
         if chosen.type == "cpu" and self._torch.cuda.is_available():
             return "cuda"
@@ -109,8 +109,9 @@ class TorchBackend(Backend):
     def put(self, array: npt.NDArray[Any]) -> Array:
         """Copy into memory allocated by PyTorch, as NumPy aligns to 16 bytes only.
 
-        The bits of a product of MKL hang on where its factors begin in a line of the cache. As tensors know no negative
-        strides, rows come to lie one after the other.
+        MKL's results depend on the alignment of operands within a cache line. Tensors have no negative strides, so the
+        copy
+        is contiguous.
         """
         tensor = self._torch.empty(array.shape, dtype=getattr(self._torch, array.dtype.name), device="cpu")
         tensor.numpy()[...] = array

@@ -321,7 +321,7 @@ def row_weights_are_forgotten(right, *arguments, weights=None, **options):
 
 
 @fault("gradients")
-def nobody_settles(right, *arguments, settle=None, **options):
+def the_transform_is_forgotten(right, *arguments, transform=None, **options):
     return right(*arguments, **options)
 
 
