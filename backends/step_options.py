@@ -24,54 +24,53 @@ class StepOptions:
     """
 
     optimizer: Optimizer = option(
-        Adam(), instance(Optimizer, "nn.Adam(1e-3)"), "How gradients become steps.",
+        Adam(), instance(Optimizer, "nn.Adam(1e-3)"), "Optimizer.",
     )  # fmt: skip
     batch_size: int | None = option(
         128, whole(1).or_none(),
-        "Rows of one step, or full for all of them. The last batch of an epoch has what is left; None takes all rows.",
+        "Batch size, or full for full batches. The last batch of an epoch may be smaller; None is the full batch.",
         panel="Training", metavar="ROWS",
     )  # fmt: skip
     accumulate: int = option(
         1, whole(1),
-        "Batches whose gradients make one step. It has `accumulate * batch_size` rows, in the memory of `batch_size`.",
+        "Batches per step (gradient accumulation). A step has `accumulate * batch_size` rows.",
         panel="Training", metavar="N",
     )  # fmt: skip
     clip_norm: float | None = option(
         None, POSITIVE.or_none(),
-        "Longest gradient. That of all parameters together is made no longer than this (Pascanu et al. 2013).",
+        "Maximum gradient norm. The gradient of all parameters is clipped to this norm (Pascanu et al. 2013).",
         panel="Training", metavar="LENGTH",
     )  # fmt: skip
     l2: float = option(
         0.0, NOT_NEGATIVE,
-        "Penalty on squared weights. The objective is the mean loss plus `l2 / 2` times the sum of the squared "
-        "weights, biases left out.",
+        "L2 penalty on the weights. The objective is the mean loss plus `l2 / 2` times the sum of squared weights, "
+                "without biases.",
         panel="Regularization", metavar="STRENGTH",
     )  # fmt: skip
     l2_per_batch: bool = option(
-        False, FLAG, "Whether `l2` is divided by the rows of each batch, as scikit-learn has its `alpha`.",
+        False, FLAG, "Whether to divide `l2` by the batch size, as scikit-learn does with `alpha`.",
     )  # fmt: skip
     dropout: float = option(
         0.0, BELOW_1,
-        "Share of the hidden units that each step leaves out. The others grow by as much (Srivastava et al. 2014).",
+        "Probability of dropping a hidden unit. The others are scaled up to match (Srivastava et al. 2014).",
         panel="Regularization", metavar="SHARE",
     )  # fmt: skip
     label_smoothing: float = option(
         0.0, BELOW_1,
-        "Share of each row's target that all classes have evenly. For softmax cross-entropy (Szegedy et al. 2016); the "
-        "training loss has it, losses of test and validation rows do not.",
+        "Label smoothing: probability mass spread evenly over the classes. For softmax cross-entropy (Szegedy et al. "
+                "2016); it affects the training loss, not test and validation losses.",
         panel="Regularization", metavar="SHARE",
     )  # fmt: skip
     precision: str = option(
         "full", None,
-        "Of matrix products: full, or bfloat16 on a GPU. `full` is that of the network's dtype; the backend's "
-        "`precisions` are what it has.",
+        "Precision of matrix products: full, or bfloat16 on a GPU. `full` is the network's dtype; a backend lists its "
+                "`precisions`.",
         panel="Speed", metavar="KIND", is_identity=False,
     )  # fmt: skip
     reproducible: bool = option(
         False, FLAG,
-        "Same bits on any number of processes, on machines of one kind. Slower: each batch is cut into at most 32 "
-        "shards, of at least 8 rows, whose gradients are added up in a fixed order. There must be a shard for each "
-        "process.",
+        "Bit-identical results for any number of processes, on machines of one kind. Slower: gradients of at most 32 "
+                "shards per batch, of at least 8 rows each, are summed in a fixed order. Every process needs a shard.",
         panel="Training",
     )  # fmt: skip
 

@@ -51,7 +51,7 @@ class JaxBackend(Backend):
             said = " ".join(str(error).split())
             raise BackendUnavailable(f"backend jax cannot import jax ({said:.200}): {INSTALL}") from error
         self._functions: Any = import_module(".functions", __package__)
-        mend = "take another device by JAX_PLATFORMS=cpu in the environment"
+        fix = "take another device by JAX_PLATFORMS=cpu in the environment"
         try:
             with self.scope():
                 x = self.xp.arange(6, dtype=self.xp.float64).reshape(2, 3)  # (2, 3)
@@ -59,10 +59,10 @@ class JaxBackend(Backend):
         except Exception as error:
             said = " ".join(str(error).split())
             raise BackendUnavailable(
-                f"backend jax: a small product in float64 does not run ({said:.200}): {mend}"
+                f"backend jax: a small product in float64 does not run ({said:.200}): {fix}"
             ) from error
         if got != [[6, 15], [15, 51]]:
-            raise BackendUnavailable(f"backend jax: a small product gave {got} instead of [[6, 15], [15, 51]]: {mend}")
+            raise BackendUnavailable(f"backend jax: a small product gave {got} instead of [[6, 15], [15, 51]]: {fix}")
 
     def scope(self) -> AbstractContextManager[object]:
         """Return a context with 64-bit types, and with full float32 products on GPUs that default to fewer bits."""

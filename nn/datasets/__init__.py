@@ -1,4 +1,4 @@
-"""Data sets: by name, from files, and from arrays in memory."""
+"""Data sets by name, from files, and from arrays."""
 
 from .arrays import from_arrays
 from .dataset import Dataset, Split

@@ -1,4 +1,4 @@
-"""A data set out of arrays in memory; every loader ends here, so the checks live once."""
+"""Data sets from arrays; every loader ends here, so checks exist once."""
 
 from __future__ import annotations
 
@@ -36,37 +36,38 @@ def from_arrays(
     name: str = "arrays",
     class_names: Sequence[str] | None = None,
 ) -> Dataset:
-    """Check arrays and make a data set of them.
+    """Create a data set from arrays.
 
-    They may be of NumPy, PyTorch, JAX, CuPy or any library that speaks DLPack or `__array__`, or lists, or frames of
-    pandas, polars and pyarrow, whose columns are the features.
+    Arrays may be of NumPy, PyTorch, JAX, CuPy or any library that supports DLPack or `__array__`; lists, and frames of
+    pandas, polars and pyarrow with features as columns, work as well.
 
-    Whole numbers and booleans in 0..255 become uint8, with a scale of one over the largest training value, or
-    1/255 where that is above 127. float64 and float32 stay; every other number (wider integers, float16,
-    longdouble) becomes float32, which holds integers exactly up to 2**24 only. Floating features get scale 1.
+    Integers and booleans in 0..255 become uint8, with a scale of one over the largest training value, or 1/255 if that
+    is above 127. float64 and float32 are kept; all other dtypes (wider integers, float16, longdouble) become float32,
+    which represents integers exactly only up to 2**24. Floating-point features have scale 1.
 
-    Images that are mapped from a file, such as `np.load("images.npy", mmap_mode="r")`, stay there if they are uint8,
-    float32 or float64 in C order, and may be larger than the memory. They are not shuffled into parts: the last rows
-    are held back, so the file must not be sorted by class.
+    Memory-mapped images, such as `np.load("images.npy", mmap_mode="r")`, stay in their file if they are uint8, float32
+    or float64 in C order, and may exceed memory. They are not shuffled before the split: the last rows are held out,
+    so the file must not be sorted by class.
 
     Args:
-        images: (samples, features), or (samples, rows, columns), which is flattened and remembered as the image
-            shape. uint8 features whose number is a square of at least 16 count as a square picture.
-        labels: (samples,), whole numbers, strings or other hashable values, numbered in sorted order; with
-            `class_names`, numbers in [0, num_classes). Categorical labels of pandas, and those of polars' `Enum`, are
-            numbered in the order of their categories, also of those that no row has.
-        test_images: like `images`; without it, rows are held back by `test_fraction`, `seed` and `stratify`.
+        images: (samples, features), or (samples, rows, columns), which is flattened and kept as the image shape. uint8
+            features whose number is a square of at least 16 are taken as square images.
+        labels: (samples,), integers, strings or other hashable values, numbered in sorted order; with `class_names`,
+            integers in [0, num_classes). Categorical labels of pandas and polars' `Enum` are numbered by category,
+            including unused ones.
+        test_images: like `images`; without it, rows are held out by `test_fraction`, `seed` and `stratify`.
         test_labels: like `labels`.
-        test_fraction: share of the held-back rows, in (0, 1).
-        seed: the same seed holds back the same rows.
-        stratify: whether each class keeps its share among the held-back rows.
-        name: what the data set is called.
-        class_names: the name of each class; None takes the sorted distinct labels.
+        test_fraction: fraction of rows to hold out, in (0, 1).
+        seed: seed of the split.
+        stratify: whether to preserve class proportions in the split.
+        name: name of the data set.
+        class_names: name of each class; None for the sorted distinct labels.
 
     Raises:
-        DataError: dimensions, lengths, types, values or labels are not what they must be.
-        ConfigError: only one of `test_images` and `test_labels` came, `class_names` is no sequence, or the options of
-            the split are impossible.
+        DataError: dimensions, lengths, dtypes, values or labels are invalid.
+        ConfigError: only one of `test_images` and `test_labels` is given, `class_names` is not a sequence, or the
+            options
+            of the split are invalid.
     """
     if (test_images is None) != (test_labels is None):
         missing = "test_labels" if test_labels is None else "test_images"
@@ -110,7 +111,7 @@ def from_arrays(
 
 
 def from_files(place: Path, arrays: Sequence[npt.NDArray[Any]], **options: Any) -> Dataset:
-    """Make a data set of what was read from a file or folder, which messages name.
+    """Create a data set from the contents of a file or folder, which messages name.
 
     Args:
         place: the file or folder.
@@ -129,7 +130,7 @@ def from_files(place: Path, arrays: Sequence[npt.NDArray[Any]], **options: Any) 
 
 
 def _check_images(given: Any, what: str) -> npt.NDArray[Any]:
-    values = host_array(given, what=what, mend="pass equal rows of numbers")
+    values = host_array(given, what=what, fix="pass equal rows of numbers")
     if values.ndim not in (2, 3):
         raise DataError(
             f"{what} must be (samples, features) or (samples, rows, columns), got shape {values.shape}: "
@@ -143,7 +144,7 @@ def _check_images(given: Any, what: str) -> npt.NDArray[Any]:
 
 
 def _common_dtype(parts: list[npt.NDArray[Any]], whats: list[str]) -> list[npt.NDArray[Any]]:
-    """Flatten the parts to (samples, features) of one type that all of them fit."""
+    """Flatten the parts to (samples, features) of a common dtype."""
     floating = [part.dtype.kind == "f" for part in parts]
     if any(floating) and not all(floating):
         raise DataError(
@@ -164,7 +165,7 @@ def _common_dtype(parts: list[npt.NDArray[Any]], whats: list[str]) -> list[npt.N
 
 
 def _refuse_too_large(part: npt.NDArray[Any], dtype: np.dtype[Any], what: str) -> None:
-    """Refuse rows of a mapped file that would come into memory in another type or order, and be too many for it."""
+    """Reject memory-mapped rows whose conversion to another dtype or order would not fit into memory."""
     needed = part.size * dtype.itemsize
     if not (part.flags.c_contiguous and part.dtype == dtype) and is_mapped(part) and needed > memory_bytes() / 2:
         raise DataError(

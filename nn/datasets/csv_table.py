@@ -1,4 +1,4 @@
-"""The .csv format: a header line, then rows of numbers with one label each, read a bounded piece at a time."""
+"""The .csv format: a header line, then rows of numbers with a label, read in blocks of bounded size."""
 
 from __future__ import annotations
 
@@ -22,19 +22,18 @@ BLOCK = 2**19  # characters that are parsed at a time: a parsed row has room for
 
 
 def read_csv(path: Path, label_column: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Read a table with commas between its cells.
+    """Read a comma-separated table.
 
     Args:
         path: the file, in UTF-8.
-        label_column: the header of the label's column; all others are features.
+        label_column: header of the label column; all others are features.
 
     Returns:
-        Features (samples, features), uint8 where all are written as whole numbers in 0..255, else float32; labels
-        (samples,), numbers where all of them are.
+        Features (samples, features), uint8 if all are integers in 0..255, else float32; labels (samples,), numbers if
+        all are numeric.
 
     Raises:
-        DataError: the file cannot be read, is larger than `limits` have it, has no such column, or a cell is not what
-            it must be.
+        DataError: the file cannot be read, exceeds `limits`, has no such column, or has an invalid cell.
     """
     with opened(path) as (file, size):
         if size > limits.DATA_BYTES:
@@ -71,7 +70,7 @@ def _read_table(text: TextIO, path: Path, label_column: str) -> tuple[npt.NDArra
 
 
 def _lines(text: TextIO, path: Path) -> Iterator[str]:
-    """Give the lines, each of which must end within the limit and within its quotes."""
+    """Yield the lines, each within the length limit and with closed quotes."""
     number = 0
     while line := text.readline(limits.CSV_LINE + 1):
         number += 1
@@ -88,14 +87,14 @@ def _lines(text: TextIO, path: Path) -> Iterator[str]:
 
 
 def _ends_in_quotes(line: str) -> bool:
-    """Return whether the table's next line would belong to a cell of this one."""
+    """Return whether a line ends inside quotes."""
     rows = csv.reader([line, ""])
     next(rows)
     return next(rows, None) is None
 
 
 def _blocks(lines: Iterator[str]) -> Iterator[list[str]]:
-    """Gather lines to about `BLOCK` characters, without those that are blank."""
+    """Group lines into blocks of about `BLOCK` characters, without blank lines."""
     block, length = [], 0
     for line in lines:
         if not line.isspace():
@@ -129,13 +128,13 @@ def _read_header(line: str, path: Path, label_column: str) -> list[str]:
 
 
 class _CellError(DataError):
-    """A cell or a row of a table does not parse."""
+    """A cell or row of a table cannot be parsed."""
 
 
 def _read_block(
     lines: list[str], path: Path, header: list[str], label_column: str, first_row: int
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.str_]]:
-    """Read features (rows, features), uint8 or float32, and labels (rows,); `first_row` is the number of the first."""
+    """Read features (rows, features), uint8 or float32, and labels (rows,), from row `first_row` on."""
     place = header.index(label_column)
     # Nearly every picture fits uint8, which is parsed much faster than floats and in a quarter of the memory.
     try:
@@ -165,7 +164,7 @@ def _read_block(
 def _parse(
     lines: list[str], path: Path, header: list[str], place: int, first_row: int, dtype: np.dtype[Any]
 ) -> npt.NDArray[Any]:
-    """Parse lines into records (rows,) of `before` (place,), `label` and `after` (features - place,)."""
+    """Parse lines to records (rows,) of `before` (place,), `label` and `after` (features - place,)."""
     row = np.dtype(
         [
             ("before", dtype, (place,)),
@@ -180,7 +179,7 @@ def _parse(
 
 
 def _raise_cell_error(path: Path, header: list[str], first_row: int, error: ValueError) -> NoReturn:
-    """Say in the table's own words what NumPy's reader found; it counts cells from row 0, but lengths from row 1."""
+    """Translate an error of NumPy's reader, which counts cells from row 0, but lengths from row 1."""
     text = str(error)
     if cell := re.search(r"could not convert string (.*) to \w+ at row (\d+), column (\d+)", text, re.DOTALL):
         value, row, column = cell[1], first_row + int(cell[2]), header[int(cell[3]) - 1]
@@ -191,13 +190,13 @@ def _raise_cell_error(path: Path, header: list[str], first_row: int, error: Valu
     if length := re.search(r"requires (\d+) columns but (\d+) were found at row (\d+)", text):
         raise _CellError(
             f"{path}: expected {length[1]} cells in each row, got {length[2]} at row {first_row + int(length[3]) - 1}: "
-            "mend that line"
+            "fix that line"
         ) from error
     raise _CellError(f"{path} is not a table of numbers: {text:.200}") from error
 
 
 def _numbers(labels: npt.NDArray[np.str_]) -> npt.NDArray[Any]:
-    """Turn labels into numbers where all of them are, so that 10 sorts behind 9."""
+    """Convert labels to numbers if all are numeric, so that 10 sorts after 9."""
     for dtype in (np.int64, np.float64):
         try:
             return labels.astype(dtype)  # (samples,)

@@ -1,4 +1,4 @@
-"""What a data set is: two splits of images and labels, and how integers become numbers in [0, 1]."""
+"""Data sets: two splits of images and labels, and the scale of integer images."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..inputs.facts import NO_FACTS, RowFacts
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of a data set; arrays of other libraries and frames become NumPy arrays, see `host_array`.
+    """Rows of a data set; arrays of other libraries and frames are converted to NumPy, see `host_array`.
 
     Attributes:
-        images: (samples, features), uint8 as it came from its file, or float32/float64.
-        labels: classes, (samples,), int64 in [0, num_classes); or, for a network of another loss than the softmax's,
-            what each output should be, (samples, outputs).
-        weights: how much each row counts in training, (samples,), float64, at least 0; None for 1 each.
-        facts: range and check sum of the images; `dataclasses.replace` keeps them as long as the images stay.
+        images: (samples, features), uint8, float32 or float64.
+        labels: classes, (samples,), int64 in [0, num_classes); or targets, (samples, outputs), for losses other than
+            softmax cross-entropy.
+        weights: row weights for training, (samples,), float64, at least 0; None for 1 each.
+        facts: range and checksum of the images; `dataclasses.replace` keeps them as long as the images stay.
     """
 
     images: npt.NDArray[Any]  # (samples, features)
@@ -33,7 +33,7 @@ class Split:
         for name in ("images", "labels", "weights"):
             given = getattr(self, name)
             if given is not None and type(given) not in (np.ndarray, np.memmap):
-                array = host_array(given, what=name, mend="pass one row of numbers for each sample")
+                array = host_array(given, what=name, fix="pass one row of numbers for each sample")
                 object.__setattr__(self, name, array)
         if self.facts.rows is not self.images:
             object.__setattr__(self, "facts", RowFacts(self.images))
@@ -49,16 +49,16 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named data set with its training and test rows.
+    """Named data set of training and test rows.
 
     Attributes:
-        name: what it is called in run folders and pictures.
-        train: the rows that the network learns from.
-        test: the rows that it is measured on.
-        class_names: one name a class; class `k` is `class_names[k]`. Empty where the labels are no classes.
-        scale: integer images are multiplied by this on their way into the first layer (1/255 for 8-bit pixels);
-            floating images are taken as they are.
-        image_shape: (rows, columns) of one image, or None where the features are no picture.
+        name: name in run folders and plots.
+        train: training rows.
+        test: test rows.
+        class_names: one name per class, empty if labels are not classes.
+        scale: factor of integer images in the first layer (1/255 for 8-bit pixels); floating-point images are not
+            scaled.
+        image_shape: (rows, columns) of an image, or None if the features are not pixels.
     """
 
     name: str
@@ -77,16 +77,16 @@ class Dataset:
 
     @property
     def features(self) -> int:
-        """Number of features of one row."""
+        """Number of features."""
         return int(self.train.images.shape[1])
 
     @property
     def num_classes(self) -> int:
-        """Number of classes; 0 where the labels are none."""
+        """Number of classes; 0 if labels are not classes."""
         return len(self.class_names)
 
     @property
     def num_outputs(self) -> int:
-        """Number of outputs that a network for these data has."""
+        """Number of outputs of a network for this data."""
         labels = self.train.labels
         return self.num_classes if labels.ndim == 1 else int(labels.shape[1])

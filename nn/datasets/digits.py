@@ -1,4 +1,4 @@
-"""The 8x8 digits that ship with scikit-learn: a data set that needs no download."""
+"""The 8x8 digits of scikit-learn, without a download."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ SPLIT_SEED = 0  # fixed, so that every run is measured on the same rows
 
 
 def load_digits() -> Dataset:
-    """Load scikit-learn's digits, four fifths for training and one fifth held back, each class by itself.
-
-    The data have no test part of their own; the split is always the same.
+    """Load scikit-learn's digits with a fixed stratified split: four fifths for training, one fifth for testing.
 
     Returns:
         1797 images, (samples, 64) uint8 in 0..16 with scale 1/16 and image shape (8, 8), of 10 classes.

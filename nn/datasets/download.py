@@ -1,4 +1,4 @@
-"""Downloads by pooch: over https, verified, cached, and safe for several processes at once."""
+"""Downloads by pooch: over https, verified, cached, and safe for concurrent processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEFTOVER_SECONDS = 3600.0  # a temporary file stands for a moment; one this old 
 
 
 def cache_folder() -> Path:
-    """Return the operating system's cache folder for xpnn.
+    """Return the cache folder of xpnn.
 
     Raises:
         MissingDependency: pooch is not installed.
@@ -32,23 +32,23 @@ def cache_folder() -> Path:
 
 
 def fetch(sha256: Mapping[str, str], *, mirrors: Sequence[str], folder: Path) -> list[Path]:
-    """Make sure that verified files lie in a folder, and download those that do not.
+    """Download missing files to a folder, and verify all of them.
 
-    A file is received and checked in memory, then written beside its place and renamed: its name never stands for a
-    part of it. What a killed process leaves in that moment is removed by a call an hour later.
+    A file is downloaded and verified in memory, then written under a temporary name and renamed, so it is never
+    partial. Temporary files of killed processes are removed by calls an hour later.
 
     Args:
-        sha256: the SHA-256 of each file by its name.
+        sha256: SHA-256 of each file by name.
         mirrors: https addresses that end in `/`, tried in order for each file.
-        folder: where the files are kept.
+        folder: destination.
 
     Returns:
         The files in the order of `sha256`.
 
     Raises:
-        DataError: no mirror gave a file with the right sum, or it could not be written; what stood in its place is
-            still there.
-        MissingDependency: a file is not there and pooch is not installed.
+        DataError: no mirror has a file with the right checksum, or it cannot be written; an existing file is left
+            unchanged.
+        MissingDependency: a file is missing and pooch is not installed.
     """
     remove_temporaries(folder, older_than=LEFTOVER_SECONDS)
     return [_fetch_file(folder / name, digest, mirrors) for name, digest in sha256.items()]
@@ -86,7 +86,7 @@ def _is_verified(path: Path, digest: str) -> bool:
 
 
 def _download(url: str, digest: str) -> bytes:
-    """Return the content of a file that has the right sum."""
+    """Download a file and verify its checksum."""
     _refuse_plain_http(url)
     show_progress = find_spec("tqdm") is not None and sys.stderr.isatty() and LOGGER.isEnabledFor(logging.INFO)
     # As it is: what would be packed once more, a client would unpack to something else.
@@ -103,7 +103,7 @@ def _download(url: str, digest: str) -> bytes:
 
 
 def _check_redirect(response: Any, **_: Any) -> None:
-    """Refuse to be led to an address that is not https; requests calls it before it follows."""
+    """Reject redirects to addresses other than https; called by requests before it follows one."""
     if response.is_redirect:
         _refuse_plain_http(urljoin(response.url, response.headers["location"]))
 

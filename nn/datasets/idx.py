@@ -1,4 +1,4 @@
-"""The IDX format of MNIST: a big-endian header (type, dimensions) and then the bare numbers."""
+"""The IDX format of MNIST: a big-endian header (type, dimensions), then the raw numbers."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ DTYPES: dict[int, np.dtype[Any]] = {
 
 
 def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
-    """Read one IDX file, plain or, where its name ends in `.gz`, compressed.
+    """Read an IDX file, compressed if its name ends in `.gz`.
 
-    No room is made for more than the file can hold. A compressed file may grow by a factor of `limits.COMPRESSION`,
-    a small one to `limits.ALWAYS_UNPACKED` bytes; decompression stops within one buffer (128 KiB) of what the header
-    promises. Several gzip members count as one, as gzip has it, and zeros may follow them; nothing else may.
+    Memory is allocated only for what the file can contain. A compressed file may expand by a factor of
+    `limits.COMPRESSION`, a small one to `limits.ALWAYS_UNPACKED` bytes; decompression stops within one buffer (128 KiB)
+    of the size in the header. Several gzip members count as one, and only zeros may follow them.
 
-    A plain file of bytes that takes more than `limits.DATA_BYTES` or a quarter of the machine's memory is mapped, not
-    read: the system reads what is used of it. It must not be cut off meanwhile.
+    An uncompressed file of more than `limits.DATA_BYTES` or a quarter of the machine's memory is memory-mapped, and
+    must not be truncated while in use.
 
     Args:
-        path: the file; at most `limits.DATA_BYTES` of numbers are read.
+        path: the file, with at most `limits.DATA_BYTES` of numbers.
 
     Returns:
-        An array of the dimensions and type in the header, in the machine's byte order. A mapped one cannot be written.
+        An array of the dimensions and type in the header, in native byte order; read-only if mapped.
 
     Raises:
-        DataError: the file cannot be read, is not exactly one IDX array, or would grow too much.
+        DataError: the file cannot be read, is not exactly one IDX array, or would expand too much.
     """
     path = Path(path)
     with opened(path) as (file, size):
@@ -69,7 +69,7 @@ def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
 
 
 def _read(file: BufferedIOBase, path: Path, size: int, *, packed: bool) -> npt.NDArray[Any]:
-    """Read header and numbers; `size` is that of the file on the disk."""
+    """Read header and numbers of a file of `size` bytes on disk."""
     dtype, shape = _read_header(file, path)
     begin = 4 + 4 * len(shape)
     is_large = math.prod(shape) > min(limits.DATA_BYTES, memory_bytes() / 4)

@@ -1,4 +1,4 @@
-"""A folder that holds the four IDX files of a data set in the manner of MNIST."""
+"""Folders with the four IDX files of an MNIST-like data set."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def find_parts(folder: Path) -> list[Path] | None:
     """Find the four files, compressed or not, with `-idx3` or the common variant `.idx3` in their names.
 
     Returns:
-        Training images, training labels, test images and test labels, or None where the folder has none of them.
+        Training images, training labels, test images and test labels, or None if the folder has none of them.
 
     Raises:
-        DataError: the folder has some of the four, but not all, or may not be read.
+        DataError: the folder has only some of the four, or cannot be read.
     """
     try:
         found = {part: next(filter(Path.is_file, _candidates(folder, part)), None) for part in PARTS}
@@ -40,7 +40,7 @@ def load_parts(parts: Sequence[Path], *, name: str, class_names: Sequence[str] |
     """Load four IDX files in the order of `PARTS`.
 
     Raises:
-        DataError: a file is malformed, or the four do not belong together.
+        DataError: a file is malformed, or the four do not match.
     """
     return from_files(parts[0].parent, [read_idx(path) for path in parts], name=name, class_names=class_names)
 

@@ -1,4 +1,4 @@
-"""Class labels of any kind, turned into numbers from 0 and the names that they stand for."""
+"""Encoding of class labels of any kind as integers from 0 and class names."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ FOR_NUMBERS = (
 
 
 def check_labels(labels: Any, *, rows: int, what: str = "labels") -> npt.NDArray[Any]:
-    """Check one row of labels by itself.
+    """Check labels of one split.
 
     Args:
-        labels: (samples,), whole numbers, booleans, strings, or any hashable objects; of any library.
-        rows: number of samples that they belong to.
-        what: how messages call them.
+        labels: (samples,), integers, booleans, strings, or hashable objects; of any library.
+        rows: number of samples.
+        what: name in messages.
 
     Returns:
         (samples,), as int64, bool, str or object.
 
     Raises:
-        DataError: wrong dimensions or length, a missing label, or one that is no class.
+        DataError: wrong dimensions or length, or a missing or invalid label.
     """
-    values = host_array(only_column(labels), what=what, mend="pass one label a row")
+    values = host_array(only_column(labels), what=what, fix="pass one label a row")
     if values.ndim != 1:
-        mend = f"pass {what}.ravel()"
+        fix = f"pass {what}.ravel()"
         if values.ndim == 2 and values.shape[1] > 1:
-            mend = (
+            fix = (
                 f"pass {what}.argmax(axis=1) if they are one-hot; for several labels a row, nn.Split(images, {what}) "
                 'and nn.MLP(..., loss="sigmoid_cross_entropy")'
             )
-        raise DataError(f"{what} must have one dimension (samples,), got shape {values.shape}: {mend}")
+        raise DataError(f"{what} must have one dimension (samples,), got shape {values.shape}: {fix}")
     if len(values) != rows:
         raise DataError(f"{what} must be as many as the images, got {len(values)} for {rows} images: check both files")
     if values.dtype.kind == "f":
@@ -69,19 +69,19 @@ def check_labels(labels: Any, *, rows: int, what: str = "labels") -> npt.NDArray
 def encode_labels(
     parts: Sequence[npt.NDArray[Any]], *, whats: Sequence[str], class_names: Sequence[str] | None = None
 ) -> tuple[list[npt.NDArray[np.int64]], tuple[str, ...]]:
-    """Number the classes of several checked parts together.
+    """Encode the labels of several splits together.
 
     Args:
         parts: each (samples,), from `check_labels`.
-        whats: how messages call each part.
-        class_names: the names of classes 0, 1, ...; None takes the sorted distinct labels.
+        whats: name of each part in messages.
+        class_names: names of classes 0, 1, ...; None for the sorted distinct labels.
 
     Returns:
-        Each part as int64 in [0, num_classes), and one name a class.
+        Each part as int64 in [0, num_classes), and one name per class.
 
     Raises:
-        DataError: the parts differ in kind, a label is out of range, or a class has no name in plain text of its own.
-        ConfigError: `class_names` is no sequence.
+        DataError: the parts differ in kind, a label is out of range, or class names are not distinct plain text.
+        ConfigError: `class_names` is not a sequence.
     """
     if len({part.dtype.kind for part in parts}) > 1:
         kinds = ", ".join(f"{what} {part.dtype}" for what, part in zip(whats, parts, strict=True))
@@ -113,7 +113,7 @@ def encode_labels(
 
 
 def _numbered(parts: Sequence[npt.NDArray[Any]]) -> tuple[npt.NDArray[Any], list[npt.NDArray[np.int64]]]:
-    """Return the distinct labels in order, (num_classes,), and the number of each label of each part, (samples,)."""
+    """Return the sorted distinct labels, (num_classes,), and the labels of each part as indices, (samples,)."""
     labels = np.concatenate(parts)  # (all samples,)
     if labels.dtype.kind == "i" and int(labels.max()) - (least := int(labels.min())) < len(labels):
         is_class = np.bincount(labels - least) > 0  # (span,); a table is several times faster than a search
@@ -131,7 +131,7 @@ def _text(label: object) -> str:
 
 
 def _decoded(values: npt.NDArray[np.bytes_], what: str) -> npt.NDArray[np.str_]:
-    """Decode labels in UTF-8; where some are not, they would fall together."""
+    """Decode labels from UTF-8, rejecting invalid ones, which would become equal."""
     try:
         return np.char.decode(values, "utf-8")  # (samples,)
     except UnicodeDecodeError as error:
@@ -140,14 +140,14 @@ def _decoded(values: npt.NDArray[np.bytes_], what: str) -> npt.NDArray[np.str_]:
 
 
 def _no_text(values: npt.NDArray[np.str_]) -> npt.NDArray[np.bool_]:
-    """Tell the rows that a file filled with what is no character: Python cannot make a string of them, (samples,)."""
+    """Mask of rows with invalid code points, which Python cannot convert to a string, (samples,)."""
     codes = np.ascontiguousarray(values).view(np.dtype(np.uint32).newbyteorder(values.dtype.byteorder))
     wrong: npt.NDArray[np.bool_] = np.any(codes.reshape(len(values), -1) > sys.maxunicode, axis=1)
     return wrong
 
 
 def _whole_numbers(values: npt.NDArray[Any], what: str) -> npt.NDArray[np.int64]:
-    """Take whole floats as class numbers; beyond 2**53 neighbours would fall together."""
+    """Convert integral floats to class numbers; beyond 2**53 neighbours would become equal."""
     with np.errstate(invalid="ignore"):
         is_class = (np.abs(values) <= 2**53) & (np.floor(values) == values)  # (samples,), false for NaN
     _refuse_first(~is_class, values, what, f"must be whole numbers or strings: {FOR_NUMBERS}")
@@ -166,9 +166,9 @@ def _in_range(part: npt.NDArray[Any], num_classes: int, what: str) -> npt.NDArra
 def _refuse_first(wrong: npt.NDArray[np.bool_], values: npt.NDArray[Any], what: str, rule: str) -> None:
     if wrong.any():
         row = int(wrong.argmax())
-        rule, _, mend = rule.partition(": ")
-        mend = mend or "correct or drop the row"
-        raise DataError(f"{what} {rule}, got {_shown(values[row])} at row {row}: {mend}")
+        rule, _, fix = rule.partition(": ")
+        fix = fix or "correct or drop the row"
+        raise DataError(f"{what} {rule}, got {_shown(values[row])} at row {row}: {fix}")
 
 
 def _shown(value: object) -> str:

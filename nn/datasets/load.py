@@ -1,4 +1,4 @@
-"""One way to every data set: by name or by path."""
+"""`load_dataset`: data sets by name or path."""
 
 from __future__ import annotations
 
@@ -34,26 +34,25 @@ def load_dataset(
     seed: int = 0,
     stratify: bool = False,
 ) -> Dataset:
-    """Load a data set by its name, or from a file or folder.
+    """Load a data set by name, or from a file or folder.
 
     Args:
-        source: `mnist`, `fashion-mnist` or `digits`; or a path to a folder with the four IDX files, to one with
-            `images.npy` and `labels.npy` (or the other names of an `.npz`'s arrays), whose images are mapped and may be
-            larger than the memory, to an `.npz` or to a `.csv`. A string that is a name is never taken as a path;
-            `./mnist` is.
-        data_dir: the folder of the files of `mnist` or `fashion-mnist`, or its parent; None looks into the folder
-            that XPNN_DATA names and downloads what is not there.
-        label_column: the header of the label's column in a `.csv`.
-        test_fraction: share of the rows held back, in (0, 1), where the source has no test part of its own.
-        seed: the same seed holds back the same rows.
-        stratify: whether each class keeps its share among the held-back rows.
+        source: `mnist`, `fashion-mnist` or `digits`; or the path of a folder with the four IDX files, of a folder with
+            `images.npy` and `labels.npy` (or the other names of arrays in an `.npz`), whose images are mapped and may
+            exceed memory, of an `.npz` or of a `.csv`. Names take precedence over paths; `./mnist` is a path.
+        data_dir: folder of the files of `mnist` or `fashion-mnist`, or its parent; None for the folder in XPNN_DATA,
+            with a download of missing files.
+        label_column: header of the label column of a `.csv`.
+        test_fraction: fraction of rows to hold out, in (0, 1), if the source has no test set.
+        seed: seed of the split.
+        stratify: whether to preserve class proportions in the split.
 
     Returns:
         Training and test rows: images (samples, features), labels (samples,) in [0, num_classes).
 
     Raises:
-        ConfigError: there is no such name or kind of file, or an option is impossible.
-        DataError: the data cannot be had or are not what they must be.
+        ConfigError: unknown name or kind of file, or an invalid option.
+        DataError: the data are unavailable or invalid.
         MissingDependency: the data set needs a package that is not installed.
     """
     if isinstance(source, str) and source in NAMED:
@@ -78,7 +77,7 @@ def load_dataset(
 
 
 def _raise_not_found(source: str | os.PathLike[str]) -> NoReturn:
-    """Tell a mistyped name from a mistyped path."""
+    """Raise an error for a mistyped name or a mistyped path."""
     path = Path(source)
     if path.suffix or path.name != source:
         raise DataError(f"{str(path)!r:.300} is neither a file nor a folder: check the path")

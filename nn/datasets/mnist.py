@@ -1,7 +1,7 @@
-"""MNIST and Fashion-MNIST by name: from a local folder, otherwise from a mirror.
+"""MNIST and Fashion-MNIST, from a local folder or a mirror.
 
-Sums: those of MNIST are of the files that both mirrors serve, those of Fashion-MNIST stand in
-tensorflow_datasets (url_checksums/fashion_mnist.txt).
+Checksums: MNIST's are of the files served by both mirrors, Fashion-MNIST's are from tensorflow_datasets
+(url_checksums/fashion_mnist.txt).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ ENVIRONMENT = "XPNN_DATA"
 
 @dataclass(frozen=True)
 class Source:
-    """Where a named data set comes from.
+    """Origin of a named data set.
 
     Attributes:
-        name: its name, and that of its sub-folder.
-        mirrors: addresses in the order in which they are tried, each ending in `/`.
-        sha256: the sum of each compressed file by its name, in the order of `PARTS`.
-        class_names: one name a class.
-        first_labels: the first ten test labels, which tell one data set from the other: their files share names.
+        name: name of the data set and of its sub-folder.
+        mirrors: addresses in the order to try, each ending in `/`.
+        sha256: checksum of each compressed file by name, in the order of `PARTS`.
+        class_names: one name per class.
+        first_labels: first ten test labels, which tell the data sets apart: their files have the same names.
     """
 
     name: str
@@ -89,21 +89,20 @@ SOURCES = (MNIST, FASHION_MNIST)
 def load_source(source: Source, *, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     """Load MNIST or Fashion-MNIST.
 
-    Takes the files from `data_dir`, and from nowhere else where that is given. Otherwise looks into the folder that
-    XPNN_DATA names, and downloads into the cache folder what is not there. Each of these is either the folder of the
-    four files or one that has a folder `mnist` or `fashion-mnist` with them.
+    The files are read from `data_dir` if given; otherwise from the folder in XPNN_DATA, else downloaded to the cache
+    folder. Each folder may contain the four files, or a folder `mnist` or `fashion-mnist` with them.
 
     Args:
         source: one of `SOURCES`.
-        data_dir: the folder that has the files, or None.
+        data_dir: folder of the files, or None.
 
     Returns:
         60,000 training and 10,000 test images, (samples, 784) uint8, with 10 classes.
 
     Raises:
-        DataError: the files are malformed or do not belong together, `data_dir` does not hold the data set, or there
-            are none and no mirror answers.
-        MissingDependency: they are in no local folder and pooch is not installed.
+        DataError: the files are malformed or do not match, `data_dir` does not contain the data set, or there are none
+            and no mirror answers.
+        MissingDependency: there are no local files and pooch is not installed.
     """
     parts = find_local(source, data_dir)
     if parts is None:
@@ -118,13 +117,13 @@ def load_source(source: Source, *, data_dir: str | os.PathLike[str] | None = Non
 
 
 def load_folder(folder: Path) -> Dataset:
-    """Load the four IDX files of a folder as what they are: MNIST, Fashion-MNIST, or a data set named as the folder.
+    """Load the four IDX files of a folder: MNIST, Fashion-MNIST, or a data set named after the folder.
 
     Args:
         folder: images in it are (samples, rows, columns) or (samples, features), labels (samples,).
 
     Raises:
-        DataError: a file is missing or malformed, or the four do not belong together.
+        DataError: a file is missing or malformed, or the four do not match.
     """
     parts = find_parts(folder)
     if parts is None:
@@ -139,14 +138,15 @@ def load_folder(folder: Path) -> Dataset:
 
 
 def find_local(source: Source, data_dir: str | os.PathLike[str] | None = None) -> list[Path] | None:
-    """Find the four files of a named data set in `data_dir`; where that is None, in the folder that XPNN_DATA names.
+    """Find the four files of a named data set in `data_dir`, or else in the folder in XPNN_DATA.
 
     Returns:
-        The files in the order of `PARTS`; None where `data_dir` is None and XPNN_DATA does not lead to them.
+        The files in the order of `PARTS`; None if `data_dir` is None and XPNN_DATA does not contain them.
 
     Raises:
-        DataError: `data_dir` does not hold the data set, `data_dir` or XPNN_DATA is no folder, or a folder has some
-            of the four files, but not all.
+        DataError: `data_dir` does not contain the data set, `data_dir` or XPNN_DATA is not a folder, or a folder has
+            only
+            some of the four files.
     """
     origin, place = "data_dir (--data)", data_dir
     if place is None:
@@ -169,13 +169,13 @@ def find_local(source: Source, data_dir: str | os.PathLike[str] | None = None) -
 
 
 def _recognize(parts: list[Path]) -> Source | None:
-    """Tell by their first test labels which of `SOURCES` four files are, None where they are another data set."""
+    """Identify a data set of `SOURCES` by its first test labels; None for another data set."""
     first = tuple(read_idx(parts[-1]).ravel()[:10].tolist())  # test labels, (10,)
     return next((source for source in SOURCES if source.first_labels == first), None)
 
 
 def _found(folder: Path) -> str:
-    """Say which data sets lie in a folder and in its sub-folders of known names."""
+    """Describe the data sets in a folder and in its sub-folders of known names."""
     places = (folder, *(folder / source.name for source in SOURCES))
     found = {place: _recognize(parts) for place in places if (parts := find_parts(place)) is not None}
     names = [f"{'another data set' if source is None else source.name} in {place}" for place, source in found.items()]

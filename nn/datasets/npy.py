@@ -1,4 +1,4 @@
-"""The .npy format: a header that says type and shape, and then the bare numbers."""
+"""The .npy format: a header with dtype and shape, then the raw numbers."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ KINDS = "biufcSU"  # of NumPy's types; bytes of any other, such as pointers, are
 
 @dataclass(frozen=True)
 class NpyHeader:
-    """What a file says of its array, after it was checked.
+    """Checked header of an array.
 
     Attributes:
-        begin: bytes of the header, behind which the numbers begin.
-        dtype: of the numbers, in the byte order of the file.
-        shape: of the array.
-        fortran_order: whether the first index runs fastest in the file.
+        begin: offset of the numbers in bytes.
+        dtype: dtype, in the byte order of the file.
+        shape: shape of the array.
+        fortran_order: whether the array is in Fortran order.
     """
 
     begin: int
@@ -38,17 +38,17 @@ class NpyHeader:
 
 
 def parse_header(content: bytes, *, size: int, what: str, writer: str = "numpy.savez") -> NpyHeader:
-    """Read a header, which must promise exactly the bytes that there are.
+    """Parse a header, which must match the size of the file.
 
     Args:
-        content: the first `HEADER_BYTES` of the file, or all of it.
-        size: bytes of the whole file.
-        what: how messages call it.
-        writer: what messages advise to write it with.
+        content: first `HEADER_BYTES` of the file, or all of it.
+        size: size of the file in bytes.
+        what: name in messages.
+        writer: function that messages recommend for writing it.
 
     Raises:
-        DataError: it is of a version or a type that is not read, or promises other bytes.
-        Exception: of any other kind where it is damaged: NumPy's reader parses it as Python.
+        DataError: unsupported version or dtype, or a size other than the header's.
+        Exception: of any other kind if it is damaged, since NumPy's reader parses it as Python.
     """
     start = BytesIO(content)
     version = np.lib.format.read_magic(start)
@@ -72,15 +72,15 @@ def parse_header(content: bytes, *, size: int, what: str, writer: str = "numpy.s
 
 
 def map_npy(path: Path) -> npt.NDArray[Any]:
-    """Map an `.npy` file into memory: the system reads what is used of it, and gives the room back when it is wanted.
+    """Memory-map an `.npy` file.
 
-    Nobody may cut the file off while it is mapped: the system would end the process that reads beyond its end.
+    The file must not be truncated while it is mapped: reading beyond its end kills the process.
 
     Args:
         path: the file, of any size; pickled objects are never loaded.
 
     Returns:
-        The array, which cannot be written to.
+        The read-only array.
 
     Raises:
         DataError: the file cannot be read or is malformed.

@@ -1,4 +1,4 @@
-"""A folder of `.npy` files, whose images stay where they are: data that are larger than the memory."""
+"""Folders of `.npy` files with memory-mapped images, which may exceed memory."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .table import WITH_TEST, WITHOUT_TEST
 
 
 def find_arrays(folder: Path) -> list[Path] | None:
-    """Find images and labels, and perhaps test images and test labels, by the names that they have in an `.npz` too.
+    """Find images and labels, and optionally test images and test labels, by the array names of an `.npz`.
 
     Returns:
-        Two or four paths, or None where the folder has no file of such a name.
+        Two or four paths, or None if the folder has no such files.
 
     Raises:
-        DataError: the folder has some files of a set, but no set in full, or may not be read.
+        DataError: the folder has no complete set of files, or cannot be read.
     """
     choices = [[folder / f"{name}.npy" for name in names] for names in WITH_TEST + WITHOUT_TEST]
     try:
@@ -40,15 +40,15 @@ def find_arrays(folder: Path) -> list[Path] | None:
 
 
 def load_arrays(paths: Sequence[Path], **split: Any) -> Dataset:
-    """Load `.npy` files in the order of `find_arrays`; the images are mapped, and the labels read.
+    """Load `.npy` files in the order of `find_arrays`; images are memory-mapped, labels are read.
 
     Args:
-        paths: images, labels, and perhaps test images and test labels.
-        split: `test_fraction`, `seed` and `stratify` of `from_arrays`, which holds back the last of mapped rows.
+        paths: images, labels, and optionally test images and test labels.
+        split: `test_fraction`, `seed` and `stratify` of `from_arrays`, which holds out the last of mapped rows.
 
     Raises:
-        DataError: a file is malformed, or holds what `from_arrays` refuses.
-        ConfigError: the options of the split are impossible.
+        DataError: a file is malformed, or rejected by `from_arrays`.
+        ConfigError: the options of the split are invalid.
     """
     arrays = [map_npy(path) if k % 2 == 0 else np.array(map_npy(path)) for k, path in enumerate(paths)]
     folder = paths[0].parent

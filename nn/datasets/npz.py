@@ -1,4 +1,4 @@
-"""The .npz format: a zip archive of .npy files, whose promises are checked before room is made for them."""
+"""The .npz format: a zip archive of .npy files, checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -24,20 +24,19 @@ ENCRYPTED = 0x1  # in the flags of a zip's member
 
 
 def read_npz(path: Path, choices: Sequence[tuple[str, ...]]) -> list[npt.NDArray[Any]]:
-    """Read the arrays of an `.npz` that go by one of several rows of names; pickled objects are never loaded.
+    """Read arrays of an `.npz` by the first matching set of names; pickled objects are never loaded.
 
-    Before any array is read, the archive must be within `limits`, and each array's header must promise exactly the
-    bytes that the archive has of it.
+    Before any array is read, the archive must be within `limits`, and each array's header must match its size.
 
     Args:
         path: the file.
-        choices: rows of names; the first row that the archive has in full is taken.
+        choices: sets of names; the first that is complete in the archive is used.
 
     Returns:
         The arrays in the order of their names.
 
     Raises:
-        DataError: the file cannot be read, lacks the arrays, is malformed, or would grow too much.
+        DataError: the file cannot be read, lacks the arrays, is malformed, or would expand too much.
     """
     with opened(path) as (file, size):
         try:
@@ -62,7 +61,7 @@ def read_npz(path: Path, choices: Sequence[tuple[str, ...]]) -> list[npt.NDArray
 
 @dataclass(frozen=True)
 class _Member:
-    """An array of the archive, after its header was checked."""
+    """Array of the archive with a checked header."""
 
     what: str  # as messages call it
     info: ZipInfo
@@ -70,7 +69,7 @@ class _Member:
 
 
 class _OpenedBriefly:
-    """A file of which nobody reads much at once: `ZipFile` would read a table of contents of any size in one piece."""
+    """File with limited reads: `ZipFile` would read a table of contents of any size at once."""
 
     def __init__(self, file: BufferedIOBase, path: Path) -> None:
         self._file, self._path = file, path
@@ -86,7 +85,7 @@ class _OpenedBriefly:
 
 
 def _checked_members(infos: Sequence[ZipInfo], path: Path, size: int) -> dict[str, ZipInfo]:
-    """Return the members by the names of their arrays."""
+    """Return the members by array name."""
     if len(infos) > limits.DATA_FILES:
         raise DataError(f"{path} must hold at most {limits.DATA_FILES} arrays, got {len(infos)}: leave some out")
     members: dict[str, ZipInfo] = {}

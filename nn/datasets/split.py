@@ -1,4 +1,4 @@
-"""Dividing rows into a training and a test part."""
+"""Train-test split."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ def split_rows(
     seed: int | np.random.Generator,
     stratify: bool = False,
 ) -> tuple[Split, Split]:
-    """Shuffle rows and divide them into training and test rows; every row lands in exactly one.
+    """Shuffle rows and split them into training and test rows.
 
-    Rows of a mapped file stay there and are not shuffled: the last ones are the test rows.
+    Memory-mapped rows stay in their file and are not shuffled: the last ones are the test rows.
 
     Args:
         images: (samples, features).
         labels: (samples,).
-        test_fraction: share of the test rows, in (0, 1), rounded to whole rows.
-        seed: of the shuffle, or its generator; the same seed gives the same split.
-        stratify: whether each class is divided by itself, with at least one row of it on both sides.
+        test_fraction: fraction of test rows, in (0, 1), rounded to whole rows.
+        seed: seed of the shuffle, or its generator.
+        stratify: whether to split each class separately, with at least one row of it on both sides.
 
     Returns:
         The training rows and the test rows, both in shuffled order.
 
     Raises:
-        ConfigError: the fraction is not in (0, 1), the seed is none, or mapped rows are to be stratified.
-        DataError: a side would be empty, a class to be stratified has a single row, or a class of mapped rows has none
-            to train on.
+        ConfigError: the fraction is not in (0, 1), the seed is invalid, or mapped rows are to be stratified.
+        DataError: a side would be empty, a class to be stratified has a single row, or a class of mapped rows has no
+            training rows.
     """
     if not (is_finite_number(test_fraction, least=0) and 0 < test_fraction < 1):
         raise ConfigError(
@@ -71,7 +71,7 @@ def split_rows(
 def _last_rows(
     images: npt.NDArray[Any], labels: npt.NDArray[np.int64], test_fraction: float, *, stratify: bool
 ) -> tuple[Split, Split]:
-    """Hold back the last of mapped rows, both parts being views."""
+    """Hold out the last of mapped rows; both parts are views."""
     if stratify:
         raise ConfigError(
             "a stratified split brings the rows into memory, but these are mapped from a file: shuffle the file, which "
@@ -96,17 +96,17 @@ def _refuse_empty(train: int, test: int, test_fraction: float) -> None:
 
 
 def resplit(dataset: Dataset, *, test_fraction: float, seed: int, stratify: bool = False) -> Dataset:
-    """Put all rows of a data set together, shuffle them, and divide them anew.
+    """Shuffle all rows of a data set and split them again.
 
     Args:
-        dataset: its name, classes, scale and image shape are kept.
-        test_fraction: share of the test rows, in (0, 1).
-        seed: the same seed gives the same split.
-        stratify: whether each class keeps its share on both sides.
+        dataset: data set, whose name, classes, scale and image shape are kept.
+        test_fraction: fraction of test rows, in (0, 1).
+        seed: seed of the split.
+        stratify: whether to preserve class proportions in the split.
 
     Raises:
-        ConfigError: the fraction is not in (0, 1), or the seed is none.
-        DataError: a side would be empty, a class to be stratified has a single row, or rows are mapped from a file.
+        ConfigError: the fraction is not in (0, 1), or the seed is invalid.
+        DataError: a side would be empty, a class to be stratified has a single row, or rows are memory-mapped.
     """
     if is_mapped(dataset.train.images) or is_mapped(dataset.test.images):
         raise DataError(

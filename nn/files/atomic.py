@@ -1,4 +1,4 @@
-"""Writing a file so that it is there whole or not at all, and reading one of a bounded size."""
+"""Atomic writes, and reads of bounded size."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
 def write_atomically(path: Path, content: bytes | bytearray) -> None:
-    """Write a temporary file beside `path`, force it to disk, and rename it over `path`.
+    """Write a temporary file next to `path`, sync it to disk, and rename it to `path`.
 
-    What stood at `path` is there until the new content is complete and on the disk.
+    An existing file stays until the new content is complete and on disk.
 
     Raises:
-        StorageError: the disk is full or the folder cannot be written; what stood at `path` before is untouched.
+        StorageError: the disk is full or the folder is not writable; an existing file is left unchanged.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # as `TEMPORARY` knows it
     try:
@@ -42,7 +42,7 @@ def write_atomically(path: Path, content: bytes | bytearray) -> None:
 
 
 def _rename(temporary: Path, path: Path, *, attempts: int = RENAMES) -> None:
-    """Put a file in the place of another; on Windows a scanner or a viewer may hold either for a moment."""
+    """Rename a file over another, with retries: on Windows a scanner or viewer may lock either briefly."""
     for attempt in range(attempts):
         try:
             temporary.replace(path)
@@ -55,10 +55,10 @@ def _rename(temporary: Path, path: Path, *, attempts: int = RENAMES) -> None:
 
 
 def append(path: Path, content: bytes) -> None:
-    """Add bytes to a file, all or none of them as long as the process lives.
+    """Append bytes to a file, all or none unless the process is killed.
 
     Raises:
-        StorageError: the disk is full or the file cannot be written; it is as long as before.
+        StorageError: the disk is full or the file is not writable; its length is unchanged.
     """
     try:
         with path.open("ab", buffering=0) as file:
@@ -74,16 +74,16 @@ def append(path: Path, content: bytes) -> None:
 
 
 def is_temporary(path: Path) -> bool:
-    """Return whether `write_atomically` gave the file its name."""
+    """Return whether a name is that of a temporary file of `write_atomically`."""
     return TEMPORARY.fullmatch(path.name) is not None
 
 
 def remove_temporaries(folder: Path, *, older_than: float = 0.0) -> None:
-    """Remove what `write_atomically` left in a folder when its process was killed.
+    """Remove temporary files of `write_atomically` left by killed processes.
 
     Args:
-        folder: where it wrote.
-        older_than: seconds; what is younger may be another process's that is writing now.
+        folder: folder of the files.
+        older_than: minimum age in seconds; newer files may be in use by another process.
     """
     with suppress(OSError):
         for path in folder.iterdir():
@@ -92,14 +92,14 @@ def remove_temporaries(folder: Path, *, older_than: float = 0.0) -> None:
 
 
 def read_whole(path: Path, *, limit: int) -> bytes:
-    """Return a file's content.
+    """Read a file of bounded size.
 
     Args:
         path: the file.
-        limit: bytes that it may have.
+        limit: maximum size in bytes.
 
     Raises:
-        ModelFileError: it is missing, no regular file, too large, or cannot be read.
+        ModelFileError: it is missing, not a regular file, too large, or cannot be read.
     """
     try:
         is_file = path.is_file()  # a pipe or a device may never end
@@ -120,7 +120,7 @@ def read_whole(path: Path, *, limit: int) -> bytes:
 
 
 def sync_folder(folder: Path) -> None:
-    """Force the names in a folder to disk, where folders can be opened (not on Windows)."""
+    """Sync a folder's entries to disk where the system allows (not on Windows)."""
     if os.name != "nt":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

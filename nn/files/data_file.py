@@ -1,4 +1,4 @@
-"""A data file from outside: only an ordinary file is opened, and it is unpacked only as far as its size warrants."""
+"""Untrusted data files: only regular files are opened, and decompression is limited by their size."""
 
 from __future__ import annotations
 
@@ -21,14 +21,13 @@ PIECE = 2**18  # bytes that are read at a time: readers of compressed files make
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[BufferedReader, int]]:
-    """Open an ordinary file; a pipe or a device, which may never end, is refused before it is opened.
+    """Open a regular file; pipes and devices, which may never end, are rejected.
 
     Returns:
-        A context manager of the file and its size in bytes. What the system says against reading while the file is
-        open becomes a `DataError` too.
+        A context manager of the file and its size in bytes, which also converts read errors to `DataError`.
 
     Raises:
-        DataError: the file is missing, a folder, a pipe or a device, or may not be read, or is too much for the memory.
+        DataError: the file is missing, not a regular file, not readable, or does not fit into memory.
     """
     try:
         kind = path.stat().st_mode
@@ -47,10 +46,10 @@ def opened(path: Path) -> Iterator[tuple[BufferedReader, int]]:
 
 
 def existing_path(source: str | os.PathLike[str]) -> Path | None:
-    """Return the file or folder that is meant, None if there is none.
+    """Return the path of an existing file or folder; None if there is none.
 
     Raises:
-        ConfigError: `source` is no path at all.
+        ConfigError: `source` is not a path.
     """
     if not isinstance(source, str | os.PathLike):
         raise ConfigError(f"a data set must be a name or a path, got {source!r:.80}; for arrays: nn.from_arrays")
@@ -62,19 +61,19 @@ def existing_path(source: str | os.PathLike[str]) -> Path | None:
 
 
 def unpackable(size: int) -> int:
-    """Return how many bytes a compressed file of `size` bytes may become."""
+    """Return the maximum decompressed size of a file of `size` bytes."""
     return max(limits.ALWAYS_UNPACKED, limits.COMPRESSION * size)
 
 
 def fill(values: npt.NDArray[Any], file: BufferedIOBase) -> int:
-    """Read the bytes of an array piece by piece.
+    """Read the bytes of an array in pieces.
 
     Args:
-        values: an array of any type, (values,); its content is overwritten.
-        file: what is read; at most `values.nbytes` bytes of it.
+        values: an array of any dtype, (values,), to be overwritten.
+        file: source of at most `values.nbytes` bytes.
 
     Returns:
-        The bytes read, less than `values.nbytes` where the file ends before.
+        Number of bytes read, fewer than `values.nbytes` if the file ends early.
     """
     view = values.view(np.uint8).data  # (values.nbytes,)
     got = 0

@@ -1,4 +1,4 @@
-"""How much is read of what comes from outside; more is refused before room is made for it."""
+"""Limits for untrusted files, enforced before memory is allocated."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Named arrays and a description in one safetensors file, under a digest of every byte.
+"""Named arrays and a description in a safetensors file, with a digest of every byte.
 
-Format: https://huggingface.co/docs/safetensors. The file's metadata holds the description, JSON under the key `xpnn`.
-Its first entry is the SHA-256 of the whole file, as it is with zeros in the digest's place. (It is no metadata of its
-own, as the order of two of them would differ from file to file.) Nothing in such a file is ever executed.
+Format: https://huggingface.co/docs/safetensors. The metadata contain the description as JSON under the key `xpnn`. Its
+first entry is the SHA-256 of the whole file with zeros in place of the digest. (It is not a separate metadata entry,
+since the order of two entries would vary.) Nothing in such a file is ever executed.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ LENGTH_BYTES = 8  # of the header's length, which the file begins with
 
 
 def write_tensors(path: Path, arrays: Mapping[str, npt.NDArray[Any]], description: Mapping[str, Any]) -> None:
-    """Write the arrays and their description, whole or not at all.
+    """Write arrays and description atomically.
 
     Raises:
-        StorageError: the file cannot be written, or could not be read again; what stood there before is untouched.
+        StorageError: the file cannot be written, or could not be read back; an existing file is left unchanged.
     """
     from safetensors.numpy import save
 
@@ -45,13 +45,13 @@ def write_tensors(path: Path, arrays: Mapping[str, npt.NDArray[Any]], descriptio
 
 
 def description_text(description: Mapping[str, Any]) -> str:
-    """Return a description as the metadata hold it, with room for the digest."""
+    """Return a description as stored in the metadata, with zeros for the digest."""
     # Some generators keep arrays in their state.
     return json.dumps({"sha256": BLANK, **description}, default=np.ndarray.tolist, allow_nan=False)
 
 
 def sealed(content: bytes) -> bytearray:
-    """Return a file's content with its digest in the place of the zeros."""
+    """Return a file's content with its digest in place of the zeros."""
     filled = bytearray(content)
     place = filled.index(_entry(BLANK))
     filled[place : place + ENTRY_BYTES] = _entry(hashlib.sha256(content).hexdigest())
@@ -59,11 +59,11 @@ def sealed(content: bytes) -> bytearray:
 
 
 def read_tensors(path: Path, kind: str) -> tuple[Arrays, dict[str, Any]]:
-    """Return the arrays of a file and its description, after a look at every byte.
+    """Read the arrays and description of a file, with its digest verified.
 
     Args:
         path: the file.
-        kind: what the description's `kind` must be.
+        kind: required `kind` of the description.
 
     Raises:
         ModelFileError: the file is missing, too large, damaged, not written by xpnn, or of another kind.
@@ -84,7 +84,7 @@ def read_tensors(path: Path, kind: str) -> tuple[Arrays, dict[str, Any]]:
 
 
 def _description(content: bytes) -> dict[str, Any]:
-    """Return the description in the header; the library that reads the arrays would take the last of two equal keys."""
+    """Parse the description in the header; duplicate keys, of which safetensors would use the last, are rejected."""
     end = LENGTH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
     if not LENGTH_BYTES < end <= min(len(content), LENGTH_BYTES + HEADER_BYTES):
         raise ValueError("it does not begin with the length of a header of safetensors")
@@ -92,7 +92,7 @@ def _description(content: bytes) -> dict[str, Any]:
 
 
 def _check_digest(content: bytes, expected: str) -> None:
-    """Hold every byte of the file against the digest in it."""
+    """Verify the digest of a file."""
     entry = _entry(expected)
     place = content.find(entry)
     if len(entry) != ENTRY_BYTES or place < 0:
@@ -105,7 +105,7 @@ def _check_digest(content: bytes, expected: str) -> None:
 
 
 def _entry(digest: str) -> bytes:
-    """Return the digest as the header has it; a text in it cannot look so, as quotes in texts are escaped once more."""
+    """Return the digest as encoded in the header; unambiguous, since quotes inside texts are escaped twice."""
     return f'"xpnn":"{{\\"sha256\\": \\"{digest}\\"'.encode()
 
 

@@ -1,4 +1,4 @@
-"""Text from outside: JSON, of which what is ambiguous is an error, and what a terminal may be shown."""
+"""Untrusted text: strict JSON, and text safe for terminals."""
 
 from __future__ import annotations
 
@@ -12,27 +12,26 @@ LONGEST = 400  # characters of a reason
 
 
 def is_plain(text: str) -> bool:
-    """Return whether a terminal only shows it, and a file can hold it."""
+    """Return whether text is free of control characters and encodable."""
     return UNPRINTABLE.search(text) is None
 
 
 def reason_of(error: Exception) -> str:
-    """Say in one short line why a file was refused; some of the text may be the file's own."""
+    """Format the reason of a rejected file as a short line, which may quote the file."""
     text = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
     return printable(text)[:LONGEST]
 
 
 def printable(text: str) -> str:
-    """Return the text with a question mark for each character that a terminal would obey."""
+    """Replace control characters by question marks."""
     return UNPRINTABLE.sub("?", text)
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
-    """Return the JSON object that `text` is.
+    """Parse a JSON object strictly.
 
     Raises:
-        ValueError: it is no JSON object in UTF-8, an object in it has a key twice, a number is NaN or infinite, or it
-            is nested too deeply.
+        ValueError: not a JSON object in UTF-8, duplicate keys, NaN or infinite numbers, or nested too deeply.
     """
     try:
         text = text.decode() if isinstance(text, bytes) else text  # json would take UTF-16 too
@@ -45,7 +44,7 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of its pairs; of two values for one key, programs would take one or the other."""
+    """Build an object from its pairs, rejecting duplicate keys."""
     made = dict(pairs)
     if len(made) < len(pairs):
         ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)

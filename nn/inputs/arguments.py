@@ -1,4 +1,4 @@
-"""What an argument may be, whoever passes it: Python's numbers and NumPy's alike, truth values not."""
+"""Checks of arguments: Python's and NumPy's numbers are accepted alike, booleans are not numbers."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ BLOCK_BYTES = 2**20  # of rows that are looked at together: what a core's cache 
 
 
 def are_whole(numbers: Any, *, least: int) -> bool:
-    """Return whether they are a sequence of whole numbers of at least `least`."""
+    """Return whether it is a sequence of integers of at least `least`."""
     return isinstance(numbers, Sequence | np.ndarray) and all(is_whole(number, least=least) for number in numbers)
 
 
 def are_instances(values: Any, kind: type) -> bool:
-    """Return whether they are a sequence of instances of a class; an iterator can be gone through only once."""
+    """Return whether it is a sequence of instances of a class (not an iterator, which can be consumed only once)."""
     return isinstance(values, Sequence) and all(isinstance(value, kind) for value in values)
 
 
 def refuse_not_finite(rows: npt.NDArray[Any], dtype: str | None = None, *, what: str = "images") -> None:
-    """Refuse rows of which a number is NaN or infinite, or would be.
+    """Check that all numbers are finite, also after conversion.
 
     Args:
-        rows: (samples, features) of any type.
-        dtype: what they will be computed in; None for their own.
-        what: how the message calls them.
+        rows: (samples, features) of any dtype.
+        dtype: dtype of the computation; None for their own.
+        what: name in the message.
 
     Raises:
-        DataError: one is; the message names its row and column.
+        DataError: a number is not finite; the message names its row and column.
     """
     if rows.dtype.kind != "f":
         return
@@ -50,9 +50,9 @@ def refuse_not_finite(rows: npt.NDArray[Any], dtype: str | None = None, *, what:
 
 
 def row_blocks(rows: npt.NDArray[Any]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """Yield blocks of rows (samples, ...), so that no second array of their size is made.
+    """Yield blocks of rows (samples, ...), to avoid temporaries of their size.
 
-    Each comes with the number of its first row, and is a view of `BLOCK_BYTES` or so.
+    Each is a view of about `BLOCK_BYTES`, with the index of its first row.
     """
     rows = np.asarray(rows)  # of which a view costs less than of NumPy's class of mapped arrays
     size = max(1, BLOCK_BYTES // max(1, rows.nbytes // max(1, len(rows))))
@@ -61,14 +61,14 @@ def row_blocks(rows: npt.NDArray[Any]) -> Iterator[tuple[int, npt.NDArray[Any]]]
 
 
 def make_generator(seed: int | np.random.Generator, *, stream: int | None = None) -> np.random.Generator:
-    """Return a generator for a seed, or the generator itself.
+    """Return a generator from a seed, or the generator itself.
 
     Args:
-        seed: a whole number >= 0, or a generator.
+        seed: an integer >= 0, or a generator.
         stream: generators of one seed and different streams are independent of each other.
 
     Raises:
-        ConfigError: the seed is neither.
+        ConfigError: the seed is invalid.
     """
     if isinstance(seed, np.random.Generator):
         return seed

@@ -1,7 +1,7 @@
-"""Arrays of any library on their way in, as rows on the host, and answers on their way out, in the caller's library.
+"""Conversion of arrays of any library to host rows, and of results to the caller's library.
 
-NumPy, lists, PyTorch, JAX, CuPy, whatever speaks DLPack or `__array__`, and frames of pandas, polars and pyarrow. What
-lies in host memory in a type that NumPy has is not copied. Frames are answered by NumPy arrays, as scikit-learn does.
+NumPy, lists, PyTorch, JAX, CuPy, any library with DLPack or `__array__`, and frames of pandas, polars and pyarrow. Host
+arrays of NumPy's dtypes are not copied. Results for frames are NumPy arrays, as in scikit-learn.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from .frames import as_frame, categories_of, frame_values, library_of
 ON_HOST = (1, 3)  # device types of DLPack: the CPU's memory, and what CUDA has pinned of it
 
 
-def host_array(given: Any, *, what: str, mend: str) -> npt.NDArray[Any]:
-    """Return any array as one of NumPy, without a copy where it lies in host memory.
+def host_array(given: Any, *, what: str, fix: str) -> npt.NDArray[Any]:
+    """Convert an array to NumPy, without a copy if it is in host memory.
 
     Args:
-        given: an array of any library, a frame, or what can become an array.
-        what: how messages call it.
-        mend: what messages advise where nothing else is known.
+        given: an array of any library, a frame, or anything convertible to an array.
+        what: name in messages.
+        fix: advice in messages by default.
 
     Returns:
-        An array of the same shape. Types that NumPy lacks, such as bfloat16, become float32.
+        An array of the same shape. Dtypes that NumPy lacks, such as bfloat16, become float32.
 
     Raises:
-        DataError: it cannot become an array, or some of its values are missing.
+        DataError: it cannot be converted, or has missing values.
     """
     try:
         if isinstance(given, np.ma.MaskedArray) and (masked := int(np.sum(given.mask))):
@@ -52,19 +52,20 @@ def host_array(given: Any, *, what: str, mend: str) -> npt.NDArray[Any]:
     except DataError:
         raise
     except Exception as error:  # an object of another library raises what it likes
-        raise DataError(f"{what} cannot become a NumPy array ({error!s:.200}): {mend}") from error
+        raise DataError(f"{what} cannot become a NumPy array ({error!s:.200}): {fix}") from error
 
 
 def answer_like(given: Any, answer: Any) -> Any:
-    """Return an answer in the library, and on the device, of what it answers.
+    """Convert a result to the library and device of the input.
 
     Args:
-        given: what the caller passed.
-        answer: any shape, of NumPy or already of that library and device; it may share its memory with the result.
+        given: the caller's input.
+        answer: result of any shape, in NumPy or already in that library and device; it may share memory with the
+            returned array.
 
     Returns:
-        An array of the library of `given` on its device; of NumPy for lists, frames and whatever has no namespace of
-        the Array API standard. JAX has no 64-bit types unless the caller has enabled them.
+        An array of the library of `given` on its device; of NumPy for lists, frames and libraries without an Array API
+        namespace. JAX arrays are 64-bit only if the caller has enabled that.
     """
     library = library_of(given)
     if library in ("jax", "jaxlib"):
@@ -81,14 +82,14 @@ def answer_like(given: Any, answer: Any) -> Any:
 def categorical_codes(
     labels: list[Any], *, whats: list[str]
 ) -> tuple[list[npt.NDArray[np.int64]], tuple[str, ...]] | None:
-    """Return the numbers of categorical labels, in the order of their categories, and the categories' names.
+    """Return the codes of categorical labels and the names of the categories.
 
     Args:
         labels: each (samples,); test labels have the categories of the training labels.
-        whats: how messages call each.
+        whats: name of each in messages.
 
     Returns:
-        Each (samples,), int64, and a name for each category; None unless all labels have the same categories.
+        Each (samples,), int64, and the names of the categories; None unless all labels have the same categories.
 
     Raises:
         DataError: a label is missing.
@@ -99,14 +100,14 @@ def categorical_codes(
         return None
     number = {category: k for k, category in enumerate(first)}
     codes = [
-        np.array([number[value] for value in host_array(each, what=what, mend="").tolist()], dtype=np.int64)
+        np.array([number[value] for value in host_array(each, what=what, fix="").tolist()], dtype=np.int64)
         for each, what in zip(labels, whats, strict=True)
     ]
     return codes, tuple(map(str, first))
 
 
 def _of_torch(tensor: Any) -> npt.NDArray[Any]:
-    """The values of a tensor, in its own memory where that is the host's; what is computed with it leaves no trace."""
+    """Return a detached tensor as an array, without a copy on the host."""
     if str(tensor.layout) != "torch.strided":
         raise DataError(f"a tensor must be dense, got one of layout {tensor.layout}: pass .to_dense()")
     plain = tensor.detach().resolve_conj().resolve_neg()
@@ -117,7 +118,7 @@ def _of_torch(tensor: Any) -> npt.NDArray[Any]:
 
 
 def _jax_array(given: Any, answer: Any) -> Any:
-    """The answer as an array of JAX beside `given`, in 64 bits only where the caller has enabled them."""
+    """Convert the answer to JAX on the device of `given`, in 64 bits only if the caller has enabled that."""
     jax = import_module("jax")
     canonical = answer.astype(jax.dtypes.canonicalize_dtype(answer.dtype))
     devices = given.devices()
@@ -126,6 +127,6 @@ def _jax_array(given: Any, answer: Any) -> Any:
 
 
 def _with_a_numpy_type(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The array, or float32 of one of a floating type that a package has added to NumPy, as JAX does with bfloat16."""
+    """Convert floating dtypes registered by other packages, such as JAX's bfloat16, to float32."""
     is_added = array.dtype.isbuiltin == 2 and "float" in array.dtype.name
     return array.astype(np.float32) if is_added else array

@@ -1,4 +1,4 @@
-"""Facts about rows: range, number of non-zeros, check sum."""
+"""Facts about rows: range, number of non-zeros, checksum."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Number = float | np.floating[Any]
 
 
 class RowFacts:
-    """Facts about rows: found at first need, in blocks that stay in the cache, and kept.
+    """Facts about rows, computed lazily in cache-sized blocks, and stored.
 
     Attributes:
         rows: (samples, ...), real numbers.
-        nonzeros: number of non-zeros, once `range` has read all rows; None before, and always None of rows that are
-            mapped from a file, whose zeros no backend skips.
+        nonzeros: number of non-zeros, once `range` has read all rows; None before, and for memory-mapped rows, whose
+            zeros no backend skips.
     """
 
     nonzeros: int | None = None
@@ -30,13 +30,13 @@ class RowFacts:
         self.rows = rows
 
     def renew(self) -> None:
-        """Forget what was found, unless the rows are mapped from a file for reading: others may have been changed."""
+        """Discard the facts, unless the rows are mapped read-only: others may have been changed."""
         if not is_mapped(self.rows) or self.rows.flags.writeable:
             self.__dict__ = {"rows": self.rows}
 
     @cached_property
     def range(self) -> tuple[Any, Any]:
-        """Least and largest number, NaN if there is one; once both are the type's own, no more is read."""
+        """Minimum and maximum, NaN if there is one; reading stops once both are the dtype's limits."""
         nonzeros, counts = 0, not is_mapped(self.rows)
         low, high = self._ends()
         largest, least = low, high  # of no numbers
@@ -51,27 +51,27 @@ class RowFacts:
         return least, largest
 
     def are_within(self, least: Number, largest: Number) -> bool:
-        """Return whether all numbers are in [least, largest], none NaN; nothing is read where the type says so."""
+        """Return whether all numbers are in [least, largest] and not NaN; reads nothing if the dtype implies it."""
         low, high = self._ends()
         if not (least <= low and high <= largest):
             low, high = self.range
         return bool(least <= low and high <= largest)
 
     def are_finite_in(self, dtype: str) -> bool:
-        """Return whether all numbers are finite in `dtype`, a floating type."""
+        """Return whether all numbers are finite in a floating `dtype`."""
         largest = np.finfo(dtype).max  # not Python's float, which would become a number of the rows' own type
         return self.are_within(-largest, largest)
 
     @cached_property
     def check_sum(self) -> int:
-        """CRC-32 of the bytes: quick, and no protection from intent."""
+        """CRC-32 of the bytes: fast, but no protection against tampering."""
         number = 0
         for _, block in row_blocks(self.rows):
             number = zlib.crc32(np.ascontiguousarray(block).data.cast("B"), number)
         return number
 
     def _ends(self) -> tuple[float, float]:
-        """Return the type's least and largest number."""
+        """Return the dtype's minimum and maximum."""
         dtype = self.rows.dtype
         if dtype.kind in "iu":
             return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)

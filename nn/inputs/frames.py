@@ -1,6 +1,6 @@
-"""Frames of pandas, polars and pyarrow, read through narwhals: their cells as an array, the categories of their labels.
+"""Frames of pandas, polars and pyarrow, through narwhals: cells as arrays, categories of labels.
 
-narwhals is imported when the first frame comes.
+narwhals is imported with the first frame.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ MEND = "fill the cell or drop its row"
 
 
 def library_of(given: object) -> str:
-    """Return the package that an object's class, or the nearest of its bases with one of interest, comes from."""
+    """Return the package of an object's class, or of its nearest base class of a supported library."""
     roots = [kind.__module__.partition(".")[0] for kind in type(given).__mro__]
     known = ("torch", "jax", "jaxlib", "cupy", *LIBRARIES)
     return next((root for root in roots if root in known), roots[0])
 
 
 def as_frame(given: Any) -> Frame | Column | None:
-    """Return a frame or column of one of `LIBRARIES` wrapped by narwhals, without a copy; None of anything else.
+    """Wrap a frame or column of one of `LIBRARIES` by narwhals, without a copy; None for anything else.
 
     Raises:
-        DataError: it is a frame without its rows, or has two columns of one name.
+        DataError: it is a lazy frame, or has duplicate column names.
     """
     if library_of(given) not in LIBRARIES:
         return None
@@ -54,24 +54,24 @@ def as_frame(given: Any) -> Frame | Column | None:
 
 
 def only_column(given: Any) -> Any:
-    """Return the column of a frame that has just one, and anything else as it is."""
+    """Return the column of a single-column frame; anything else unchanged."""
     frame: Any = as_frame(given)
     columns = getattr(frame, "columns", [])
     return frame.get_column(columns[0]).to_native() if len(columns) == 1 else given
 
 
 def frame_values(frame: Frame | Column, *, what: str) -> npt.NDArray[Any]:
-    """Return the cells of a frame or a column, where possible without a copy; categories become what they stand for.
+    """Return the cells of a frame or column, without a copy if possible; categories become their values.
 
     Args:
-        frame: (rows, columns), each column of numbers or truth values; or one column (rows,) of anything.
-        what: how messages call it.
+        frame: (rows, columns) of numbers or booleans; or one column (rows,) of anything.
+        what: name in messages.
 
     Returns:
-        The same shape, of the type that all columns fit; text as NumPy's strings.
+        The same shape, in the common dtype of the columns; text as NumPy strings.
 
     Raises:
-        DataError: a column of several holds no numbers, or a cell holds nothing; the message names the cell.
+        DataError: one of several columns is not numeric, or a cell is missing; the message names the cell.
     """
     import narwhals.stable.v2 as nw
 
@@ -96,9 +96,9 @@ def frame_values(frame: Frame | Column, *, what: str) -> npt.NDArray[Any]:
 
 
 def categories_of(given: object) -> tuple[Any, ...] | None:
-    """Return the categories of a column in their order, also those of which there is no row; None if it has none.
+    """Return the ordered categories of a column, including unused ones; None if it has none.
 
-    Those of polars' `Categorical`, and of pyarrow, have no order of their own.
+    Those of polars' `Categorical` and of pyarrow have no order.
     """
     column = as_frame(given)
     if column is None:

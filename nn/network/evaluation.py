@@ -1,4 +1,4 @@
-"""How good a network is on given rows."""
+"""Evaluation of a network: loss and accuracy."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .mlp import MLP
 
 
 class Evaluation(NamedTuple):
-    """Figures of a network on some rows.
+    """Loss and accuracy on some rows.
 
     Attributes:
-        loss: mean loss of a row, nats for a cross-entropy.
-        accuracy: share of rows that are classified correctly, in [0, 1]; None of a network that predicts numbers.
+        loss: mean loss, in nats for a cross-entropy.
+        accuracy: fraction of correctly classified rows, in [0, 1]; None for regression.
     """
 
     loss: float
@@ -26,11 +26,11 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(net: MLP, rows: Split) -> Evaluation:
-    """Return loss and accuracy of the network on labelled rows.
+    """Evaluate loss and accuracy of a network on labelled rows.
 
     Args:
         net: the network.
-        rows: images (samples, features) and labels, as the network's loss takes them; weights have no part in it.
+        rows: images (samples, features) and labels for the network's loss; weights are ignored.
 
     Raises:
         DataError: there are no rows, or they do not fit the network.
@@ -42,7 +42,7 @@ def evaluate(net: MLP, rows: Split) -> Evaluation:
 
 
 def evaluate_logits(logits: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> tuple[float, float]:
-    """Return mean cross-entropy, nats, and accuracy out of logits that are there already.
+    """Return mean cross-entropy in nats and accuracy from logits.
 
     Args:
         logits: (samples, classes), at least one row.
@@ -54,7 +54,7 @@ def evaluate_logits(logits: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> 
 
 
 def check_rows(net: MLP, rows: Split) -> None:
-    """Refuse rows that do not fit the network, before anything is placed on the device.
+    """Check that rows fit the network, before anything is copied to the device.
 
     Raises:
         DataError: there are no rows, or shapes or labels do not fit.
@@ -79,10 +79,10 @@ def check_rows(net: MLP, rows: Split) -> None:
 
 
 def check_weights(weights: npt.NDArray[Any], count: int) -> None:
-    """Refuse weights that are not finite numbers of at least 0, (samples,), with a finite sum.
+    """Check that weights, (samples,), are finite, not negative, and have a finite sum.
 
     Raises:
-        DataError: they are not.
+        DataError: they are invalid.
     """
     if weights.shape != (count,) or weights.dtype.kind not in "uif":
         raise DataError(f"weights must be numbers of shape ({count},), got {weights.dtype} of shape {weights.shape}")

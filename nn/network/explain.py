@@ -1,4 +1,4 @@
-"""A network in numbers: its tensors with their shapes, and the formulas of one training step with those shapes."""
+"""Explanation of a network: its tensors and the formulas of a training step, with shapes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ...backends import ACTIVATIONS, Optimizer
 
 
 class Line(NamedTuple):
-    """One tensor or one formula.
+    """A tensor or a formula.
 
     Attributes:
-        name: what is computed.
-        shape: its shape; `batch` stands for its rows.
-        text: how it is computed, or how many numbers it has.
+        name: name of the result.
+        shape: its shape; `batch` stands for the number of rows.
+        text: formula, or number of parameters.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Line(NamedTuple):
 
 
 def tensors(sizes: Sequence[int]) -> list[Line]:
-    """Return weights and biases with their numbers of parameters, and the total."""
+    """Return weights and biases with parameter counts, and the total."""
     lines, total = [], 0
     for k, (in_features, out_features) in enumerate(pairwise(sizes), start=1):
         lines.append(Line(f"weight{k}", f"({in_features}, {out_features})", f"{in_features * out_features:,}"))
@@ -35,7 +35,7 @@ def tensors(sizes: Sequence[int]) -> list[Line]:
 
 
 def forward(sizes: Sequence[int], activation: str) -> list[Line]:
-    """Return the forward pass, from a batch's images to its loss."""
+    """Return the forward pass, from images to loss."""
     depth, shown = len(sizes) - 1, ACTIVATIONS[activation].formula
     lines = [Line("x", f"(batch, {sizes[0]})", "images * scale, numbers in [0, 1]")]
     for k in range(1, depth + 1):
@@ -70,7 +70,7 @@ def backward(sizes: Sequence[int], activation: str) -> list[Line]:
 def update(
     optimizer: Optimizer, *, l2: float = 0.0, schedule: str | Callable[[float], float] = "constant"
 ) -> Iterator[str]:
-    """Return the step that each parameter p takes by its gradient g, a formula at a time."""
+    """Return the formulas of the update of a parameter p with gradient g."""
     if l2:
         yield f"g <- g + {l2:g} p, for weights"
     formulas = optimizer.formulas()
@@ -85,10 +85,10 @@ def update(
 
 
 def _input(k: int) -> str:
-    """Name the input of layer `k`."""
+    """Return the name of the input of layer `k`."""
     return "x" if k == 1 else f"y{k - 1}"
 
 
 def _rename(old: str, new: str, formula: str) -> str:
-    """Replace a variable in a formula, leaving words that contain its letter."""
+    """Rename a variable in a formula, but not inside words."""
     return re.sub(rf"\b{old}\b", new, formula)

@@ -1,4 +1,4 @@
-"""Starting weights and biases, drawn on the host so that a seed means the same start on every backend.
+"""Weight initializers, drawn on the host so that a seed gives the same weights on every backend.
 
 A new initializer is a function and a row in `INITIALIZERS`.
 """
@@ -28,7 +28,7 @@ def glorot(generator: np.random.Generator, in_features: int, out_features: int) 
 
 
 def uniform(generator: np.random.Generator, in_features: int, out_features: int) -> Draw:
-    """Weights and biases uniform in [-0.5, 0.5), as first programs draw them."""
+    """Weights and biases uniform in [-0.5, 0.5), as in beginners' programs."""
     weight = generator.uniform(-0.5, 0.5, (in_features, out_features))
     return weight, generator.uniform(-0.5, 0.5, out_features)
 

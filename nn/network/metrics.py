@@ -1,4 +1,4 @@
-"""Figures of a classifier beyond loss and accuracy: the confusion matrix, what follows of it, and calibration."""
+"""Classification metrics: confusion matrix, precision, recall, F1, and calibration."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MAX_BINS = 10_000
 
 
 class ClassScores(NamedTuple):
-    """Figures of each class.
+    """Metrics of each class.
 
     Attributes:
-        precision: share of the rows predicted as the class that are of it, (classes,); NaN where none was predicted.
-        recall: share of the class's rows that are predicted as it, (classes,); NaN where it has no rows.
-        f1: harmonic mean of both, (classes,): 0 where no row is right; NaN where the class was neither there nor
-            predicted.
+        precision: true positives / predicted positives, (classes,); NaN without predictions of the class.
+        recall: true positives / rows of the class, (classes,); NaN without rows of the class.
+        f1: harmonic mean of both, (classes,): 0 without true positives; NaN if the class has neither rows nor
+            predictions.
         support: rows of the class, (classes,).
     """
 
@@ -34,13 +34,13 @@ class ClassScores(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """How far the probability of the predicted class is from the share of rows that are right.
+    """Calibration: confidence against accuracy.
 
     Attributes:
-        error: the expected calibration error, in [0, 1].
-        confidence: mean probability of the predicted class of each bin's rows, (bins,); NaN in an empty bin.
-        accuracy: share of each bin's rows that are right, (bins,); NaN in an empty bin.
-        rows: of each bin, (bins,); bin k holds probabilities in (k / bins, (k + 1) / bins].
+        error: expected calibration error, in [0, 1].
+        confidence: mean probability of the predicted class in each bin, (bins,); NaN for an empty bin.
+        accuracy: accuracy in each bin, (bins,); NaN for an empty bin.
+        rows: rows in each bin, (bins,); bin k covers probabilities in (k / bins, (k + 1) / bins].
     """
 
     error: float
@@ -53,16 +53,16 @@ def confusion_matrix(labels: npt.ArrayLike, predictions: npt.ArrayLike, num_clas
     """Count rows by true class and predicted class.
 
     Args:
-        labels: the true classes, (samples,), whole numbers in [0, num_classes).
-        predictions: the predicted ones, alike.
+        labels: true classes, (samples,), integers in [0, num_classes).
+        predictions: predicted classes, (samples,), likewise.
         num_classes: number of classes.
 
     Returns:
         (num_classes, num_classes), true classes down the rows.
 
     Raises:
-        DataError: the two are not of one length, or hold what is no class.
-        ConfigError: `num_classes` is no whole number of at least 1.
+        DataError: the lengths differ, or a value is not a class.
+        ConfigError: `num_classes` is not an integer of at least 1.
     """
     if not is_whole(num_classes, least=1):
         raise ConfigError(f"num_classes must be a whole number >= 1, got {num_classes!r:.80}")
@@ -76,13 +76,13 @@ def confusion_matrix(labels: npt.ArrayLike, predictions: npt.ArrayLike, num_clas
 def precision_recall(matrix: npt.ArrayLike) -> ClassScores:
     """Return precision, recall, F1 and support of each class.
 
-    A share of no rows is NaN, not 0: a class that is absent is no failure. `np.nanmean` takes the mean over the others.
+    Undefined values are NaN, not 0: an absent class is not a failure. `np.nanmean` averages over the others.
 
     Args:
-        matrix: counts, (true class, predicted class), as `confusion_matrix` gives them.
+        matrix: counts, (true class, predicted class), from `confusion_matrix`.
 
     Raises:
-        DataError: it is not square, or holds something else than counts.
+        DataError: it is not square, or contains anything but counts.
     """
     counts = np.asarray(matrix)  # (classes, classes)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or not counts.size:
@@ -97,20 +97,21 @@ def precision_recall(matrix: npt.ArrayLike) -> ClassScores:
 
 
 def calibration_error(probabilities: npt.ArrayLike, labels: npt.ArrayLike, *, bins: int = 15) -> Calibration:
-    """Return the expected calibration error, and the figures of its bins for a reliability diagram.
+    """Return the expected calibration error, and its bins for a reliability diagram.
 
-    The probability of the predicted class is the row's confidence. Rows are put into bins of equal width by it; the
-    error is the mean over all rows of the distance of their bin's accuracy from their bin's mean confidence. Empty bins
-    add nothing. Source: Guo, Pleiss, Sun and Weinberger 2017, equations 2 to 4.
+    Rows are binned by confidence, the probability of the predicted class, in bins of equal width. The error is the mean
+    over all rows of |accuracy - mean confidence| of their bin. Source: Guo, Pleiss, Sun and Weinberger 2017, equations
+    2
+    to 4.
 
     Args:
-        probabilities: of each class, (samples, classes), at least one row; rows sum to 1.
-        labels: the true classes, (samples,), whole numbers in [0, classes).
-        bins: their number; 15 is the paper's.
+        probabilities: class probabilities, (samples, classes), at least one row; rows sum to 1.
+        labels: true classes, (samples,), integers in [0, classes).
+        bins: number of bins; 15 in the paper.
 
     Raises:
-        DataError: the arrays do not fit together, or hold what is no probability or no class.
-        ConfigError: `bins` is no whole number in [1, 10000].
+        DataError: the shapes do not match, or a value is not a probability or not a class.
+        ConfigError: `bins` is not an integer in [1, 10000].
     """
     if not is_whole(bins, least=1) or bins > MAX_BINS:
         raise ConfigError(f"bins must be a whole number in [1, {MAX_BINS}], got {bins!r:.80}: 15 is usual")
@@ -143,7 +144,7 @@ def calibration_error(probabilities: npt.ArrayLike, labels: npt.ArrayLike, *, bi
 
 
 def _shares(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Floats:
-    """Divide, (n,) by (n,); what is divided by 0 is NaN."""
+    """Divide (n,) by (n,), with NaN for division by 0."""
     shares = np.full(len(whole), np.nan)
     np.divide(part, whole, out=shares, where=whole > 0)
     return shares

@@ -1,4 +1,4 @@
-"""The network: dense layers one after the other."""
+"""The multi-layer perceptron."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "float64": 
 
 
 class MLP:
-    """A feed-forward network whose hidden layers share one activation; the last one has none.
+    """Multi-layer perceptron with one activation for all hidden layers and a linear output layer.
 
     Attributes:
         sizes: features, hidden units of each layer, outputs.
-        activation: of the hidden layers, a row of `ACTIVATIONS`.
-        loss: what it is trained with, and by which its outputs are read, a row of `LOSSES`.
+        activation: activation of the hidden layers, a row of `ACTIVATIONS`.
+        loss: loss, a row of `LOSSES`, which also determines the meaning of the outputs.
         initializer: a row of `INITIALIZERS`.
-        dtype: of weights and arithmetic, "float32" or "float64".
-        backend: where it lives and computes.
-        layers: the dense layers, their arrays on the backend's device.
-        input_scale: integer images are multiplied by this; floating images are taken as they are.
-        class_names: a name for each class, or None.
+        dtype: dtype of weights and arithmetic, "float32" or "float64".
+        backend: the backend.
+        layers: dense layers, with arrays on the backend's device.
+        input_scale: factor of integer images; floating-point images are not scaled.
+        class_names: name of each class, or None.
         image_shape: (rows, columns) of an image, or None.
     """
 
@@ -47,22 +47,22 @@ class MLP:
         dtype: str = "float32",
         seed: int | np.random.Generator = 0,
     ) -> None:
-        """Draw the starting weights.
+        """Draw the initial weights.
 
         Args:
             sizes: (features, hidden units..., outputs): two numbers or more.
-            activation: of the hidden layers.
-            loss: "softmax_cross_entropy" where each row is of one class, and each output is a class's logit;
-                "sigmoid_cross_entropy" where it may be of several, each output being the logit of one of them;
-                "squared_error" where the outputs are the numbers themselves.
-            initializer: how weights and biases are drawn.
+            activation: activation of the hidden layers.
+            loss: "softmax_cross_entropy" for classification, "sigmoid_cross_entropy" for multi-label classification,
+                with
+                one logit per class; "squared_error" for regression.
+            initializer: initializer of weights and biases.
             backend: a name for `get_backend`, or a backend.
             dtype: "float32" or "float64".
-            seed: of the generator that draws the weights, or the generator.
+            seed: seed of the weights, or a generator.
 
         Raises:
-            ConfigError: an argument has a value that it cannot have.
-            BackendUnavailable: the backend cannot be had on this machine.
+            ConfigError: an argument has an invalid value.
+            BackendUnavailable: the backend is not available on this machine.
         """
         if not are_whole(sizes, least=1) or len(sizes) < 2:
             raise ConfigError(
@@ -102,22 +102,22 @@ class MLP:
 
     @property
     def features(self) -> int:
-        """Number of features of an input row."""
+        """Number of features."""
         return self.sizes[0]
 
     @property
     def num_outputs(self) -> int:
-        """Number of outputs: of classes, where a row is of one."""
+        """Number of outputs; for classification, of classes."""
         return self.sizes[-1]
 
     @property
     def outputs(self) -> Outputs:
-        """What the outputs mean."""
+        """Interpretation of the outputs."""
         return OUTPUTS[self.loss]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the outputs, or their numbers where they have no names."""
+        """Names of the outputs, or their indices without names."""
         return self.class_names or tuple(map(str, range(self.num_outputs)))
 
     @property
@@ -126,10 +126,10 @@ class MLP:
         return sum((in_features + 1) * out_features for in_features, out_features in pairwise(self.sizes))
 
     def check_fits(self, data: Dataset) -> None:
-        """Make sure that the network has the data's numbers of features and outputs.
+        """Check that the network has the data's numbers of features and outputs.
 
         Raises:
-            DataError: it has others.
+            DataError: they differ.
         """
         if (self.features, self.num_outputs) != (data.features, data.num_outputs):
             what = "classes" if self.outputs.has_classes else "outputs"
@@ -140,10 +140,10 @@ class MLP:
             )
 
     def adopt(self, data: Dataset) -> None:
-        """Take over how `data` is to be read: the scale of its integers, its class names and image shape.
+        """Adopt the input scale, class names and image shape of `data`.
 
         Raises:
-            DataError: the network has other numbers of features or outputs than the data.
+            DataError: the numbers of features or outputs differ.
         """
         self.check_fits(data)
         self.input_scale, self.image_shape = float(data.scale), data.image_shape
@@ -153,26 +153,27 @@ class MLP:
         """Return the last layer's outputs.
 
         Args:
-            images: (samples, features), or pictures (samples, rows, columns) of as many features; integers are
-                multiplied by `input_scale`. An array of NumPy, PyTorch, JAX, CuPy or of any library that speaks
-                DLPack, rows in lists, or a frame of pandas, polars or pyarrow.
+            images: (samples, features), or (samples, rows, columns) with as many pixels; integers are multiplied by
+                `input_scale`. An array of NumPy, PyTorch, JAX, CuPy or any library with DLPack, nested lists, or a
+                frame
+                    of pandas, polars or pyarrow.
 
         Returns:
-            (samples, outputs) of the network's dtype, an array of the library that the images came in and on their
-            device; of NumPy for lists and frames. What lies on the backend's own device is computed there.
+            (samples, outputs) of the network's dtype, in the library and on the device of the images; NumPy for lists
+            and frames. Images on the backend's device are not copied to the host.
 
         Raises:
-            DataError: the images have another shape, or are no finite numbers.
+            DataError: the images have the wrong shape, or are not finite numbers.
         """
         return answer(self, images, lambda xp, outputs: outputs)  # noqa: ARG005
 
     def predict_proba(self, images: Any) -> Any:
-        """Return probabilities, (samples, outputs); see `logits`.
+        """Predict probabilities, (samples, outputs); see `logits`.
 
-        Of softmax cross-entropy a row's sum to 1; of sigmoid cross-entropy each output has one of its own.
+        They sum to 1 in each row for softmax cross-entropy, and are independent for sigmoid cross-entropy.
 
         Raises:
-            ConfigError: the network's outputs are no probabilities, since it is trained with the squared error.
+            ConfigError: the network is trained with the squared error and has no probabilities.
         """
         log_probabilities = self.outputs.log_probabilities
         if log_probabilities is None:
@@ -180,20 +181,20 @@ class MLP:
         return answer(self, images, lambda xp, outputs: xp.exp(log_probabilities(xp, outputs)))
 
     def predict(self, images: Any) -> Any:
-        """Return what the outputs say of each row; see `logits`.
+        """Predict classes, labels or numbers; see `logits`.
 
         Returns:
-            Of softmax cross-entropy the most probable class, (samples,), int64; of sigmoid cross-entropy 1 for each
-            output that is more probable than not, (samples, outputs), int64; of the squared error the outputs.
+            For softmax cross-entropy the most probable class, (samples,), int64; for sigmoid cross-entropy 1 for each
+            label of probability above 1/2, (samples, outputs), int64; for the squared error the outputs.
         """
         return answer(self, images, self.outputs.predict)
 
     def are_finite(self) -> bool:
-        """Return whether no weight or bias is an infinity or a NaN."""
+        """Return whether all weights and biases are finite."""
         return self.backend.all_finite([array for layer in self.layers for array in (layer.weight, layer.bias)])
 
     def parameters(self) -> dict[str, npt.NDArray[Any]]:
-        """Return host copies: `layers.<k>.weight` (in_features, out_features) and `layers.<k>.bias` (out_features,)."""
+        """Copy parameters to the host: `layers.<k>.weight` (in, out_features), `layers.<k>.bias` (out_features,)."""
         copies = {}
         for k, layer in enumerate(self.layers):
             copies[f"layers.{k}.weight"] = self.backend.to_numpy(layer.weight)
@@ -201,17 +202,17 @@ class MLP:
         return copies
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of each weight and bias, under the names of `parameters`."""
+        """Return the shape of each parameter by its name in `parameters`."""
         shapes: dict[str, tuple[int, ...]] = {}
         for k, (in_features, out_features) in enumerate(pairwise(self.sizes)):
             shapes |= {f"layers.{k}.weight": (in_features, out_features), f"layers.{k}.bias": (out_features,)}
         return shapes
 
     def load_parameters(self, parameters: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Replace every weight and bias; names and shapes as `parameters` gives them, cast to the network's dtype.
+        """Load all parameters, named as in `parameters` and cast to the network's dtype.
 
         Raises:
-            ConfigError: a name is missing or unknown, or a shape differs; the network is then unchanged.
+            ConfigError: a name is missing or unknown, or a shape differs; the network is left unchanged.
         """
         shapes = self.parameter_shapes()
         if differing := sorted(parameters.keys() ^ shapes.keys()):

@@ -1,4 +1,4 @@
-"""Saving a network and loading it again."""
+"""Saving and loading of networks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ KIND = "model"
 
 
 def save(net: MLP, path: str | os.PathLike[str]) -> None:
-    """Write the network as safetensors: weights by name, all else in the file's description.
+    """Save a network as safetensors: weights by name, and everything else in the file's description.
 
     Raises:
-        StorageError: the file cannot be written; what stood there before is untouched.
-        DivergenceError: a weight is not a finite number; likewise.
-        ConfigError: a class name could not be read again.
+        StorageError: the file cannot be written; an existing file is left unchanged.
+        DivergenceError: a weight is not finite; likewise.
+        ConfigError: a class name contains control characters.
     """
     if not isinstance(net, MLP):
         raise ConfigError(f"the network must be an nn.MLP, got {type(net).__name__}: nn.save(net, path)")
@@ -48,11 +48,11 @@ def save(net: MLP, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str], *, backend: str | Backend = "auto") -> MLP:
-    """Read a network that `save` wrote, on whatever backend it was trained.
+    """Load a saved network, trained on any backend.
 
     Raises:
         ModelFileError: the file is missing, damaged or inconsistent.
-        BackendUnavailable: the backend cannot be had on this machine.
+        BackendUnavailable: the backend is not available on this machine.
     """
     backend = get_backend(backend)  # a wrong name is not the file's fault
     arrays, description = read_tensors(_as_path(path), KIND)
@@ -77,14 +77,14 @@ def load(path: str | os.PathLike[str], *, backend: str | Backend = "auto") -> ML
 
 
 def _as_path(path: object) -> Path:
-    """Return the path of a file."""
+    """Convert to a path."""
     if not isinstance(path, str | os.PathLike) or not Path(path).name:
         raise ConfigError(f"a model's file must be a path, got {path!r:.80}")
     return Path(path)
 
 
 def _check(arrays: dict[str, Any], description: dict[str, Any]) -> None:
-    """Hold the description against itself and the arrays in the file, before a network of its sizes is made."""
+    """Check the description for consistency with itself and the arrays, before a network is created."""
     sizes = [int(size) for size in description["sizes"]]
     if wrong := [name for name, array in arrays.items() if array.dtype != description["dtype"]]:
         raise ValueError(f"{wrong[0]} must be of the type {description['dtype']!r:.80}")

@@ -1,4 +1,4 @@
-"""What a network's outputs mean: that hangs on the loss that it is trained with.
+"""Interpretation of a network's outputs, determined by its loss.
 
 A new loss has a row in `OUTPUTS`, beside its row in `LOSSES`.
 """
@@ -18,14 +18,14 @@ from ...backends.activations import Array
 
 @dataclass(frozen=True)
 class Outputs:
-    """How the outputs of a network are read, and what its labels must be.
+    """Interpretation of outputs, and requirements on labels.
 
     Attributes:
-        check: refuses labels, (samples,) or (samples, outputs), that do not fit so many outputs.
-        log_probabilities: of an array namespace and outputs, (samples, outputs); None where they are none.
-        predict: of an array namespace and outputs: classes, (samples,), or a number for each output.
-        has_classes: whether each row is of one class, so that the outputs are the classes.
-        has_accuracy: whether a row is right or wrong.
+        check: checks labels, (samples,) or (samples, outputs), against the number of outputs.
+        log_probabilities: function of namespace and outputs, (samples, outputs); None if they are not probabilities.
+        predict: function of namespace and outputs: classes, (samples,), or a number per output.
+        has_classes: whether each row has one class, and outputs are the classes' logits.
+        has_accuracy: whether accuracy is defined.
     """
 
     check: Callable[[npt.NDArray[Any], int], None]
@@ -36,7 +36,7 @@ class Outputs:
 
 
 def check_classes(labels: npt.NDArray[Any], outputs: int) -> None:
-    """Refuse labels that are not whole numbers in [0, outputs), (samples,)."""
+    """Check that labels, (samples,), are integers in [0, outputs)."""
     if labels.ndim != 1 or labels.dtype.kind not in "ui":
         raise DataError(f"labels must be integers of shape (samples,), got {labels.dtype} of shape {labels.shape}")
     if wrong := np.flatnonzero((labels < 0) | (labels >= outputs))[:1].tolist():
@@ -44,7 +44,7 @@ def check_classes(labels: npt.NDArray[Any], outputs: int) -> None:
 
 
 def check_numbers(labels: npt.NDArray[Any], outputs: int) -> None:
-    """Refuse labels that are not finite numbers, (samples, outputs)."""
+    """Check that labels, (samples, outputs), are finite."""
     if labels.ndim != 2 or labels.shape[1] != outputs or labels.dtype.kind not in "buif":
         raise DataError(
             f"labels must be numbers of shape (samples, {outputs}), one for each output, got {labels.dtype} of shape "
@@ -56,7 +56,7 @@ def check_numbers(labels: npt.NDArray[Any], outputs: int) -> None:
 
 
 def check_indicators(labels: npt.NDArray[Any], outputs: int) -> None:
-    """Refuse labels that are not 0 or 1, (samples, outputs)."""
+    """Check that labels, (samples, outputs), are 0 or 1."""
     check_numbers(labels, outputs)
     if not (known := (labels == 0) | (labels == 1)).all():
         row, column = divmod(int(known.argmin()), outputs)
@@ -64,7 +64,7 @@ def check_indicators(labels: npt.NDArray[Any], outputs: int) -> None:
 
 
 def log_sigmoid(xp: Any, logits: Array) -> Array:
-    """Return `log(1 / (1 + exp(-z)))`, any shape: `min(z, 0) - log1p(exp(-|z|))`, of which nothing overflows."""
+    """Return `log(1 / (1 + exp(-z)))` of any shape, as `min(z, 0) - log1p(exp(-|z|))`, without overflow."""
     return xp.where(logits < 0, logits, xp.zeros_like(logits)) - xp.log1p(xp.exp(-xp.abs(logits)))
 
 

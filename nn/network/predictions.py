@@ -1,4 +1,4 @@
-"""A network's answer to rows of any library: on the device where they lie there already, else by way of the host."""
+"""Prediction for rows of any library, on the device if they are there, else through the host."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 def answer(net: MLP, images: Any, read: Callable[[Any, Array], Array]) -> Any:
-    """Return what a network's outputs say of some rows, in the caller's library and on its device.
+    """Predict for some rows, in the caller's library and on its device.
 
     Args:
         net: the network.
-        images: (samples, features), or pictures (samples, rows, columns), of any library; see `host_array`.
-        read: of an array namespace and outputs, (samples, outputs): the answer.
+        images: (samples, features) or (samples, rows, columns), of any library; see `host_array`.
+        read: function from namespace and outputs, (samples, outputs), to the predictions.
 
     Raises:
-        DataError: the images have another shape, or are no finite numbers.
+        DataError: the images have the wrong shape, or are not finite numbers.
     """
     backend = net.backend
     own = backend.own(images)
@@ -41,7 +41,7 @@ def answer(net: MLP, images: Any, read: Callable[[Any, Array], Array]) -> Any:
 
 def _host_rows(net: MLP, images: Any) -> npt.NDArray[Any]:
     """Check images and flatten pictures to (samples, features)."""
-    rows = host_array(images, what="images", mend="pass equal rows of numbers")
+    rows = host_array(images, what="images", fix="pass equal rows of numbers")
     if rows.dtype.kind not in "uif":
         raise DataError(f"images must be numbers, got dtype {rows.dtype}")
     rows = np.asarray(_flat(net, rows))  # (samples, features)
@@ -59,12 +59,12 @@ def _own_rows(net: MLP, images: Array) -> Array:
     if xp.isdtype(rows.dtype, "real floating"):
         rows = xp.astype(rows, net.layers[0].weight.dtype, copy=False)
         if not backend.all_finite([rows]):
-            refuse_not_finite(host_array(_flat(net, images), what="images", mend=""), net.dtype)
+            refuse_not_finite(host_array(_flat(net, images), what="images", fix=""), net.dtype)
     return rows
 
 
 def _flat(net: MLP, rows: Any) -> Any:
-    """Return rows, or pictures flattened to rows, of the network's number of features."""
+    """Flatten images to rows of the network's number of features."""
     shape = tuple(map(int, rows.shape))
     if len(shape) == 3:
         shape = shape[0], shape[1] * shape[2]

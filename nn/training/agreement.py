@@ -1,4 +1,4 @@
-"""Making sure that all ranks train the same network on the same rows in the same way."""
+"""Checks that all ranks have the same network, rows and options."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def refuse_differing(
     resume: Checkpoint | None,
     others: Mapping[str, Any],
 ) -> None:
-    """Refuse to begin where a rank has another training, another backend or another version than rank 0.
+    """Check before training that all ranks have the same run, backend and versions.
 
     Args:
-        communicator: of the ranks.
-        identity: which training it is; its network's weights must be the same everywhere.
-        generator: of the orders.
-        resume: the checkpoint that it resumes from, or None.
-        others: what else must be the same, by the name that is told.
+        communicator: communicator of the ranks.
+        identity: identity of the run; the network's weights must be equal too.
+        generator: generator of the orders.
+        resume: checkpoint to resume from, or None.
+        others: further values that must be equal, by name.
 
     Raises:
-        ConfigError: on every rank, with the rank that differs and in what.
+        ConfigError: on every rank, with the rank and value that differ.
     """
     net, options, stopping = identity.net, identity.options, identity.options.early_stopping
     own = {
@@ -56,14 +56,14 @@ def refuse_differing(
 
 
 def refuse_other(communicator: Communicator, own: Mapping[str, Any]) -> None:
-    """Refuse to continue where a rank has another value of anything than rank 0.
+    """Check that all ranks have the same values.
 
     Args:
         communicator: of the ranks.
-        own: this rank's values, by their names; those are told if they differ.
+        own: this rank's values by name.
 
     Raises:
-        ConfigError: on every rank, with the first rank that differs and in what.
+        ConfigError: on every rank, with the first rank and value that differ.
     """
     expected, *_ = of_ranks = communicator.exchange(dict(own))
     for rank, found in enumerate(of_ranks):
@@ -77,7 +77,7 @@ def refuse_other(communicator: Communicator, own: Mapping[str, Any]) -> None:
 
 
 def _remedy(name: str) -> str:
-    """Return what to do about a difference."""
+    """Return advice on a difference."""
     if name.startswith("version"):
         return "install the same versions everywhere"
     if name == "backend":
@@ -94,10 +94,10 @@ def _remedy(name: str) -> str:
 
 
 def check_same_weights(communicator: Communicator, net: MLP, epoch: int) -> None:
-    """Make sure that all ranks still have the same weights, to the bit, after an epoch.
+    """Check after an epoch that the weights of all ranks are bit-identical.
 
     Raises:
-        RunError: on every rank: one has others.
+        RunError: on every rank, if one differs.
     """
     if communicator.size == 1:
         return
@@ -111,7 +111,7 @@ def check_same_weights(communicator: Communicator, net: MLP, epoch: int) -> None
 
 
 def check_sum_of(arrays: Arrays) -> int:
-    """Return a number that all but surely changes with the arrays, and not with their order, any in a file: CRC-32."""
+    """Return a CRC-32 of named arrays, independent of their order."""
     number = 0
     for name in sorted(arrays):
         number = zlib.crc32(name.encode(), number)

@@ -1,4 +1,4 @@
-"""Checkpoint: the complete state of a training, for resuming it."""
+"""Checkpoints: the complete state of a run."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ class OptimizerState(NamedTuple):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State of a training between two chunks of steps, on the host.
+    """State of a run between two chunks of steps, on the host.
 
     Attributes:
         parameters: weights and biases by name.
         optimizer_state: the optimizer's arrays by name.
         step: optimizer steps taken.
-        generator_state: of the generator of the orders, before it drew the present epoch's.
-        epoch: the present epoch, from 1.
-        position: rows of it that have been trained on.
+        generator_state: state of the order generator at the start of the current epoch.
+        epoch: current epoch, from 1.
+        position: rows of the epoch processed so far.
         totals: sums over those rows.
-        seconds: training time of the present epoch so far.
+        seconds: training time of the current epoch so far.
         history: results of the finished epochs.
-        training: which training it is of: network, optimizer, schedule, batches and a check sum of the rows.
-        best: weights and biases of the best epoch, with early stopping; empty before there is one.
+        training: identity of the run: network, optimizer, schedule, batches and a checksum of the rows.
+        best: parameters of the best epoch, with early stopping; otherwise empty.
     """
 
     parameters: Arrays
@@ -68,12 +68,12 @@ class Checkpoint:
     best: Arrays = field(default_factory=dict)
 
     def check_fits(self, identity: Identity) -> None:
-        """Refuse to be resumed by another training than the one that it was taken of; its network stays as it is.
+        """Check that a run can resume from this checkpoint, without changing its network.
 
         Raises:
-            ConfigError: the training has other settings or other rows.
-            DataError: its place cannot be one of that training.
-            ModelFileError: its arrays are of another network or optimizer.
+            ConfigError: options or rows differ.
+            DataError: its position does not exist in the run.
+            ModelFileError: its arrays belong to another network or optimizer.
         """
         net, source, options = identity.net, identity.source, identity.options
         for name in sorted(identity.parts.keys() | self.training.keys()):
@@ -107,15 +107,15 @@ class Checkpoint:
                 )
 
     def check_sizes(self, sizes: Sequence[int]) -> None:
-        """Refuse another network, before one of these sizes is made.
+        """Check the sizes of a network before it is created.
 
         Raises:
-            ConfigError: the checkpoint's has other sizes.
+            ConfigError: they differ from the checkpoint's.
         """
         self._check_same("sizes", list(sizes))
 
     def _check_same(self, name: str, now: object) -> None:
-        """Refuse a training that differs in one thing."""
+        """Check that one property of the run is the same."""
         if (was := self.training.get(name)) != now:
             raise ConfigError(
                 f"the checkpoint is of a training with {printable(name):.80} {was!r:.120}, this one has {now!r:.120}: "
@@ -123,10 +123,10 @@ class Checkpoint:
             )
 
     def check_generator(self, generator: np.random.Generator) -> None:
-        """Refuse a generator that cannot be put where that of the orders was; it stays as it is.
+        """Check that a generator can be set to the checkpoint's state, without changing it.
 
         Raises:
-            DataError: the state is of another kind of generator.
+            DataError: the state belongs to another kind of generator.
         """
         fresh = type(generator.bit_generator)()
         try:
@@ -140,11 +140,11 @@ class Checkpoint:
             raise DataError("the state of the checkpoint's generator cannot be: take another copy")
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it as one safetensors file.
+        """Write the checkpoint as a safetensors file.
 
         Raises:
-            StorageError: the file cannot be written; what stood there before is untouched.
-            DivergenceError: a number in it is not finite; likewise.
+            StorageError: the file cannot be written; an existing file is left unchanged.
+            DivergenceError: a number is not finite; likewise.
         """
         if place := first_not_finite(self.parameters | self.optimizer_state):
             raise DivergenceError(f"{path} is not written, because of {place}: the last good checkpoint is kept")
@@ -166,14 +166,14 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Checkpoint:
-        """Read a checkpoint that `save` wrote.
+        """Load a saved checkpoint.
 
         Args:
-            path: the file, or the run folder that it lies in.
+            path: the file, or its run folder.
 
         Raises:
             ModelFileError: the file is missing or damaged.
-            ConfigError: `path` is no path.
+            ConfigError: `path` is not a path.
         """
         if not isinstance(path, str | os.PathLike):
             raise ConfigError(f"a checkpoint must be an nn.Checkpoint or a path, got {path!r:.80}")
@@ -208,24 +208,24 @@ class Checkpoint:
 
 
 def _whole(number: object, what: str) -> int:
-    """Return a whole number >= 0 out of JSON."""
+    """Return an integer >= 0 from JSON."""
     if not (isinstance(number, int) and is_whole(number, least=0)):
         raise ValueError(f"its {what} must be a whole number >= 0, got {number!r:.80}")
     return number
 
 
 def _number(number: object, what: str) -> float:
-    """Return a finite number >= 0 out of JSON."""
+    """Return a finite number >= 0 from JSON."""
     if not (isinstance(number, int | float) and is_finite_number(number, least=0)):
         raise ValueError(f"its {what} must be a finite number >= 0, got {number!r:.80}")
     return float(number)
 
 
 def _as_json(state: Mapping[str, Any]) -> str:
-    """Return a generator's state in a form that is the same for arrays and lists."""
+    """Return a generator's state as JSON, with arrays as lists."""
     return json.dumps(state, default=np.ndarray.tolist, sort_keys=True)
 
 
 def _with_prefix(arrays: Arrays, prefix: str) -> Arrays:
-    """Return the arrays whose names begin with `prefix`, without it."""
+    """Return the arrays whose names begin with `prefix`, which is removed."""
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

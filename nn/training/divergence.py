@@ -1,4 +1,4 @@
-"""Noticing that a training's numbers are no longer finite, and finding out where that began."""
+"""Detection and localization of divergence."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEEP_SHARE = 0.01  # of the training time, what keeping them may take
 
 @dataclass(frozen=True)
 class State:
-    """Where a training was, on the host: arrays by name, and the place."""
+    """Snapshot of a run on the host: arrays by name, and position."""
 
     parameters: dict[str, npt.NDArray[Any]]
     optimizer_state: dict[str, npt.NDArray[Any]]
@@ -34,23 +34,24 @@ class State:
 
     @classmethod
     def of(cls, run: TrainingRun, plan: Plan) -> State:
-        """Copy the state of a run that `plan` takes the steps of."""
+        """Take a snapshot of a run with its plan."""
         return cls(run.net.parameters(), plan.state(), plan.step, run.epoch_start_state, run.position)
 
     def first_not_finite(self) -> str | None:
-        """Say where its first infinity or NaN is, None if there is none."""
+        """Describe its first infinity or NaN; None if all numbers are finite."""
         slots = {f"the optimizer's {name}": array for name, array in self.optimizer_state.items()}
         return first_not_finite(slots | self.parameters)
 
 
 class Watch:
-    """Looks at a run after every chunk, and raises where its numbers are not finite.
+    """Monitor of a run that raises if its numbers are not finite after a chunk.
 
-    It keeps the last good state in memory, at most once a second. From there the steps are taken again, one by one, to
-    find the first that went wrong, and that step is taken once more with a look at every array.
+    It takes a snapshot of the last good state at most once a second. On divergence, the steps from there are repeated
+    one
+    by one to find the first bad step, which is then repeated with a check of every array.
 
     Args:
-        run: the training, before its first chunk.
+        run: the run, before its first chunk.
     """
 
     def __init__(self, run: TrainingRun) -> None:
@@ -60,14 +61,14 @@ class Watch:
         run.watch = self
 
     def check(self, sums: Sequence[Totals], elapsed: float) -> None:
-        """Look at the sums of a chunk, one or more epochs; now and then at the weights that it left, or at all.
+        """Check the sums of a chunk and, from time to time, the weights or the complete state.
 
         Args:
-            sums: of each epoch.
-            elapsed: seconds that the chunk took.
+            sums: sums of each epoch of the chunk.
+            elapsed: duration of the chunk in seconds.
 
         Raises:
-            DivergenceError: a number is not finite; the network then has the weights before the step that went wrong.
+            DivergenceError: a number is not finite; the network is reset to the weights before the bad step.
         """
         if not is_finite(sums):
             raise self.divergence()
@@ -80,10 +81,10 @@ class Watch:
             self.check_state()
 
     def check_state(self) -> None:
-        """Look at the weights and the optimizer's state, and keep them.
+        """Check weights and optimizer state, and take a snapshot.
 
         Raises:
-            DivergenceError: as `check`.
+            DivergenceError: as in `check`.
         """
         began = time.perf_counter()
         state = State.of(self._run, self._run.plan)
@@ -93,20 +94,20 @@ class Watch:
         self._good, self._keep_from = state, self._clock + max(KEEP_SECONDS, took / KEEP_SHARE)
 
     def divergence(self) -> DivergenceError:
-        """Go back to the last good state, find the step that went wrong from there, and return what to raise.
+        """Return to the last good state, find the bad step from there, and return the error to raise.
 
-        Processes that train together find it together: each of them calls this.
+        A collective operation in distributed training.
         """
         with np.errstate(all="ignore"):
             return diverged(self._run, *self._find())
 
     def divergence_of(self, found: str) -> DivergenceError:
-        """Return what to raise for what a checkpoint has come upon, which only one of several processes takes."""
+        """Return the error to raise for an error found while saving a checkpoint, which only one process does."""
         alone = self._run.communicator.size == 1
         return self.divergence() if alone else diverged(self._run, self._run.plan.step, found)
 
     def _find(self) -> tuple[int, str]:
-        """Return the first step that went wrong, and which of its numbers was the first to."""
+        """Return the first bad step and a description of its first bad number."""
         run, last = self._run, self._run.plan.step
         if not run.source.can_repeat:
             run.net.load_parameters(self._good.parameters)
@@ -130,7 +131,7 @@ class Watch:
         return last, "it could not be found again: the same steps from the last good state gave finite numbers"
 
     def _first_operation(self, before: State, batch: Order) -> str | None:
-        """Take one step with a look at every array; None if rounding or a fused operation keeps it finite there."""
+        """Run one step with checks of every array; None if rounding or a fused operation keeps it finite there."""
         plan = CheckedPlan(self._run.net.backend, self._run.plan.job)
         self._go_to(plan, before)
         try:
@@ -142,18 +143,18 @@ class Watch:
         return None
 
     def _go_to(self, plan: Plan, state: State) -> None:
-        """Put the network and a plan where a run was."""
+        """Restore the network and a plan from a snapshot."""
         self._run.net.load_parameters(state.parameters)
         plan.load_state(state.optimizer_state, state.step)
 
 
 def is_finite(sums: Sequence[Totals]) -> bool:
-    """Return whether every sum of losses is a finite number."""
+    """Return whether all sums of losses are finite."""
     return all(math.isfinite(totals.loss_sum) for totals in sums)
 
 
 def diverged(run: TrainingRun, step: int, found: str) -> DivergenceError:
-    """Return the error of a run whose numbers stopped being finite at a step, counted from 1."""
+    """Return the error of a run that diverged at a step, counted from 1."""
     place = run.source.place_of(step - run.identity.first_step)
     rate = float(run.plan.job.learning_rates(step, 1)[0])
     return DivergenceError(f"the training diverged in {place}: {found}; lower the learning rate, which was {rate:.3g}")

@@ -1,4 +1,4 @@
-"""Stopping when a figure no longer gets better, and keeping the weights that were best."""
+"""Early stopping."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ MONITORED = {name: name for name in ("validation_loss", "validation_accuracy", "
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """When a training ends before its last epoch (Prechelt 1998); the network then has the weights of its best epoch.
+    """Early stopping (Prechelt 1998), which restores the weights of the best epoch.
 
-    It keeps no state of its own: what it needs is in the history, so that a resumed training stops where the whole one
-    would have stopped.
+    It is stateless and depends only on the history, so a resumed run stops at the same epoch.
 
     Attributes:
-        patience: epochs without an improvement after which the training ends, at the next that is evaluated.
-        min_delta: by how much a figure must be better than the best so far to count, in its own unit.
-        monitor: which figure of an epoch: "validation_loss", "validation_accuracy" or "train_loss".
+        patience: epochs without improvement before training stops, at the next evaluation.
+        min_delta: minimum improvement over the best value so far.
+        monitor: monitored metric: "validation_loss", "validation_accuracy" or "train_loss".
 
     Raises:
-        ConfigError: a setting has a value that it cannot have.
+        ConfigError: a setting has an invalid value.
     """
 
     patience: int = 10
@@ -38,7 +37,7 @@ class EarlyStopping:
         look_up("monitor", self.monitor, MONITORED)
 
     def best_epoch(self, history: History) -> int | None:
-        """Return the number of the best epoch, from 1; None where no epoch has the figure yet."""
+        """Return the number of the best epoch, from 1; None before the first value."""
         best, best_epoch = math.inf, None
         for result in history:
             figure = self._figure(result)
@@ -47,18 +46,18 @@ class EarlyStopping:
         return best_epoch
 
     def kept(self, history: History) -> EpochResult:
-        """Return the result of the epoch whose weights the network keeps, of one that was trained."""
+        """Return the result of the epoch whose weights the network has after training."""
         best_epoch = self.best_epoch(history)
         return history[-1 if best_epoch is None else best_epoch - 1]
 
     def is_over(self, history: History) -> bool:
-        """Return whether the last epoch has the figure, and comes so long after the best that the training ends."""
+        """Return whether training should stop: patience is exhausted at an evaluated epoch."""
         best_epoch = self.best_epoch(history)
         if best_epoch is None or self._figure(history[-1]) is None:
             return False
         return history[-1].epoch - best_epoch >= self.patience
 
     def _figure(self, result: EpochResult) -> float | None:
-        """Return what is to become small."""
+        """Return the metric of an epoch, negated if larger is better."""
         value: float | None = getattr(result, self.monitor)
         return -value if value is not None and self.monitor.endswith("accuracy") else value

@@ -1,4 +1,4 @@
-"""What a training run reports: one result an epoch."""
+"""History of a run: one result per epoch."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class EpochResult:
-    """Figures of one epoch.
+    """Metrics of one epoch.
 
     Attributes:
-        epoch: its number, from 1.
-        train_loss: mean loss of the rows in the forward passes that trained on them, nats for a cross-entropy; without
-            the L2 penalty.
-        train_accuracy: share of those rows that were classified correctly, in [0, 1]; None where rows are no classes.
-        test_loss: mean loss on the test rows after the epoch; None without an evaluation.
-        test_accuracy: share of the test rows that are classified correctly; None likewise.
-        seconds: training alone, evaluation outside.
-        validation_loss: mean loss on the validation rows after the epoch; None without them.
-        validation_accuracy: share of the validation rows that are classified correctly; None likewise.
+        epoch: number of the epoch, from 1.
+        train_loss: mean loss of the training forward passes, in nats for a cross-entropy, without the L2 penalty.
+        train_accuracy: accuracy of the training forward passes, in [0, 1]; None without classes.
+        test_loss: mean loss on the test set after the epoch; None if not evaluated.
+        test_accuracy: accuracy on the test set; None likewise.
+        seconds: training time, without evaluation.
+        validation_loss: mean loss on the validation set after the epoch; None without one.
+        validation_accuracy: accuracy on the validation set; None likewise.
     """
 
     epoch: int
@@ -42,7 +41,7 @@ ALWAYS = ("epoch", "train_loss", "seconds")  # the figures that no epoch lacks
 
 
 class History(Sequence[EpochResult]):
-    """The results of a run's epochs, in order."""
+    """Results of the epochs of a run, in order."""
 
     def __init__(self, results: Iterable[EpochResult] = ()) -> None:
         self._results = list(results)
@@ -61,17 +60,17 @@ class History(Sequence[EpochResult]):
         return f"History({len(self)} epochs{f', last {self[-1]}' if self else ''})"
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
-        """Return each figure of all epochs, (epochs,): the epochs int64, the others float64, with NaN for none."""
+        """Return each metric of all epochs, (epochs,): epochs as int64, the others as float64 with NaN for None."""
         figures = {name: [getattr(result, name) for result in self] for name in FIGURES}
         columns = {name: np.array(values, dtype=np.float64) for name, values in figures.items()}  # None becomes NaN
         return columns | {"epoch": np.array(figures["epoch"], dtype=np.int64)}
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, npt.NDArray[Any]]) -> History:
-        """Return the history that `columns` was called on.
+        """Return the history from its `columns`.
 
         Raises:
-            KeyError, ValueError: a column is missing, of another length or type, or its epochs are not 1, 2, ...
+            KeyError, ValueError: a column is missing or has the wrong length or dtype, or epochs are not 1, 2, ...
         """
         epochs = columns["epoch"]
         if epochs.dtype != np.int64 or not np.array_equal(epochs, np.arange(1, epochs.size + 1)):

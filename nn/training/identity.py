@@ -1,4 +1,4 @@
-"""Which training it is: what a checkpoint must fit, and all ranks must agree on."""
+"""Identity of a run, which a checkpoint must match and all ranks must agree on."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from .sources import RowSource
 
 @dataclass(frozen=True)
 class Identity:
-    """What decides which training it is: a checkpoint of one is no start for another.
+    """Identity of a run: checkpoints can be resumed only by a run of the same identity.
 
-    The number of epochs and the patience are no part of it: a training may be resumed for longer.
+    The number of epochs and the patience are not part of it: a run may be resumed for longer.
 
     Attributes:
         net: the network.
-        options: of the training.
-        source: the training rows.
-        validation: the rows that early stopping may go by, or None.
-        scale: what their integers are multiplied by.
-        dropout_seed: what decides which units the steps leave out.
-        first_step: number of the first step, from 1; more where the optimizer continues from an earlier training.
+        options: training options.
+        source: training rows.
+        validation: validation rows for early stopping, or None.
+        scale: factor of integer images.
+        dropout_seed: seed of the dropout masks.
+        first_step: number of the first step, from 1; more if the optimizer state of an earlier run is used.
     """
 
     net: MLP
@@ -42,7 +42,7 @@ class Identity:
 
     @cached_property
     def parts(self) -> dict[str, Any]:
-        """Each thing by its name, as JSON has it; found when asked for, since all rows are read for it."""
+        """Properties by name, as JSON; computed lazily, since it reads all rows."""
         net, rows = self.net, self.source.rows
         return {
             "sizes": list(net.sizes),
@@ -61,7 +61,7 @@ class Identity:
 
 
 def check_sum(rows: Split) -> int:
-    """Return a number that changes with any pixel, label or weight: CRC-32, quick and no protection from intent."""
+    """Return a CRC-32 of pixels, labels and weights: fast, but no protection against tampering."""
     labels = np.asarray(rows.labels, dtype=np.int64 if rows.labels.ndim == 1 else np.float64)
     number = rows.facts.check_sum
     for array in (labels, rows.weights):

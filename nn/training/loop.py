@@ -1,4 +1,4 @@
-"""The training loop: the only one."""
+"""The training loop."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ CHUNK_SECONDS = 0.5  # aim of one `plan.run`, so that signals, progress and chec
 
 
 class Unseen(NamedTuple):
-    """Rows that the network does not learn from, this process's parts of them, on the device; None for no rows."""
+    """Test and validation rows: this process's parts, on the device; None for no rows."""
 
     test: list[Rows] | None
     validation: list[Rows] | None
 
 
 def take_steps(run: TrainingRun, unseen: Unseen, callbacks: Sequence[Callback]) -> None:
-    """Take the steps, epoch by epoch and chunk by chunk, and tell the callbacks."""
+    """Run the steps, epoch by epoch and chunk by chunk, and call the callbacks."""
     options, communicator, watch = run.options, run.communicator, Watch(run)
     is_heard = options.early_stopping is not None or any(callback.each_epoch for callback in callbacks)
     at_once = 1 if is_heard else run.epochs if unseen == (None, None) else options.evaluate_every
@@ -57,14 +57,14 @@ def take_steps(run: TrainingRun, unseen: Unseen, callbacks: Sequence[Callback]) 
 
 
 def _agree_to_stop(run: TrainingRun) -> None:
-    """Tell the other processes whether to stop, and hear it of them."""
+    """Agree with the other processes whether to stop."""
     stopped = np.array(run.stopped, dtype=np.int64)  # ()
     run.communicator.sum(stopped)
     run.is_stopping = bool(stopped)
 
 
 def _take(run: TrainingRun, rows: int, at_once: int) -> list[Totals]:
-    """Take the steps of a chunk: of about so many rows, or of epochs up to the next whose number `at_once` divides."""
+    """Run the steps of a chunk: of about `rows` rows, or of epochs up to the next multiple of `at_once`."""
     to_pause = at_once - (run.epoch - 1) % at_once
     try:
         with np.errstate(all="ignore"):  # what comes out is looked at instead
@@ -74,7 +74,7 @@ def _take(run: TrainingRun, rows: int, at_once: int) -> list[Totals]:
 
 
 def _note(run: TrainingRun, sums: Sequence[Totals], elapsed: float) -> None:
-    """Keep the sums of a chunk: of several epochs that were taken in one go, all but the last one are over."""
+    """Record the sums of a chunk; of several epochs in one chunk, all but the last are complete."""
     for totals in sums[:-1]:
         run.history.append(_result(run, totals, elapsed / len(sums)))
         run.epoch += 1
@@ -83,7 +83,7 @@ def _note(run: TrainingRun, sums: Sequence[Totals], elapsed: float) -> None:
 
 
 def _finish_epoch(run: TrainingRun, unseen: Unseen, callbacks: Sequence[Callback]) -> None:
-    """Evaluate the epoch, tell the callbacks of it and of those that were taken with it, and step to the next one."""
+    """Evaluate the epoch, call the callbacks for it and others of its chunk, and advance to the next."""
     figures: dict[str, float | None] = {}
     check_same_weights(run.communicator, run.net, run.epoch)
     for name, parts in unseen._asdict().items():
@@ -102,7 +102,7 @@ def _finish_epoch(run: TrainingRun, unseen: Unseen, callbacks: Sequence[Callback
 
 
 def _evaluate(run: TrainingRun, parts: Sequence[Rows], name: str) -> Totals:
-    """Return the sums over rows that the network does not learn from, of which `parts` are this process's."""
+    """Return the sums over test or validation rows, given this process's `parts`."""
     with np.errstate(all="ignore"):
         evaluate, net = run.net.backend.evaluate, run.net
         totals = run.reduction.totals([evaluate(net.layers, rows, loss=net.loss) for rows in parts])
@@ -116,7 +116,7 @@ def _evaluate(run: TrainingRun, parts: Sequence[Rows], name: str) -> Totals:
 
 
 def _result(run: TrainingRun, train: Totals, seconds: float, **figures: float | None) -> EpochResult:
-    """Return the result of the present epoch; `figures` are those of rows that the network does not learn from."""
+    """Return the result of the current epoch; `figures` are test and validation metrics."""
     unseen = dict.fromkeys(("test_loss", "test_accuracy")) | figures
     return EpochResult(
         epoch=run.epoch,
@@ -128,6 +128,6 @@ def _result(run: TrainingRun, train: Totals, seconds: float, **figures: float | 
 
 
 def _next_chunk(taken: int, elapsed: float, batch_size: int) -> int:
-    """Return the rows of the next chunk: whole batches for about CHUNK_SECONDS, at most 4 times those just taken."""
+    """Return the rows of the next chunk: whole batches for about CHUNK_SECONDS, at most 4 times the last chunk."""
     rows = taken * min(4.0, CHUNK_SECONDS / max(elapsed, 1e-9))
     return max(1, int(rows) // batch_size) * batch_size

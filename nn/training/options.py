@@ -1,4 +1,4 @@
-"""Settings of a training."""
+"""Training options."""
 
 from __future__ import annotations
 
@@ -20,40 +20,39 @@ SAMPLED = (0.0, 0.2, 0.4, 0.6, 0.8)  # of the progress: where a schedule that is
 @documented
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(StepOptions):
-    """Settings of a training: those of its steps, how many there are, in what order, and how they are watched.
+    """Training options: those of a step, and epochs, schedule, order of rows, validation and evaluation.
 
     Raises:
-        ConfigError: one has a value that it cannot have.
+        ConfigError: an option has an invalid value.
     """
 
     epochs: int = option(
-        10, whole(1), "Passes over the training rows.", panel="Training", metavar="N", is_identity=False,
+        10, whole(1), "Number of epochs.", panel="Training", metavar="N", is_identity=False,
     )  # fmt: skip
     schedule: str | Schedule = option(
         "constant", SCHEDULE,
-        "What the learning rate is multiplied by over the steps. A row of `SCHEDULES`, or a function of the progress.",
+        "Learning-rate schedule. A row of `SCHEDULES`, or a function from progress to a factor.",
     )  # fmt: skip
-    warmup_steps: int = option(0, whole(0), "Steps over which the learning rate first rises linearly.")
+    warmup_steps: int = option(0, whole(0), "Steps of linear warm-up.")
     class_weight: ClassWeight | None = option(
         None, None,
-        "Let all classes count alike. With \"balanced\"; or weights by number or name of the class.",
+        "Class weights. \"balanced\" for equal influence of all classes; or weights by class index or name.",
         panel="Training", metavar="balanced", is_identity=False,
     )  # fmt: skip
-    shuffle: bool = option(True, FLAG, "Whether every epoch has a new order of rows; a full batch has none.")
+    shuffle: bool = option(True, FLAG, "Whether to shuffle the rows in every epoch; without effect on full batches.")
     validation: Split | float | None = option(
         None, None,
-        "Share of the training rows for validation. Or rows of their own, an `nn.Split`; they are evaluated after each "
-        "epoch.",
+        "Fraction of the training rows to hold out for validation. Or an `nn.Split`; it is evaluated after each epoch.",
         panel="Regularization", metavar="SHARE", is_identity=False,
     )  # fmt: skip
     early_stopping: EarlyStopping | None = option(
         None, instance(EarlyStopping, "nn.EarlyStopping()").or_none(),
-        "When to stop before the last epoch. The network then has the weights of its best epoch.",
+        "Early stopping, which restores the weights of the best epoch.",
     )  # fmt: skip
     evaluate_every: int = option(
         1, whole(1),
-        "Epochs from one evaluation to the next. The last epoch always has one. Full batches between two are taken in "
-        "one go, which saves a GPU from waiting for the host.",
+        "Epochs between evaluations. The last epoch is always evaluated. Full batches in between run without a break, "
+                "so that a GPU does not wait for the host.",
         panel="Training", metavar="EPOCHS", is_identity=False,
     )  # fmt: skip
 
@@ -69,7 +68,7 @@ class TrainingOptions(StepOptions):
             )
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides which training it is, as JSON has it; see `option`."""
+        """Return the options that identify a run, as JSON; see `option`."""
         return {each.name: _plain(getattr(self, each.name)) for each in fields(self) if each.metadata["is_identity"]}
 
 
@@ -97,7 +96,7 @@ class TrainingKeywords(TypedDict, total=False):
 
 
 def _plain(value: Any) -> Any:
-    """Return a setting as JSON has it: an optimizer in words, a function by samples."""
+    """Return a setting as JSON: an optimizer by its repr, a function by samples."""
     if isinstance(value, Optimizer):
         return repr(value)
     if isinstance(value, EarlyStopping):  # the patience may change

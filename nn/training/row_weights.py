@@ -1,4 +1,4 @@
-"""How much each row counts: its own weight times that of its class."""
+"""Row weights: the product of own weight and class weight."""
 
 from __future__ import annotations
 
@@ -21,18 +21,17 @@ ClassWeight = (
 def row_weights(
     net: MLP, rows: Split, class_weight: ClassWeight | None, names: Sequence[str]
 ) -> npt.NDArray[np.float64] | None:
-    """Return the weight of each row, (samples,); None where all count alike.
+    """Return the weight of each row, (samples,); None for equal weights.
 
     Args:
-        net: the network, of softmax cross-entropy where `class_weight` is given.
-        rows: with classes as labels, and perhaps weights of their own.
-        class_weight: "balanced" for weights that make all classes count alike, `samples / (classes * rows of it)`
-            (King and Zeng 2001); or a weight for each class, by its name, its number where it has no name, or in their
-            order.
-        names: of the classes, or none.
+        net: the network; softmax cross-entropy is required with `class_weight`.
+        rows: rows with classes as labels, and optional weights.
+        class_weight: "balanced" for `samples / (classes * rows of the class)` (King and Zeng 2001); or class weights by
+            name, by index for classes without names, or as a sequence.
+        names: class names, or empty.
 
     Raises:
-        ConfigError: the weights are not those of the network's classes.
+        ConfigError: the weights do not match the network's classes.
     """
     own = None if rows.weights is None else rows.weights.astype(np.float64)
     if class_weight is None:
@@ -55,14 +54,14 @@ def row_weights(
 
 
 def _balanced(labels: npt.NDArray[np.int64], num_classes: int) -> npt.NDArray[np.float64]:
-    """Return weights that are inverse to the classes' numbers of rows, (classes,); 1 for a class without rows."""
+    """Return weights inversely proportional to class frequencies, (classes,); 1 for a class without rows."""
     counts = np.bincount(labels, minlength=num_classes)  # (classes,)
     present = np.count_nonzero(counts)
     return np.where(counts > 0, len(labels) / (present * np.maximum(counts, 1)), 1.0)
 
 
 def _given(class_weight: ClassWeight, num_classes: int, names: Sequence[str]) -> npt.NDArray[np.float64]:
-    """Return the weights that the user gave, (classes,)."""
+    """Return user-defined class weights, (classes,)."""
     if isinstance(class_weight, Mapping):
         weights = np.ones(num_classes)  # also of a class that is not named
         places = {name: k for k, name in enumerate(names or map(str, range(num_classes)))}

@@ -1,4 +1,4 @@
-"""Which rows a training learns from, and which it only looks at."""
+"""Training, validation and test rows of a run."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Data = Dataset | Split | Batches
 
 
 class TrainingRows(NamedTuple):
-    """The rows of a training, all of which fit the network.
+    """Checked rows of a run.
 
     Attributes:
-        source: what it learns from, with the weight of each row.
-        test: what it is measured on after an epoch, or None.
-        validation: what it is validated on after an epoch, or None.
+        source: training rows with weights.
+        test: test rows, or None.
+        validation: validation rows, or None.
     """
 
     source: RowSource
@@ -38,11 +38,11 @@ class TrainingRows(NamedTuple):
 def training_rows(
     net: MLP, data: Data, options: TrainingOptions, seed: int | np.random.Generator, communicator: Communicator
 ) -> TrainingRows:
-    """Check the rows and divide them; the arguments are those of `Trainer`.
+    """Check and split the rows; arguments as in `Trainer`.
 
     Raises:
-        ConfigError: an argument has a value that it cannot have.
-        DataError: the rows do not fit the network, or cannot be divided.
+        ConfigError: an argument has an invalid value.
+        DataError: the rows do not fit the network, or cannot be split.
     """
     if not isinstance(net, MLP):
         raise ConfigError(f"the network must be an nn.MLP, got {type(net).__name__}: make one, or nn.load one")
@@ -76,7 +76,7 @@ def training_rows(
 
 
 def _check_data(net: MLP, data: Dataset) -> None:
-    """Refuse a data set that does not fit the network, or has a single class to learn."""
+    """Check that a data set fits the network and has at least two classes."""
     net.check_fits(data)
     for rows in (data.train, data.test):
         check_rows(net, rows)

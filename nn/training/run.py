@@ -1,4 +1,4 @@
-"""A training under way: where it is, how it is stopped and saved, and what listens to it."""
+"""State of a run in progress, and callbacks."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ if TYPE_CHECKING:
 
 @dataclass
 class TrainingRun:
-    """A training under way, as callbacks see it.
+    """A run in progress, as seen by callbacks.
 
     Attributes:
-        net: the network; its weights are those of the last step.
-        source: the training rows, an epoch at a time.
-        options: of the training.
-        plan: takes the steps.
-        generator: draws the order of the rows.
-        identity: which training it is.
-        communicator: the processes that train together.
-        reduction: how they share rows, and add up what they find.
+        net: the network, with the weights of the last step.
+        source: training rows.
+        options: training options.
+        plan: the plan that runs the steps.
+        generator: generator of the orders.
+        identity: identity of the run.
+        communicator: communicator of the processes.
+        reduction: partition of rows and reduction of gradients.
         history: results of the finished epochs.
-        told: how many of them the callbacks know.
-        epoch: number of the present epoch, from 1.
-        totals: sums over the rows of the present epoch that have been trained on.
-        seconds: training time of the present epoch so far.
-        epoch_start_state: the generator's state before it drew the present epoch's order.
-        epoch_start: where the run was before its present epoch, where only epochs as a whole can be repeated.
-        stopped: whether `stop` was called, in this process.
-        is_stopping: whether it was in any, as all of them know.
-        is_resumed: whether it continues from a checkpoint.
-        best: the parameters of the best epoch, with early stopping.
-        watch: finds the step that went wrong.
+        told: number of results that callbacks have received.
+        epoch: number of the current epoch, from 1.
+        totals: sums over the rows of the current epoch processed so far.
+        seconds: training time of the current epoch so far.
+        epoch_start_state: state of the generator at the start of the current epoch.
+        epoch_start: checkpoint at the start of the current epoch, if only whole epochs can be repeated.
+        stopped: whether `stop` was called in this process.
+        is_stopping: whether it was called in any process, agreed by all.
+        is_resumed: whether it resumes from a checkpoint.
+        best: parameters of the best epoch, with early stopping.
+        watch: monitor of divergence.
     """
 
     net: MLP
@@ -76,42 +76,42 @@ class TrainingRun:
 
     @property
     def epochs(self) -> int:
-        """Epochs of the whole training."""
+        """Number of epochs of the run."""
         return self.options.epochs
 
     @property
     def rows_per_epoch(self) -> int | None:
-        """Number of training rows; None where they are streamed, and nobody can know."""
+        """Number of training rows; None if unknown, as for streams."""
         return self.source.rows_per_epoch
 
     @property
     def position(self) -> int:
-        """Rows of the present epoch that have been trained on."""
+        """Rows of the current epoch processed so far."""
         return self.totals.rows
 
     @property
     def optimizer_state(self) -> OptimizerState:
-        """The optimizer's arrays, from which another training may continue; see `nn.train`."""
+        """Optimizer state, for a later run to start from; see `nn.train`."""
         return OptimizerState(self.plan.step, self.plan.state())
 
     def mark_epoch_start(self) -> None:
-        """Remember the generator's state, from which the next order is drawn."""
+        """Record the generator's state, from which the next order is drawn."""
         self.epoch_start_state = dict(self.generator.bit_generator.state)
 
     @property
     def is_epoch_over(self) -> bool:
-        """Whether the present epoch's last step was taken."""
+        """Whether the last step of the current epoch is done."""
         return self.source.is_over(self.totals)
 
     def begin_epoch(self) -> None:
-        """Begin with the epoch's rows, in the order that the generator draws."""
+        """Begin an epoch, with an order from the generator."""
         self.mark_epoch_start()
         if not self.source.can_repeat:
             self.epoch_start = self.checkpoint()
         self.source.begin(self.epoch, self.generator)
 
     def heed_early_stopping(self) -> None:
-        """Keep the weights if the last epoch was the best, and stop if too many have passed since."""
+        """Store the weights if the last epoch was the best, and stop if patience is exhausted."""
         early_stopping = self.options.early_stopping
         if early_stopping is None or not self.history:
             return
@@ -121,14 +121,14 @@ class TrainingRun:
             self.stop()
 
     def stop(self) -> None:
-        """End the training after the present chunk."""
+        """Stop training after the current chunk."""
         self.stopped = True
 
     def checkpoint(self) -> Checkpoint:
-        """Return all that is needed to resume from here, on the host.
+        """Return a checkpoint to resume from.
 
         Raises:
-            DivergenceError: a weight or the optimizer's state is no longer finite.
+            DivergenceError: a weight or the optimizer state is not finite.
         """
         if self.epoch_start is not None and self.position:
             return self.epoch_start
@@ -151,10 +151,10 @@ class TrainingRun:
         return checkpoint
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Put a new run where the checkpoint's run was; network and generator already have its weights and state.
+        """Restore a checkpoint to a new run whose network and generator are already restored.
 
         Raises:
-            ModelFileError: the optimizer's state is of another network or optimizer.
+            ModelFileError: the optimizer state belongs to another network or optimizer.
         """
         self.is_resumed = True
         self.plan.load_state(checkpoint.optimizer_state, checkpoint.step)
@@ -168,31 +168,33 @@ class TrainingRun:
 
 
 class Callback:
-    """Base of the callbacks: override what is of interest.
+    """Base class of callbacks, with empty methods to override.
 
-    `run.stop()` ends the training after the present chunk; `run.history`, `run.net`, `run.epoch` and `run.position`
-    say where it is.
+    `run.stop()` ends training after the current chunk; `run.history`, `run.net`, `run.epoch` and `run.position`
+    describe
+    its progress.
 
     Attributes:
-        each_epoch: whether it must hear of each epoch as it ends, so that full batches are never taken in one go.
-        every_rank: whether it is called in each of the processes that train together, not in the first one alone. One
-            that is not must not call what takes all of them, such as a communicator's methods.
+        each_epoch: whether it must be called at the end of each epoch, which prevents several full-batch epochs per
+            chunk.
+        every_rank: whether it is called on every rank, not on rank 0 alone. If not, it must not call collective
+            operations, such as a communicator's methods.
     """
 
     each_epoch: ClassVar[bool] = False
     every_rank: ClassVar[bool] = False
 
     def on_train_begin(self, run: TrainingRun) -> None:
-        """Called once, before the first step."""
+        """Called before the first step."""
 
     def on_chunk_end(self, run: TrainingRun) -> None:
-        """Called after each chunk of steps, about a second of work at most."""
+        """Called after each chunk of steps, of about a second at most."""
 
     def on_epoch_end(self, run: TrainingRun, result: EpochResult) -> None:
-        """Called after each epoch and its evaluation; `result` is already in `run.history`.
+        """Called after each epoch and its evaluation, with `result` already in `run.history`.
 
-        Of full batches that were taken in one go, each is told when the last of them is done.
+        For several full-batch epochs in one chunk, it is called for each at the end of the chunk.
         """
 
     def on_train_end(self, run: TrainingRun) -> None:
-        """Called once after the last step, also when the training was stopped; not when it failed."""
+        """Called after the last step, also when training was stopped, but not when it failed."""

@@ -1,4 +1,4 @@
-"""Saving where a training stands, while it goes on."""
+"""Callback that saves checkpoints."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .run import Callback, TrainingRun
 
 
 class SaveCheckpoints(Callback):
-    """Saves a checkpoint before the first step, every now and then, and at the end; the last good one always is there.
+    """Save checkpoints before the first step, periodically, and at the end; a failed save keeps the last good one.
 
     >>> save = nn.SaveCheckpoints("run.safetensors")
     >>> nn.train(net, data, epochs=50, callbacks=[save])
@@ -22,11 +22,11 @@ class SaveCheckpoints(Callback):
 
     Args:
         path: the file.
-        every_seconds: the shortest time between two.
+        every_seconds: minimum time between two checkpoints.
 
     Raises:
-        ConfigError: `every_seconds` is no number; in training, where a new run finds the checkpoint of an earlier one.
-        StorageError: in training, where the file cannot be written; what stood there before is untouched.
+        ConfigError: `every_seconds` is not a number; in training, if a new run finds the checkpoint of an earlier one.
+        StorageError: in training, if the file cannot be written; an existing file is left unchanged.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, every_seconds: float = 10.0) -> None:
@@ -35,7 +35,7 @@ class SaveCheckpoints(Callback):
         self._last = time.monotonic()
 
     def on_train_begin(self, run: TrainingRun) -> None:
-        """Save where it begins: a file that cannot be written is told before the first step."""
+        """Save the initial state, so that a file that cannot be written fails before the first step."""
         if not run.is_resumed and existing_path(self._path) is not None:
             raise ConfigError(
                 f"{self._path} is the checkpoint of an earlier training: go on with it by resume={str(self._path)!r}, "
@@ -44,15 +44,15 @@ class SaveCheckpoints(Callback):
         self.save(run.checkpoint())
 
     def on_chunk_end(self, run: TrainingRun) -> None:
-        """Save if the last checkpoint is old enough."""
+        """Save if `every_seconds` have passed."""
         if time.monotonic() - self._last >= self._every_seconds:
             self.save(run.checkpoint())
 
     def on_train_end(self, run: TrainingRun) -> None:
-        """Save where the training stands, finished or stopped."""
+        """Save the final state, finished or stopped."""
         self.save(run.checkpoint())
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Replace the file."""
+        """Save a checkpoint."""
         checkpoint.save(self._path)
         self._last = time.monotonic()

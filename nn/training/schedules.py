@@ -1,7 +1,7 @@
-"""Learning-rate schedules: what the learning rate is multiplied by as training goes on.
+"""Learning-rate schedules: factors of the learning rate.
 
-A schedule is a function of the progress, 0 at the first step and towards 1 at the last. A new one is a function and a
-row in `SCHEDULES`.
+A schedule is a function of the progress, from 0 at the first step towards 1 at the last. A new one is a function and
+a row in `SCHEDULES`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ def constant(progress: float) -> float:  # noqa: ARG001
 
 
 def step(progress: float) -> float:
-    """1, then 0.1 from half of the way, then 0.01 from three quarters (He et al. 2016, section 4.2)."""
+    """Step decay: 1, 0.1 from one half on, 0.01 from three quarters on (He et al. 2016, section 4.2)."""
     return 1.0 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01
 
 
 def cosine(progress: float) -> float:
-    """Half a cosine from 1 down to 0 (Loshchilov and Hutter 2017, equation 5)."""
+    """Cosine decay from 1 to 0 (Loshchilov and Hutter 2017, equation 5)."""
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
@@ -35,17 +35,17 @@ SCHEDULES: dict[str, Schedule] = {"constant": constant, "step": step, "cosine": 
 def learning_rate_at(
     learning_rate: float, schedule: str | Schedule, *, total_steps: int, warmup_steps: int = 0
 ) -> Callable[[int], float]:
-    """Return the function from step number, counted from 1, to learning rate.
+    """Return the function from step number, from 1, to learning rate.
 
     Args:
-        learning_rate: the optimizer's.
+        learning_rate: base learning rate.
         schedule: a row of `SCHEDULES`, or a function of the progress.
-        total_steps: steps of the whole training, warm-up included.
-        warmup_steps: steps over which the learning rate first rises linearly from `learning_rate / warmup_steps`
-            (Goyal et al. 2017, section 2.2); the schedule begins after them.
+        total_steps: steps of the run, including warm-up.
+        warmup_steps: steps of linear warm-up from `learning_rate / warmup_steps` (Goyal et al. 2017, section 2.2),
+            before the schedule begins.
 
     Raises:
-        ConfigError: the schedule is unknown, or the warm-up takes all the steps.
+        ConfigError: the schedule is unknown, or the warm-up takes all steps.
     """
     factor = look_up("schedule", schedule, SCHEDULES) if isinstance(schedule, str) else schedule
     if not 0 <= warmup_steps < total_steps:

@@ -1,6 +1,6 @@
-"""Training rows, an epoch at a time: in memory, or mapped from a file. `streams` has those that come from outside.
+"""Sources of training rows: in memory or memory-mapped. See `streams` for streamed rows.
 
-The loop asks a source for the steps of an epoch and never which kind it is.
+The loop does not depend on the kind of source.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ VALIDATION_STREAM = 3  # keeps the split independent of what else is drawn from 
 
 
 class RowSource(ABC):
-    """The training rows of a run.
+    """Source of the training rows of a run.
 
     Attributes:
-        rows: with their weights; none, of the network's shapes, where they are streamed.
-        rows_per_epoch: None where nobody can know.
-        steps_per_epoch: likewise.
-        step_rows: rows of a step; 1 where each step has as many as come.
-        weight: what the mean loss of the present epoch is over: its rows, or the sum of their weights.
-        can_repeat: whether steps of the present epoch can be taken again, as on resuming inside it.
+        rows: rows with weights; zero rows of the network's shapes for streams.
+        rows_per_epoch: None if unknown.
+        steps_per_epoch: None if unknown.
+        step_rows: rows per step; 1 if they vary.
+        weight: denominator of the epoch's mean loss: rows, or the sum of their weights.
+        can_repeat: whether steps of the current epoch can be repeated, so that a run can resume inside it.
     """
 
     can_repeat: ClassVar[bool] = True
@@ -46,14 +46,14 @@ class RowSource(ABC):
     weight: float
 
     def place(self, net: MLP) -> Rows:
-        """Return the rows on the network's device, as a plan takes them."""
+        """Return the rows on the network's device."""
         rows = self.rows
         placed = net.backend.place(rows.images, rows.labels, net.input_scale, rows.weights)
         return placed._replace(nonzeros=rows.facts.nonzeros)
 
     @abstractmethod
     def begin(self, epoch: int, generator: np.random.Generator) -> None:
-        """Begin an epoch, counted from 1; the generator draws its order.
+        """Begin an epoch, counted from 1, with an order from the generator.
 
         Raises:
             DataError: it has no rows.
@@ -61,16 +61,16 @@ class RowSource(ABC):
 
     @abstractmethod
     def take(self, plan: Plan, totals: Totals, rows: int, epochs: int) -> list[Totals]:
-        """Let the plan take the next steps of the present epoch.
+        """Run the next steps of the current epoch.
 
         Args:
-            plan: takes the steps.
+            plan: plan that runs the steps.
             totals: sums over the epoch so far.
-            rows: how many to take, about.
-            epochs: how many may be taken in one go, where every row is taken as it stands.
+            rows: approximate number of rows.
+            epochs: maximum number of epochs at once, for full batches.
 
         Returns:
-            The sums over each of the epochs that these steps belong to.
+            The sums over each epoch of these steps.
 
         Raises:
             DataError: rows do not fit the network.
@@ -78,31 +78,31 @@ class RowSource(ABC):
 
     @abstractmethod
     def is_over(self, totals: Totals) -> bool:
-        """Return whether the present epoch, with these sums so far, has no more steps."""
+        """Return whether the current epoch has no more steps, given its sums so far."""
 
     @abstractmethod
     def can_resume_at(self, position: int) -> bool:
-        """Return whether a training may be resumed after so many rows of an epoch."""
+        """Return whether a run can resume at a position in an epoch, in rows."""
 
     @abstractmethod
     def batches(self, generator: np.random.Generator, position: int) -> Iterator[Order]:
-        """Yield the batches of one more epoch, from a position in it on; not where `can_repeat` is false."""
+        """Yield the batches of another epoch from a position on; requires `can_repeat`."""
 
     @abstractmethod
     def place_of(self, step: int) -> str:
-        """Return in words where a step is, counted from 0 over all epochs."""
+        """Describe the position of a step, counted from 0 over all epochs."""
 
 
 class ResidentRows(RowSource):
     """Rows in memory.
 
     Args:
-        rows: all of them, with their weights.
-        options: of the training.
-        ranks: processes that share each step.
+        rows: training rows with weights.
+        options: training options.
+        ranks: number of processes.
 
     Raises:
-        ConfigError: there are fewer rows than a step must have, or too few for the processes.
+        ConfigError: too few rows for the batch size, or too small batches for the processes.
     """
 
     def __init__(self, rows: Split, options: TrainingOptions, ranks: int) -> None:
@@ -128,7 +128,7 @@ class ResidentRows(RowSource):
 
     @staticmethod
     def hold_out(net: MLP, rows: Split, share: float, seed: int | np.random.Generator) -> tuple[Split, Split]:
-        """Return the rows to train on and those to validate on: a share of each class, if all have more than one row.
+        """Split off a validation set, stratified by class if every class has more than one row.
 
         Raises:
             DataError: a part would be empty.
@@ -174,28 +174,28 @@ class ResidentRows(RowSource):
         return f"epoch {epoch + 1}, step {of_epoch + 1} of {self.steps_per_epoch}"
 
     def _draw(self, generator: np.random.Generator) -> Order:
-        """Return the next epoch's order of rows, (rows,), or None for a full batch, whose order is no matter."""
+        """Draw the order of the next epoch, (rows,), or None for a full batch."""
         if self.step_rows == self._count:
             return None
         return generator.permutation(self._count) if self._shuffle else np.arange(self._count)
 
 
 class MappedRows(ResidentRows):
-    """Rows whose images are mapped from a file, and stay there."""
+    """Memory-mapped rows."""
 
     @staticmethod
     def hold_out(net: MLP, rows: Split, share: float, seed: int | np.random.Generator) -> tuple[Split, Split]:  # noqa: ARG004
-        """Return the rows to train on, and the last of the file to validate on."""
+        """Split off the last rows of the file for validation."""
         cut = len(rows) - held_out(rows, share)
         return part(rows, slice(0, cut)), part(rows, slice(cut, len(rows)))
 
 
 def held_out(rows: Split, share: float) -> int:
-    """Return how many rows a share of them is.
+    """Return the number of rows to hold out.
 
     Raises:
-        ConfigError: it is no share.
-        DataError: there would be none to train or to validate on.
+        ConfigError: it is not a fraction.
+        DataError: training or validation set would be empty.
     """
     count = len(rows)
     if not (is_finite_number(share, least=0) and 0 < share < 1):
@@ -210,5 +210,5 @@ def held_out(rows: Split, share: float) -> int:
 
 
 def part(rows: Split, places: npt.NDArray[np.int64] | slice) -> Split:
-    """Return some of the rows, (part,), with their weights."""
+    """Return a subset of the rows, (part,), with weights."""
     return Split(rows.images[places], rows.labels[places], None if rows.weights is None else rows.weights[places])

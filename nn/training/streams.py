@@ -1,4 +1,4 @@
-"""Training on batches that come from outside: augmented ones, or rows from a database, a stream, another loader."""
+"""Training on streamed batches: augmented data, databases, data loaders."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BatchSource = Iterable[Any] | Callable[[int], Iterable[Any]]
 
 
 class Batches:
-    """Batches that are made while the training goes on, each of which is one step.
+    """Stream of batches generated during training, one per step.
 
     >>> def noisy(epoch):  # the same batches whenever that epoch is begun
     ...     generator = np.random.default_rng([0, epoch])
@@ -32,17 +32,17 @@ class Batches:
     >>> nn.train(net, nn.Batches(noisy), epochs=5, validation=nn.Split(test_images, test_labels))
 
     A batch is `(images, labels)`, `(images, labels, weights)` or an `nn.Split`: images (rows, features) or pictures
-    (rows, height, width), labels and weights as those of a Split, in arrays of any library. Integers are multiplied by
-    the network's `input_scale`. Each batch is checked as it comes, and may have its own number of rows.
+    (rows, height, width), labels and weights as in a Split, in arrays of any library. Integers are multiplied by the
+    network's `input_scale`. Each batch is checked, and batch sizes may vary.
 
     Args:
-        source: a function of the epoch's number, from 1, that returns its batches, or something like a list or a
-            PyTorch DataLoader that can be gone through again and again.
-        steps_per_epoch: batches of an epoch; more are not asked for, and fewer are an error. None for as many as come;
-            schedules other than constant, and warm-up, need to know it.
+        source: a function from epoch number, from 1, to an iterable of batches, or a re-iterable such as a list or a
+            PyTorch DataLoader.
+        steps_per_epoch: batches per epoch; fewer are an error. None for all batches; required by schedules other than
+            constant, and by warm-up.
 
     Raises:
-        ConfigError: the source can be gone through only once, or is neither; or `steps_per_epoch` is no such number.
+        ConfigError: the source can be iterated only once, or is neither; or `steps_per_epoch` is invalid.
     """
 
     def __init__(self, source: BatchSource, *, steps_per_epoch: int | None = None) -> None:
@@ -62,7 +62,7 @@ class Batches:
         """Begin an epoch, counted from 1.
 
         Raises:
-            DataError: the function returns nothing that can be gone through.
+            DataError: the function does not return an iterable.
         """
         batches: Any = self._source if isinstance(self._source, Iterable) else self._source(epoch)
         try:
@@ -75,19 +75,19 @@ class Batches:
 
 
 class StreamedRows(RowSource):
-    """The batches of a training, each of which is one step.
+    """Source of streamed batches, one per step.
 
     Args:
-        batches: where they come from.
-        net: what they must fit.
-        options: of the training.
-        communicator: the processes that share them, each of which makes all.
+        batches: the stream.
+        net: network that they must fit.
+        options: training options.
+        communicator: communicator of the processes, which all generate the same batches.
 
     Attributes:
-        taken: batches of the present epoch that have been trained on.
+        taken: batches of the current epoch processed so far.
 
     Raises:
-        ConfigError: the options need all rows, batches of one size, or the number of steps.
+        ConfigError: the options need all rows, a constant batch size, or the number of steps.
     """
 
     can_repeat = False
@@ -156,7 +156,7 @@ class StreamedRows(RowSource):
         return f"epoch {self._epoch}, near batch {self.taken}"
 
     def _ask(self) -> None:
-        """Ask for the next batch, so that the end of an epoch is known when its last step is done."""
+        """Fetch the next batch in advance, so that the end of an epoch is known with its last step."""
         wanted = self._batches.steps_per_epoch
         try:
             self._is_over = self.taken == wanted
@@ -174,7 +174,7 @@ class StreamedRows(RowSource):
         self._refuse_other(self._is_over)
 
     def _refuse_other(self, found: int) -> None:
-        """Make sure that all processes that train together have the same batch, or none; `found` would differ."""
+        """Check that all processes have the same batch, or none; `found` describes this one's."""
         of_ranks = self._communicator.gather(np.array(found, dtype=np.int64))  # (ranks,)
         if (differing := np.flatnonzero(of_ranks != of_ranks[0])).size:
             raise DataError(
@@ -183,7 +183,7 @@ class StreamedRows(RowSource):
             )
 
     def _checked(self, given: Any) -> Split:
-        """Return a batch as rows that fit the network."""
+        """Check a batch and convert it to rows."""
         what = f"batch {self.taken + 1} of epoch {self._epoch}"
         if isinstance(given, Split):
             given = (given.images, given.labels) + (() if given.weights is None else (given.weights,))
@@ -191,7 +191,7 @@ class StreamedRows(RowSource):
             raise DataError(f"{what} must be (images, labels) or (images, labels, weights), got {given!r:.80}")
         try:
             images, labels, *weights = (
-                host_array(array, what=name, mend="pass equal rows of numbers")
+                host_array(array, what=name, fix="pass equal rows of numbers")
                 for array, name in zip(given, ("images", "labels", "weights"), strict=False)
             )
             if images.ndim == 3:

@@ -1,4 +1,4 @@
-"""A training's figures in the event files that TensorBoard shows."""
+"""Callback that writes TensorBoard event files."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ SCALARS = {  # tag: the field of an epoch's result
 
 
 class TensorBoard(Callback):
-    """Writes each epoch's figures into a folder that `tensorboard --logdir` is given, with the epoch as the step.
+    """Write the metrics of each epoch to a folder for `tensorboard --logdir`, with the epoch as the step.
 
-    The tags are `loss/train`, `loss/validation`, `loss/test`, `accuracy/...`, `seconds` and `learning_rate`, which is
-    that of the epoch's last step; what a training has not is left out. A resumed training writes a file of its own:
-    epochs that were done but not saved are done again, and TensorBoard shows them once. A new training in the same
-    folder takes the place of the earlier one on the page; the earlier one's files stay.
+    The tags are `loss/train`, `loss/validation`, `loss/test`, `accuracy/...`, `seconds` and `learning_rate` of the
+    epoch's last step, as far as the run has them. A resumed run writes a new file; TensorBoard shows repeated epochs
+    once.
+    A new run in the same folder replaces the earlier one in the display, but keeps its files.
 
     >>> nn.train(net, data, epochs=50, callbacks=[nn.TensorBoard("runs/first")])
 
     Args:
-        folder: where the event files are put; it is made if need be.
-        histograms: whether to write histograms of weights and biases too. Of full batches that are taken in one go, the
-            last has them.
+        folder: folder of the event files, created if missing.
+        histograms: whether to write histograms of weights and biases. For several full-batch epochs in one chunk, only
+            the last has them.
 
     Raises:
         MissingDependency: the package tensorboard is not installed.
-        ConfigError: the folder is no path.
-        StorageError: in training, where a file cannot be written; it is as long as before.
+        ConfigError: the folder is not a path.
+        StorageError: in training, if a file cannot be written; its length is unchanged.
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, histograms: bool = False) -> None:
@@ -57,7 +57,7 @@ class TensorBoard(Callback):
         self._folder, self._path, self._histograms = Path(folder), Path(), histograms
 
     def on_train_begin(self, run: TrainingRun) -> None:
-        """Begin a file: what an earlier one of this training lacks is written now, what is to be done again is void."""
+        """Begin a file: missing epochs of earlier files are written, epochs to be repeated are purged."""
         known = self._known_epochs() if run.history else set()
         finished = len(run.history)
         first = next((epoch for epoch in range(1, finished + 1) if epoch not in known), finished + 1)
@@ -75,7 +75,7 @@ class TensorBoard(Callback):
             self._write({"step": result.epoch, "summary": self._scalars(run, result)})
 
     def on_epoch_end(self, run: TrainingRun, result: EpochResult) -> None:
-        """Write the figures of an epoch."""
+        """Write the metrics of an epoch."""
         summary = self._scalars(run, result)
         if self._histograms and result.epoch == len(run.history):  # the network's weights are those of this epoch
             for name, array in run.net.parameters().items():
@@ -83,7 +83,7 @@ class TensorBoard(Callback):
         self._write({"step": result.epoch, "summary": summary})
 
     def _known_epochs(self) -> set[int]:
-        """Return the epochs that the folder's files hold; what is damaged in them is left out."""
+        """Return the epochs in the folder's files, ignoring damaged parts."""
         from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
         known: set[int] = set()
@@ -105,7 +105,7 @@ class TensorBoard(Callback):
         )
 
     def _write(self, *events: dict[str, Any]) -> None:
-        """Add events to the file, all or none: what follows half an event would never be read."""
+        """Append events to the file, all or none, since readers stop at a partial event."""
         records = BytesIO()
         for event in events:
             self._writer(records).write(self._event.Event(wall_time=time.time(), **event).SerializeToString())

@@ -36,31 +36,31 @@ def train(
     """Train a network by gradient descent on its loss.
 
     Args:
-        net: the network, changed in place; its input scale and class names become the data's.
-        data: training and test rows, or training rows alone, which may have weights; or batches that come from outside,
-            for which `batch_size` and `shuffle` mean nothing, and which can be resumed from the start of an epoch.
-        seed: of the generator that draws the orders, or the generator.
-        callbacks: listeners; of several processes rank 0's are called, and those that want it on `every_rank`.
-        resume: where an earlier run of the same training stopped, or the file or run folder that says so; the run
-            continues from there, bit for bit.
-        optimizer_state: where the optimizer of an earlier training of this network ended, `run.optimizer_state`; this
-            one's begins there, on whatever rows, and its schedule anew.
-        detect_anomaly: whether to look at the result of every operation, and stop at the first that is not finite;
-            slow. Without it, the run is looked at after each chunk, and the step that went wrong is searched for then.
-        communicator: the processes that share each batch, `nn.distributed.world()`; each of them calls this with the
-            same network, rows and arguments. The result is that of one process, up to rounding.
-        options: the fields of `nn.TrainingOptions`, such as `epochs=10` or `optimizer=nn.Adam(1e-3)`.
+        net: the network, trained in place; it adopts the input scale and class names of the data.
+        data: training and test rows, or training rows alone, optionally with weights; or streamed batches, for which
+            `batch_size` and `shuffle` have no effect, and which can be resumed at the start of an epoch.
+        seed: seed of the orders, or a generator.
+        callbacks: callbacks, called on rank 0, or on all ranks if they set `every_rank`.
+        resume: checkpoint of the same run, or its file or run folder; the run resumes from there with the same bits.
+        optimizer_state: final `run.optimizer_state` of an earlier run of this network, to start from, on any rows and
+            with a new schedule.
+        detect_anomaly: whether to check the result of every operation, and stop at the first that is not finite; slow.
+            Without it, the run is checked after each chunk, and the bad step is located afterwards.
+        communicator: processes of distributed training, `nn.distributed.world()`; all call this with the same network,
+            rows and arguments. The result is that of one process, up to rounding.
+        options: fields of `nn.TrainingOptions`, such as `epochs=10` or `optimizer=nn.Adam(1e-3)`.
 
     Returns:
-        One result an epoch, those of the resumed run included.
+        One result per epoch, including those before the resume.
 
     Raises:
-        ConfigError: an argument has a value that it cannot have, the checkpoint is of another training, or a process
-            has other arguments, rows or versions than rank 0.
+        ConfigError: an argument has an invalid value, the checkpoint belongs to another run, or arguments, rows or
+            versions differ between processes.
         DataError: the data do not fit the network.
         ModelFileError: the checkpoint cannot be read.
-        DivergenceError: the loss, a weight or the optimizer's state is no longer a finite number; the network then has
-            the weights before the step that went wrong, or, of batches from outside, the last that were looked at.
+        DivergenceError: the loss, a weight or the optimizer state is not finite; the network then has the weights
+            before
+            the bad step, or, for streams, the last checked ones.
     """
     for name in options:
         look_up("option of nn.train", name, options_of(TrainingOptions))
@@ -74,7 +74,7 @@ def train(
 
 
 def _with_options() -> None:
-    """Let `help` and notebooks show the options as keywords of their own."""
+    """Show the options as keywords in `help` and notebooks."""
     own, options = signature(train), signature(TrainingOptions).parameters.values()
     named = [each for each in own.parameters.values() if each.kind != Parameter.VAR_KEYWORD]
     train.__signature__ = own.replace(parameters=[*named, *options])  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""A training from its arguments to its history: checked, compared among the ranks, placed, and handed to the loop."""
+"""Trainer: checks arguments, compares ranks, places rows on the device, and runs the loop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DROPOUT_STREAM = 2
 
 
 class Trainer:
-    """A training that is ready to run; nothing is changed before `run`. See `nn.train` for the arguments and errors."""
+    """A run that is ready to start; nothing is changed before `run`. Arguments and errors as in `nn.train`."""
 
     def __init__(
         self,
@@ -68,10 +68,10 @@ class Trainer:
         self._checkpoint: Checkpoint | None = None
 
     def resume(self, checkpoint: Checkpoint | str | os.PathLike[str]) -> None:
-        """Let `run` begin where an earlier run of the same training stopped.
+        """Make `run` resume from a checkpoint.
 
         Raises:
-            ConfigError: the checkpoint is of another training.
+            ConfigError: the checkpoint belongs to another run.
             ModelFileError: it cannot be read.
         """
         if self._optimizer_state is not None:
@@ -82,7 +82,7 @@ class Trainer:
         self._checkpoint = checkpoint
 
     def run(self) -> History:
-        """Train, and return one result an epoch, those of the resumed run included."""
+        """Train, and return one result per epoch, including those before the resume."""
         identity, checkpoint, state = self._identity, self._checkpoint, self._optimizer_state
         net, source, options = identity.net, identity.source, identity.options
         if self._communicator.size > 1:
@@ -119,7 +119,7 @@ class Trainer:
         return run.history
 
     def _schedule(self) -> Callable[[int], float]:
-        """Return the function from step number to learning rate; the schedule begins at the first step."""
+        """Return the function from step number to learning rate, with the schedule starting at the first step."""
         identity, options = self._identity, self._identity.options
         at = learning_rate_at(
             options.optimizer.learning_rate,
@@ -132,7 +132,7 @@ class Trainer:
 
 
 def _placed_parts(net: MLP, reduction: Reduction, rows: Split | None) -> list[Rows] | None:
-    """Place this process's parts of some rows."""
+    """Copy this process's parts of some rows to the device."""
     if rows is None:
         return None
     parts = reduction.parts(slice(0, len(rows)))

@@ -36,7 +36,7 @@ def test_rows_arrive_in_order_through_every_size_of_block(write, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("1,x", r"expected 3 cells in each row, got 2 at row 50: mend that line"),
+        ("1,x", r"expected 3 cells in each row, got 2 at row 50: fix that line"),
         ("1,x,2,3", r"expected 3 cells in each row, got 4 at row 50"),
         ("1,x,red", r"features must be numbers, got 'red' at row 50, column 'b'"),
         ("1,x,nan", r"features must be finite in float32, got nan at row 50, column 'b': fill the cell"),

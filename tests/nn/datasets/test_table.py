@@ -275,7 +275,7 @@ def test_csv_labels_are_numbers_where_all_of_them_are(tmp_path, labels, names):
         ("label,a\n\n \n", r"must hold rows below its header, got none"),
         ("label,a,b\n1,2,3\n0,,3\n", r"features must be numbers, got '' at row 1, column 'a': fill the cell"),
         ("a,label,b\n1,2,3\n0,1,red\n", r"features must be numbers, got 'red' at row 1, column 'b'"),
-        ("label,a,b\n1,2,3\n0,2\n", r"expected 3 cells in each row, got 2 at row 1: mend that line"),
+        ("label,a,b\n1,2,3\n0,2\n", r"expected 3 cells in each row, got 2 at row 1: fix that line"),
         ("label,a,b\n1,2,3,4\n0,2,3\n", r"expected 3 cells in each row, got 4 at row 0"),
         ("label,a\n1,2\n0,nan\n", r"mine\.csv: features must be finite in float32, got nan at row 1, column 'a'"),
         ("label,a\n1,2\n0,1e50\n", r"features must be finite in float32, got inf at row 1, column 'a'"),

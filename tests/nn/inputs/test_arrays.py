@@ -22,7 +22,7 @@ def available(name):
 
 
 def taken(given, what="images"):
-    return host_array(given, what=what, mend="pass rows")
+    return host_array(given, what=what, fix="pass rows")
 
 
 def torch_of(array):
