@@ -1,4 +1,4 @@
-"""xpnn.nn: feed-forward networks, their training loop and their data.
+"""xpnn.nn: feed-forward networks, training, and data sets.
 
 >>> from xpnn import nn
 >>> data = nn.load_dataset("digits")

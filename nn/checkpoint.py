@@ -1,3 +1,3 @@
-"""`OptimizerState` under the name by which pickled estimators know it; the class is in `nn/training/checkpoint.py`."""
+"""`OptimizerState` under its name in pickled estimators; the class is in `nn/training/checkpoint.py`."""
 
 from .training.checkpoint import OptimizerState as OptimizerState

@@ -1,12 +1,12 @@
-"""The textbook: a two-layer network, every step in the open.
+"""Reference implementation of a two-layer network in textbook notation.
 
 Notation: Z1 = W1 X + b1, A1 = relu(Z1), Z2 = W2 A1 + b2, A2 = softmax(Z2). A column of X is one sample. The letters
 
     n  features (784 for MNIST)     h  hidden units
     m  samples                      c  classes
 
-stand in every shape comment. This file is the oracle that the rest of the package must agree with; it computes in
-float64 and uses nothing but an array module `xp`. Source of the formulas: Nielsen 2015, chapter 2; Bishop 2006,
+are used in all shape comments. The rest of the package must agree with this file; it computes in float64 and uses
+nothing but an array module `xp`. Source of the formulas: Nielsen 2015, chapter 2; Bishop 2006,
 section 5.3.
 """
 
@@ -41,7 +41,7 @@ def relu_deriv(Z: Array) -> Array:
 
 
 def softmax(Z: Array) -> Array:
-    """Turn each column of scores Z (c, m) into probabilities (c, m) that sum to 1.
+    """Convert each column of scores Z (c, m) to probabilities (c, m) that sum to 1.
 
     The column's maximum is subtracted first. It cancels in the quotient, and without it `exp` overflows at Z = 710.
     """
@@ -50,12 +50,12 @@ def softmax(Z: Array) -> Array:
 
 
 def one_hot(Y: Array, classes: int = 10) -> Array:
-    """Turn labels Y (m,) into columns (c, m) with a single 1 at the label's row."""
+    """Encode labels Y (m,) as columns (c, m) with a single 1 in the label's row."""
     return (xp.arange(classes)[:, None] == Y[None, :]).astype(float)  # (c, m)
 
 
 def forward_prop(W1: Array, b1: Array, W2: Array, b2: Array, X: Array) -> tuple[Array, Array, Array, Array]:
-    """From X (n, m) to Z1 (h, m), A1 (h, m), Z2 (c, m) and the probabilities A2 (c, m)."""
+    """Forward pass from X (n, m) to Z1 (h, m), A1 (h, m), Z2 (c, m) and the probabilities A2 (c, m)."""
     Z1 = W1 @ X + b1  # (h, m) = (h, n) (n, m) + (h, 1)
     A1 = relu(Z1)  # (h, m)
     Z2 = W2 @ A1 + b2  # (c, m) = (c, h) (h, m) + (c, 1)
@@ -79,7 +79,7 @@ def backward_prop(Z1: Array, A1: Array, A2: Array, W2: Array, X: Array, Y: Array
 
 
 def update_params(params: Params, grads: Params, alpha: float) -> Params:
-    """One step downhill: every parameter minus `alpha` times its gradient."""
+    """One step of gradient descent: every parameter minus `alpha` times its gradient."""
     W1, b1, W2, b2 = params
     dW1, db1, dW2, db2 = grads
     return W1 - alpha * dW1, b1 - alpha * db1, W2 - alpha * dW2, b2 - alpha * db2
@@ -91,7 +91,7 @@ def get_predictions(A2: Array) -> Array:
 
 
 def get_accuracy(predictions: Array, Y: Array) -> float:
-    """Return the share of predictions (m,) that equal the labels Y (m,), in [0, 1]."""
+    """Return the fraction of predictions (m,) that equal the labels Y (m,), in [0, 1]."""
     return float(xp.mean(predictions == Y))
 
 
@@ -113,10 +113,10 @@ def gradient_descent(
         Y: labels (m,), integers 0, 1, ...
         alpha: learning rate.
         iterations: number of steps.
-        params: where to start; drawn by `init_params` from `seed`, with `hidden` units, if not given.
+        params: initial parameters; by default from `init_params` with `hidden` units and `seed`.
         hidden: number of hidden units h.
-        seed: of the starting weights.
-        report_every: print the accuracy every so many iterations; 0 prints nothing.
+        seed: seed of the initial parameters.
+        report_every: iterations between prints of the accuracy; 0 for none.
     """
     if params is None:
         params = init_params(X.shape[0], hidden, int(xp.max(Y)) + 1, seed=seed)

@@ -1,4 +1,4 @@
-"""The command line `xpnn`; it needs the extra `cli`."""
+"""The command line `xpnn`, with the extra `cli`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line, or say how to install what it needs."""
+    """Run the command line, or print how to install its dependencies."""
     try:
         import rich_click  # noqa: F401
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The command group: which commands there are, and what an error looks like."""
+"""The command group: commands and error messages."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ ABOVE = {"bench"}  # in packages that import this one: found by their entry poin
 
 
 class LazyCommand(click.RichCommand):
-    """A name and a line for the help; the command itself is imported when it is run, or its options are asked for."""
+    """Name and help line of a command that is imported on first use."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """Return the context of the command itself; see click."""
+        """Return the context of the command; see click."""
         command: click.Command
         if self.name in ABOVE:
             (point,) = entry_points(group="xpnn.commands", name=self.name)
@@ -47,16 +47,16 @@ class LazyCommand(click.RichCommand):
 
 
 class Commands(click.RichGroup):
-    """Turns errors into one line and an exit code."""
+    """Command group that converts errors to one line and an exit code."""
 
     main = click.Group.main  # rich-click's own would draw boxes around errors, which nobody can search for
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """Return the names in the order of a user's way."""
+        """Return the names in the order of typical use."""
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; an error of xpnn's own becomes one line on stderr and exit code 1 or 2."""
+        """Run a command; an `XpnnError` becomes one line on stderr and exit code 1 or 2."""
         try:
             return super().invoke(ctx)
         except XpnnError as error:
@@ -99,7 +99,7 @@ class Commands(click.RichGroup):
 def xpnn(debug: bool) -> None:  # noqa: ARG001 - read by Commands.invoke
     """Train feed-forward networks from scratch, on NumPy, Numba, CuPy, PyTorch or JAX.
 
-    Begin with `xpnn train`: it takes seconds and needs no download. `xpnn COMMAND --help` tells more.
+    Start with `xpnn train`: it takes seconds and needs no download. See `xpnn COMMAND --help` for details.
     """
     LOGGER.handlers[:] = [logging.StreamHandler()]  # stderr; backends say there that they compile
     LOGGER.setLevel(logging.INFO)

@@ -19,9 +19,9 @@ WIDTH = 80
 @click.command(epilog=examples("xpnn backends", "xpnn backends --json"))
 @json_option
 def backends(as_json: bool) -> None:
-    """Examine this machine: versions, processor, BLAS, GPUs, and a real training step on every backend.
+    """Report versions, processor, BLAS and GPUs, and test every backend with training steps.
 
-    Exit 1 if a backend computes wrongly; one that is not installed is no fault.
+    Exit code 1 if a backend computes wrong results; a backend that is not installed is not an error.
     """
     report = examine()
     click.echo(json.dumps(asdict(report)) if as_json else "\n".join(_lines(report)))
@@ -29,7 +29,7 @@ def backends(as_json: bool) -> None:
 
 
 def _lines(report: Report) -> Iterator[str]:
-    """Yield the report for a person."""
+    """Yield the lines of the report."""
     yield "machine"
     yield from _entry("system", str(report.hardware["system"]))
     yield from _entry("processor", f"{report.hardware['processor']}, {report.hardware['cores']} usable cores")
@@ -48,7 +48,7 @@ def _lines(report: Report) -> Iterator[str]:
 
 
 def _entry(name: str, text: str) -> list[str]:
-    """Return one entry, wrapped to the width of a terminal."""
+    """Return an entry, wrapped to the width of the terminal."""
     return textwrap.wrap(
         text, WIDTH, initial_indent=f"  {name:<18}", subsequent_indent=" " * 20, break_on_hyphens=False
     )

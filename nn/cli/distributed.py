@@ -1,15 +1,15 @@
-"""The ranks of `xpnn train --distributed`: rank 0 decides, records and talks; the others follow.
+"""Ranks of `xpnn train --distributed`: rank 0 decides, records and reports; the others follow.
 
-What all of them call, in this order, rank 0 in `lead` and `xpnn train`, the others in `follow`:
+Collective operations in order, called by rank 0 in `lead` and `xpnn train`, by the others in `follow`:
 
-1. `join`: MPI begins, and the options and versions of all are compared.
-2. An exchange of rank 0's orders, which has loaded its rows by then. The ranks part here where nothing is to do.
-3. A barrier between the first rank of each machine, which loads its rows before it, and the others, which do so after.
-4. An exchange of what each computes with, `processes_of`.
-5. What `nn.train` calls.
-6. An exchange of the signals received, `agreed_signal`.
+1. `join`: MPI is initialized, and options and versions are compared.
+2. An exchange of rank 0's orders, after it has loaded its rows. All ranks exit here if there is nothing to do.
+3. A barrier: the first rank of each machine loads its rows before it, the others after it.
+4. An exchange of machines and threads, `processes_of`.
+5. The collective operations of `nn.train`.
+6. An exchange of received signals, `agreed_signal`.
 
-An error on one rank, at any time, ends all: nobody waits in one of these for a rank that does not come.
+An error on one rank, at any time, ends all, so that no rank waits forever.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ OWN = {"data", "out", "resume", "threads", "live", "tensorboard", "as_json", "qu
 
 
 class Orders(NamedTuple):
-    """What rank 0 has decided, for the others.
+    """Instructions from rank 0 to the others.
 
     Attributes:
-        config: of the run.
-        checkpoint: what it resumes from, or None.
+        config: configuration of the run.
+        checkpoint: checkpoint to resume from, or None.
         is_finished: whether there is nothing to do.
     """
 
@@ -53,11 +53,11 @@ class Orders(NamedTuple):
 
 
 def join(ctx: click.Context) -> MpiCommunicator | None:
-    """Meet the other ranks; return None where this one is alone.
+    """Initialize MPI and compare the ranks; return None for a single process.
 
     Raises:
-        ConfigError: on every rank: one was given other options, or has another version of a package.
-        MissingDependency: there is no MPI.
+        ConfigError: on every rank, if options or package versions differ.
+        MissingDependency: MPI is not installed.
     """
     communicator = world()
     if communicator.size == 1:
@@ -71,7 +71,7 @@ def join(ctx: click.Context) -> MpiCommunicator | None:
 
 
 def say_if_several(ctx: click.Context) -> None:
-    """Say that each process trains by itself, where a launcher has started several without --distributed."""
+    """Warn that each process trains independently if a launcher started several without --distributed."""
     rank, size = launched()
     if size > 1 and rank == 0 and not ctx.params["quiet"]:
         click.echo(
@@ -82,9 +82,9 @@ def say_if_several(ctx: click.Context) -> None:
 
 
 def lead(communicator: MpiCommunicator, start: Start) -> str:
-    """Tell the other ranks what to do; return how many processes there are, and on how many machines.
+    """Send orders to the other ranks; return the numbers of processes and machines.
 
-    They load their rows now that rank 0 has.
+    They load their rows after rank 0.
     """
     communicator.exchange(Orders(start.config, start.checkpoint, start.is_finished()))
     if start.is_finished():
@@ -94,12 +94,12 @@ def lead(communicator: MpiCommunicator, start: Start) -> str:
 
 
 def follow(communicator: MpiCommunicator, source: str | None, *, threads: int | None, detect_anomaly: bool) -> None:
-    """Train as rank 0 says, and leave files, words and decisions to it.
+    """Train by the orders of rank 0, without writing files or messages.
 
     Args:
-        communicator: of the ranks.
-        source: where this rank's rows are, if it was told.
-        threads: at most.
+        communicator: communicator of the ranks.
+        source: path of this rank's rows, if given.
+        threads: maximum number of threads.
         detect_anomaly: see `nn.train`.
     """
     with at_most_threads(threads), StopOnSignal(speaks=False) as signals:
@@ -121,9 +121,9 @@ def follow(communicator: MpiCommunicator, source: str | None, *, threads: int | 
 
 
 def in_turn(communicator: MpiCommunicator, load: Callable[[], Loaded]) -> Loaded:
-    """Load on the first rank of each machine, then on the others, which find there what the first has downloaded.
+    """Load on the first rank of each machine, then on the others, which find its downloads.
 
-    Rank 0 is at the barrier when it has loaded; see `lead`.
+    Rank 0 enters the barrier after loading; see `lead`.
     """
     loaded = load() if communicator.local_rank == 0 else None
     communicator.barrier()
@@ -131,7 +131,7 @@ def in_turn(communicator: MpiCommunicator, load: Callable[[], Loaded]) -> Loaded
 
 
 def processes_of(communicator: MpiCommunicator) -> str:
-    """Return how many processes there are on how many machines, each with how many threads; every rank calls it."""
+    """Describe the numbers of processes, machines and threads; a collective operation."""
     are_first, threads = zip(*communicator.exchange((communicator.local_rank == 0, threads_of_process())), strict=True)
     machines, least, most = sum(are_first), min(threads), max(threads)
     several = f"{least}" if least == most else f"{least} to {most}"
@@ -142,11 +142,11 @@ def processes_of(communicator: MpiCommunicator) -> str:
 
 
 def agreed_signal(communicator: MpiCommunicator | None, signals: StopOnSignal) -> int:
-    """Return the number of the signal that any rank has received, 0 for none; every rank calls it."""
+    """Return the number of the signal received by any rank, 0 for none; a collective operation."""
     return signals.received if communicator is None else max(communicator.exchange(signals.received))
 
 
 def leave(code: int) -> NoReturn:
-    """Exit with a code that is no failure of this rank: all ranks end in good order."""
+    """Exit with a code after finalizing MPI on all ranks."""
     finalize()
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""The end of a program that has failed: of processes that train together, one ends all of them."""
+"""Exit after an error; in distributed training one rank ends all."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ..distributed.world import abort
 
 
 def say_error(text: str) -> None:
-    """Say on one line on stderr what is wrong."""
+    """Print an error on one line to stderr."""
     click.echo(f"{click.style('xpnn:', fg='red', bold=True)} {text}", err=True)
 
 
 def end_after(ctx: click.Context, error: XpnnError) -> NoReturn:
-    """Say what is wrong, and exit: 1 if a run failed, 2 for wrong usage or bad input."""
+    """Print an error and exit: code 1 if a run failed, 2 for wrong usage or bad input."""
     end_with(ctx, 1 if isinstance(error, RunError) else 2, str(error))
 
 
 def end_with(ctx: click.Context, code: int, text: str) -> NoReturn:
-    """Say what is wrong, and exit."""
+    """Print an error and exit."""
     abort(code, lambda rank: say_error(f"{rank}: {text}"))
     say_error(text)
     ctx.exit(code)

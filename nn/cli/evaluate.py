@@ -53,10 +53,10 @@ from .options import (
 def evaluate(
     model: Path, backend: str, seed: int | None, part: str, out: Path | None, as_json: bool, **choice: Any
 ) -> None:
-    """Measure a trained network on the rows of its run, or of --data.
+    """Evaluate a trained network on the data of its run, or on --data.
 
-    A run's own seed and split hold for --data too, so that its file is divided as it was for the training. With
-    --out, also draws the confusion matrix, the reliability diagram and the worst mistakes.
+    The run's seed and split also apply to --data, so that a file is split as in training. --out adds plots: confusion
+    matrix, reliability diagram and worst mistakes.
     """
     net = load(model_path(model), backend=backend)
     given = {name: value for name, value in choice.items() if value is not None}
@@ -84,7 +84,7 @@ def evaluate(
 
 
 def _load(model: Path, seed: int | None, *, source: str | None, **split: Any) -> Dataset:
-    """Load the rows as the run did, but for what is given; without a run, by the defaults."""
+    """Load the rows as in the run, except for given options; with defaults without a run."""
     if model.is_dir():
         config = RunFolder(model).read_config()
         chosen = replace(config.data_from(source), **split)
@@ -98,7 +98,7 @@ def _load(model: Path, seed: int | None, *, source: str | None, **split: Any) ->
 
 
 def _check(net: MLP, dataset: Dataset) -> None:
-    """Refuse data that the network reads otherwise than those of its training."""
+    """Check that scale, classes and image shape of the data are those of training."""
     if net.class_names is not None and dataset.class_names != net.class_names:
         raise DataError(
             f"the network tells {', '.join(net.class_names)} apart, but {dataset.name} holds "
@@ -125,7 +125,7 @@ def _part(dataset: Dataset, part: str) -> Split:
 
 
 def _figures(net: MLP, probabilities: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> dict[str, Any]:
-    """Return the figures of each class, the calibration and the confusion matrix; None for what is undefined."""
+    """Return class metrics, calibration and confusion matrix; None for undefined values."""
     counts = confusion_matrix(labels, probabilities.argmax(axis=1), net.num_outputs)  # (classes, classes)
     scores, calibration = precision_recall(counts), calibration_error(probabilities, labels)
     return {
@@ -139,12 +139,12 @@ def _figures(net: MLP, probabilities: npt.NDArray[Any], labels: npt.NDArray[np.i
 
 
 def _numbers(values: npt.NDArray[Any]) -> list[int | float | None]:
-    """Return numbers as JSON has them, (n,): None for NaN."""
+    """Return numbers, (n,), for JSON, with None for NaN."""
     return [None if math.isnan(number) else number for number in values.tolist()]
 
 
 def _print_classes(result: dict[str, Any]) -> None:
-    """Print a line of figures for each class."""
+    """Print the metrics of each class."""
     width = max(12, *map(len, result["support"]))
     click.echo(f"  {'class':<{width}}  precision    recall        F1      rows")
     for name, rows in result["support"].items():
@@ -154,7 +154,7 @@ def _print_classes(result: dict[str, Any]) -> None:
 
 
 def _draw(net: MLP, rows: Split, probabilities: npt.NDArray[Any], result: dict[str, Any], out: Path) -> None:
-    """Write the figures and the pictures into a folder."""
+    """Write metrics and plots to a folder."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

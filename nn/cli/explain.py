@@ -19,9 +19,9 @@ from .options import examples, model_path, source_argument
 @click.command(epilog=examples("xpnn explain deep-32", "xpnn explain runs/mnist-98"))
 @source_argument
 def explain(source: str) -> None:
-    """Print the tensors of a network, and the formulas of forward, backward and update with their shapes.
+    """Print the tensors of a network and the formulas of forward, backward and update, with shapes.
 
-    The network is a RECIPE's, or a trained one from a run folder; a model file alone does not tell its update.
+    The network is that of a RECIPE or of a run folder; a model file alone does not contain the optimizer.
     """
     recipe: Recipe | None
     found, path = existing_path(source), Path(source)

@@ -41,9 +41,9 @@ from .options import UserPath, examples, json_option, model_argument, model_path
 )
 @json_option
 def export(model: Path, html: Path | None, onnx: Path | None, npz: Path | None, input_type: str, as_json: bool) -> None:
-    """Write a trained network for use elsewhere: ONNX, plain NumPy, or a page to draw on.
+    """Export a trained network: ONNX, plain NumPy, or a web page to draw on.
 
-    The page is one file that needs no server and no network.
+    The page is a single file that works offline.
     """
     given = {"html": html, "onnx": onnx, "npz": npz}
     targets = {kind: path for kind, path in given.items() if path is not None}
@@ -72,7 +72,7 @@ def export(model: Path, html: Path | None, onnx: Path | None, npz: Path | None, 
 
 
 def _next(kind: str, path: Path, net: MLP, input_type: str) -> str:
-    """Say what to do with a file."""
+    """Describe the use of a file."""
     if kind == "html":
         return "open it in a browser, also on a phone, and draw"
     if kind == "npz":
@@ -82,7 +82,7 @@ def _next(kind: str, path: Path, net: MLP, input_type: str) -> str:
 
 
 def _check_targets(targets: dict[str, Path], source: Path) -> None:
-    """Refuse to write over the model, or two exports into one file."""
+    """Check that no export overwrites the model or another export."""
     taken = {os.path.realpath(source): "the model itself"}
     for kind, path in targets.items():
         place = os.path.realpath(as_path(path))

@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share, those that change a recipe among them; words for the shell."""
+"""Shared options and arguments of commands, and shell quoting."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AT_LEAST_0, AT_LEAST_1 = click.IntRange(min=0), click.IntRange(min=1)
 
 
 class UserPath(click.Path):
-    """A path whose `~` is the user's home: shells leave it in `--out=~/runs`."""
+    """Path with expansion of `~`, which shells do not expand in `--out=~/runs`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the path; see click."""
@@ -40,18 +40,18 @@ class UserPath(click.Path):
 
 
 def shell_words(*words: str | os.PathLike[str]) -> str:
-    """Join words of a command so that they can be pasted into this system's shell."""
+    """Quote and join the words of a command for this system's shell."""
     texts = [os.fspath(word) for word in words]
     return subprocess.list2cmdline(texts) if os.name == "nt" else shlex.join(texts)
 
 
 def examples(*commands: str) -> str:
-    """Return the end of a help page: commands to copy, a line each."""
+    """Return the examples at the end of a help page."""
     return "\n\n".join(["Examples:" if len(commands) > 1 else "Example:", *commands])
 
 
 def model_path(path: Path) -> Path:
-    """Return the model's file: the path itself, or the one in a run folder."""
+    """Return the model file: the path itself, or the one in a run folder."""
     found = existing_path(path)
     if found is None or not found.is_dir():
         return path
@@ -64,7 +64,7 @@ def model_path(path: Path) -> Path:
 
 
 def offer(names: Callable[[], Iterable[str]], *, files: bool = False) -> Completer:
-    """Return what completes an argument with names, and with the shell's own files."""
+    """Return shell completion with names and files."""
 
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
         found = [name for name in names() if name.startswith(incomplete) and shlex.quote(name) == name]
@@ -74,7 +74,7 @@ def offer(names: Callable[[], Iterable[str]], *, files: bool = False) -> Complet
 
 
 def _runs() -> list[str]:
-    """Return the run folders below `runs`, the newest first."""
+    """Return the run folders in `runs`, newest first."""
     configs = sorted(Path("runs").glob("*/config.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     return [str(path.parent) for path in configs]
 
@@ -83,7 +83,7 @@ def _runs() -> list[str]:
 
 
 def each(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
-    """Return the decorator that applies all of these."""
+    """Compose decorators."""
 
     def add(command: Command) -> Command:
         for decorator in reversed(decorators):
@@ -94,7 +94,7 @@ def each(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
 
 
 def _silence_log(ctx: click.Context, param: click.Parameter, value: bool) -> bool:  # noqa: ARG001
-    """Keep downloads and compilations off stderr where an option asks for nothing but the result."""
+    """Silence the log for options that ask for the result only."""
     if value:
         logging.getLogger("xpnn").setLevel(logging.WARNING)
     return value
@@ -124,7 +124,7 @@ quiet_option = click.option("--quiet", panel="Output", is_flag=True, help="Print
 def data_options(
     *, label_column: str | None = "label", stratify: bool | None = False, whose: str = "recipe"
 ) -> Callable[[Command], Command]:
-    """Return the options that say where rows come from, with these defaults."""
+    """Return the data options with these defaults."""
     column = label_column or f"the {whose}'s"
     return each(
         click.option(
@@ -149,7 +149,7 @@ def data_options(
 
 
 def _batch_size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    """Read a number of rows, or `full`, for which 0 stands; None where the option is not given."""
+    """Parse a batch size, with 0 for `full`; None if not given."""
     if value is None or value == "full":
         return None if value is None else 0
     if not (value.isdecimal() and int(value) >= 1):
@@ -158,7 +158,7 @@ def _batch_size(ctx: click.Context, param: click.Parameter, value: str | None) -
 
 
 def _training_option(name: str, about: Field[Any]) -> Callable[[Command], Command]:
-    """Return the option that sets a field of `TrainingOptions`; its help is the first sentence of the field's."""
+    """Return the option of a field of `TrainingOptions`, with the field's first sentence as help."""
     constraint, flag = about.metadata["constraint"], f"--{name.replace('_', '-')}"
 
     def check(ctx: click.Context, param: click.Parameter, value: Any) -> Any:  # noqa: ARG001
@@ -205,7 +205,7 @@ def changed(
     batch_size: int | None = None,
     **others: Any,
 ) -> Recipe:
-    """Work options of the command line into a recipe, None for those that are not given."""
+    """Apply options to a recipe, None for those not given."""
     changes = {name: value for name, value in others.items() if value is not None}
     if batch_size is not None:
         changes["batch_size"] = batch_size or None

@@ -46,8 +46,8 @@ def parity(
 ) -> None:
     """Train RECIPE on several backends from the same seeds and compare them; exit 1 if they differ.
 
-    Losses and weights are compared after each of --steps steps, in float64 and float32, and the test accuracies of
-    --seeds whole trainings.
+    Compares losses and weights after each of --steps steps, in float64 and float32, and test accuracies of --seeds
+    complete runs.
     """
     recipe = look_up("recipe", recipe_name or "quickstart", RECIPES)
     contestants = [get_backend(name.strip()) for name in backends.split(",")]
@@ -77,7 +77,7 @@ def parity(
 
 
 def _show(result: StepParity | AccuracyParity, *, as_json: bool, is_reference: bool = False) -> None:
-    """Print a result's line."""
+    """Print a result."""
     if as_json:
         return
     verdict = "reference" if is_reference else "ok" if result.passed else "DIFFERS"

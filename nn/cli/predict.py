@@ -26,8 +26,8 @@ LONGEST_BAR = 30  # characters, for a probability of 1
 def predict(model: Path, images: tuple[Path, ...], backend: str, as_json: bool) -> None:
     """Print the class probabilities of image files.
 
-    An IMAGE is a file of any size that shows one figure, dark on light or light on dark; it is cropped, scaled and
-    centred as the training images were.
+    An IMAGE may have any size and shows one figure, dark on light or light on dark; it is cropped, scaled and centred
+    like the training images.
     """
     net = load(model_path(model), backend=backend)
     if net.image_shape is None:
@@ -61,7 +61,7 @@ def predict(model: Path, images: tuple[Path, ...], backend: str, as_json: bool) 
 
 
 def _bars(names: Sequence[str], probabilities: Sequence[float]) -> Iterator[str]:
-    """Yield a line for each class, aligned, and no longer than `COLUMNS` while the names leave room."""
+    """Yield an aligned line for each class, at most `COLUMNS` wide if names permit."""
     width = max(map(len, names))
     longest = max(min(LONGEST_BAR, COLUMNS - len(f"  {'':{width}}  0.000 ")), 0)
     for name, probability in zip(names, probabilities, strict=True):

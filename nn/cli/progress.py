@@ -1,4 +1,4 @@
-"""What a training shows while it runs: a bar on a terminal, a few lines elsewhere."""
+"""Progress display: a bar on a terminal, a few lines elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LINES = 10  # lines of a whole run where there is no bar
 
 
 def progress_callback(*, quiet: bool, environ: Mapping[str, str] = os.environ) -> Progress:
-    """Return what shows the progress: nothing, a bar where stderr is a terminal that can move, else lines on stderr."""
+    """Return a progress callback: silent, a bar on a capable terminal, else lines on stderr."""
     if quiet:
         return Progress()
     moves = sys.stderr.isatty() and environ.get("TERM", "") not in ("dumb", "unknown")
@@ -28,7 +28,7 @@ def progress_callback(*, quiet: bool, environ: Mapping[str, str] = os.environ) -
 
 
 def _figures(loss: float, train: float | None, result: EpochResult | None) -> str:
-    """Return a loss and the accuracies that there are, on one line."""
+    """Format loss and available accuracies."""
     text = f"loss {loss:.4f}"
     named = (
         ("train", train),
@@ -39,12 +39,12 @@ def _figures(loss: float, train: float | None, result: EpochResult | None) -> st
 
 
 def _epochs_done(run: TrainingRun) -> float:
-    """Return how many epochs are done, with the share of the present one."""
+    """Return the number of epochs done, including the fraction of the current one."""
     return run.epoch - 1 + (run.position / run.rows_per_epoch if run.rows_per_epoch else 0.0)
 
 
 class Progress(Callback):
-    """Shows nothing; base of what shows something, to be trained with inside its `with` block."""
+    """Silent progress and base class; a context manager around the training."""
 
     def __enter__(self) -> Self:
         return self
@@ -52,11 +52,11 @@ class Progress(Callback):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Give back what was taken of the terminal, however the training ended."""
+        """Restore the terminal."""
 
 
 class ProgressBar(Progress):
-    """Epoch, loss, both accuracies, examples a second, time left; on stderr, until its `with` block is left."""
+    """Progress bar on stderr: epoch, loss, accuracies, examples per second, remaining time."""
 
     def __init__(self, console: Console | None = None) -> None:
         console = console or Console(stderr=True)
@@ -70,13 +70,13 @@ class ProgressBar(Progress):
         )
 
     def on_train_begin(self, run: TrainingRun) -> None:
-        """Show the bar; a resumed run begins where it was."""
+        """Show the bar, at the current position of a resumed run."""
         self._task = self._bar.add_task("", total=run.epochs, epoch=f"{run.epoch}/{run.epochs}", figures="")
         self._bar.update(self._task, completed=_epochs_done(run))
         self._bar.start()
 
     def on_chunk_end(self, run: TrainingRun) -> None:
-        """Move on."""
+        """Advance the bar."""
         totals, last = run.totals, run.history[-1] if run.history else None
         are_classes = last is None or last.train_accuracy is not None
         figures = _figures(totals.loss, totals.accuracy if are_classes else None, last)
@@ -86,7 +86,7 @@ class ProgressBar(Progress):
         self._bar.update(self._task, completed=_epochs_done(run), epoch=epoch, figures=figures)
 
     def _rate(self, rate: float, *, beside: str) -> str:
-        """Return the examples a second in as many words as the terminal has room for."""
+        """Format the examples per second for the width of the terminal."""
         room = self._bar.console.width - len(beside)
         return next(
             (text for text in (f"  {rate:,.0f} examples/s", f"  {rate / 1000:,.0f}k/s") if len(text) <= room), ""
@@ -95,15 +95,15 @@ class ProgressBar(Progress):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take the bar away; rich shows the cursor again and lets go of stdout and stderr."""
+        """Remove the bar; rich restores cursor, stdout and stderr."""
         self._bar.stop()
 
 
 class ProgressLines(Progress):
-    """A line for the first epoch, about ten on the way, and the last; on stderr."""
+    """Progress lines on stderr: the first epoch, about ten in between, and the last."""
 
     def on_epoch_end(self, run: TrainingRun, result: EpochResult) -> None:
-        """Print the epoch's figures if it is its turn."""
+        """Print the metrics of some epochs."""
         if result.epoch in (1, run.epochs) or result.epoch % max(1, run.epochs // LINES) == 0:
             figures = _figures(result.train_loss, result.train_accuracy, result)
             rate = f"  {run.rows_per_epoch / result.seconds:,.0f} examples/s" if run.rows_per_epoch else ""

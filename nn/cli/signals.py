@@ -1,4 +1,4 @@
-"""Ending a training in good order when the user or the system asks for it."""
+"""Graceful stop on signals."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ HANG_UP = getattr(signal, "SIGHUP", None)
 
 
 class StopOnSignal(Callback):
-    """Ends the training after the present chunk on the first signal of `NAMES`; the second one ends the process.
+    """Stop training after the current chunk on the first signal of `NAMES`; the second one ends the process.
 
-    Before the training has begun there is nothing to save, and the first one ends the process. A SIGHUP that is
-    ignored, as under nohup, stays so.
+    Before training begins, the first signal ends the process. A SIGHUP that is ignored, as under nohup, stays
+    ignored.
 
     Args:
-        speaks: whether it says so where it ends the process.
+        speaks: whether to print a message when it ends the process.
 
     Attributes:
-        received: number of the signal, or 0.
+        received: number of the received signal, or 0.
     """
 
     every_rank = True  # a launcher passes signals on to all of them
@@ -54,7 +54,7 @@ class StopOnSignal(Callback):
             signal.signal(number, handler)
 
     def on_train_begin(self, run: TrainingRun) -> None:
-        """Remember the run, whose stop it is from now on."""
+        """Store the run to stop."""
         self._run = run
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
@@ -69,16 +69,16 @@ class StopOnSignal(Callback):
 
 
 def numbers(names: Any = signal) -> list[int]:
-    """Return the numbers of those of `NAMES` that a system has.
+    """Return the numbers of the signals in `NAMES` that the system has.
 
     Args:
-        names: has the signals as attributes, as the module `signal`.
+        names: namespace of the signals, such as the module `signal`.
     """
     return [int(getattr(names, name)) for name in NAMES if hasattr(names, name)]
 
 
 def terminal_leaver() -> Callable[[], None]:
-    """Return what sends stdout and stderr nowhere, those that are a terminal now: once it is gone, writing fails."""
+    """Return a function that redirects terminal output to the null device, since writing to a closed terminal fails."""
     shown = [descriptor for descriptor in (1, 2) if _is_terminal(descriptor)]
 
     def leave() -> None:
@@ -98,7 +98,7 @@ def _is_terminal(descriptor: int) -> bool:
 
 
 def end_at_once(number: int, words: str) -> NoReturn:
-    """End the process as a signal does; an exception could be swallowed where a compiler calls back."""
+    """End the process as a signal does; an exception might be swallowed in a compiler's callback."""
     shown = SHOW_CURSOR if sys.stderr.isatty() else ""
     os.write(2, f"{shown}xpnn: {words}\n".encode() if words else b"")
     abort(128 + number)

@@ -187,7 +187,7 @@ def train(  # noqa: D103 - the help is in the decorator
 
 
 def _new(folder: RunFolder, recipe: Recipe, choice: DataChoice, backend: str, seed: int, ranks: int) -> Start:
-    """Prepare a new run; nothing is written yet."""
+    """Prepare a new run, without writing anything."""
     folder.refuse_existing()
     choice = choice.absolute()
     data = choice.load(recipe, seed=seed)
@@ -196,7 +196,7 @@ def _new(folder: RunFolder, recipe: Recipe, choice: DataChoice, backend: str, se
 
 
 def _resumed(folder: RunFolder, backend: str | None, precision: str | None, source: str | None, ranks: int) -> Start:
-    """Prepare to go on with an earlier run, on its own backend and with its own precision or others."""
+    """Prepare to resume a run, optionally with another backend or precision."""
     folder.read_config()  # what is no run folder is left alone
     folder.claim()
     config = folder.read_config()
@@ -215,7 +215,7 @@ def _resumed(folder: RunFolder, backend: str | None, precision: str | None, sour
 
 
 class SayPlan(Callback):
-    """Says what plan the backend made."""
+    """Callback that prints the backend's plan."""
 
     @override
     def on_train_begin(self, run: TrainingRun) -> None:
@@ -230,7 +230,7 @@ def _run(
     detect_anomaly: bool,
     communicator: Communicator | None,
 ) -> History:
-    """Train, and save the network, whether the training ended or was stopped."""
+    """Train and save the network, also if training was stopped."""
     recipe, seed = start.config.recipe, start.config.seed
     record = RecordRun(start.folder, start.config, resumed=start.resumed)
     try:
@@ -256,12 +256,12 @@ def _run(
 
 
 def _given(ctx: click.Context) -> set[str]:
-    """Return the parameters that stand on the command line."""
+    """Return the parameters given on the command line."""
     return {name for name in ctx.params if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE}
 
 
 def _refuse_other_options(ctx: click.Context) -> None:
-    """A resumed run takes its settings from its folder, but for backend and precision where they are given."""
+    """Reject options other than backend and precision, as a resumed run has its settings in its folder."""
     shown = {param.name: param.opts[0] if isinstance(param, click.Option) else "RECIPE" for param in ctx.command.params}
     if others := sorted(_given(ctx) - RESUMABLE):
         names = ", ".join(str(shown[name]) for name in others)

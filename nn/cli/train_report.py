@@ -1,4 +1,4 @@
-"""What a run begins with, and what `xpnn train` says before and after it."""
+"""Initial state of a run, and the messages of `xpnn train` before and after it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,7 @@ from .options import shell_words
 
 
 class Start(NamedTuple):
-    """What a run begins with; `checkpoint` is None for a new one, and for one that was killed before it had any.
-
-    `ranks` is the number of processes that share it.
-    """
+    """Initial state of a run with `ranks` processes; `checkpoint` is None for a run without one."""
 
     folder: RunFolder
     config: RunConfig
@@ -38,7 +35,7 @@ class Start(NamedTuple):
     ranks: int = 1
 
     def is_finished(self) -> bool:
-        """Return whether there is nothing left to do."""
+        """Return whether the run is finished."""
         if self.checkpoint is None:
             return False
         training, stopping = self.config.recipe.training, self.config.recipe.training.early_stopping
@@ -49,7 +46,7 @@ class Start(NamedTuple):
 
 
 def announce(start: Start, *, verbose: bool) -> None:
-    """Say what is trained on what."""
+    """Print the network, data and backend."""
     recipe, data, backend = start.config.recipe, start.data, start.backend
     training = recipe.training
     sizes = "-".join(map(str, recipe.sizes_for(data)))
@@ -64,7 +61,7 @@ def announce(start: Start, *, verbose: bool) -> None:
 
 
 def reading_of(data: Dataset) -> str:
-    """Say how the numbers of the rows enter the first layer: a single one out of range decides that for all."""
+    """Describe the scaling of inputs, which a single value out of range changes for all."""
     least, largest = data.train.facts.range
     if data.train.images.dtype.kind == "f":
         return f"numbers from {least:g} to {largest:g}, taken as they are"
@@ -72,7 +69,7 @@ def reading_of(data: Dataset) -> str:
 
 
 def report(start: Start, history: History) -> None:
-    """Say what came out, where it is and what to do next."""
+    """Print the result, its location and next commands."""
     click.echo(_result(start, history))
     if warning := worse_than_guessing(start, history):
         click.echo(warning, err=True)
@@ -91,7 +88,7 @@ def report(start: Start, history: History) -> None:
 
 
 def worse_than_guessing(start: Start, history: Sequence[EpochResult]) -> str:
-    """Return a warning where the loss is above that of equal probabilities for all classes, else nothing."""
+    """Return a warning if the loss exceeds that of uniform probabilities, else an empty string."""
     last, guessing = history[-1], math.log(start.data.num_classes)
     if last.train_accuracy is None or last.train_loss <= guessing:
         return ""
@@ -101,7 +98,7 @@ def worse_than_guessing(start: Start, history: Sequence[EpochResult]) -> str:
 
 
 def _result(start: Start, history: History) -> str:
-    """Return what was reached: shares of the rows that are right, or losses where rows are no classes."""
+    """Format the accuracies, or losses without classes."""
     stopping, rows = start.config.recipe.training.early_stopping, len(start.data.test)
     took = f", in {sum(result.seconds for result in history):.2f} s"
     last = history[-1] if stopping is None else stopping.kept(history)
@@ -117,7 +114,7 @@ def _result(start: Start, history: History) -> str:
 
 
 def _next(start: Start) -> Iterator[str]:
-    """Yield commands that can be pasted as they are."""
+    """Yield next commands, ready to paste."""
     path, data = start.folder.path, data_option(start.config.data)
     rows = f" {data}" if data else ""
     yield f"xpnn evaluate {shell_words(path)}{rows} --out pictures"
@@ -130,7 +127,7 @@ def _next(start: Start) -> Iterator[str]:
 
 
 def tell_again(start: Start, *, as_json: bool, talk: bool) -> None:
-    """Say what came out of a run that is finished; nothing is written."""
+    """Print the result of a finished run again."""
     if as_json:
         summary = parse_object(read_whole(start.folder.summary, limit=CONFIG_BYTES))
         click.echo(json.dumps({**summary, "out": str(start.folder.path)}))
@@ -139,13 +136,13 @@ def tell_again(start: Start, *, as_json: bool, talk: bool) -> None:
 
 
 def going_on(start: Start) -> str:
-    """Return the command that goes on with a run."""
+    """Return the command that resumes a run."""
     data = data_option(start.config.data)
     command = f"xpnn train --resume {shell_words(start.folder.path)}" + (f" {data}" if data else "")
     return command if start.ranks == 1 else f"mpiexec -n {start.ranks} {command} --distributed"
 
 
 def data_option(choice: DataChoice) -> str:
-    """Return the option by which a run's path has to be named again; empty where it has none."""
+    """Return the data option that a command needs for a run; empty if none."""
     is_path = choice.source is not None and choice.source not in NAMED
     return shell_words("--data", str(choice.source)) if is_path else ""

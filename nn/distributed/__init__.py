@@ -1,12 +1,12 @@
-"""xpnn.nn.distributed: one training on many processes, of one machine or of many.
+"""xpnn.nn.distributed: data-parallel training on many processes, on one or several machines.
 
     world = nn.distributed.world()
     nn.train(net, data, communicator=world)
 
-in a script that is started by `mpiexec -n 4 python -m xpnn.nn.distributed script.py`.
+in a script started by `mpiexec -n 4 python -m xpnn.nn.distributed script.py`.
 
-Every process runs the same script with the same data, seed and settings, and takes its part of each batch. What comes
-out is what one process alone gets, up to rounding, and with `reproducible=True` the same bits on any number of them.
+Every process runs the same script with the same data, seed and options, and computes its part of each batch. The result
+is that of a single process up to rounding, and bit-identical for any number of processes with `reproducible=True`.
 """
 
 from ...backends.communicator import ALONE, Communicator

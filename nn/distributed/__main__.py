@@ -1,6 +1,6 @@
-"""`mpiexec -n 4 python -m xpnn.nn.distributed script.py` runs a script on all ranks; one that fails ends all.
+"""`mpiexec -n 4 python -m xpnn.nn.distributed script.py` runs a script on all ranks; a failure on one ends all.
 
-That is `python -m mpi4py.run script.py` with MPI begun before the script: what fails while it imports ends all, too.
+Like `python -m mpi4py.run script.py`, but MPI is initialized first, so that failures during imports end all, too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ USAGE = "usage: mpiexec -n 4 python -m xpnn.nn.distributed SCRIPT [ARGUMENT ...]
 
 
 def main() -> None:
-    """Run the script that the command line names."""
+    """Run the script named on the command line."""
     if not sys.argv[1:] or sys.argv[1] in ("-h", "--help"):
         print(USAGE)  # noqa: T201
         sys.exit(0 if sys.argv[1:] else 2)

@@ -1,4 +1,4 @@
-"""The communicator over MPI, by way of mpi4py.
+"""MPI communicator, through mpi4py.
 
 MPI: A Message-Passing Interface Standard, version 4.1, chapter 6. mpi4py: https://mpi4py.readthedocs.io
 """
@@ -18,14 +18,14 @@ from ...backends.override import override
 
 
 class MpiCommunicator(Communicator):
-    """The processes of an MPI communicator, which sums arrays on the host.
+    """Communicator over MPI for host arrays.
 
     Args:
-        comm: of mpi4py; a copy of it is used, so that no other message gets in between.
+        comm: communicator of mpi4py, which is duplicated to separate its messages from others.
 
     Attributes:
-        local_rank: number of this process among those on its machine.
-        sharing: how many of those may run on the same cores as this one, itself included.
+        local_rank: index of this process on its machine.
+        sharing: number of local processes that may use the same cores, including this one.
     """
 
     def __init__(self, comm: Any) -> None:

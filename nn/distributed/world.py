@@ -1,4 +1,4 @@
-"""The processes of an MPI job, and the common end of all when one fails."""
+"""World communicator of an MPI job, and abort of all ranks on failure."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _world: MpiCommunicator | None = None  # since `world` was first called
 
 
 def world() -> MpiCommunicator:
-    """Return the communicator of all processes that `mpiexec` started; of one alone where it did not.
+    """Return the communicator of all processes started by `mpiexec`, or of a single process without it.
 
-    From the first call on, an uncaught exception ends all of them with `MPI_Abort`: the others would wait for this one
-    for ever. Processes on one machine share its cores: each is given as many threads as there are for it, unless a
-    variable such as OMP_NUM_THREADS says how many.
+    From the first call on, an uncaught exception ends all ranks with `MPI_Abort`, since the others would wait forever.
+    Processes on one machine divide its cores, unless a variable such as OMP_NUM_THREADS sets the number of
+    threads.
 
     Raises:
         MissingDependency: mpi4py or an MPI library is not installed.
@@ -57,13 +57,13 @@ def world() -> MpiCommunicator:
 
 
 def _share_cores(communicator: MpiCommunicator) -> None:
-    """Give this process its part of the machine's cores, unless the launcher or the user has seen to that."""
+    """Limit this process to its share of the cores, unless the launcher or the user has done so."""
     if communicator.sharing > 1 and not any(name in os.environ for name in THREAD_VARIABLES):
         _LIMITS.enter_context(at_most_threads(max(1, usable_cores() // communicator.sharing)))
 
 
 def launched(environ: Mapping[str, str] = os.environ) -> tuple[int, int]:
-    """Return rank and number of ranks as the launcher tells them, before MPI has begun; (0, 1) without a launcher."""
+    """Return rank and number of ranks from the launcher's environment; (0, 1) without a launcher."""
     for rank, size in PLACE_VARIABLES:
         if environ.get(rank, "").isdecimal() and environ.get(size, "").isdecimal():
             return int(environ[rank]), int(environ[size])
@@ -71,17 +71,17 @@ def launched(environ: Mapping[str, str] = os.environ) -> tuple[int, int]:
 
 
 def threads_of_process() -> int:
-    """Return how many threads this process computes with, as far as it was told."""
+    """Return the number of threads of this process, as configured."""
     numbers = [os.environ[name] for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS") if name in os.environ]
     return int(numbers[0]) if numbers and numbers[0].isdecimal() else usable_cores()
 
 
 def abort(code: int, say: Callable[[str], object] | None = None) -> None:
-    """End all processes with an exit code; do nothing where this one is alone, or has ended MPI.
+    """Abort all ranks with an exit code; do nothing for a single process or after MPI is finalized.
 
     Args:
         code: at least 1.
-        say: is called with the name of this rank before, and writes on stderr why it ends the job.
+        say: called with the name of this rank, to print the reason to stderr.
     """
     if _world is None or _world.size == 1:
         return
@@ -103,7 +103,7 @@ def abort(code: int, say: Callable[[str], object] | None = None) -> None:
 
 
 def _wait_until_read() -> None:
-    """Wait until the launcher has read what is in the pipe of stderr: MPICH's may drop what is there at an abort."""
+    """Wait until the launcher has read stderr, since MPICH may drop pending output on abort."""
     deadline = time.monotonic() + DRAIN_SECONDS
     with suppress(ImportError, OSError):  # not on this system, or stderr is no pipe
         from fcntl import ioctl
@@ -114,7 +114,7 @@ def _wait_until_read() -> None:
 
 
 def abort_after_exit(error: SystemExit) -> None:
-    """End all processes where this one exits with an error."""
+    """Abort all ranks if this one exits with an error."""
     if error.code not in (None, 0):
         words = f"exits with {error.code}" if isinstance(error.code, int) else str(error.code)
         code = error.code if isinstance(error.code, int) else 1
@@ -122,7 +122,7 @@ def abort_after_exit(error: SystemExit) -> None:
 
 
 def finalize() -> None:
-    """End MPI in good order: all ranks call it, and exit alike afterwards, whatever their exit code."""
+    """Finalize MPI; a collective operation before exit, whatever the exit code."""
     if _world is not None:
         from mpi4py import MPI
 
@@ -132,7 +132,7 @@ def finalize() -> None:
 def _abort_after(
     before: Callable[..., object], kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """Show an uncaught exception by the hook that was there before, and end all processes."""
+    """Report an uncaught exception by the previous hook, and abort all ranks."""
 
     def say(rank: str) -> None:
         before(kind, error, trace)

@@ -1,4 +1,4 @@
-"""Base of the two estimators: from parameters and arrays to a `Fit`, and from its network to predictions."""
+"""Base class of the estimators: fitting and prediction."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NOT_FINITE = (
 
 
 def has_partial_fit(estimator: BaseMLP) -> bool:
-    """Return whether the solver takes steps on batches; the reason if not is scikit-learn's."""
+    """Return whether the solver is stochastic; otherwise raise scikit-learn's error."""
     if estimator.solver not in STOCHASTIC_SOLVERS:
         raise AttributeError(
             f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
@@ -41,7 +41,7 @@ def has_partial_fit(estimator: BaseMLP) -> bool:
 
 
 class BaseMLP(BaseEstimator, Parameters):
-    """Base of the estimators; `coefs_` and `intercepts_` are what they know, and may be assigned."""
+    """Base class of the estimators; `coefs_` and `intercepts_` are their state and may be assigned."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
     _loss_of_columns: ClassVar[str]  # the network's loss of labels (samples, outputs)
@@ -61,20 +61,20 @@ class BaseMLP(BaseEstimator, Parameters):
 
     @abstractmethod
     def _labels(self, y: npt.NDArray[Any], *, goes_on: bool) -> npt.NDArray[Any]:
-        """Check targets; return them as the network's loss has them, (samples,) or (samples, outputs)."""
+        """Check targets and convert them to labels of the loss, (samples,) or (samples, outputs)."""
 
     # Training
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> BaseMLP:  # noqa: N803
-        """Train on rows from new starting weights, or, with `warm_start`, from the present ones.
+        """Fit from new initial weights, or from the current ones with `warm_start`.
 
-        A training that fails leaves the estimator unfitted, or with `warm_start` as it was.
+        A failed fit leaves the estimator unfitted, or unchanged with `warm_start`.
 
         Args:
             X: (samples, features), dense or sparse.
             y: (samples,) or (samples, outputs).
-            sample_weight: how much each row counts, (samples,).
+            sample_weight: row weights, (samples,).
         """
         return self._fit(X, y, sample_weight, is_partial=False)
 
@@ -95,7 +95,7 @@ class BaseMLP(BaseEstimator, Parameters):
         return self
 
     def _begin(self, X: Any, y: Any, sample_weight: Any, *, is_partial: bool) -> Fit:  # noqa: N803
-        """Check rows and targets; return the fit, with the weights and the record that it goes on from."""
+        """Check rows and targets; return the fit with its initial weights and record."""
         hidden = hidden_units(self.hidden_layer_sizes)
         goes_on = bool(self.warm_start or is_partial)
         is_first = not (goes_on and hasattr(self, "coefs_"))
@@ -143,7 +143,7 @@ class BaseMLP(BaseEstimator, Parameters):
         return Fit(self, net, rows, random_state, is_partial, record)
 
     def _take_over(self, fit: Fit) -> None:
-        """Set all fitted attributes: those of the network, and those of the record."""
+        """Set all fitted attributes from the network and the record."""
         net, record = fit.net, fit.record
         parameters, layers = net.parameters(), range(len(net.layers))
         if not all(np.isfinite(array).all() for array in parameters.values()):
@@ -165,7 +165,7 @@ class BaseMLP(BaseEstimator, Parameters):
     # Predictions
 
     def _outputs(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
-        """Return the last layer's outputs, before its activation, (samples, outputs)."""
+        """Return the outputs before the output activation, (samples, outputs)."""
         check_is_fitted(self, "coefs_")
         rows = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         backend, last = get_backend(self.backend_), len(self.coefs_) - 1
@@ -205,7 +205,7 @@ def hidden_units(hidden_layer_sizes: Any) -> list[int]:
     """Return the units of each hidden layer.
 
     Raises:
-        ValueError: a number is not whole, or not positive.
+        ValueError: a number is not a positive integer.
     """
     units = list(hidden_layer_sizes) if hasattr(hidden_layer_sizes, "__iter__") else [hidden_layer_sizes]
     if any(int(number) != number or number <= 0 for number in units):

@@ -1,4 +1,4 @@
-"""`MLPClassifier`: scikit-learn's, on xpnn's training."""
+"""`MLPClassifier` with the interface of scikit-learn's."""
 
 from __future__ import annotations
 
@@ -16,54 +16,55 @@ from .base import BaseMLP, has_partial_fit
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):
-    """A multi-layer perceptron that classifies: scikit-learn's estimator on xpnn's training.
+    """Multi-layer perceptron classifier with the interface of scikit-learn's.
 
-    From the same `random_state` it draws the same weights and orders as scikit-learn's, and takes the same steps, up to
-    rounding. Differences: L-BFGS with several outputs to regress minimizes the loss whose gradient it has; `loss_` of
-    several batches takes the penalty to go along a line from the epoch's first step to its last, and weights the rows
-    over the whole epoch.
+    With the same `random_state` it draws the same weights and orders and takes the same steps as scikit-learn's, up to
+    rounding. Differences: L-BFGS with several regression outputs minimizes the loss that matches its gradient; `loss_`
+    interpolates the penalty linearly between the first and last step of an epoch, and averages row weights over the
+    whole epoch.
 
     Args:
-        hidden_layer_sizes: units of each hidden layer, or of the only one; () for none.
-        activation: of the hidden layers: "identity", "logistic", "tanh", "relu" or "leaky_relu".
-        solver: "adam", "sgd", "rmsprop", "adamw", or "lbfgs", which takes all rows at once and suits a few thousand.
-        alpha: strength of the L2 penalty `alpha / 2` times the sum of the squared weights, divided by the rows of a
-            batch or their weights; with `adamw` the decoupled decay, and no part of the loss.
-        batch_size: rows of a step; "auto" for 200, or all if there are fewer.
-        learning_rate: of `sgd`: "constant"; "invscaling", divided by the rows seen to the power `power_t`; "adaptive",
-            divided by 5 where nothing improves, until it is 1e-6.
-        learning_rate_init: the learning rate at first; not of `lbfgs`.
+        hidden_layer_sizes: units of each hidden layer; () for none.
+        activation: activation of the hidden layers: "identity", "logistic", "tanh", "relu" or "leaky_relu".
+        solver: "adam", "sgd", "rmsprop", "adamw", or full-batch "lbfgs" for up to a few thousand rows.
+        alpha: strength of the L2 penalty: `alpha / 2` times the sum of squared weights, divided by the batch size or
+            sum
+            of row weights; with `adamw` the decoupled weight decay, which is not part of the loss.
+        batch_size: rows per step; "auto" for 200, or all rows if there are fewer.
+        learning_rate: schedule of `sgd`: "constant"; "invscaling", divided by the number of processed rows to the power
+            `power_t`; "adaptive", divided by 5 without improvement, down to 1e-6.
+        learning_rate_init: initial learning rate; not for `lbfgs`.
         power_t: exponent of "invscaling".
-        max_iter: most epochs, of `lbfgs` most iterations.
-        shuffle: whether each epoch has a new order of rows.
-        random_state: of weights, orders and the rows that early stopping holds back: a seed, a RandomState, or None.
-        tol: by how much the loss, or with early stopping the score, must improve to count; of `lbfgs` the largest entry
-            of the gradient at which it ends.
-        verbose: whether every epoch prints a line.
-        warm_start: whether `fit` goes on from the present coefficients.
-        momentum: of `sgd`, in [0, 1).
-        nesterovs_momentum: whether it is Nesterov's.
-        early_stopping: whether to hold back rows, stop by the score on them, and keep the best weights.
-        validation_fraction: share of the rows that are held back.
-        beta_1: decay of the mean of gradients of `adam` and `adamw`.
-        beta_2: decay of the mean of their squares.
-        epsilon: what is added to its root; also of `rmsprop`.
-        n_iter_no_change: epochs without improvement that are borne.
-        max_fun: most evaluations of `lbfgs`.
-        backend: where it is trained, a name for `get_backend`; "auto" goes by the multiply-adds of `max_iter` epochs,
-            or of the one of `partial_fit`.
-        dtype: of weights and arithmetic, "float32" or "float64"; None for that of `X`.
-        dropout: share of the hidden units that each step leaves out, in [0, 1).
+        max_iter: maximum number of epochs, or of iterations for `lbfgs`.
+        shuffle: whether to shuffle the rows in every epoch.
+        random_state: seed, RandomState or None, for weights, orders and the validation split.
+        tol: minimum improvement of the loss, or of the score with early stopping; for `lbfgs` the maximum entry of the
+            gradient at convergence.
+        verbose: whether to print a line per epoch.
+        warm_start: whether `fit` starts from the current coefficients.
+        momentum: momentum of `sgd`, in [0, 1).
+        nesterovs_momentum: whether to use Nesterov momentum.
+        early_stopping: whether to hold out a validation set, stop by its score, and keep the best weights.
+        validation_fraction: fraction of rows to hold out.
+        beta_1: decay rate of the first moment of `adam` and `adamw`.
+        beta_2: decay rate of the second moment.
+        epsilon: term for numerical stability, also of `rmsprop`.
+        n_iter_no_change: epochs without improvement before training stops.
+        max_fun: maximum number of function evaluations of `lbfgs`.
+        backend: name for `get_backend`; "auto" is based on the multiply-adds of `max_iter` epochs, or of the one epoch
+            of `partial_fit`.
+        dtype: dtype of weights and arithmetic, "float32" or "float64"; None for that of `X`.
+        dropout: probability of dropping a hidden unit, in [0, 1).
 
     Attributes:
-        classes_: the classes, (classes,), or the numbers of the labels.
+        classes_: the classes, (classes,), or the label indices for multi-label targets.
         coefs_: weights of each layer, (in_features, out_features); may be assigned.
         intercepts_: biases of each layer, (out_features,); may be assigned.
-        loss_: of the last epoch, with the penalty; `loss_curve_` of each, `best_loss_` the least.
-        validation_scores_: of each epoch with early stopping, else None; `best_validation_score_` the highest.
-        n_iter_: epochs or iterations of the last fit; t_: rows seen in all.
-        n_layers_: also n_outputs_, out_activation_, n_features_in_, feature_names_in_, as scikit-learn has them.
-        backend_: the name of the backend that it was trained on.
+        loss_: loss of the last epoch including the penalty; `loss_curve_` of each epoch, `best_loss_` the minimum.
+        validation_scores_: score of each epoch with early stopping, else None; `best_validation_score_` the maximum.
+        n_iter_: epochs or iterations of the last fit; t_: total number of processed rows.
+        n_layers_: also n_outputs_, out_activation_, n_features_in_, feature_names_in_, as in scikit-learn.
+        backend_: name of the backend of the last fit.
     """
 
     _loss_of_columns: ClassVar[str] = "sigmoid_cross_entropy"
@@ -74,13 +75,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     @available_if(has_partial_fit)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:  # noqa: N803
-        """Go on with one epoch over these rows.
+        """Train one epoch on these rows.
 
         Args:
             X: (samples, features).
-            y: (samples,), or for several labels a row (samples, labels) of 0 and 1.
-            sample_weight: how much each row counts, (samples,).
-            classes: all classes that will ever come, (classes,); needed in the first call only.
+            y: (samples,), or multi-label (samples, labels) of 0 and 1.
+            sample_weight: row weights, (samples,).
+            classes: all classes, (classes,); required in the first call.
         """
         if _check_partial_fit_first_call(self, classes):
             self._is_multilabel = type_of_target(y).startswith("multilabel")
@@ -97,7 +98,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return numbers if len(self.classes_) > 2 else numbers[:, None].astype(np.float64)
 
     def _learn_classes(self, y: npt.NDArray[Any]) -> None:
-        """Take the classes out of the targets."""
+        """Determine the classes from the targets."""
         check_classification_targets(y)
         kind = type_of_target(y, input_name="y")
         if kind.endswith("multioutput"):
@@ -106,7 +107,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self.classes_ = np.arange(y.shape[1]) if self._is_multilabel else np.unique(y)
 
     def _numbers(self, y: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """Return the number of each target's class, (samples,)."""
+        """Return the class indices of the targets, (samples,)."""
         if y.ndim > 1:
             raise ValueError(f"`y` has {y.shape[1]} columns, and one was expected: these classes exclude each other.")
         try:
@@ -127,7 +128,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return numbers.astype(np.int64)
 
     def _indicators(self, y: Any) -> npt.NDArray[np.float64]:
-        """Return which labels each row has, (samples, labels), of 0.0 and 1.0."""
+        """Return label indicators, (samples, labels), of 0.0 and 1.0."""
         dense = np.asarray(y.toarray() if hasattr(y, "toarray") else y)
         if dense.ndim != 2 or dense.shape[1] != len(self.classes_):
             raise ValueError(
@@ -136,7 +137,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return (dense > 0).astype(np.float64)
 
     def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
-        """Return the most probable class of each row, (samples,), or its labels, (samples, labels) of 0 and 1."""
+        """Predict classes, (samples,), or labels, (samples, labels) of 0 and 1."""
         outputs = self._outputs(X)
         if self._is_multilabel:
             return (outputs > 0).astype(np.int64)
@@ -145,11 +146,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return np.asarray(self.classes_[np.minimum(outputs[:, 0] > 0, len(self.classes_) - 1).astype(np.int64)])
 
     def predict_proba(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
-        """Return the probability of each class, (samples, classes), or of each label, (samples, labels)."""
+        """Predict probabilities of classes, (samples, classes), or of labels, (samples, labels)."""
         return np.asarray(np.exp(self._log_probabilities(X)))
 
     def predict_log_proba(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
-        """Return the logarithms of what `predict_proba` gives, also of probabilities that round to 0."""
+        """Predict log-probabilities, finite also where probabilities round to 0."""
         exact = self._log_probabilities(X)
         rounded = np.exp(exact)
         # Probabilities that round to the same number have the same logarithm, so that both have the same maxima.

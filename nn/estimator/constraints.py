@@ -1,4 +1,4 @@
-"""Constraints of the estimators' parameters, in scikit-learn's terms, so that its checks and messages apply."""
+"""Constraints of the estimators' parameters, in the form of scikit-learn's parameter validation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows as the backends take them: dense, of one floating type."""
+"""Conversion of rows to dense arrays of one floating dtype."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TILE_ROWS = 4096  # of a sparse matrix that are made dense at once for a predict
 
 
 def dense_rows(rows: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Return rows (samples, features), sparse or not, as one array whose rows lie one after the other.
+    """Convert rows (samples, features), sparse or dense, to a C-contiguous array.
 
     Raises:
         ValueError: a sparse matrix would not fit into the machine's memory.
@@ -34,7 +34,7 @@ def dense_rows(rows: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
 
 
 def dense_tiles(rows: Any, dtype: npt.DTypeLike) -> Iterator[npt.NDArray[Any]]:
-    """Return rows (samples, features) as dense arrays one after the other, a sparse matrix in tiles."""
+    """Yield rows (samples, features) as dense arrays, a sparse matrix in tiles."""
     if not sparse.issparse(rows):
         return iter([dense_rows(rows, dtype)])
     rows = rows.tocsr()  # of which rows can be taken

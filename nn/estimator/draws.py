@@ -1,4 +1,4 @@
-"""Starting weights and orders of rows, drawn as scikit-learn draws them: a `random_state` means the same run."""
+"""Initial weights and orders of rows with the random streams of scikit-learn."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Arrays = list[npt.NDArray[Any]]
 
 
 class RowOrder(np.random.Generator):
-    """A generator whose permutations each shuffle the one before, with a legacy `RandomState`.
+    """Generator whose permutations shuffle the previous one with a legacy `RandomState`.
 
-    Its own bits come from elsewhere: the state of a `RandomState` takes tens of microseconds to read, and a training
-    reads it in every epoch.
+    Its own bits are independent of it: reading the state of a `RandomState` takes tens of microseconds, in every
+    epoch.
 
     Args:
-        random_state: what shuffles; it moves on as in scikit-learn.
-        seed: of its own bits, which draw what scikit-learn has not, such as dropout.
+        random_state: source of the shuffles, advanced as in scikit-learn.
+        seed: seed of its own bits, for draws without a counterpart in scikit-learn, such as dropout.
     """
 
     def __init__(self, random_state: np.random.RandomState, *, seed: int = 0) -> None:
@@ -30,7 +30,7 @@ class RowOrder(np.random.Generator):
         self._order: npt.NDArray[np.int64] | None = None  # (rows,), of the last epoch
 
     def permutation(self, x: Any, axis: int = 0) -> Any:  # noqa: ARG002
-        """Return the next order of `x` rows, (x,)."""
+        """Draw the next order of `x` rows, (x,)."""
         shuffled = np.arange(x)
         self._random_state.shuffle(shuffled)
         self._order = shuffled if self._order is None else self._order[shuffled]
@@ -40,16 +40,16 @@ class RowOrder(np.random.Generator):
 def starting_weights(
     random_state: np.random.RandomState, sizes: Sequence[int], *, activation: str, dtype: npt.DTypeLike
 ) -> tuple[Arrays, Arrays]:
-    """Draw every layer's weights (in_features, out_features) and biases (out_features,), layer after layer.
+    """Draw the weights (in_features, out_features) and biases (out_features,) of all layers.
 
-    Both are uniform within `sqrt(6 / (in_features + out_features))`, for the logistic function `sqrt(2 / ...)`.
+    Both are uniform within `sqrt(6 / (in_features + out_features))`, or `sqrt(2 / ...)` for the logistic function.
     Source: Glorot and Bengio 2010, equation 16.
 
     Args:
-        random_state: moves on by one number a parameter.
+        random_state: advanced by one number per parameter.
         sizes: features, hidden units, outputs.
-        activation: scikit-learn's name.
-        dtype: of the result.
+        activation: name in scikit-learn.
+        dtype: dtype of the result.
     """
     factor = 2.0 if activation == "logistic" else 6.0
     coefs, intercepts = [], []

@@ -1,4 +1,4 @@
-"""One call of `fit` or `partial_fit` as an object: all that a solver reads, and all that it writes."""
+"""State of one call of `fit` or `partial_fit`: everything that a solver reads and writes."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from .parameters import Parameters
 
 @dataclass(eq=False)
 class Record:
-    """Progress of an estimator's training, from which `partial_fit` and warm starts go on; it is pickled.
+    """Training progress of an estimator, for `partial_fit` and warm starts; it is pickled.
 
     Attributes:
-        dtype: of coefficients and predictions.
+        dtype: dtype of coefficients and predictions.
         n_iter: epochs or iterations of the last fit.
-        t: rows seen in all.
-        loss: of the last epoch, with the penalty.
-        loss_curve: the loss of each epoch.
-        best_loss: the least of the epochs without early stopping.
-        validation_scores: of each epoch with early stopping.
-        best_validation_score: the highest of them.
-        best_parameters: the network's parameters in that epoch; empty before.
+        t: total number of processed rows.
+        loss: loss of the last epoch including the penalty.
+        loss_curve: loss of each epoch.
+        best_loss: minimum loss, without early stopping.
+        validation_scores: score of each epoch with early stopping.
+        best_validation_score: maximum of them.
+        best_parameters: parameters of that epoch; empty before.
         no_improvement_count: epochs since the last improvement by `tol`.
-        rate_factor: multiplies `learning_rate_init`.
-        optimizer_state: at the end of the last fit.
+        rate_factor: factor of `learning_rate_init`.
+        optimizer_state: state at the end of the last fit.
     """
 
     dtype: np.dtype[Any]
@@ -52,12 +52,12 @@ class Fit:
     """One call of `fit` or `partial_fit`.
 
     Attributes:
-        parameters: the estimator's; read, never written.
-        net: the network with its starting weights; trained in place.
-        rows: the training rows, of which early stopping holds some back.
-        random_state: holds rows back and draws the orders.
-        is_partial: whether it is an epoch of `partial_fit`, whose optimizer goes on where the last one ended.
-        record: goes on from the fits before.
+        parameters: parameters of the estimator, read-only.
+        net: network with its initial weights; trained in place.
+        rows: training rows, including the validation set of early stopping.
+        random_state: source of the validation split and the orders.
+        is_partial: whether it is an epoch of `partial_fit`, which keeps the optimizer state.
+        record: progress, including earlier fits.
     """
 
     parameters: Parameters
@@ -71,21 +71,21 @@ class Fit:
     def loss_share(self) -> float:
         """Factor of the network's loss in `loss_`.
 
-        Of numbers it is the mean over the outputs, though the gradient is that of their sum, as in scikit-learn.
+        For regression it is the mean over outputs, although the gradient is that of the sum, as in scikit-learn.
         """
         return 1 / self.net.sizes[-1] if self.net.loss == "squared_error" else 1.0
 
     @property
     def penalty(self) -> float:
-        """Strength of the L2 penalty in the loss; `adamw` decays the weights apart from it."""
+        """Strength of the L2 penalty in the loss; 0 for `adamw`, whose weight decay is decoupled."""
         return 0.0 if self.parameters.solver == "adamw" else float(self.parameters.alpha)
 
     @property
     def schedule(self) -> str:
-        """Schedule of the learning rate, which only `sgd` has."""
+        """Learning-rate schedule, for `sgd` only."""
         return self.parameters.learning_rate if self.parameters.solver == "sgd" else "constant"
 
     @property
     def rate(self) -> float:
-        """The learning rate now."""
+        """Current learning rate."""
         return float(self.parameters.learning_rate_init) * self.record.rate_factor

@@ -1,4 +1,4 @@
-"""Training with L-BFGS: SciPy takes the steps, on the gradients of our backends."""
+"""Training with SciPy's L-BFGS."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Vector = npt.NDArray[np.float64]  # (parameters,): all weights, then all biases
 
 
 class Objective:
-    """The loss of all rows with its penalty, as a function of the parameters in one vector.
+    """Penalized loss of all rows as a function of a parameter vector.
 
     Attributes:
-        loss: mean loss of a row at the parameters of the last call.
-        penalty: the penalty there.
+        loss: mean loss at the parameters of the last call.
+        penalty: penalty at the parameters of the last call.
 
     Args:
-        net: the network, of float64; its parameters are those of the last call.
-        rows: the training rows, with weights or without.
-        alpha: strength of the L2 penalty, which is divided by the rows or their weights.
+        net: float64 network, with the parameters of the last call.
+        rows: training rows, optionally weighted.
+        alpha: strength of the L2 penalty, divided by the number of rows or sum of weights.
     """
 
     def __init__(self, net: MLP, rows: Split, *, alpha: float) -> None:
@@ -46,7 +46,7 @@ class Objective:
         self.loss = self.penalty = 0.0
 
     def vector(self) -> Vector:
-        """Return the network's parameters, (parameters,)."""
+        """Return the parameter vector, (parameters,)."""
         vector = np.empty(self._net.num_parameters)
         for layer, weight, bias in self._with_parts(vector):
             weight[...] = self._net.backend.to_numpy(layer.weight)
@@ -71,7 +71,7 @@ class Objective:
         return self.loss + self.penalty, gradient
 
     def _with_parts(self, vector: Vector) -> Iterator[tuple[Layer, Vector, Vector]]:
-        """Return each layer with its parts of a vector, which share its memory: (in, out_features), (out_features,)."""
+        """Yield each layer with its views of a vector: (in_features, out_features), (out_features,)."""
         weights_end, biases_end = 0, self._num_weights
         for layer, (in_features, out_features) in zip(self._net.layers, self._shapes, strict=True):
             weights, biases = weights_end, biases_end
@@ -80,7 +80,7 @@ class Objective:
 
 
 def fit_with_lbfgs(fit: Fit) -> None:
-    """Train on all rows at once until the gradient is small."""
+    """Train on full batches until the gradient is small."""
     parameters, record = fit.parameters, fit.record
     objective, iterations = Objective(fit.net, fit.rows, alpha=parameters.alpha), count(1)
 

@@ -1,4 +1,4 @@
-"""Parameters of the estimators: scikit-learn's names and defaults, and `backend`, `dtype` and `dropout`."""
+"""Parameters of the estimators: scikit-learn's, and `backend`, `dtype` and `dropout`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(eq=False, repr=False)
 class Parameters:
-    """Parameters that both estimators have; `MLPClassifier` describes them, `CONSTRAINTS` limits them."""
+    """Common parameters of both estimators, documented in `MLPClassifier` and checked by `CONSTRAINTS`."""
 
     hidden_layer_sizes: Any = (100,)
     activation: str = "relu"

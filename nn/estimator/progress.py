@@ -1,4 +1,4 @@
-"""End of an epoch: keep the curves, lower the learning rate, stop where nothing improves."""
+"""End of an epoch: record curves, lower the learning rate, stop without improvement."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ LOWERED_BY = 5.0
 
 
 class Progress(Callback):
-    """Listener that keeps a fit's record, and ends its training.
+    """Callback that updates a fit's record and stops its training.
 
     Args:
-        fit: its record goes on from where it is.
-        validation: rows that early stopping held back, or None.
+        fit: the fit, whose record is updated.
+        validation: validation rows of early stopping, or None.
     """
 
     each_epoch: ClassVar[bool] = True
@@ -35,13 +35,13 @@ class Progress(Callback):
         self.run: TrainingRun | None = None
 
     def on_train_begin(self, run: TrainingRun) -> None:
-        """Look at the weights before the first step."""
+        """Record the squared weights before the first step."""
         self.run = run
         if self._fit.penalty:
             self._squares = squared_weights(run.net)
 
     def on_epoch_end(self, run: TrainingRun, result: EpochResult) -> None:
-        """Keep the epoch's figures, and decide how to go on."""
+        """Record the epoch, and lower the learning rate or stop."""
         fit, parameters, record = self._fit, self._fit.parameters, self._fit.record
         record.n_iter += 1
         record.t += len(run.source.rows)
@@ -68,9 +68,9 @@ class Progress(Callback):
             rescale_velocity(run, before / fit.rate)
 
     def _mean_penalty(self, run: TrainingRun) -> float:
-        """Return the penalty in the mean over the epoch's batches, each with the weights before its step.
+        """Return the mean penalty over the batches of the epoch, each with the weights before its step.
 
-        Between the first and the last step, whose squared weights are known, they are taken to go along a line.
+        Squared weights are interpolated linearly between the first and last step, where they are known.
         """
         if not self._fit.penalty:
             return 0.0
@@ -80,7 +80,7 @@ class Progress(Callback):
         return self._fit.penalty * steps / (2 * run.source.weight) * mean
 
     def _lower_or_stop(self, run: TrainingRun) -> None:
-        """Go on with a lower learning rate, or end the training."""
+        """Lower the learning rate, or stop training."""
         fit, parameters = self._fit, self._fit.parameters
         what = "Training loss" if self._validation is None else "Validation score"
         why = f"{what} did not improve more than tol={parameters.tol:f} for {parameters.n_iter_no_change} consecutive"
@@ -100,7 +100,7 @@ class Progress(Callback):
 
 
 def score_of(net: MLP, rows: Split) -> float:
-    """Return the estimator's score of a network on rows: accuracy, for numbers R^2, nan where they are not finite."""
+    """Return the score of a network on rows: accuracy, or R^2 for regression (NaN if not finite)."""
     with np.errstate(all="ignore"):
         outputs = net.backend.logits(net.layers, rows.images, 1.0)  # (samples, outputs)
     if net.loss == "squared_error":
@@ -114,7 +114,7 @@ def score_of(net: MLP, rows: Split) -> float:
 
 
 def squared_weights(net: MLP) -> float:
-    """Return the sum of all squared weights, biases left out, after one read from the device."""
+    """Return the sum of squared weights, without biases, with one read from the device."""
     xp, total = net.backend.xp, 0.0
     with net.backend.scope(), np.errstate(over="ignore"):  # the training looks at the weights itself
         for layer in net.layers:
@@ -124,10 +124,11 @@ def squared_weights(net: MLP) -> float:
 
 
 def rescale_velocity(run: TrainingRun, factor: float) -> None:
-    """Multiply the velocities of momentum, if there are any.
+    """Rescale the momentum velocities, if any.
 
-    scikit-learn's velocity has the learning rate in it, `v <- momentum v - lr g`, and ours has not, `v <- momentum v +
-    g`: where the rate changes, theirs goes on with the old rate's steps, and so does this.
+    scikit-learn's velocity includes the learning rate, `v <- momentum v - lr g`, and ours does not, `v <- momentum v +
+    g`:
+    after a change of the rate, scikit-learn's velocity keeps the old rate, which this reproduces.
     """
     state = run.plan.state()
     velocities = {name: array * array.dtype.type(factor) for name, array in state.items() if name.endswith(".velocity")}

@@ -1,4 +1,4 @@
-"""`MLPRegressor`: scikit-learn's, on xpnn's training."""
+"""`MLPRegressor` with the interface of scikit-learn's."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class _Loss:
 
 @dataclass(eq=False, repr=False)
 class MLPRegressor(RegressorMixin, BaseMLP, _Loss):  # the last one's parameter comes first, as in scikit-learn
-    """A multi-layer perceptron that gives numbers: scikit-learn's estimator on xpnn's training, with the squared error.
+    """Multi-layer perceptron regressor with the interface of scikit-learn's, for the squared error.
 
     Args:
         loss: "squared_error", half the squared distance.
 
-    All other parameters and attributes are those of `MLPClassifier`, classes left out; the score is R^2.
+    All other parameters and attributes are those of `MLPClassifier` except for classes; the score is R^2.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {**CONSTRAINTS, "loss": [StrOptions({"squared_error"})]}
@@ -36,12 +36,12 @@ class MLPRegressor(RegressorMixin, BaseMLP, _Loss):  # the last one's parameter 
     @available_if(has_partial_fit)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:  # noqa: N803
-        """Go on with one epoch over these rows.
+        """Train one epoch on these rows.
 
         Args:
             X: (samples, features).
             y: (samples,) or (samples, outputs).
-            sample_weight: how much each row counts, (samples,).
+            sample_weight: row weights, (samples,).
         """
         return self._fit(X, y, sample_weight, is_partial=True)
 
@@ -50,6 +50,6 @@ class MLPRegressor(RegressorMixin, BaseMLP, _Loss):  # the last one's parameter 
         return numbers.reshape(len(numbers), -1)
 
     def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
-        """Return the numbers that the network gives, (samples,), or for several outputs (samples, outputs)."""
+        """Predict targets, (samples,), or (samples, outputs) for several outputs."""
         outputs = self._outputs(X)
         return outputs.ravel() if outputs.shape[1] == 1 else outputs

@@ -1,4 +1,4 @@
-"""Stochastic solvers: steps on batches, in the loop of `nn.train`."""
+"""Stochastic solvers, on the loop of `nn.train`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .progress import Progress
 def optimizer_of(parameters: Parameters) -> Optimizer:
     """Return the optimizer of a stochastic solver.
 
-    `rmsprop` has the decay that `nn.RMSprop` has by default; `adamw` takes `alpha` as its decoupled decay.
+    `rmsprop` has the default decay of `nn.RMSprop`; `adamw` uses `alpha` as decoupled weight decay.
     """
     rate, epsilon = parameters.learning_rate_init, parameters.epsilon
     match parameters.solver:
@@ -37,10 +37,10 @@ def optimizer_of(parameters: Parameters) -> Optimizer:
 
 
 def fit_with_steps(fit: Fit) -> None:
-    """Train for the one epoch of `partial_fit`, or until nothing improves."""
+    """Train for the one epoch of `partial_fit`, or until there is no improvement."""
     parameters, record, rows, validation = fit.parameters, fit.record, fit.rows, None
     if parameters.early_stopping:
-        rows, validation = hold_back(fit)
+        rows, validation = hold_out(fit)
     if not fit.is_partial:
         record.rate_factor, record.optimizer_state = 1.0, None
     record.n_iter = 0
@@ -86,7 +86,7 @@ def fit_with_steps(fit: Fit) -> None:
 
 
 def batch_size_of(parameters: Parameters, rows: int) -> int:
-    """Return the rows of a step, of which there are no more than rows."""
+    """Return the batch size, at most the number of rows."""
     batch_size = 200 if parameters.batch_size == "auto" else int(parameters.batch_size)
     if parameters.batch_size != "auto" and batch_size > rows:
         warnings.warn(
@@ -95,8 +95,8 @@ def batch_size_of(parameters: Parameters, rows: int) -> int:
     return min(batch_size, rows)
 
 
-def hold_back(fit: Fit) -> tuple[Split, Split]:
-    """Divide the rows into those to train on and those that early stopping looks at, as scikit-learn does."""
+def hold_out(fit: Fit) -> tuple[Split, Split]:
+    """Split off the validation set of early stopping as scikit-learn does."""
     rows, net = fit.rows, fit.net
     is_binary = net.loss == "sigmoid_cross_entropy" and net.sizes[-1] == 1
     parts = train_test_split(

@@ -1,4 +1,4 @@
-"""A trained network for use elsewhere: as ONNX, as plain NumPy arrays, as a page to draw on."""
+"""Export of trained networks: ONNX, plain NumPy arrays, a web page to draw on."""
 
 from .npz_file import to_npz
 from .onnx_model import to_onnx

@@ -1,4 +1,4 @@
-"""What every export holds: finite weights, and all that is needed to read them rightly."""
+"""Common contents of exports: finite weights and their description."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ OUTPUT_FUNCTIONS = {
 
 
 def check_network(net: object) -> MLP:
-    """Return the network if it can be exported.
+    """Check that a network can be exported, and return it.
 
     Raises:
-        ConfigError: it is none, or a class name has characters that no file can hold.
+        ConfigError: it is not a network, or a class name has unsupported characters.
     """
     if not isinstance(net, MLP):
         raise ConfigError(f"the network must be an nn.MLP, got {type(net).__name__}: nn.load(path) gives one")
@@ -37,10 +37,10 @@ def check_network(net: object) -> MLP:
 
 
 def finite_parameters(net: MLP) -> dict[str, npt.NDArray[Any]]:
-    """Return host copies of weights and biases, named and shaped as by `MLP.parameters`, little-endian.
+    """Return little-endian host copies of weights and biases, named as in `MLP.parameters`.
 
     Raises:
-        DivergenceError: one is no finite number.
+        DivergenceError: a number is not finite.
     """
     parameters = net.parameters()
     if place := first_not_finite(parameters):
@@ -49,12 +49,12 @@ def finite_parameters(net: MLP) -> dict[str, npt.NDArray[Any]]:
 
 
 def output_function(net: MLP) -> str:
-    """Return what is made of the last layer's outputs: "softmax", "sigmoid" or "identity"."""
+    """Return the output function: "softmax", "sigmoid" or "identity"."""
     return look_up("loss", net.loss, OUTPUT_FUNCTIONS)
 
 
 def describe(net: MLP) -> dict[str, Any]:
-    """Return what the arrays alone do not say, as values for JSON."""
+    """Return the description of a network as JSON values."""
     return {
         "sizes": list(net.sizes),
         "activation": net.activation,
@@ -68,10 +68,10 @@ def describe(net: MLP) -> dict[str, Any]:
 
 
 def as_path(path: object) -> Path:
-    """Return the path of a file.
+    """Convert to a path.
 
     Raises:
-        ConfigError: it is no path.
+        ConfigError: it is not a path.
     """
     if not isinstance(path, str | os.PathLike) or not Path(path).name:
         raise ConfigError(f"a file to write must be a path, got {path!r:.80}")

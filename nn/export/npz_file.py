@@ -1,4 +1,4 @@
-"""A network as an `.npz` file, for programs that have NumPy and nothing else."""
+"""Export to `.npz`, for programs with NumPy alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .contents import as_path, check_network, describe, finite_parameters
 
 
 def to_npz(net: MLP, path: str | os.PathLike[str]) -> None:
-    """Write the weights by name, and a `description` in JSON; `numpy.load(path)` reads it, with nothing pickled.
+    """Export a network to `.npz`: weights by name and a JSON `description`, without pickled objects.
 
     The arrays are `layers.<k>.weight` (in_features, out_features) and `layers.<k>.bias` (out_features,). The
     description has `sizes`, `activation` of the hidden layers, `output` (softmax, sigmoid or identity, of the last
@@ -30,13 +30,13 @@ def to_npz(net: MLP, path: str | os.PathLike[str]) -> None:
         probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)  # (samples, 10)
 
     Args:
-        net: on any backend.
-        path: the file; what stood there is replaced when all is written.
+        net: the network, on any backend.
+        path: the file, replaced atomically.
 
     Raises:
         DivergenceError: a weight is not a finite number.
-        StorageError: the file cannot be written; what stood there before is untouched.
-        ConfigError: the network or the path is none, or a class name cannot be written.
+        StorageError: the file cannot be written; an existing file is left unchanged.
+        ConfigError: the network or the path is invalid, or a class name cannot be written.
     """
     write_atomically(as_path(path), npz_bytes(net))
 

@@ -1,4 +1,4 @@
-"""A network as an ONNX model, for onnxruntime and everything else that reads the format."""
+"""Export to ONNX."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ INPUT_TYPES = ("auto", "uint8", "float")
 
 
 def to_onnx(net: MLP, path: str | os.PathLike[str], *, input_type: str = "auto") -> None:
-    """Write the network as an ONNX model of opset 13 that takes `images` (batch, features), any number of rows.
+    """Export a network as an ONNX model (opset 13) with input `images` (batch, features), for any number of rows.
 
-    Its outputs: `probabilities` (batch, classes), of the network's type; `logits` (batch, classes), what they are
-    made of; `label` (batch,), int64, the most probable class. Of a network of loss sigmoid_cross_entropy, `label` is
-    (batch, outputs), 1 where the probability is above one half; one of loss squared_error has a single output,
-    `predictions` (batch, outputs). The names of the classes and the shape of an image are in the model's metadata, as
-    JSON.
+    Outputs: `probabilities` (batch, classes), in the network's dtype; `logits` (batch, classes); `label` (batch,),
+        int64,
+    the most probable class. For the loss sigmoid_cross_entropy, `label` is (batch, outputs), 1 for probabilities above
+    1/2; for squared_error the only output is `predictions` (batch, outputs). Class names and image shape are in the
+    metadata as JSON.
 
     Args:
-        net: on any backend.
-        path: the file; what stood there is replaced when all is written.
-        input_type: "uint8" for images as they are in their files: the model multiplies them by `net.input_scale`.
-            "float" for rows of the network's own type, which are taken as they are (pixels must have been scaled).
-            "auto" is what the network was trained on: "uint8", or "float" where `net.input_scale` is 1.
+        net: the network, on any backend.
+        path: the file, replaced atomically.
+        input_type: "uint8" for raw pixels, which the model multiplies by `net.input_scale`; "float" for rows of the
+            network's dtype, already scaled; "auto" for the type of the training data: "uint8", or "float" if
+            `net.input_scale` is 1.
 
     Raises:
         MissingDependency: the package onnx is not installed.
         DivergenceError: a weight is not a finite number.
-        StorageError: the file cannot be written; what stood there before is untouched.
-        ConfigError: an argument cannot be, or the network is larger than an ONNX file may be.
+        StorageError: the file cannot be written; an existing file is left unchanged.
+        ConfigError: an argument is invalid, or the network exceeds the size limit of ONNX files.
     """
     write_atomically(as_path(path), onnx_bytes(net, input_type=input_type))
 
@@ -102,10 +102,10 @@ def onnx_bytes(net: MLP, *, input_type: str = "auto") -> bytes:
 
 
 def input_dtype(net: MLP, input_type: str = "auto") -> str:
-    """Return the type of `images` that the model takes, as NumPy calls it; see `to_onnx`.
+    """Return the NumPy dtype of the model's input `images`; see `to_onnx`.
 
     Raises:
-        ConfigError: `input_type` is none.
+        ConfigError: `input_type` is invalid.
     """
     if input_type not in INPUT_TYPES:
         raise ConfigError(f"input_type must be one of {', '.join(INPUT_TYPES)}, got {input_type!r:.80}")
@@ -115,7 +115,7 @@ def input_dtype(net: MLP, input_type: str = "auto") -> str:
 
 
 def _nodes(net: MLP, *, takes_bytes: bool, output: str) -> list[NodeProto]:
-    """Return the operators in their order, from `images` to the outputs."""
+    """Return the nodes of the graph, from `images` to the outputs."""
     from onnx import TensorProto, helper
 
     own = TensorProto.DOUBLE if net.dtype == "float64" else TensorProto.FLOAT

@@ -1,4 +1,4 @@
-"""A network as one HTML page on which a person draws, and sees what the network makes of it."""
+"""Export to an HTML page that classifies drawings."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ SHEET_LIMITS = (120, 1024)  # pixels of either side: room for a finger, and what
 
 
 def to_html(net: MLP, path: str | os.PathLike[str]) -> None:
-    """Write a page that holds the network: a drawing on it is centred as by `xpnn predict` and classified at once.
+    """Export a network to a page on which drawings are centred as by `xpnn predict` and classified immediately.
 
-    The page is a single file that loads nothing and sends nothing, which its Content-Security-Policy enforces. It shows
-    the probabilities, what the network sees, and the activations of each layer. A program in the page can ask
-    `window.xpnn.predict(pixels)`, with `pixels` (features,) whole numbers as in the training images, for the
-    probabilities (classes,); `xpnn.layers(pixels)` gives each layer's activations, and `xpnn.centre({data, rows,
-    columns})` what is made of a drawing of light ink on black with `data` (rows * columns,) in [0, 255].
+    The page is a single file that loads and sends nothing, enforced by its Content-Security-Policy. It shows the
+    probabilities, the preprocessed input, and the activations of each layer. Scripts can call
+    `window.xpnn.predict(pixels)`, with `pixels` (features,) integers as in the training images, for probabilities
+    (classes,); `xpnn.layers(pixels)` for the activations; and `xpnn.centre({data, rows, columns})` to preprocess a
+    drawing
+    of light ink on black, `data` (rows * columns,) in [0, 255].
 
     Args:
-        net: trained on images of whole numbers, on any backend.
-        path: the file; what stood there is replaced when all is written.
+        net: a network trained on integer images, on any backend.
+        path: the file, replaced atomically.
 
     Raises:
-        DataError: the network takes no images, or too narrow ones, or images of floating numbers, whose full ink is
-            unknown.
+        DataError: the inputs are not images, too narrow, or floating-point, so that the value of full ink is unknown.
         DivergenceError: a weight is not a finite number.
-        StorageError: the file cannot be written; what stood there before is untouched.
-        ConfigError: the network is too large for a page, gives no probabilities, or a class name cannot be written.
+        StorageError: the file cannot be written; an existing file is left unchanged.
+        ConfigError: the network is too large for a page, has no probabilities, or a class name cannot be written.
     """
     write_atomically(as_path(path), html_bytes(net))
 
@@ -77,7 +77,7 @@ def html_bytes(net: MLP) -> bytes:
 
 
 def _network(net: MLP) -> dict[str, Any]:
-    """Return what `network.js` reads."""
+    """Return the network as read by `network.js`."""
     check_network(net)
     if net.image_shape is None:
         raise DataError(
@@ -130,7 +130,7 @@ def _network(net: MLP) -> dict[str, Any]:
 
 
 def sheet_shape(image_shape: tuple[int, int]) -> tuple[int, int]:
-    """Return (rows, columns) of the sheet to draw on: the image's proportions, with pixels to spare where that fits."""
+    """Return (rows, columns) of the drawing sheet, in the image's proportions and a higher resolution if possible."""
     longest, shortest = max(image_shape), min(image_shape)
     scale = max(SHEET_SIDE / longest, 2 * longest / shortest)  # `centring.js` has enough of twice the longest side
     rows, columns = (min(max(round(side * scale), SHEET_LIMITS[0]), SHEET_LIMITS[1]) for side in image_shape)
@@ -142,5 +142,5 @@ def _base64(array: npt.NDArray[Any]) -> str:
 
 
 def _digest(text: str) -> str:
-    """Return the hash by which the page's policy admits its own script or style."""
+    """Return the hash of an inline script or style for the page's policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

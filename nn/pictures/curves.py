@@ -1,4 +1,4 @@
-"""The curves of a training run: loss and accuracy against epoch, drawn on a figure or saved to a file."""
+"""Training curves: loss and accuracy against epoch."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ STYLES = {  # rows -> colour and dashes of their line
 
 
 def save_curves(history: Sequence[EpochResult], path: str | os.PathLike[str], *, title: str | None = None) -> None:
-    """Save a picture of loss and accuracy against epoch; the file is there whole or not at all.
+    """Save a plot of loss and accuracy against epoch, atomically.
 
     Args:
-        history: results of the epochs, in order; there may be none yet, and those of the test and validation rows may
-            be None. Without accuracies there is the loss alone.
-        path: a file in any format that matplotlib writes (png, svg, pdf); the suffix decides.
-        title: what stands above the picture.
+        history: results of the epochs, possibly empty; test and validation metrics may be None. Without accuracies
+            only the
+            loss is plotted.
+        path: file in a format of matplotlib (png, svg, pdf), by its suffix.
+        title: title of the plot.
 
     Raises:
-        ConfigError: the suffix is of no such format.
+        ConfigError: the suffix is not supported.
         RunError: the file cannot be written.
         MissingDependency: matplotlib is not installed.
     """
@@ -50,7 +51,7 @@ def save_curves(history: Sequence[EpochResult], path: str | os.PathLike[str], *,
 
 
 def draw_curves(figure: Figure, history: Sequence[EpochResult], *, title: str | None = None) -> None:
-    """Draw loss and accuracy side by side on an empty or a used figure; arguments as for `save_curves`."""
+    """Draw loss and accuracy side by side on a figure, which is cleared; arguments as in `save_curves`."""
     figure.clear()
     figure.set_layout_engine("constrained", wspace=0.06, w_pad=0.1, h_pad=0.08)
     if title is not None:
@@ -73,7 +74,7 @@ def draw_curves(figure: Figure, history: Sequence[EpochResult], *, title: str | 
 def _draw_lines(
     axes: Axes, epochs: list[int], unit: str, series: dict[str, npt.NDArray[np.float64]], *, lowest: float | None
 ) -> None:
-    """Draw a line for each series that has values, and write the last value at its end."""
+    """Draw a line for each series with values, labelled with its last value."""
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
@@ -95,7 +96,7 @@ def _draw_lines(
 
 
 def _write_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
-    """Write words in a colour beside heights, which come from the highest to the lowest, so that none hides another."""
+    """Place labels beside line ends, sorted from top to bottom, without overlap."""
     low, high = axes.get_ylim()
     line = LINE_SHARE * (high - low)  # height of a line of text
     places = [height for height, _, _ in ends]

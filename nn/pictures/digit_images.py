@@ -1,8 +1,8 @@
-"""A picture of a digit from anywhere, made into the row of pixels that a network was trained on.
+"""Preprocessing of images of digits to inputs like the training data.
 
-MNIST's digits were made so: light ink on black, scaled with their proportions into a box of 20x20 pixels, and
-placed with their centre of mass in the middle of 28x28 (LeCun, Cortes and Burges, "The MNIST database of
-handwritten digits", http://yann.lecun.com/exdb/mnist/). `load_digit` does the same to scans, photographs and drawings.
+MNIST's digits are light ink on black, scaled with their aspect ratio to a box of 20x20 pixels, and centred by mass in
+28x28 (LeCun, Cortes and Burges, "The MNIST database of handwritten digits", http://yann.lecun.com/exdb/mnist/).
+`load_digit` does the same for scans, photographs and drawings.
 """
 
 from __future__ import annotations
@@ -33,23 +33,24 @@ def load_digit(
     image_shape: tuple[int, int],
     largest: int = 255,
 ) -> npt.NDArray[np.uint8]:
-    """Read a picture of one digit as a row like those of the training data, light ink on black.
+    """Load an image of a digit as an input like the training data, light ink on black.
 
-    A picture that already has the shape and a dark background comes out unchanged. Any other is freed of its
-    background, cropped to the ink, scaled into the content box and centred by its mass; dark ink is inverted. The box
-    has 20/28 of each side from 16 pixels on, as in MNIST, and the whole of a smaller one, as in the 8x8 digits.
+    An image of the right shape with a dark background is returned unchanged. For others the background is removed, and
+    the ink is cropped, scaled to the content box and centred by mass; dark ink is inverted. The box is 20/28 of each
+    side
+    from 16 pixels on, as in MNIST, and the whole image if smaller, as in the 8x8 digits.
 
     Args:
-        path: a file of one of the `grey_image.FORMATS`, in any size; transparent parts count as white paper.
-        image_shape: (rows, columns) of the pictures that the network was trained on.
+        path: a file in one of the `grey_image.FORMATS`, of any size; transparent parts are white.
+        image_shape: (rows, columns) of the training images.
         largest: value of full ink in the training data: 255 for MNIST, 16 for the 8x8 digits.
 
     Returns:
         The pixels, (rows * columns,), in [0, largest].
 
     Raises:
-        DataError: the file cannot be read, is empty, no image, too large, or shows no ink.
-        ConfigError: `image_shape` or `largest` cannot be.
+        DataError: the file cannot be read, is empty, not an image, too large, or without ink.
+        ConfigError: `image_shape` or `largest` is invalid.
         MissingDependency: Pillow is not installed.
     """
     box = content_box(image_shape)
@@ -71,11 +72,11 @@ def load_digit(
 
 
 def scale_to(row: npt.NDArray[np.uint8], largest: int) -> npt.NDArray[np.uint8]:
-    """Bring 8-bit pixels into the units that a network was trained on.
+    """Scale 8-bit pixels to the range of the training data.
 
     Args:
         row: pixels of any shape, in [0, 255].
-        largest: what 255 becomes; the network's input scale is 1 / largest.
+        largest: value that 255 is mapped to; the network's input scale is 1 / largest.
 
     Returns:
         Pixels in the same shape, in [0, largest], rounded.
@@ -90,7 +91,7 @@ def scale_to(row: npt.NDArray[np.uint8], largest: int) -> npt.NDArray[np.uint8]:
 
 
 def content_box(image_shape: tuple[int, int]) -> tuple[int, int]:
-    """Give the (rows, columns) that the ink is scaled into."""
+    """Return the (rows, columns) of the content box."""
     if min(image_shape) < 1:
         raise ConfigError(f"image_shape must be two sides of at least 1 pixel, got {image_shape}")
     rows, columns = (round(side * 20 / 28) if side >= SMALL_SIDE else side for side in image_shape)
@@ -102,7 +103,7 @@ def _no_ink(path: str | os.PathLike[str]) -> DataError:
 
 
 def _border(grey: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Collect the pixels of the outermost ring, a twentieth of the shorter side wide: (pixels, ...)."""
+    """Return the border pixels, in a ring of 1/20 of the shorter side: (pixels, ...)."""
     ring = np.ones(grey.shape[:2], dtype=bool)  # (height, width)
     width = max(1, min(ring.shape) // 20)
     ring[width:-width, width:-width] = False
@@ -111,16 +112,16 @@ def _border(grey: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _has_dark_background(grey: Pixels) -> bool:
-    """Say whether the border or the corners are dark; a garment may fill the one and a stroke touch the other."""
+    """Return whether the border or the corners are dark; a garment may fill one, a stroke may touch the other."""
     corners = grey[[0, 0, -1, -1], [0, -1, 0, -1]]  # (4,)
     return bool(min(np.median(_border(grey)), np.median(corners)) < 127.5)
 
 
 def _background(grey: Pixels) -> Pixels:
-    """Fit the light on the paper: a plane through the border, then a quadratic through all that is near it.
+    """Fit the background: a plane through the border, then a quadratic through all pixels near it.
 
-    Pixels further off than 2.5 robust standard deviations (1.4826 times the median absolute deviation) are left out
-    of the next fit, so that ink at the border does not bend the surface.
+    Pixels beyond 2.5 robust standard deviations (1.4826 times the median absolute deviation) are excluded from the next
+    fit, so that ink at the border does not distort it.
     """
     height, width = grey.shape
     y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
@@ -141,12 +142,12 @@ def _background(grey: Pixels) -> Pixels:
 
 
 def _spread(values: npt.NDArray[Any]) -> float:
-    """Estimate the standard deviation so that outliers do not matter."""
+    """Estimate the standard deviation robustly."""
     return 1.4826 * float(np.median(np.abs(values - np.median(values))))
 
 
 def _find_ink(grey: Pixels, *, with_pixels_to_spare: bool) -> Pixels | None:
-    """Separate the ink from its background: (ink rows, ink columns) in [0, 1], cropped; None where there is none."""
+    """Separate ink from background: (ink rows, ink columns) in [0, 1], cropped; None without ink."""
     signal = grey - _background(grey)  # (height, width)
     smooth = ndimage.uniform_filter(signal, 3) if with_pixels_to_spare else signal  # (height, width)
     if np.sum(smooth.astype(np.float64) ** 3) < 0:  # ink is rare and strong: the long tail tells its sign
@@ -175,7 +176,7 @@ def _find_ink(grey: Pixels, *, with_pixels_to_spare: bool) -> Pixels | None:
 
 
 def _widen(ink: Pixels, factor: float) -> Pixels:
-    """Redraw strokes that scaling by `factor` would leave thinner than MNIST's with a broader round pen."""
+    """Dilate strokes that would be thinner than MNIST's after scaling by `factor`."""
     inside = ndimage.distance_transform_edt(np.pad(ink > 0.5, 1))  # (ink rows + 2, ink columns + 2)
     # across a band of w pixels the distances to the outside are 1, 2 .. w/2, w/2 .. 2, 1, in the mean w/4 + 1/2
     width = 4 * float(inside[inside > 0].mean()) - 2
@@ -189,17 +190,17 @@ def _widen(ink: Pixels, factor: float) -> Pixels:
 
 
 def _fit(ink: Pixels, box: tuple[int, int]) -> Pixels:
-    """Scale the ink with its proportions until it touches the box."""
+    """Scale the ink to the box, keeping its aspect ratio."""
     factor = min(box[0] / ink.shape[0], box[1] / ink.shape[1])
     shape = round(ink.shape[0] * factor), round(ink.shape[1] * factor)
     return ink if shape == ink.shape else resize(ink, shape)  # (content rows, content columns)
 
 
 def _frame(ink: Pixels, box: tuple[int, int], image_shape: tuple[int, int]) -> Pixels:
-    """Scale the ink into the box, its centre of mass in the middle of a black frame as far as the frame allows.
+    """Scale the ink to the box and centre it by mass in a black frame, as far as it fits.
 
-    Frames from 16 pixels on get whole steps of their own pixels, as MNIST did. In a smaller one such a step is coarse:
-    the ink is placed on a sheet of its own resolution, and the sheet is scaled.
+    Frames from 16 pixels on use whole-pixel shifts, as in MNIST. For smaller frames the ink is centred at its original
+    resolution before scaling.
     """
     if min(image_shape) >= SMALL_SIDE:
         # the middle is pixel 14 of 0..27: over MNIST's test rows the centre averages 14.0 and lies in [13.5, 14.5)
@@ -215,7 +216,7 @@ def _frame(ink: Pixels, box: tuple[int, int], image_shape: tuple[int, int]) -> P
 
 
 def _place(content: Pixels, shape: tuple[int, int], middle: tuple[float, float]) -> Pixels:
-    """Put the content on a black sheet, its centre of mass at most half a pixel from the middle where that fits."""
+    """Place the content on a black sheet, centred by mass to half a pixel if it fits."""
     sheet = np.zeros(shape, dtype=np.float32)  # (height, width)
     centres = ndimage.center_of_mass(content)
     top, left = (

@@ -1,6 +1,6 @@
-"""Pictures of an evaluation: confusion matrix, reliability diagram, and the rows that the network gets most wrong.
+"""Plots of an evaluation: confusion matrix, reliability diagram, and worst mistakes.
 
-Each function draws on a figure; `style.save_picture` gives it one, and writes a file.
+Each function draws on a figure; `style.save_picture` creates the figure and saves it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ MOST_MISTAKES = 25  # in one picture
 
 
 def draw_confusion_matrix(figure: Figure, matrix: npt.NDArray[np.integer[Any]], class_names: Sequence[str]) -> None:
-    """Draw how often each class is taken for each other, each row shaded by its shares.
+    """Draw a confusion matrix, shaded by the fractions of each row.
 
     Args:
-        figure: what is drawn on.
+        figure: figure to draw on.
         matrix: counts, (true class, predicted class).
-        class_names: one name a class, 2 to 100 of them.
+        class_names: one name per class, 2 to 100.
 
     Raises:
-        DataError: the matrix is not square, has no row and column for each name, or a negative count.
+        DataError: the matrix is not square, does not match the names, or has a negative count.
     """
     from matplotlib.colors import PowerNorm
 
@@ -84,18 +84,18 @@ def draw_worst_mistakes(
     class_names: Sequence[str],
     image_shape: tuple[int, int],
 ) -> None:
-    """Draw the misclassified rows whose true class was given the lowest probabilities, at most 25.
+    """Draw the misclassified rows with the lowest probabilities of the true class, at most 25.
 
     Args:
-        figure: what is drawn on.
+        figure: figure to draw on.
         images: (samples, features).
-        labels: the true classes, (samples,).
-        probabilities: those that the network gives, (samples, classes), in [0, 1].
-        class_names: one name a class.
-        image_shape: (rows, columns) of one image.
+        labels: true classes, (samples,).
+        probabilities: predicted probabilities, (samples, classes), in [0, 1].
+        class_names: one name per class.
+        image_shape: (rows, columns) of an image.
 
     Raises:
-        DataError: the arrays do not fit together.
+        DataError: the shapes do not match.
     """
     wanted = (len(labels), image_shape[0] * image_shape[1]), (len(labels), len(class_names))
     if (images.shape, probabilities.shape) != wanted:
@@ -128,7 +128,7 @@ def draw_worst_mistakes(
 
 
 def draw_reliability_diagram(figure: Figure, calibration: Calibration) -> None:
-    """Draw the accuracy of each bin against its mean confidence, and below it the share of rows in each bin."""
+    """Draw a reliability diagram: accuracy against mean confidence, and below it the fraction of rows, in each bin."""
     bins, width = len(calibration.rows), 1 / len(calibration.rows)
     starts = np.arange(bins) * width  # (bins,)
     has_rows = calibration.rows > 0  # (bins,)
@@ -156,5 +156,5 @@ def draw_reliability_diagram(figure: Figure, calibration: Calibration) -> None:
 
 
 def _shorten(name: str) -> str:
-    """Cut a name that would run into the next picture."""
+    """Shorten a name to the width of an image."""
     return name if len(name) <= 14 else name[:13] + "…"

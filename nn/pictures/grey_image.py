@@ -1,4 +1,4 @@
-"""An image file of any kind, read and decoded into grey levels of a size to work with."""
+"""Image files as grey levels."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def read_grey(path: Path) -> Pixels:
     """Read an image file as grey levels.
 
     Args:
-        path: a file of one of the `FORMATS`, in any size; transparent parts count as white paper.
+        path: a file in one of the `FORMATS`, of any size; transparent parts are white.
 
     Returns:
-        The levels, (height, width), in [0, 255]; a picture longer than `WORKING_SIDE` is shrunk to it.
+        The levels, (height, width), in [0, 255]; an image longer than `WORKING_SIDE` is shrunk to it.
 
     Raises:
-        DataError: the file cannot be read, is empty, no image, broken, or larger than `limits` have it.
+        DataError: the file cannot be read, is empty, not an image, damaged, or exceeds `limits`.
         MissingDependency: Pillow is not installed.
     """
     try:
@@ -69,11 +69,11 @@ def read_grey(path: Path) -> Pixels:
 
 
 def resize(levels: Pixels, shape: tuple[int, int]) -> Pixels:
-    """Scale grey levels: the mean of the covered area when they shrink, Lanczos when they grow.
+    """Resize grey levels, by area averaging to shrink and Lanczos to enlarge.
 
     Args:
         levels: (height, width).
-        shape: (rows, columns) of the result; a side below 1 counts as 1.
+        shape: (rows, columns) of the result, at least 1 each.
 
     Returns:
         The scaled levels, (rows, columns).
@@ -87,7 +87,7 @@ def resize(levels: Pixels, shape: tuple[int, int]) -> Pixels:
 
 
 def _to_grey(picture: Image.Image) -> Pixels:
-    """Turn any mode of picture into grey levels, (height, width), in [0, 255]."""
+    """Convert an image of any mode to grey levels, (height, width), in [0, 255]."""
     from PIL import Image
 
     if picture.mode.startswith(("I", "F")):  # 16 and 32 bits
@@ -110,6 +110,6 @@ def _to_grey(picture: Image.Image) -> Pixels:
 
 
 def _shrink(grey: Pixels, longest: int) -> Pixels:
-    """Average areas until no side is longer than `longest`."""
+    """Shrink by area averaging until no side is longer than `longest`."""
     factor = longest / max(grey.shape)
     return grey if factor >= 1 else resize(grey, (round(grey.shape[0] * factor), round(grey.shape[1] * factor)))

@@ -1,4 +1,4 @@
-"""The curves of a run, redrawn while it trains: in a window of matplotlib's where there can be one, else in a file."""
+"""Live training curves, in a matplotlib window if possible, else in a file."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ DRAWING_SHARE = 0.1  # of the time at most: a redraw of thousands of epochs take
 
 
 def open_window() -> Figure:
-    """Open a window with matplotlib's interactive mode; MPLBACKEND in the environment chooses the toolkit.
+    """Open a window in matplotlib's interactive mode, with the toolkit of MPLBACKEND if set.
 
     Raises:
-        Exception: of any type, the toolkit's own among them: there can be no window.
+        Exception: of any type, including the toolkit's: no window can be opened.
     """
     import matplotlib.pyplot as plt
 
@@ -44,17 +44,17 @@ def open_window() -> Figure:
 
 
 class LiveCurves(Callback):
-    """Shows loss and accuracy while the network trains.
+    """Callback that plots loss and accuracy during training.
 
-    The first picture is written before the first step, so that a path that cannot be written is told at once. From
-    then on nothing that happens to the window or the file stops the training; a window that is closed or fails gives
-    way to the file.
+    The first plot is saved before the first step, so that a bad path fails at once. Later errors do not stop the
+    training;
+    if the window is closed or fails, the file is used instead.
 
     Args:
-        path: where the picture is written, as for `save_curves`.
-        title: what stands above the picture.
-        every_seconds: between two redraws, and more if drawing would take more than a tenth of the time.
-        clock: gives seconds that never go back.
+        path: file of the plot, as in `save_curves`.
+        title: title of the plot.
+        every_seconds: minimum time between redraws; longer if drawing takes more than a tenth of the time.
+        clock: monotonic clock in seconds.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class LiveCurves(Callback):
         self._figure: Figure | None = None
 
     def on_train_begin(self, run: TrainingRun) -> None:
-        """Write the first picture, and open the window.
+        """Save the first plot, and open the window.
 
         Raises:
-            ConfigError, RunError, MissingDependency: as for `save_curves`.
+            ConfigError, RunError, MissingDependency: as in `save_curves`.
         """
         save_curves(run.history, self._path, title=self._title)
         try:
@@ -85,7 +85,7 @@ class LiveCurves(Callback):
         self._next_redraw = self._clock() + self._every_seconds
 
     def on_epoch_end(self, run: TrainingRun, result: EpochResult) -> None:  # noqa: ARG002 - it is in the history
-        """Redraw if the time has come."""
+        """Redraw if `every_seconds` have passed."""
         began = self._clock()
         if began >= self._next_redraw:
             self._redraw(run)
@@ -99,7 +99,7 @@ class LiveCurves(Callback):
             save_curves(run.history, self._path, title=self._title)
 
     def _redraw(self, run: TrainingRun) -> None:
-        """Draw in the window, or in the file where there is none, any more."""
+        """Draw in the window, or in the file without one."""
         if (figure := self._figure) is not None:
             import matplotlib.pyplot as plt
 

@@ -1,4 +1,4 @@
-"""What all pictures share: colours and style, and the way from a figure to a file."""
+"""Colours and style of plots, and saving of figures."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ DOTS_PER_INCH = 150
 
 
 def save_picture(draw: Callable[[Figure], None], path: str | os.PathLike[str], *, crop: bool = False) -> None:
-    """Draw on a new figure in this module's style, and write it in the format that the suffix names.
+    """Draw on a new figure in this module's style and save it in the format of the suffix.
 
     Args:
-        draw: draws the whole picture on the empty figure that it is given.
-        path: a file in any format that matplotlib writes (png, svg, pdf); it is there whole or not at all.
-        crop: whether to cut the picture to what is drawn on it.
+        draw: function that draws on an empty figure.
+        path: file in a format of matplotlib (png, svg, pdf), written atomically.
+        crop: whether to crop the figure to its contents.
 
     Raises:
-        ConfigError: the suffix is of no such format.
+        ConfigError: the suffix is not supported.
         RunError: the file cannot be written.
         MissingDependency: matplotlib is not installed.
     """
@@ -73,7 +73,7 @@ def save_picture(draw: Callable[[Figure], None], path: str | os.PathLike[str], *
 
 
 def require_matplotlib() -> None:
-    """Make sure that matplotlib can be imported.
+    """Check that matplotlib can be imported.
 
     Raises:
         MissingDependency: it is not installed.
@@ -85,7 +85,7 @@ def require_matplotlib() -> None:
 
 
 def picture_style() -> AbstractContextManager[None]:
-    """Give the context in which to draw: the same pictures whatever the user's own matplotlib settings."""
+    """Return a context with this module's style, independent of the user's matplotlib settings."""
     import matplotlib.style
 
     return matplotlib.style.context(["default", STYLE])

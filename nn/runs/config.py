@@ -1,4 +1,4 @@
-"""All that decides a run, as `config.json` in its folder holds it."""
+"""Configuration of a run, stored as `config.json` in its folder."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .recipes import Recipe
 
 @dataclass(frozen=True)
 class RunConfig:
-    """All that decides a run.
+    """Configuration of a run.
 
     Attributes:
-        recipe: the network and its training, options of the command line worked in.
-        data: where the rows come from.
-        backend: the name of the backend.
-        seed: of weights, split and order.
+        recipe: network and training, with the options of the command line applied.
+        data: source of the rows.
+        backend: name of the backend.
+        seed: seed of weights, split and order.
     """
 
     recipe: Recipe
@@ -40,7 +40,7 @@ class RunConfig:
                 raise ConfigError(f"names and paths must be without control characters, got {text!r:.80}: rename it")
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as `config.json` holds it."""
+        """Return the content of `config.json`."""
         return {
             "recipe": self.recipe.settings(),
             "data": asdict(self.data),
@@ -50,10 +50,10 @@ class RunConfig:
 
     @classmethod
     def from_json(cls, config: Mapping[str, Any]) -> RunConfig:
-        """Read what `to_json` wrote.
+        """Parse the result of `to_json`.
 
         Raises:
-            KeyError, TypeError, ValueError: it is not of that form.
+            KeyError, TypeError, ValueError: it is malformed.
         """
         settings = dict(config["recipe"])
         training = dict(settings["training"])
@@ -68,12 +68,12 @@ class RunConfig:
         return made
 
     def data_from(self, source: str | None) -> DataChoice:
-        """Return where the rows come from, given what the user names.
+        """Return the source of the rows, given the user's `source`.
 
-        A run folder may come from anyone, so that a path in it is not followed: the user has to name it.
+        Run folders are untrusted: a path in one is not followed, and the user has to name it again.
 
         Raises:
-            ConfigError: the run's rows come from a path, and `source` is None.
+            ConfigError: the rows are from a path, and `source` is None.
         """
         if source is not None:
             return replace(self.data, source=source).absolute()
@@ -86,7 +86,7 @@ class RunConfig:
 
 
 def _made(kind: Any, values: dict[str, Any]) -> Any:
-    """Make a dataclass of values out of JSON, each of its field's type; raise KeyError, TypeError or ValueError."""
+    """Create a dataclass from JSON values of its fields' types; raise KeyError, TypeError or ValueError."""
     hints = _hints(kind)
     for name, value in values.items():
         if name not in hints:
@@ -105,13 +105,13 @@ def _is_required(field: Field[Any]) -> bool:
 
 @cache
 def _hints(kind: Any) -> dict[str, Any]:
-    """Return the types of a class's fields; Python evaluates our annotations for it, once."""
+    """Return the evaluated types of a class's fields, cached."""
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in fields(kind)}
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Return whether a value out of JSON is of a field's type."""
+    """Return whether a JSON value has a field's type."""
     if get_origin(hint) is UnionType:
         return any(_fits(value, each) for each in get_args(hint))
     if get_origin(hint) is tuple:  # of any length

@@ -1,4 +1,4 @@
-"""Which rows a run works on: from where they come and how they are split."""
+"""Source and split of the rows of a run."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ TEST_FRACTION = 0.2  # where neither the choice nor the recipe names one
 
 @dataclass(frozen=True)
 class DataChoice:
-    """Where the rows of a run come from.
+    """Source and split of the rows of a run.
 
     Attributes:
-        source: a name or path for `load_dataset`, or the parent of a folder with the recipe's own data set; None for
-            that data set, wherever it is found.
-        label_column: the header of the label's column in a `.csv`.
-        test_fraction: share of the rows held back where the source has no test part or the recipe splits all rows
-            anew; None for the recipe's own, else 0.2.
-        stratify: whether each class keeps its share among them.
+        source: name or path for `load_dataset`, or the parent of a folder with the recipe's data set; None for the
+            recipe's data set.
+        label_column: header of the label column of a `.csv`.
+        test_fraction: fraction of rows to hold out if the source has no test set or the recipe splits all rows again;
+            None for the recipe's own, else 0.2.
+        stratify: whether to preserve class proportions in the split.
     """
 
     source: str | None = None
@@ -41,13 +41,13 @@ class DataChoice:
     stratify: bool = False
 
     def load(self, recipe: Recipe, *, seed: int) -> Dataset:
-        """Load the rows for a recipe and split them as it asks.
+        """Load and split the rows of a recipe.
 
-        A folder that is named is never passed over for other data. One with the four IDX files is taken as what it
-        holds, whatever the recipe's own data set.
+        A given folder is never ignored in favour of other data. Four IDX files are loaded as the data set that they
+        contain, whatever the recipe's own.
 
         Raises:
-            ConfigError, DataError, MissingDependency: as `load_dataset`.
+            ConfigError, DataError, MissingDependency: as in `load_dataset`.
         """
         source, data_dir = self.source, None
         if source is None:
@@ -70,14 +70,14 @@ class DataChoice:
         return resplit(data, test_fraction=test_fraction, seed=seed, stratify=self.stratify)
 
     def refuse_idle(self, options: Collection[str], recipe: Recipe) -> None:
-        """Refuse options that would change nothing with these rows.
+        """Reject options without effect on these rows.
 
         Args:
-            options: names of attributes that the user has set.
-            recipe: may split all rows anew, whatever the source.
+            options: names of attributes set by the user.
+            recipe: recipe, which may split all rows again.
 
         Raises:
-            ConfigError: one of them would have no effect.
+            ConfigError: an option would have no effect.
         """
         source = recipe.dataset if self.source is None else self.source
         if "label_column" in options and not source.lower().endswith(".csv"):
@@ -89,14 +89,14 @@ class DataChoice:
             raise ConfigError(f"--{option} is for rows that are still to be split, but {source} has its own test rows")
 
     def absolute(self) -> DataChoice:
-        """Return the same choice with its path made absolute, so that it holds from any folder."""
+        """Return the choice with an absolute path, valid in any working directory."""
         if self.source is None or self.source in NAMED or (path := existing_path(self.source)) is None:
             return self
         return replace(self, source=os.fspath(path.resolve()))
 
 
 def _has_test_rows(path: Path | None) -> bool:
-    """Whether it is a folder with test rows of their own; two `.npy` files are images and labels still to be split."""
+    """Return whether it is a folder with a test set; two `.npy` files are images and labels to be split."""
     if path is None or not path.is_dir() or find_parts(path) is not None:
         return path is not None and path.is_dir()
     arrays = find_arrays(path)
@@ -104,7 +104,7 @@ def _has_test_rows(path: Path | None) -> bool:
 
 
 def _is_parent(folder: Path | None, dataset: str) -> bool:
-    """Whether `folder` has no data itself, and so must have the files of `dataset` in a folder of that name."""
+    """Return whether `folder` has no data itself, and so must contain a folder named `dataset`."""
     is_source = dataset in {source.name for source in SOURCES}
     has_none = folder is not None and folder.is_dir() and find_parts(folder) is None and find_arrays(folder) is None
     return is_source and has_none

@@ -1,12 +1,12 @@
-"""The folder that a training run leaves behind.
+"""Run folders.
 
-config.json             all that decides the run
-metrics.jsonl           a line an epoch
-checkpoint.safetensors  where the training stands, to resume from
+config.json             configuration of the run
+metrics.jsonl           a line per epoch
+checkpoint.safetensors  state to resume from
 model.safetensors       the network
 curves.png              loss and accuracy
 summary.json            the result
-.lock                   held by the process that is at work here
+.lock                   held by the process that uses the folder
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CHECKPOINT_SECONDS = 10.0  # shortest time between two checkpoints while trainin
 
 
 class RunFolder:
-    """Paths and files of one run; as a context manager, it gives back its claim on the folder in the end."""
+    """Paths and files of a run; a context manager that releases the lock at the end."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -65,10 +65,10 @@ class RunFolder:
             self._lock = None
 
     def claim(self) -> None:
-        """Keep other processes out of the folder, and remove what a killed one left half written.
+        """Lock the folder, and remove temporary files of killed processes.
 
         Raises:
-            RunFolderInUse: another process is at work in it.
+            RunFolderInUse: another process is using it.
             StorageError: it cannot be written.
         """
         from filelock import FileLock, Timeout
@@ -86,16 +86,16 @@ class RunFolder:
         remove_temporaries(self.path)
 
     def refuse_links(self) -> None:
-        """Make sure that what is read and written here lies here: a run never makes a link.
+        """Check that the folder has no symbolic links, which a run never creates.
 
         Raises:
-            ModelFileError: the folder holds one.
+            ModelFileError: the folder has one.
         """
         if self.path.is_dir() and (links := sorted(file for file in self.path.iterdir() if file.is_symlink())):
             raise ModelFileError(f"{links[0]} is a link, which no run folder holds: copy what it leads to in its place")
 
     def refuse_existing(self) -> None:
-        """Make sure that a new run overwrites nothing.
+        """Check that a new run does not overwrite anything.
 
         Raises:
             ConfigError: the folder exists and is not empty.
@@ -109,11 +109,11 @@ class RunFolder:
             raise ConfigError(f"{self.path} exists and is not empty; choose another --out, or go on with it: --resume")
 
     def create(self, config: RunConfig) -> None:
-        """Make and claim the folder and write its configuration.
+        """Create and lock the folder, and write the configuration.
 
         Raises:
-            ConfigError: the folder exists and is not empty, or another process is at work in it.
-            StorageError: it cannot be made.
+            ConfigError: the folder exists and is not empty, or another process is using it.
+            StorageError: it cannot be created.
         """
         self.refuse_existing()
         try:
@@ -126,18 +126,18 @@ class RunFolder:
         write_json(self.config, config.to_json())
 
     def has_results(self) -> bool:
-        """Return whether a run here has finished an epoch or saved its network."""
+        """Return whether the run has finished an epoch or saved its network."""
         return self.model.exists() or (self.metrics.exists() and self.metrics.stat().st_size > 0)
 
     def files(self) -> list[str]:
-        """Return the names of the files in it but for hidden ones, sorted."""
+        """Return the sorted names of its files, except hidden ones."""
         return sorted(file.name for file in self.path.iterdir() if not file.name.startswith("."))
 
     def read_config(self) -> RunConfig:
-        """Return the configuration of an earlier run.
+        """Read the configuration.
 
         Raises:
-            ModelFileError: there is none, or it is damaged.
+            ModelFileError: it is missing or damaged.
         """
         self.refuse_links()
         if not self.config.exists():
@@ -152,22 +152,22 @@ class RunFolder:
             ) from error
 
     def write_metrics(self, history: History) -> None:
-        """Write `metrics.jsonl` anew: one line for each of the results."""
+        """Rewrite `metrics.jsonl` with one line per result."""
         write_atomically(self.metrics, b"".join(map(_line, history)))
 
 
 def _line(result: EpochResult) -> bytes:
-    """Return the line of an epoch in `metrics.jsonl`."""
+    """Format the line of an epoch in `metrics.jsonl`."""
     return json.dumps(asdict(result), allow_nan=False).encode() + b"\n"
 
 
 class RecordRun(SaveCheckpoints):
-    """Makes the run folder; writes a line an epoch to `metrics.jsonl`, a checkpoint every ten seconds and at the end.
+    """Callback that creates the run folder, appends to `metrics.jsonl`, and saves checkpoints periodically.
 
     Args:
-        folder: where the run is recorded.
-        config: of the run. The folder of a new one is made when the training begins, after all that could refuse it.
-        resumed: whether the run goes on in its folder, whose configuration is then brought up to `config`.
+        folder: folder of the run.
+        config: configuration. A new folder is created when training begins, after all checks.
+        resumed: whether the run resumes in its folder, whose configuration is then updated to `config`.
     """
 
     def __init__(self, folder: RunFolder, config: RunConfig, *, resumed: bool = False) -> None:
@@ -175,7 +175,7 @@ class RecordRun(SaveCheckpoints):
         self._folder, self._config, self._resumed = folder, config, resumed
 
     def on_train_begin(self, run: TrainingRun) -> None:
-        """Make the folder, and `metrics.jsonl` as of where the run begins: lines past its checkpoint are dropped."""
+        """Create the folder, and truncate `metrics.jsonl` to the checkpoint."""
         checkpoint = run.checkpoint()  # first: a device that fails here leaves no folder without a checkpoint
         if not self._resumed:
             self._folder.create(self._config)
@@ -185,21 +185,21 @@ class RecordRun(SaveCheckpoints):
         self.save(checkpoint)
 
     def on_epoch_end(self, run: TrainingRun, result: EpochResult) -> None:  # noqa: ARG002
-        """Append the epoch's line."""
+        """Append the line of the epoch."""
         append(self._folder.metrics, _line(result))
 
 
 def summarize(
     config: RunConfig, history: History, *, versions: Mapping[str, Any], hardware: Mapping[str, Any], ranks: int = 1
 ) -> dict[str, Any]:
-    """Return the result of a run, as `summary.json` holds it.
+    """Return the result of a run, the content of `summary.json`.
 
     Args:
-        config: what was run.
-        history: results of its epochs, at least one.
-        versions: of the packages that took part.
-        hardware: what it ran on.
-        ranks: number of processes that shared it.
+        config: configuration.
+        history: results of the epochs, at least one.
+        versions: package versions.
+        hardware: description of the hardware.
+        ranks: number of processes.
     """
     stopping, seconds = config.recipe.training.early_stopping, [result.seconds for result in history]
     last, kept = history[-1], history[-1] if stopping is None else stopping.kept(history)
@@ -223,5 +223,5 @@ def summarize(
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write one JSON object, indented, whole or not at all."""
+    """Write an indented JSON object atomically."""
     write_atomically(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())

@@ -1,8 +1,7 @@
 """Parity: the same seed gives the same run on every backend, up to rounding.
 
-Two comparisons against the first backend. Step by step: the networks start alike, take the same steps in lockstep, and
-after each the loss and every weight and bias are compared. At the end: whole trainings from several seeds, and their
-test accuracies.
+Two comparisons with the first backend: loss and all parameters after each step, from equal weights and in lockstep; and
+test accuracies of complete runs from several seeds.
 """
 
 from __future__ import annotations
@@ -27,16 +26,17 @@ ACCURACY_TOLERANCE = 0.002  # largest difference of the test accuracies of one s
 
 @dataclass(frozen=True)
 class StepParity:
-    """How far a backend's steps are from the first backend's.
+    """Deviation of a backend's steps from the first backend's.
 
     Attributes:
-        backend: its name.
-        dtype: of weights and arithmetic.
+        backend: name of the backend.
+        dtype: dtype of weights and arithmetic.
         steps: number of steps.
-        loss_difference: largest relative difference of a step's loss.
-        weight_difference: largest `|w - reference| / |reference|` of any weight matrix or bias vector after any step,
-            in the Euclidean norm.
-        tolerance: what both may be at most.
+        loss_difference: maximum relative difference of the loss of a step.
+        weight_difference: maximum `|w - reference| / |reference|` of any weight matrix or bias vector after any step,
+            in
+            the Euclidean norm.
+        tolerance: limit of both.
     """
 
     backend: str
@@ -48,20 +48,20 @@ class StepParity:
 
     @property
     def passed(self) -> bool:
-        """Whether both differences are within the tolerance; NaN is not."""
+        """Whether both differences are within the tolerance; False for NaN."""
         return self.loss_difference <= self.tolerance and self.weight_difference <= self.tolerance
 
 
 @dataclass(frozen=True)
 class AccuracyParity:
-    """How far a backend's final accuracies are from the first backend's.
+    """Deviation of a backend's final accuracies from the first backend's.
 
     Attributes:
-        backend: its name.
-        dtype: of weights and arithmetic.
-        accuracies: test accuracy of each seed's network.
-        difference: largest difference of one seed's accuracies.
-        tolerance: what it may be at most.
+        backend: name of the backend.
+        dtype: dtype of weights and arithmetic.
+        accuracies: test accuracy for each seed.
+        difference: maximum difference for a seed.
+        tolerance: limit of the difference.
     """
 
     backend: str
@@ -79,14 +79,14 @@ class AccuracyParity:
 def compare_steps(
     recipe: Recipe, data: Dataset, backends: Sequence[Backend], *, steps: int = 100, seed: int = 0
 ) -> Iterator[StepParity]:
-    """Take the same steps on every backend, in lockstep, and yield one result for each but the first.
+    """Run the same steps on all backends in lockstep, and yield one result for each but the first.
 
     Args:
-        recipe: network, optimizer, batch size and dtype; its learning rate is taken as it is, without a schedule.
+        recipe: network, optimizer, batch size and dtype; its schedule is ignored.
         data: training rows.
-        backends: two or more, the first being the reference.
+        backends: two or more; the first is the reference.
         steps: number of steps.
-        seed: of weights and order.
+        seed: seed of weights and order.
 
     Raises:
         ConfigError: there are fewer than two backends.
@@ -110,13 +110,13 @@ def compare_steps(
 def compare_accuracies(
     recipe: Recipe, data: Dataset, backends: Sequence[Backend], *, seeds: int = 5
 ) -> Iterator[AccuracyParity]:
-    """Train the whole recipe from seeds 0, 1, ... on every backend and yield one result for each, as it is done.
+    """Run the complete recipe from seeds 0, 1, ... on every backend, and yield one result for each.
 
     Args:
         recipe: network and training.
         data: training and test rows.
         backends: the first is the reference.
-        seeds: number of trainings on each.
+        seeds: number of runs on each.
     """
     reference: tuple[float, ...] = ()
     for backend in backends:
@@ -133,18 +133,18 @@ def compare_accuracies(
 
 
 def subset(data: Dataset, rows: int) -> Dataset:
-    """Return the data set with the first `rows` of its training rows and at most as many test rows."""
+    """Return the data set with its first `rows` training rows and at most as many test rows."""
     train, test = (Split(split.images[:rows], split.labels[:rows]) for split in (data.train, data.test))
     return replace(data, train=train, test=test)
 
 
 def to_json(result: StepParity | AccuracyParity) -> dict[str, Any]:
-    """Return a result with its verdict."""
+    """Return a result as JSON, with its verdict."""
     return {**asdict(result), "passed": result.passed}
 
 
 def _prepare(recipe: Recipe, data: Dataset, backend: Backend, seed: int) -> tuple[MLP, Plan]:
-    """Return a network at its start and the plan that trains it."""
+    """Return an initialized network and its plan."""
     net = recipe.network(data, backend=backend, seed=seed)
     rows = backend.place(data.train.images, data.train.labels, net.input_scale)
     return net, backend.compile(TrainingJob(net.layers, rows, recipe.training))
@@ -159,7 +159,7 @@ def _batches(recipe: Recipe, count: int, steps: int, seed: int) -> Iterator[npt.
 
 
 def _largest_difference(parameters: dict[str, npt.NDArray[Any]], reference: dict[str, npt.NDArray[Any]]) -> float:
-    """Return the largest relative difference of an array, in the Euclidean norm; 0 where both are all zeros."""
+    """Return the maximum relative difference of an array, in the Euclidean norm; 0 if both are zero."""
     differences = []
     for name, expected in reference.items():
         difference = float(np.linalg.norm(parameters[name] - expected))

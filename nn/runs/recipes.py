@@ -1,6 +1,6 @@
-"""The recipes: a network, its data and its training, by name.
+"""Recipes: named networks with data set and training.
 
-A new recipe is a row in `RECIPES`. What each of them reaches is in `docs/recipes.md`.
+A new recipe is a row in `RECIPES`. Results are in `docs/recipes.md`.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from ..training.trainer import Trainer
 
 @dataclass(frozen=True)
 class Recipe:
-    """A network and how it is trained; the data give the numbers of features and classes.
+    """A network with its training; numbers of features and classes follow from the data.
 
     Attributes:
-        name: what it is chosen by.
-        summary: one line on it.
-        dataset: the name of its data set.
-        sizes: features, hidden units, classes; other data bring their own first and last number.
-        training: how it is trained.
-        initializer: how weights and biases are drawn.
-        activation: of the hidden layers.
-        dtype: of weights and arithmetic.
-        test_fraction: where given, all rows are shuffled and this share is held out, in place of the data's own split.
+        name: name of the recipe.
+        summary: description in one line.
+        dataset: name of the data set.
+        sizes: features, hidden units, classes; the first and last are replaced for other data.
+        training: training options.
+        initializer: initializer of weights and biases.
+        activation: activation of the hidden layers.
+        dtype: dtype of weights and arithmetic.
+        test_fraction: fraction of all rows to hold out, in place of the data's own split; None to keep that.
     """
 
     name: str
@@ -53,11 +53,11 @@ class Recipe:
         look_up("dtype", self.dtype, DTYPES)
 
     def with_options(self, **options: Any) -> Recipe:
-        """Return the recipe with other options of the training."""
+        """Return the recipe with other training options."""
         return replace(self, training=replace(self.training, **options))
 
     def settings(self) -> dict[str, Any]:
-        """Return everything that decides the run, as it stands in a run folder's `config.json`."""
+        """Return all settings, as in `config.json` of a run folder."""
         settings, optimizer = asdict(self), self.training.optimizer
         settings["training"]["optimizer"] = {"name": optimizer.name, **optimizer.settings()}
         return settings
@@ -70,9 +70,9 @@ class Recipe:
         """Return a new network of this recipe for `data`.
 
         Args:
-            data: gives the numbers of features and classes.
+            data: data set with the numbers of features and classes.
             backend: a name for `get_backend`, or a backend.
-            seed: of the starting weights.
+            seed: seed of the weights.
         """
         net = MLP(
             self.sizes_for(data),
@@ -86,14 +86,14 @@ class Recipe:
         return net
 
     def train(self, net: MLP, data: Dataset | Split, *, resume: Checkpoint | None = None, **arguments: Any) -> History:
-        """Train `net` on `data` as the recipe says; see `nn.train` for the arguments and errors."""
+        """Train `net` on `data`; arguments and errors as in `nn.train`."""
         trainer = Trainer(net, data, self.training, **arguments)
         if resume is not None:
             trainer.resume(resume)
         return trainer.run()
 
     def outline(self, data: Dataset) -> JobOutline:
-        """Return what `get_backend("auto", job=...)` needs to know of the whole training."""
+        """Return the job outline for `get_backend("auto", job=...)`."""
         return JobOutline(
             sizes=self.sizes_for(data),
             rows=len(data.train),
