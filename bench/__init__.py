@@ -1,1 +1,1 @@
-"""Benchmarks of xpnn's backends and of the programs that they are measured against."""
+"""Benchmarks of xpnn's backends against other libraries."""

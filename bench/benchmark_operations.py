@@ -1,4 +1,4 @@
-"""Hot operations and whole plans on each backend.
+"""Benchmarks of hot operations and plans on each backend.
 
 `pytest bench --benchmark-enable` times them, `--benchmark-compare` compares two commits.
 """
@@ -19,7 +19,7 @@ NAMES = [name for name in available_backends() if name != "array-api-strict"]
 
 @pytest.fixture(params=NAMES)
 def backend(request: pytest.FixtureRequest) -> Backend:
-    """Each backend that works on this machine."""
+    """Each available backend."""
     return get_backend(request.param)
 
 
@@ -51,7 +51,7 @@ def test_loss(benchmark: Any, backend: Backend) -> None:
 
 @pytest.mark.parametrize("optimizer", [SGD(0.1), Adam(1e-3)], ids=lambda optimizer: optimizer.name)
 def test_update(benchmark: Any, backend: Backend, optimizer: Optimizer) -> None:
-    """The optimizer's step on the first layer's weights."""
+    """The optimizer update of the first layer's weights."""
     weight, grad = draw(backend, FEATURES, UNITS), draw(backend, FEATURES, UNITS)
     state = optimizer.init(backend.xp, weight)
     benchmark(
@@ -63,7 +63,7 @@ def test_update(benchmark: Any, backend: Backend, optimizer: Optimizer) -> None:
 
 @pytest.fixture(scope="module", params=[0.2, 1.0], ids=lambda density: f"density-{density:g}")
 def data(request: pytest.FixtureRequest) -> Dataset:
-    """Rows as sparse as MNIST's, and rows without a zero."""
+    """Rows as sparse as MNIST's, and dense rows."""
     return draw_pixels(request.param, rows=8192, test_rows=1)
 
 
@@ -79,13 +79,13 @@ def test_plan(benchmark: Any, backend: Backend, data: Dataset, batch_size: int, 
 
 
 def test_evaluate(benchmark: Any, backend: Backend, data: Dataset) -> None:
-    """Loss and correct rows of a data set."""
+    """Evaluation of a data set."""
     net = MLP([FEATURES, UNITS, CLASSES], backend=backend)
     rows = backend.place(data.train.images, data.train.labels, data.scale)
     benchmark(lambda: backend.evaluate(net.layers, rows))
 
 
 def test_predict(benchmark: Any, backend: Backend, data: Dataset) -> None:
-    """Classes of images on the host."""
+    """Predictions for images on the host."""
     net = MLP([FEATURES, UNITS, CLASSES], backend=backend)
     benchmark(lambda: net.predict(data.train.images))

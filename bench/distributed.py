@@ -1,10 +1,10 @@
-"""Time the steps of one training on many processes: does it pay between these machines?
+"""Benchmark of distributed training: time per step, and of the communication alone.
 
     mpiexec -n 1 python -m xpnn.bench.distributed --batch-size 8192
     mpiexec -n 4 python -m xpnn.bench.distributed --batch-size 8192
 
-The quotient of their steps is the speed-up. What a step exchanges is timed by itself, too: where that alone takes
-longer than a step of one process, no number of machines pays. Each turn is an epoch, after one that warms up.
+The ratio of their step times is the speed-up. Communication is also timed alone: if it takes longer than a step of one
+process, no number of machines pays off. Each turn is an epoch, after a warm-up.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ EXCHANGES = 10  # of a turn: a rank may leave the barrier before them late
 
 
 def parsed(sizes: str) -> list[int]:
-    """Return the sizes of a network's layers, as in "784-256-10".
+    """Parse layer sizes, as in "784-256-10".
 
     Raises:
-        ConfigError: they are no such numbers.
+        ConfigError: they are malformed.
     """
     parts = sizes.split("-")
     if len(parts) < 2 or not all(part.isdecimal() and int(part) for part in parts):
@@ -40,7 +40,7 @@ def parsed(sizes: str) -> list[int]:
 def step_seconds(
     net: nn.MLP, communicator: Communicator, *, batch_size: int, reproducible: bool, steps: int, turns: int
 ) -> list[float]:
-    """Return the seconds of a step of `nn.train` in each turn, on random rows."""
+    """Return the seconds per step of `nn.train` in each turn, on random rows."""
     generator, (features, *_, classes) = np.random.default_rng(0), net.sizes
     images = generator.integers(256, size=(steps * batch_size, features), dtype=np.uint8)
     rows = nn.Split(images, generator.integers(classes, size=len(images)))
@@ -51,7 +51,7 @@ def step_seconds(
 
 
 def exchange_seconds(net: nn.MLP, communicator: Communicator, *, reproducible: bool, turns: int) -> list[float]:
-    """Return the seconds that the gradients of a step take to be summed, or gathered for a sum in a fixed order."""
+    """Return the seconds of the all-reduce of gradients, or of the all-gather for a sum in a fixed order."""
     flat = np.concatenate([array.ravel() for array in net.parameters().values()])
     exchange = communicator.gather if reproducible else communicator.sum
     seconds = []
@@ -72,7 +72,7 @@ def exchange_seconds(net: nn.MLP, communicator: Communicator, *, reproducible: b
 @click.option("--steps", type=click.IntRange(1), default=16, show_default=True, help="Of a turn.")
 @click.option("--turns", type=click.IntRange(1), default=7, show_default=True)
 def main(sizes: str, backend: str, batch_size: int, reproducible: bool, steps: int, turns: int) -> None:
-    """Time the steps of a training that the processes of mpiexec share; print one line of JSON."""
+    """Time the steps of distributed training under mpiexec; print one line of JSON."""
     world = nn.distributed.world()
     net = nn.MLP(parsed(sizes), backend=backend, seed=0)
     exchange = exchange_seconds(net, world, reproducible=reproducible, turns=turns)

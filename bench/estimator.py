@@ -1,4 +1,4 @@
-"""scikit-learn's examples of its MLP estimators, on those and on xpnn's: `python -m xpnn.bench.estimator`."""
+"""Benchmark on scikit-learn's MLP examples, against its estimators: `python -m xpnn.bench.estimator`."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ CURVES: dict[str, dict[str, Any]] = {
 ALPHAS = [10.0**exponent for exponent in (-1, 0, 1)]  # five in the example, np.logspace(-1, 1, 5)
 
 
-class Task(NamedTuple):
-    """One fit of an example: its name, the rows that it is fitted to, and the settings of the estimator."""
+class Example(NamedTuple):
+    """A fit of an example: name, training rows, and parameters of the estimator."""
 
     name: str
     rows: Rows
     settings: dict[str, Any]
 
 
-def training_curves(mnist: str | None) -> Iterator[Task]:  # noqa: ARG001
+def training_curves(mnist: str | None) -> Iterator[Example]:  # noqa: ARG001
     """Loss curves of several solvers on four small data sets."""
     from sklearn import datasets
     from sklearn.preprocessing import minmax_scale
@@ -63,10 +63,10 @@ def training_curves(mnist: str | None) -> Iterator[Task]:  # noqa: ARG001
         for kind, settings in CURVES.items():
             solver = {"solver": "sgd", "learning_rate_init": 0.2, **settings}
             epochs = 15 if data == "digits" else 400
-            yield Task(f"curves {data} {kind}", (scaled, classes), {**solver, "random_state": 0, "max_iter": epochs})
+            yield Example(f"curves {data} {kind}", (scaled, classes), {**solver, "random_state": 0, "max_iter": epochs})
 
 
-def alpha(mnist: str | None) -> Iterator[Task]:  # noqa: ARG001
+def alpha(mnist: str | None) -> Iterator[Example]:  # noqa: ARG001
     """Strengths of the penalty with L-BFGS, on three sets of two features."""
     for data, (rows, classes) in two_features(seed=0).items():
         for strength in ALPHAS:
@@ -78,10 +78,10 @@ def alpha(mnist: str | None) -> Iterator[Task]:  # noqa: ARG001
                 "early_stopping": True,
                 "hidden_layer_sizes": [10, 10],
             }
-            yield Task(f"alpha {data} {strength:g}", (rows, classes), settings)
+            yield Example(f"alpha {data} {strength:g}", (rows, classes), settings)
 
 
-def mnist_filters(mnist: str | None) -> Iterator[Task]:
+def mnist_filters(mnist: str | None) -> Iterator[Example]:
     """40 hidden units on MNIST for eight epochs."""
     data = load_data(WORKLOADS["W3"], mnist).train
     rows = np.asarray(data.images / 255.0)  # float64, as the example has them
@@ -93,17 +93,17 @@ def mnist_filters(mnist: str | None) -> Iterator[Task]:
         "random_state": 1,
         "learning_rate_init": 0.2,
     }
-    yield Task("mnist filters", (rows, data.labels), settings)
+    yield Example("mnist filters", (rows, data.labels), settings)
 
 
-def classifier_comparison(mnist: str | None) -> Iterator[Task]:  # noqa: ARG001
+def classifier_comparison(mnist: str | None) -> Iterator[Example]:  # noqa: ARG001
     """The network among the compared classifiers, on three sets of two features."""
     for data, (rows, classes) in two_features(seed=42).items():
         settings = {"alpha": 1, "max_iter": 1000, "random_state": 42}
-        yield Task(f"comparison {data}", (rows, classes), settings)
+        yield Example(f"comparison {data}", (rows, classes), settings)
 
 
-EXAMPLES: dict[str, Callable[[str | None], Iterator[Task]]] = {
+EXAMPLES: dict[str, Callable[[str | None], Iterator[Example]]] = {
     "curves": training_curves,
     "alpha": alpha,
     "comparison": classifier_comparison,
@@ -112,7 +112,7 @@ EXAMPLES: dict[str, Callable[[str | None], Iterator[Task]]] = {
 
 
 def two_features(*, seed: int) -> dict[str, Rows]:
-    """Return moons, circles and two clouds of two standardized features, without the examples' test rows."""
+    """Return moons, circles and two clusters, with two standardized features, without the examples' test rows."""
     from sklearn import datasets
     from sklearn.model_selection import train_test_split
     from sklearn.preprocessing import scale
@@ -130,13 +130,13 @@ def two_features(*, seed: int) -> dict[str, Rows]:
     return {name: (scale(parts[0]), parts[2]) for name, parts in divided.items()}
 
 
-def measure(task: Task, *, turns: int, backend: str) -> dict[str, Any]:
-    """Fit both estimators in turns, after one turn that does not count.
+def measure(task: Example, *, turns: int, backend: str) -> dict[str, Any]:
+    """Fit both estimators in turns, after a warm-up turn.
 
     Args:
-        task: what is fitted.
+        task: the task.
         turns: timed fits of each.
-        backend: of xpnn's estimator.
+        backend: backend of xpnn's estimator.
 
     Returns:
         Seconds of each fit, medians, and the ratio of ours to theirs; epochs or iterations, loss and score of each.
@@ -176,7 +176,7 @@ def measure(task: Task, *, turns: int, backend: str) -> dict[str, Any]:
 
 
 def line(result: dict[str, Any]) -> str:
-    """Return one task's figures on one line."""
+    """Format the figures of a task on one line."""
     theirs, mine = result["scikit-learn"], result["xpnn"]
     return (
         f"{result['name']:32} {1e3 * theirs['median_seconds']:9.1f} ms {1e3 * mine['median_seconds']:9.1f} ms "
@@ -186,7 +186,7 @@ def line(result: dict[str, Any]) -> str:
 
 
 def summary(results: list[dict[str, Any]]) -> str:
-    """Return the ratios of all tasks together, and of each example."""
+    """Format the ratios of all tasks, and of each example."""
     lines = []
     for example in dict.fromkeys(result["name"].split()[0] for result in results):
         ratios = [result["ratio"] for result in results if result["name"].split()[0] == example]

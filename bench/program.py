@@ -1,4 +1,4 @@
-"""What the programs `python -m xpnn.bench...` have in common with `xpnn`: how an error looks."""
+"""Command class of the programs `python -m xpnn.bench...`, with the error messages of `xpnn`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ..nn.cli.ending import end_after
 
 
 class Program(click.Command):
-    """A command that ends after an error of xpnn's own as `xpnn` does."""
+    """Command with the error handling of `xpnn`."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run it."""
+        """Run the command."""
         try:
             return super().invoke(ctx)
         except XpnnError as error:

@@ -1,4 +1,4 @@
-"""Runs every recipe and writes what it reaches as a table: `python -m xpnn.bench.reproduce`."""
+"""Reproduction of every recipe as a table of results: `python -m xpnn.bench.reproduce`."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ SEEDS = {"mnist-98": 10}
 
 
 def reproduce(recipe: Recipe, choice: DataChoice, backend: str) -> dict[str, Any]:
-    """Train one recipe from seed 0, 1, ... and return its figures.
+    """Train a recipe from seeds 0, 1, ... and return its figures.
 
     Args:
-        recipe: the network and its training.
-        choice: where MNIST is; the digits need no place.
-        backend: the name of the backend; `auto` chooses for each recipe.
+        recipe: network and training.
+        choice: source of MNIST; not needed for the digits.
+        backend: name of the backend; `auto` chooses for each recipe.
     """
     runs = []
     for seed in range(SEEDS.get(recipe.name, 1)):
@@ -56,7 +56,7 @@ def reproduce(recipe: Recipe, choice: DataChoice, backend: str) -> dict[str, Any
 
 
 def reached(result: dict[str, Any]) -> bool:
-    """Return whether a recipe reaches its authors' accuracies: its one run, or nine of ten."""
+    """Return whether a recipe reaches its authors' accuracy: in its single run, or in nine of ten."""
     least_train = LEAST_TRAIN_ACCURACY.get(result["recipe"], 0.0)
     least_test = LEAST_TEST_ACCURACY.get(result["recipe"], 0.0)
     passed = sum(run["train_accuracy"] >= least_train and run["test_accuracy"] >= least_test for run in result["runs"])
@@ -64,7 +64,7 @@ def reached(result: dict[str, Any]) -> bool:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Return the page with the figures of all recipes."""
+    """Format the page with the results of all recipes."""
     lines = [
         "# What the recipes reach",
         "",
@@ -111,7 +111,7 @@ def table(results: list[dict[str, Any]]) -> str:
 @click.option("--recipes", default=",".join(RECIPES), show_default=True, metavar="NAMES")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the page there; it is printed otherwise.")
 def main(data: str | None, backend: str, recipes: str, out: Path | None) -> None:
-    """Run the recipes and write what they reach; exit 1 if one falls short of its authors."""
+    """Run the recipes and write their results; exit code 1 if one falls short of its authors' accuracy."""
     chosen = [look_up("recipe", name, RECIPES) for name in recipes.split(",")]
     results = [reproduce(recipe, DataChoice(data), backend) for recipe in chosen]
     page = table(results)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from .device import Device
-from .source import Network
+from .source import KernelSpec
 from .tiles import SCALAR_TILES, TENSOR_TILES, THREADS, Tile, choose_tile, count, deepened
 
 # Layers whose weights have so few numbers together are gone through by one kernel, a few rows to a block.
@@ -32,7 +32,7 @@ class Division:
         shards: parts of the batch whose gradients are computed separately, then summed.
     """
 
-    network: Network
+    network: KernelSpec
     batch_size: int
     first_tile: Tile
     gradient_tile: Tile
@@ -83,7 +83,7 @@ class Division:
         }
 
 
-def divide(network: Network, batch_size: int, device: Device) -> Division:
+def divide(network: KernelSpec, batch_size: int, device: Device) -> Division:
     """Return a division that keeps the multiprocessors busy."""
     tiles: tuple[Tile, ...] = TENSOR_TILES if network.parts else SCALAR_TILES
     first_tile = choose_tile(tiles, batch_size, network.sizes[1], device.multiprocessors)
@@ -103,7 +103,7 @@ def divide(network: Network, batch_size: int, device: Device) -> Division:
     )
 
 
-def first_later(network: Network, device: Device) -> int:
+def first_later(network: KernelSpec, device: Device) -> int:
     """Return the first of the layers 2, 3, ... that are fused into one kernel; one past the last if none.
 
     From there on the weights are few and a row's outputs fit into the shared memory of a block.
@@ -118,19 +118,19 @@ def first_later(network: Network, device: Device) -> int:
     return first
 
 
-def later_bytes(network: Network, first: int, rows: int) -> int:
+def later_bytes(network: KernelSpec, first: int, rows: int) -> int:
     """Return the shared memory of the layers from `first` on in bytes: outputs and gradients of each row."""
     return rows * 2 * sum(network.sizes[first - 1 :]) * network.real.itemsize
 
 
-def gradient_tiles(network: Network, tile: Tile, hidden_tile: Tile) -> int:
+def gradient_tiles(network: KernelSpec, tile: Tile, hidden_tile: Tile) -> int:
     """Count the tiles of all layers' gradients, each with the bias as its last row; `tile` is the first layer's."""
     features, units, *_ = network.sizes
     return count(tile, features + 1, units) + sum(count(hidden_tile, n + 1, m) for n, m in pairwise(network.sizes[1:]))
 
 
 def _gradient(
-    network: Network, batch_size: int, tiles: tuple[Tile, ...], hidden_tile: Tile, device: Device
+    network: KernelSpec, batch_size: int, tiles: tuple[Tile, ...], hidden_tile: Tile, device: Device
 ) -> tuple[Tile, int]:
     """Return the tile of the first layer's gradient and the number of shards of a batch.
 
@@ -145,7 +145,7 @@ def _gradient(
     return tile, min(most, max(1, 2 * busy // (gradient_tiles(network, tile, hidden_tile) + 1)))
 
 
-def _later_rows(network: Network, batch_size: int, first: int, device: Device) -> int:
+def _later_rows(network: KernelSpec, batch_size: int, first: int, device: Device) -> int:
     """Return the rows per block of the later layers."""
     for rows in LATER_ROWS:
         is_busy = -(-batch_size // rows) >= device.multiprocessors

@@ -11,7 +11,7 @@ from ..override import override
 from ..plan import TrainingJob
 from .device import Device
 from .plan import CuPyPlan
-from .source import Network, options, source
+from .source import KernelSpec, options, source
 
 # As full_batch.cu has them.
 THREADS, TILE_ROWS = 512, 32  # of a block
@@ -24,7 +24,7 @@ LEAST_TILES = 2
 class FullBatchPlan(CuPyPlan):
     """Plan with one persistent kernel per run, which keeps weights and gradient sums on chip."""
 
-    def __init__(self, job: TrainingJob, network: Network, cupy: Any, device: Device) -> None:
+    def __init__(self, job: TrainingJob, network: KernelSpec, cupy: Any, device: Device) -> None:
         super().__init__(job, network, cupy)
         blocks = min(device.multiprocessors, -(-self._batch_size // TILE_ROWS))
         self._grid, self._shared_bytes = (blocks,), shared_bytes(network)
@@ -55,7 +55,7 @@ class FullBatchPlan(CuPyPlan):
         self._kernel(self._grid, (THREADS,), arguments, shared_mem=self._shared_bytes)
 
 
-def is_for_full_batch(job: TrainingJob, network: Network, device: Device) -> bool:
+def is_for_full_batch(job: TrainingJob, network: KernelSpec, device: Device) -> bool:
     """Return whether the kernel supports the job on the device, and is worth using."""
     features, units, *_ = network.sizes
     outputs = _outputs(units)
@@ -71,7 +71,7 @@ def is_for_full_batch(job: TrainingJob, network: Network, device: Device) -> boo
     )
 
 
-def macros(network: Network, batch_size: int) -> dict[str, object]:
+def macros(network: KernelSpec, batch_size: int) -> dict[str, object]:
     """Return the macros of full_batch.cu."""
     return {
         "THREADS": THREADS,
@@ -83,7 +83,7 @@ def macros(network: Network, batch_size: int) -> dict[str, object]:
     }
 
 
-def shared_bytes(network: Network) -> int:
+def shared_bytes(network: KernelSpec) -> int:
     """Return the size of `Shared` in full_batch.cu, in bytes."""
     features, units, *_ = network.sizes
     outputs, inputs, row_outputs = _outputs(units), _padded(features + 1, 16), sum(network.sizes[1:])
@@ -96,7 +96,7 @@ def shared_bytes(network: Network) -> int:
     return _padded(_padded(4 * floats, 8) + 12 * TILE_ROWS, 16) + 2 * halves
 
 
-def _later_room(network: Network) -> int:
+def _later_room(network: KernelSpec) -> int:
     """Return the padded number of later layers' weights: strides are odd, to avoid bank conflicts."""
     return max(sum((n + 1) * (m | 1) for n, m in pairwise(network.sizes[1:])), 1)
 

@@ -13,7 +13,7 @@ from ..plan import TrainingJob
 from .device import Device
 from .division import SHARED_BYTES, Division, divide, first_later, later_bytes
 from .plan import CuPyPlan
-from .source import Network, options, source
+from .source import KernelSpec, options, source
 from .tiles import THREADS
 
 STEPS_PER_GRAPH = 32  # each launch of a graph takes the host some microseconds
@@ -31,7 +31,7 @@ class Node(NamedTuple):
 class GraphPlan(CuPyPlan):
     """Plan of a few kernels per step: first layer, hidden layers, last layers with loss, gradients with update."""
 
-    def __init__(self, job: TrainingJob, network: Network, cupy: Any, device: Device) -> None:
+    def __init__(self, job: TrainingJob, network: KernelSpec, cupy: Any, device: Device) -> None:
         super().__init__(job, network, cupy)
         division = divide(network, self._batch_size, device)
         self._module = cupy.RawModule(code=source("steps.cu"), options=options(network, **division.macros()))
@@ -118,6 +118,6 @@ def _tiles(count: int, size: int) -> int:
     return -(-count // size)
 
 
-def is_for_graph(network: Network, device: Device) -> bool:
+def is_for_graph(network: KernelSpec, device: Device) -> bool:
     """Return whether the kernels support the network: a row of the later layers must fit into shared memory."""
     return later_bytes(network, first_later(network, device), 1) <= device.shared_bytes

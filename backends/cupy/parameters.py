@@ -15,7 +15,7 @@ from ..optimizers import Optimizer
 from ..plan import Layer
 
 
-class Parameters:
+class ParameterBuffer:
     """Buffer of parameters and slots; the layers' arrays become views of it, so the network sees every update.
 
     Attributes:

@@ -16,8 +16,8 @@ from ..optimizers import Adam
 from ..override import override
 from ..plan import NO_ROWS, Plan, Totals, TrainingJob, checked_order
 from .errors import gpu_errors
-from .parameters import Parameters
-from .source import ACTIVATION_NAMES, LOSS_NAMES, OPTIMIZER_NAMES, PIXELS, REALS, Network, labels_of
+from .parameters import ParameterBuffer
+from .source import ACTIVATION_NAMES, LOSS_NAMES, OPTIMIZER_NAMES, PIXELS, REALS, KernelSpec, labels_of
 
 FIELDS = 5  # of `Rates` in kernels/optimizers.cuh
 LEAST_STEPS = 4096  # that the buffers have room for: so many full batches are taken without a read
@@ -31,14 +31,14 @@ class CuPyPlan(Plan):
         parameters: weights, biases and the optimizer's slots.
     """
 
-    def __init__(self, job: TrainingJob, network: Network, cupy: Any) -> None:
+    def __init__(self, job: TrainingJob, network: KernelSpec, cupy: Any) -> None:
         self.job, self.network, self.step, self._cupy = job, network, 0, cupy
         self._stream = cupy.cuda.Stream(non_blocking=True)  # graphs are captured on such a stream only
         self._dtype, self._batch_size = network.real, int(job.batch_size)
         samples = len(job.rows.images)
         self._steps = max(-(-samples // self._batch_size), LEAST_STEPS)  # room of `_rates` and `_sums`
         with self._stream:
-            self.parameters = Parameters(cupy, job.layers, job.options.optimizer)
+            self.parameters = ParameterBuffer(cupy, job.layers, job.options.optimizer)
             self._order: Array = cupy.arange(samples, dtype=np.int32)  # (samples,): the rows of a run
             self._rates: Array = cupy.empty((self._steps, FIELDS), dtype=self._dtype)  # as optimizers.cuh reads them
             self._sums: Array = cupy.empty((self._steps, 2), dtype=np.float64)  # loss and correct rows of each step
@@ -173,15 +173,15 @@ def rates_of(job: TrainingJob, first_step: int, sizes: npt.NDArray[np.float64]) 
     return rates
 
 
-def network_of(job: TrainingJob, *, parts: int) -> Network:
+def network_of(job: TrainingJob, *, parts: int) -> KernelSpec:
     """Return the compile-time parameters of the kernels.
 
     Args:
         job: the training; `supports` it.
-        parts: see `Network.parts`.
+        parts: see `KernelSpec.parts`.
     """
     layers, images = job.layers, job.rows.images
-    return Network(
+    return KernelSpec(
         sizes=(images.shape[1], *(layer.weight.shape[1] for layer in layers)),
         activation=layers[0].activation,
         real=np.dtype(layers[0].weight.dtype),

@@ -38,7 +38,7 @@ EXACT_PARTS = 3  # bf16 numbers whose sum is a float32 number
 INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.MULTILINE)
 
 
-class Network(NamedTuple):
+class KernelSpec(NamedTuple):
     """Compile-time parameters of the kernels.
 
     Attributes:
@@ -113,7 +113,7 @@ def labels_of(loss: str, outputs: int) -> tuple[str, tuple[int, ...]]:
     return ("int64", ()) if LOSSES[loss] is softmax_cross_entropy else ("float64", (outputs,))
 
 
-def options(network: Network, **macros: object) -> tuple[str, ...]:
+def options(network: KernelSpec, **macros: object) -> tuple[str, ...]:
     """Return the compiler options for a network and further macros of a source."""
     return ("-std=c++17", *(f"-D{name}={value}" for name, value in (*network.macros(), *macros.items())))
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:  # noqa: ARG001
-    """Read names with commas between them."""
+    """Parse comma-separated names."""
     return None if value is None else tuple(name.strip() for name in value.split(",") if name.strip())
 
 
@@ -71,14 +71,14 @@ def bench(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Time training on the backends and on their peers.
+    """Benchmark the backends against other libraries.
 
-    The peers are a plain NumPy script, scikit-learn, PyTorch (eager and torch.compile) and JAX; those that are not
-    installed are left out: pip install "xpnn[cli,bench]". Each contestant has a process of its own with the same
-    processors, the same starting weights and the same order of rows, and they take turns, an epoch each.
+    The peers are a plain NumPy script, scikit-learn, PyTorch (eager and torch.compile) and JAX, as far as installed:
+    pip install "xpnn[cli,bench]". Each contestant runs in its own process with the same processors, initial weights
+    and order of rows, and they take turns of an epoch each.
 
-    With --gpu the peers are the script over CuPy, PyTorch (its step in CUDA graphs, and max-autotune) and JAX, in
-    float32 and, apart, in TF32; a turn is many epochs, and the device is waited for before each reading of the clock.
+    With --gpu the peers are the script on CuPy, PyTorch (CUDA graphs, and max-autotune) and JAX, in float32 and,
+    separately, in TF32; a turn is many epochs, and the device is synchronized before the clock is read.
     """
     from ...backends.machine import usable_cores
     from .report import block, summary
@@ -144,7 +144,7 @@ def bench(
 
 
 def _bar(*, disable: bool) -> Progress:
-    """Return a bar on stderr that is drawn between the turns, never beside one."""
+    """Return a progress bar on stderr that is drawn between turns only."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

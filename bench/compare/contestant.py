@@ -1,4 +1,4 @@
-"""Contestants of the benchmark, programs that train one network on given rows; their tasks and orders of rows."""
+"""Interface of contestants, their tasks, and orders of rows."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ Orders = Sequence[Order | None]  # of a turn's epochs, (rows,) each; None for al
 
 @dataclass(frozen=True)
 class Task:
-    """What all contestants do alike.
+    """Training task, the same for all contestants.
 
     Attributes:
         sizes: features, hidden units of each layer, classes.
-        activation: of the hidden layers, "relu" or "tanh".
+        activation: activation of the hidden layers, "relu" or "tanh".
         optimizer: SGD without momentum, or Adam.
-        batch_size: rows of one step; the last step of an epoch has what is left.
-        start: float32 weight (in_features, out_features) and bias (out_features,) of each layer in turn.
-        threads: how many it may use.
-        epochs: of one turn.
+        batch_size: rows per step; the last step of an epoch may have fewer.
+        start: initial float32 weight (in_features, out_features) and bias (out_features,) of each layer, interleaved.
+        threads: number of threads.
+        epochs: epochs per turn.
     """
 
     sizes: tuple[int, ...]
@@ -43,11 +43,11 @@ class Task:
 
 
 class Contestant(ABC):
-    """One program at one task. Its process calls the methods in the order in which they stand here.
+    """A program at a task. Its process calls the methods in the order of their definition.
 
     Attributes:
-        compiles: whether its first turn may compile; what that takes beyond a turn is then told apart.
-        description: in a few words how it goes about the task, once it is compiled; empty where there is no choice.
+        compiles: whether its first turn may compile; that time is reported separately.
+        description: how it runs the task, once compiled; empty without a choice.
     """
 
     compiles: ClassVar[bool] = False
@@ -59,41 +59,41 @@ class Contestant(ABC):
 
     @classmethod  # noqa: B027 - most need nothing
     def check_device(cls, device: str) -> None:
-        """Run something small where the contestant is to compute.
+        """Check the device by a small computation.
 
         Raises:
-            MissingDependency, BackendUnavailable: that cannot be had; the message says why, and what to do.
+            MissingDependency, BackendUnavailable: it is not available; the message says why, and what to do.
         """
 
     @abstractmethod
     def place(self, data: Dataset) -> None:
-        """Bring training and test rows to where and into the form in which they are wanted."""
+        """Convert and copy training and test rows."""
 
     @abstractmethod
     def compile(self) -> None:
-        """Do what is to be done once before the first turn, if anything."""
+        """Prepare for the first turn, if needed."""
 
     def take_orders(self, orders: Orders) -> None:
-        """Get to know the order of rows in each epoch of the next turn, outside the clock."""
+        """Receive the orders of the next turn, outside the timing."""
         self.orders = orders
 
     @abstractmethod
     def run_epochs(self) -> float:
-        """Train for an epoch in each of the orders, and return the mean loss of a row in the first of them, nats.
+        """Train for one epoch per order, and return the mean loss of the first one in nats.
 
-        Where a device is fed by the host, the host reads once, at the end.
+        On a device, the host reads once, at the end.
         """
 
     @abstractmethod
     def predict(self) -> Array:
-        """Return the most probable class of each test row, (test rows,), on the host."""
+        """Predict the class of each test row, (test rows,), on the host."""
 
     def synchronize(self) -> None:  # noqa: B027 - most run in step with the host
-        """Wait until all that was asked for is done; called before each reading of the clock."""
+        """Wait for all queued work; called before the clock is read."""
 
 
 def as_float32(images: Array, scale: float) -> npt.NDArray[np.float32]:
-    """Return images (samples, features) as float32, integers times `scale`."""
+    """Convert images (samples, features) to float32, with integers multiplied by `scale`."""
     scaled = images.astype(np.float32)
     if images.dtype.kind in "iu":
         scaled *= np.float32(scale)
@@ -101,7 +101,7 @@ def as_float32(images: Array, scale: float) -> npt.NDArray[np.float32]:
 
 
 def task_of(workload: Workload, data: Dataset, *, threads: int) -> Task:
-    """Return the task that a workload is with these data, from the starting weights that all contestants have."""
+    """Return the task of a workload on some data, with the initial weights of all contestants."""
     count = len(data.train)
     net = MLP(workload.sizes, activation=workload.activation, backend="numpy", seed=0)
     return Task(
@@ -116,13 +116,13 @@ def task_of(workload: Workload, data: Dataset, *, threads: int) -> Task:
 
 
 def draw_orders(workload: Workload, data: Dataset, generator: np.random.Generator) -> Orders:
-    """Return an order of rows for each epoch of a turn, (rows,) each; None where the batch is full."""
+    """Draw an order of rows for each epoch of a turn, (rows,) each; None for full batches."""
     count = len(data.train)
     full = workload.batch_size is None or workload.batch_size >= count
     return [None if full else generator.permutation(count) for _ in range(workload.epochs)]
 
 
 def no_device(library: str, error: Exception, fix: str) -> MissingDependency:
-    """Return the error of a peer whose library, named with its version, finds no device."""
+    """Return the error of a peer whose library finds no device."""
     said = " ".join([type(error).__name__, *str(error).split()])[:200]
     return MissingDependency(f"it needs a CUDA device, and {library} has none ({said}): check nvidia-smi, and {fix}")

@@ -1,4 +1,4 @@
-"""Those who take part: the peers, and each registered backend."""
+"""Registry of contestants: peers and registered backends."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .contestant import Array, Contestant, Task
 
 
 class Peer(NamedTuple):
-    """A program that is not xpnn.
+    """A contestant other than xpnn.
 
     Attributes:
-        module: where its class stands.
-        kind: the class.
-        title: what the tables call it.
-        options: what the class is given besides the task.
-        rounds: whether products of float32 numbers are rounded further than float32; such a one is reported apart.
+        module: module of its class.
+        kind: name of the class.
+        title: title in tables.
+        options: keyword arguments of the class besides the task.
+        rounds: whether float32 products are rounded below float32 precision; such peers are reported separately.
     """
 
     module: str
@@ -57,35 +57,35 @@ NOT_TIMED = {"array-api-strict"}  # it exists to be strict
 
 
 def contestant_names() -> tuple[str, ...]:
-    """Return the names of those that take part by default, whether they can be had or not: peers, then backends."""
+    """Return the default contestants, available or not: peers, then backends."""
     return (*PEERS, *(name for name in registered_backends() if name not in NOT_TIMED and name not in ALL_PEERS))
 
 
 def gpu_contestant_names() -> tuple[str, ...]:
-    """Return the names of those that take part on a GPU: its peers, then the backends that compute there."""
+    """Return the contestants on a GPU: its peers, then GPU backends."""
     return (*GPU_PEERS, *GPU_BACKENDS)
 
 
 def all_contestants() -> dict[str, None]:
-    """Return every name, as a table to look them up in."""
+    """Return all contestants by name."""
     return dict.fromkeys((*contestant_names(), *gpu_contestant_names()))
 
 
 def title_of(name: str) -> str:
-    """Return what the tables call a contestant."""
+    """Return the title of a contestant in tables."""
     return ALL_PEERS[name].title if name in ALL_PEERS else f"xpnn {name}"
 
 
 def load_contestant(name: str, device: str = "cuda") -> Callable[[Task], Contestant]:
-    """Import a contestant, let it run something small where it computes, and return what makes it for a task.
+    """Import a contestant, check its device, and return its constructor.
 
     Args:
-        name: the contestant's.
-        device: of the peers on a GPU; "cpu" to test them, without a graph.
+        name: name of the contestant.
+        device: device of GPU peers; "cpu" to test them, without a graph.
 
     Raises:
-        MissingDependency: a peer's package or device is not there; the message says what to do.
-        BackendUnavailable: a backend cannot be had here; likewise.
+        MissingDependency: a peer's package or device is missing; the message says what to do.
+        BackendUnavailable: a backend is not available here; likewise.
         ConfigError: there is no such contestant.
     """
     look_up("contestant", name, all_contestants())
@@ -106,11 +106,11 @@ def load_contestant(name: str, device: str = "cuda") -> Callable[[Task], Contest
 
 
 class BackendContestant(Contestant):
-    """The plan of a backend, as `nn.train` runs it, and `net.predict`; images stay as they came.
+    """A backend's plan, as in `nn.train`, and `net.predict`, on images in their original dtype.
 
     Args:
-        task: what is to be done.
-        backend: its name.
+        task: the task.
+        backend: name of the backend.
     """
 
     compiles = True

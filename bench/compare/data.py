@@ -1,4 +1,4 @@
-"""The rows that a workload trains on: MNIST as it is, or drawn so that anybody gets the same ones."""
+"""Data of workloads: MNIST, or reproducible random rows."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SEED = 20
 
 
 def load_data(workload: Workload, mnist: str | None = None) -> Dataset:
-    """Return training and test rows that fit the workload; equal ones in a row are the same object.
+    """Return training and test rows of a workload, cached for consecutive equal ones.
 
     Args:
-        workload: what is to be done with them.
-        mnist: where MNIST is, as for `xpnn train --data`; None for wherever it is found.
+        workload: the workload.
+        mnist: path of MNIST, as in `xpnn train --data`; None for the default.
 
     Raises:
-        ConfigError: the data have other numbers of features or classes than the network.
+        ConfigError: the numbers of features or classes differ from the network's.
     """
     data = _load(workload.data, workload.density, workload.rows, mnist)
     if (workload.sizes[0], workload.sizes[-1]) != (data.features, data.num_classes):
@@ -47,14 +47,14 @@ def _load(kind: str, density: float, rows: int | None, mnist: str | None) -> Dat
 
 
 def draw_normal(*, rows: int = TRAIN_ROWS, test_rows: int = TEST_ROWS) -> Dataset:
-    """Return standard-normal float32 rows of 784 features, labelled by a random linear teacher."""
+    """Draw standard normal float32 rows of 784 features, labelled by a random linear teacher."""
     generator = np.random.default_rng(SEED)
     images = generator.standard_normal((rows + test_rows, FEATURES), dtype=np.float32)  # (samples, features)
     return _labelled("normal", images, rows, generator)
 
 
 def draw_pixels(density: float, *, rows: int = TRAIN_ROWS, test_rows: int = TEST_ROWS) -> Dataset:
-    """Return uint8 rows of 784 pixels, each 1 to 255 with probability `density`, else 0; labelled likewise.
+    """Draw uint8 rows of 784 pixels, each 1 to 255 with probability `density`, else 0; labelled likewise.
 
     Raises:
         ConfigError: the density is not in (0, 1].
@@ -68,7 +68,7 @@ def draw_pixels(density: float, *, rows: int = TRAIN_ROWS, test_rows: int = TEST
 
 
 def _labelled(name: str, images: npt.NDArray[Any], rows: int, generator: np.random.Generator) -> Dataset:
-    """Label images by a fixed linear map of what is left after their mean, and split them after `rows`."""
+    """Label images by a fixed linear map of their centred pixels, and split them after `rows`."""
     teacher = generator.standard_normal((FEATURES, CLASSES), dtype=np.float32)
     scores = images.astype(np.float32) @ teacher  # (samples, classes)
     labels = np.argmax(scores - scores.mean(axis=0), axis=1).astype(np.int64)  # (samples,)

@@ -1,4 +1,4 @@
-"""Measuring one workload: the contestants take turns, of an epoch or more, and what they did is compared."""
+"""Measurement of a workload: contestants take turns of one or more epochs, and their results are compared."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ ACCURACY_TOLERANCE = 0.005  # of the test accuracy; who is further off is marked
 LOSS_TOLERANCE = 1e-3  # relative, of the first epoch's loss; who is further off does not do the same work
 LEAST_TURNS = 3  # that are timed even where the time is limited
 
-Turn = Callable[[Worker, "Record"], None]
+Turn = Callable[[Worker, "Measurements"], None]
 Progress = Callable[[str, float], None]  # what is done next, share of the workload that is done
 
 
 @dataclass
-class Record:
-    """What is known of one contestant at one workload; seconds are of the turns after the first."""
+class Measurements:
+    """Measurements of a contestant at a workload; seconds are those of the turns after the first."""
 
     transfer_seconds: float = 0.0
     ahead_seconds: float = 0.0  # of compiling before the first turn
@@ -39,14 +39,14 @@ class Record:
     plan: str = ""  # what a backend's plan says of itself
 
     def note(self, number: int | None, seconds: float) -> None:
-        """Keep the time of turn `number`; of None it does not count."""
+        """Record the time of turn `number`; None is not recorded."""
         if number == 0:
             self.first_seconds = seconds
         elif number is not None:
             self.seconds.append(seconds)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures; of the first turn, what it took beyond the median counts as compiling."""
+        """Return the figures; the excess of the first turn over the median counts as compilation."""
         median = statistics.median(self.seconds)
         beyond = max(0.0, self.first_seconds - median) if self.compiles else 0.0
         figures = {
@@ -74,15 +74,15 @@ def measure(
     """Time a workload on every contestant.
 
     Args:
-        workload: what is to be done.
+        workload: the workload.
         data: its rows.
-        workers: the contestants' processes.
-        turns: timed turns of each, after one that warms up.
-        limit_seconds: no further round of turns is begun after this time and `LEAST_TURNS` turns.
-        progress: told before each step.
+        workers: processes of the contestants.
+        turns: timed turns of each, after a warm-up turn.
+        limit_seconds: time limit; no further turns after this time and `LEAST_TURNS` turns.
+        progress: called before each step.
 
     Returns:
-        For each contestant its figures, or `{"failed": reason}`.
+        The figures of each contestant, or `{"failed": reason}`.
     """
     trial = _Trial(workload, data, workers, progress)
     trial.prepare()
@@ -104,19 +104,19 @@ def measure(
 
 
 class _Trial:
-    """One workload under way."""
+    """A workload in progress."""
 
     def __init__(self, workload: Workload, data: Dataset, workers: Sequence[Worker], progress: Progress) -> None:
         self.workload, self.data, self.workers, self.progress = workload, data, workers, progress
-        self.records = {worker.name: Record() for worker in workers}
+        self.records = {worker.name: Measurements() for worker in workers}
         self.failures: dict[str, str] = {}
         self.generator = np.random.default_rng(0)
         self.rounds = 0
 
     def prepare(self) -> None:
-        """Hand the data and the task to every contestant."""
+        """Send data and task to every contestant."""
 
-        def turn(worker: Worker, record: Record) -> None:
+        def turn(worker: Worker, record: Measurements) -> None:
             task = task_of(self.workload, self.data, threads=worker.threads)
             worker.load(self.data)
             took = worker.ask("prepare", task)
@@ -126,10 +126,10 @@ class _Trial:
         self._go_round(turn, share=0.0)
 
     def train(self, *, share: float, number: int | None = None) -> None:
-        """Let each contestant train for a turn, all in the same orders; number 0 warms up, None is not timed."""
+        """Run a training turn of every contestant with the same orders; turn 0 warms up, None is not timed."""
         orders = draw_orders(self.workload, self.data, self.generator)
 
-        def turn(worker: Worker, record: Record) -> None:
+        def turn(worker: Worker, record: Measurements) -> None:
             took = worker.ask("run_epochs", orders)
             record.losses.append(took["loss"])
             record.note(number, took["seconds"])
@@ -137,9 +137,9 @@ class _Trial:
         self._go_round(turn, share=share)
 
     def predict(self, *, share: float, number: int | None = None) -> None:
-        """Let each contestant classify the test rows; number 0 warms up, None is not timed."""
+        """Run predictions of every contestant; turn 0 warms up, None is not timed."""
 
-        def turn(worker: Worker, record: Record) -> None:
+        def turn(worker: Worker, record: Measurements) -> None:
             took = worker.ask("predict")
             record.test_accuracy = took["accuracy"]
             record.note(number, took["seconds"])
@@ -147,12 +147,12 @@ class _Trial:
         self._go_round(turn, share=share)
 
     def keep_turn_accuracy(self) -> None:
-        """Keep what the last predictions gave as the accuracy after the first turn."""
+        """Record the accuracy of the last predictions as that after the first turn."""
         for record in self.records.values():
             record.turn_accuracy = record.test_accuracy
 
     def results(self) -> dict[str, dict[str, Any]]:
-        """Return everybody's figures, with a mark where they are not those of the first contestant that ended."""
+        """Return all figures, with a mark where results differ from the first successful contestant's."""
         ended = {name: record for name, record in self.records.items() if name not in self.failures}
         reference = next(iter(ended.items()), None)
         results: dict[str, dict[str, Any]] = {}
@@ -164,7 +164,7 @@ class _Trial:
         return results
 
     def _go_round(self, turn: Turn, *, share: float) -> None:
-        """Let each contestant that has not failed take a turn; each round begins with another one."""
+        """Run a round of turns of the contestants that have not failed, each round from another one on."""
         shift = self.rounds % max(len(self.workers), 1)
         for worker in (*self.workers[shift:], *self.workers[:shift]):
             if worker.name in self.failures:
@@ -177,8 +177,8 @@ class _Trial:
         self.rounds += 1
 
 
-def mark(record: Record, reference: Record, name: str) -> str:
-    """Return in what a contestant did not do the same work as the reference of that name; empty if it did."""
+def mark(record: Measurements, reference: Measurements, name: str) -> str:
+    """Describe how a contestant's results differ from the reference's; empty if they agree."""
     marks = []
     off = abs(record.test_accuracy - reference.test_accuracy)
     if off > ACCURACY_TOLERANCE or math.isnan(off):

@@ -1,4 +1,4 @@
-"""The picture of a sweep: epoch time against hidden width and against batch size, a line a contestant."""
+"""Plot of a sweep: epoch time against hidden width and batch size, one line per contestant."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Points = dict[str, dict[tuple[int, int], float]]  # contestant -> (width, batch 
 
 
 def sweep_points(content: Mapping[str, Any]) -> Points:
-    """Return the median seconds of an epoch of 60,000 rows; shorter epochs are scaled up by their rows."""
+    """Return the median seconds per epoch of 60,000 rows; shorter epochs are scaled up."""
     points: Points = {}
     for entry in content["workloads"].values():
         workload = entry["workload"]
@@ -43,14 +43,14 @@ def sweep_points(content: Mapping[str, Any]) -> Points:
 
 
 def save_sweep_picture(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Draw a sweep.
+    """Plot a sweep and save it.
 
     Args:
-        content: what the file of a sweep holds.
-        path: a file in any format that matplotlib writes.
+        content: content of the results file.
+        path: file in a format of matplotlib.
 
     Raises:
-        ConfigError: no contestant has any point.
+        ConfigError: there are no points.
         RunError: the file cannot be written.
     """
     points = sweep_points(content)
@@ -73,7 +73,7 @@ def save_sweep_picture(content: Mapping[str, Any], path: str | os.PathLike[str])
 
 
 def _draw(axes: Axes, points: Points, *, fixed: int, value: int, title: str, label: str) -> None:
-    """Draw one panel: the points whose width (`fixed` 0) or batch size (1) is `value`, against the other."""
+    """Draw one panel: points of fixed width (`fixed` 0) or batch size (1) `value`, against the other."""
     for name, seconds in points.items():
         line = sorted((place[1 - fixed], time) for place, time in seconds.items() if place[fixed] == value)
         ours = name not in ALL_PEERS

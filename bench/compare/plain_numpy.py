@@ -1,6 +1,6 @@
-"""The script that people write first: NumPy, float images, one function a step, nothing clever.
+"""Plain NumPy script: float images, one function per step, no optimizations.
 
-Over CuPy it is the script that people write second.
+It also runs on CuPy.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ class PlainNumPy:
     """A network trained by SGD or Adam.
 
     Args:
-        parameters: weight (in_features, out_features) and bias (out_features,) of each layer in turn; copied.
+        parameters: weight (in_features, out_features) and bias (out_features,) of each layer, interleaved; copied.
         images: (samples, features), float32 in [0, 1].
         labels: (samples,), integers.
-        optimizer: whose settings are used.
-        batch_size: rows of one step.
-        activation: of the hidden layers, "relu" or "tanh".
-        xp: the module whose arrays all of these are: numpy or cupy.
+        optimizer: settings of SGD or Adam.
+        batch_size: rows per step.
+        activation: activation of the hidden layers, "relu" or "tanh".
+        xp: array module of all of these: numpy or cupy.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class PlainNumPy:
         self.step = 0
 
     def run_epoch(self, order: Array | None) -> Any:
-        """Take the steps for the rows in `order`, (samples,), or for all at once; return the mean loss, (), nats."""
+        """Train on the rows in `order`, (samples,), or on a full batch; return the mean loss, (), in nats."""
         loss_sum: Any = 0.0
         count = len(self.images)
         for start in range(0, count, self.batch_size):
@@ -59,7 +59,7 @@ class PlainNumPy:
         return loss_sum / count
 
     def forward(self, x: Array) -> list[Array]:
-        """Return the inputs (batch, features), each hidden layer's output (batch, units), logits (batch, classes)."""
+        """Return inputs (batch, features), outputs of hidden layers (batch, units), and logits (batch, classes)."""
         weights, biases = self.parameters[0::2], self.parameters[1::2]
         outputs = [x]
         for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
@@ -68,7 +68,7 @@ class PlainNumPy:
         return [*outputs, outputs[-1] @ weights[-1] + biases[-1]]
 
     def _train_batch(self, x: Array, one_hot: Array) -> Any:
-        """Forward, backward, update; return the summed loss of the batch, ()."""
+        """Train on one batch; return its summed loss, ()."""
         weights = self.parameters[0::2]
         *outputs, logits = self.forward(x)  # (batch, units) each, (batch, classes)
         exponentials = self.xp.exp(logits - logits.max(axis=1, keepdims=True))
@@ -85,7 +85,7 @@ class PlainNumPy:
         return loss_sum
 
     def _update(self, grads: list[Array]) -> None:
-        """One step of SGD or Adam, in place."""
+        """Apply one step of SGD or Adam in place."""
         self.step += 1
         rule = self.optimizer
         for k, grad in enumerate(grads):

@@ -1,4 +1,4 @@
-"""Write the README's table of epoch times from the newest results: `python -m xpnn.bench.compare.readme`."""
+"""Table of epoch times in the README, from the newest results: `python -m xpnn.bench.compare.readme`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHOWN_VERSIONS = {"numpy": "NumPy", "numba": "Numba", "scikit-learn": "scikit-le
 
 
 def newest(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Return the newest whole run of the fixed workloads in a folder, and what it holds.
+    """Return path and content of the newest complete run of the fixed workloads in a folder.
 
     Raises:
         ConfigError: there is none.
@@ -40,11 +40,11 @@ def newest(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def table(content: Mapping[str, Any], link: str) -> str:
-    """Return the table in Markdown, with what it was measured on.
+    """Return the Markdown table with versions and hardware.
 
     Args:
-        content: what the file of a run holds.
-        link: the file as the README links to it.
+        content: content of the results file.
+        link: link to the file in the README.
     """
     took_part = {name for entry in content["workloads"].values() for name in entry["contestants"]}
     names = [name for name in contestant_names() if name in took_part]
@@ -74,10 +74,10 @@ def table(content: Mapping[str, Any], link: str) -> str:
 
 
 def rewritten(page: str, text: str) -> str:
-    """Return the page with `text` between its two marks.
+    """Return the page with `text` between its markers.
 
     Raises:
-        ConfigError: the marks are not there, each once and in order.
+        ConfigError: the markers are missing, repeated or out of order.
     """
     if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
         raise ConfigError(f"the page must have {BEGIN} once and {END} once after it: put them where the table belongs")
@@ -90,7 +90,7 @@ def rewritten(page: str, text: str) -> str:
 @click.option("--results", type=click.Path(path_type=Path), default=Path("bench/results"), show_default=True)
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 if the page is not up to date.")
 def main(readme: Path, results: Path, check: bool) -> None:
-    """Put the newest run's table into the README."""
+    """Update the README with the newest run."""
     try:
         path, content = newest(results)
         page = readme.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What a run of the benchmark prints: a block for each workload, and a table of ratios to the fastest peer."""
+"""Reports of the benchmark: a block for each workload, and a table of ratios to the fastest peer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Figures = Mapping[str, Mapping[str, Any]]  # contestant -> what `measure` gives 
 
 
 def fastest_peer(contestants: Figures) -> str | None:
-    """Return the name of the peer with the smallest median that did the same work as the others, in float32."""
+    """Return the peer with the smallest median among those with matching results in float32."""
     peers = {
         name: figures["median_seconds"]
         for name, figures in contestants.items()
@@ -22,7 +22,7 @@ def fastest_peer(contestants: Figures) -> str | None:
 
 
 def ratio(contestants: Figures, name: str) -> float | None:
-    """Return a contestant's median over the fastest peer's; None where there is none or the contestant failed."""
+    """Return a contestant's median over the fastest peer's; None without a peer or after a failure."""
     fastest = fastest_peer(contestants)
     if fastest is None or "failed" in contestants[name]:
         return None
@@ -30,9 +30,9 @@ def ratio(contestants: Figures, name: str) -> float | None:
 
 
 def block(name: str, entry: Mapping[str, Any]) -> str:
-    """Return a workload's figures: milliseconds, their quartiles, ratio, test accuracy, and what is reported apart.
+    """Format a workload's figures: milliseconds, quartiles, ratio, test accuracy, and compilation.
 
-    A turn of several epochs has the accuracy after the first such turn.
+    For turns of several epochs, the accuracy is that after the first turn.
     """
     contestants: Figures = entry["contestants"]
     one = "epoch" if entry["workload"].get("epochs", 1) == 1 else "turn"
@@ -62,7 +62,7 @@ def block(name: str, entry: Mapping[str, Any]) -> str:
 
 
 def summary(content: Mapping[str, Any]) -> str:
-    """Return one line a workload, the fastest peer's median and each backend's with its ratio, and who is missing."""
+    """Format one line per workload: the fastest peer's median, each backend's with its ratio, and who is missing."""
     workloads = content["workloads"]
     ours = [name for name in _all_contestants(content) if name not in ALL_PEERS]
     lines = [f"{'median ms':16}{'fastest peer':>32}" + "".join(f"{title_of(name):>20}" for name in ours)]
@@ -81,7 +81,7 @@ def summary(content: Mapping[str, Any]) -> str:
 
 
 def cell(contestants: Figures, name: str) -> str:
-    """Return a contestant's median in milliseconds, for a backend with its ratio; a star where it is marked."""
+    """Format a contestant's median in milliseconds, a backend's ratio, and a star if its results differ."""
     if name not in contestants or "failed" in contestants[name]:
         return "-"
     shown = f"{1e3 * contestants[name]['median_seconds']:.1f}"
@@ -90,7 +90,7 @@ def cell(contestants: Figures, name: str) -> str:
 
 
 def spread_of_ratios(content: Mapping[str, Any], names: list[str]) -> list[str]:
-    """Return a line for each of the contestants: the median of its ratios, and the largest with its workload."""
+    """Format each contestant's median ratio, and its largest ratio with the workload."""
     lines = []
     for name in names:
         shares = {
@@ -109,6 +109,6 @@ def spread_of_ratios(content: Mapping[str, Any], names: list[str]) -> list[str]:
 
 
 def _all_contestants(content: Mapping[str, Any]) -> list[str]:
-    """Return the names of all who took part in any workload, in their order."""
+    """Return the contestants of all workloads, in order."""
     names = [name for entry in content["workloads"].values() for name in entry["contestants"]]
     return list(dict.fromkeys(names))

@@ -1,4 +1,4 @@
-"""The file of a run of the benchmark: what was measured on what, written after each workload."""
+"""Results file of a benchmark run, written after each workload."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ ALIKE = ("options", "hardware", "threads", "versions", "commit")  # what must no
 
 
 class Results:
-    """A run of the benchmark and its file.
+    """Results of a benchmark run and their file.
 
     Attributes:
         path: the file, JSON.
-        content: all that stands in it.
+        content: its content.
     """
 
     def __init__(self, path: Path, content: dict[str, Any]) -> None:
@@ -33,15 +33,15 @@ class Results:
 
     @classmethod
     def new(cls, path: Path, *, options: Mapping[str, Any], threads: int) -> Results:
-        """Begin a run; its file is written with the first workload.
+        """Begin a run, whose file is written with the first workload.
 
         Args:
-            path: where the file is to be; there must be none.
-            options: what was asked for.
+            path: the file, which must not exist.
+            options: options of the run.
             threads: processors and threads of each contestant.
 
         Raises:
-            ConfigError: there is a file already.
+            ConfigError: the file exists.
         """
         if path.exists():
             raise ConfigError(f"{path} is there already: choose another --out, or go on with it by --resume {path}")
@@ -49,10 +49,10 @@ class Results:
 
     @classmethod
     def resume(cls, path: Path, *, options: Mapping[str, Any], threads: int) -> Results:
-        """Go on with an earlier run.
+        """Resume an earlier run.
 
         Raises:
-            ConfigError: the file cannot be read, or was written under other circumstances.
+            ConfigError: the file cannot be read, or its options or circumstances differ.
         """
         content, now = read(path), _header(options, threads)
         for key in ALIKE:
@@ -64,11 +64,11 @@ class Results:
         return cls(path, content)
 
     def add(self, workload: Mapping[str, Any], contestants: Mapping[str, Any], **sizes: int) -> None:
-        """Add a workload that is done, and write the file.
+        """Add the results of a workload, and write the file.
 
         Args:
-            workload: as `Workload.to_json` gives it.
-            contestants: as `measure` gives them.
+            workload: result of `Workload.to_json`.
+            contestants: result of `measure`.
             sizes: numbers of training and test rows.
         """
         self.content["workloads"][workload["name"]] = {"workload": workload, **sizes, "contestants": contestants}
@@ -76,15 +76,15 @@ class Results:
 
     @property
     def done(self) -> set[str]:
-        """The names of the workloads that stand in the file."""
+        """Names of the workloads in the file."""
         return set(self.content["workloads"])
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return what a file of results holds.
+    """Read a results file.
 
     Raises:
-        ConfigError: it cannot be read, or is no such file.
+        ConfigError: it cannot be read, or is not a results file.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -98,7 +98,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def commit(folder: Path | None = None) -> str | None:
-    """Return the commit of the clone that a folder (this file's by default) lies in, `-dirty` after it if changed.
+    """Return the commit of the clone that contains a folder (by default this file's), with `-dirty` if changed.
 
     None outside a clone of xpnn.
     """
@@ -110,7 +110,7 @@ def commit(folder: Path | None = None) -> str | None:
 
 
 def gpus() -> list[dict[str, str]]:
-    """Return each GPU's name, memory, compute capability, driver, and limits; empty without one.
+    """Return name, memory, compute capability, driver and limits of each GPU.
 
     Source: `nvidia-smi --help-query-gpu`.
     """
@@ -124,7 +124,7 @@ def gpus() -> list[dict[str, str]]:
 
 
 def _header(options: Mapping[str, Any], threads: int) -> dict[str, Any]:
-    """Return what stands at the head of the file."""
+    """Return the header of the file."""
     peers = {name: found for name in PEER_PACKAGES if (found := version_of(name)) is not None}
     devices = gpus()
     return {
@@ -139,7 +139,7 @@ def _header(options: Mapping[str, Any], threads: int) -> dict[str, Any]:
 
 
 def _difference(key: str, before: Any, now: Any) -> str:
-    """Say in what two values differ, of tables in which rows."""
+    """Describe the difference of two values, recursively for tables."""
     if not (isinstance(before, dict) and isinstance(now, dict)):
         return f"{key} was {before}, is {now}"
     rows = sorted(row for row in before.keys() | now.keys() if before.get(row) != now.get(row))
@@ -147,7 +147,7 @@ def _difference(key: str, before: Any, now: Any) -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """Return what git says, or None where it says nothing or is not there."""
+    """Return the output of git, or None if it is empty or git is missing."""
     try:
         run = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=False)
     except OSError:

@@ -1,4 +1,4 @@
-"""The kinds of runs of the benchmark, and how one goes: workload after workload, each kept as soon as it is done."""
+"""Kinds of benchmark runs, and their execution."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ Listener = Callable[[str, str, float], None]  # workload, what is done next, sha
 
 @dataclass(frozen=True)
 class Run:
-    """What is to be measured.
+    """Plan of a benchmark run.
 
     Attributes:
         kind: "workloads", "quick", "gpu", "sweep" or "shapes".
-        workloads: in their order.
-        contestants: their names, in their order.
-        turns: timed turns of each; a workload says how many epochs make one.
-        limit_seconds: after which a workload is given no further turns.
-        seed: of the random shapes.
+        workloads: workloads in order.
+        contestants: names of contestants in order.
+        turns: timed turns of each; a workload defines the epochs per turn.
+        limit_seconds: time limit of a workload.
+        seed: seed of the random shapes.
     """
 
     kind: str
@@ -45,7 +45,7 @@ class Run:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What must be alike in a run and its continuation."""
+        """Options that must be equal when a run is resumed."""
         return {
             "kind": self.kind,
             "epochs": self.turns,
@@ -65,18 +65,18 @@ def plan_run(
     shapes: int | None = None,
     seed: int = 0,
 ) -> Run:
-    """Return the run that was asked for.
+    """Return the requested run.
 
     Args:
-        workloads: names of fixed workloads; None for those that belong to the kind of run.
-        contestants: names; None for all, in quick and wide runs but for those that compile for long; on a GPU for those
-            that compute there.
-        epochs: timed turns of each contestant; None for what belongs to the kind of run; a quick run takes fewer.
-        quick: whether it is to be over within a minute.
-        gpu: whether to take the GPU's workloads and contestants, in turns of many epochs.
-        sweep: whether to go over the widths and batch sizes of the picture.
-        shapes: how many random workloads to draw instead.
-        seed: of these.
+        workloads: names of fixed workloads; None for those of the kind of run.
+        contestants: names; None for all, without slow compilers in quick and wide runs; on a GPU for those that run
+            there.
+        epochs: timed turns of each contestant; None for the default of the kind of run; fewer in a quick run.
+        quick: whether it should finish within a minute.
+        gpu: whether to use the GPU's workloads and contestants, in turns of many epochs.
+        sweep: whether to sweep the widths and batch sizes of the plot.
+        shapes: number of random workloads to draw instead.
+        seed: seed of these.
 
     Raises:
         ConfigError: there is no such workload or contestant.
@@ -104,17 +104,17 @@ def plan_run(
 def carry_out(
     run: Run, results: Results, mnist: str | None, *, on_step: Listener, on_workload: Callable[[str], None]
 ) -> None:
-    """Measure every workload that is not in the results yet, and add it to them.
+    """Measure every workload missing from the results, and add it.
 
     Args:
-        run: what is to be measured.
-        results: where it is kept; its threads are those of each contestant.
-        mnist: where MNIST is, as for `xpnn train --data`.
-        on_step: told before each step.
-        on_workload: told the name of each workload that is done.
+        run: the run.
+        results: results to extend; its threads are those of each contestant.
+        mnist: path of MNIST, as in `xpnn train --data`.
+        on_step: called before each step.
+        on_workload: called with the name of each finished workload.
 
     Raises:
-        RunError: no contestant can be had.
+        RunError: no contestant is available.
     """
     open_workloads = [workload for workload in run.workloads if workload.name not in results.done]
     if not open_workloads:
@@ -141,7 +141,7 @@ def carry_out(
 
 
 def reasons(missing: Mapping[str, str]) -> str:
-    """Return why contestants cannot be had, each reason once after the names that it concerns.
+    """Return the reasons of unavailable contestants, grouped by reason.
 
     Args:
         missing: reason by contestant.

@@ -1,4 +1,4 @@
-"""A contestant's own process: it does what the parent says over a pipe, and times it."""
+"""Process of a contestant, which runs and times commands received over a pipe."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LONGEST_WAIT = 1.0  # seconds
 
 
 class Stage:
-    """One contestant and the data that it works on; each public method is a command of the parent."""
+    """A contestant and its data; each public method is a command of the parent."""
 
     def __init__(self, make: Callable[[Task], Contestant]) -> None:
         self._make = make
@@ -29,12 +29,12 @@ class Stage:
         self._contestant: Contestant | None = None
 
     def load(self, data: Dataset) -> None:
-        """Keep the rows for the next tasks, outside every clock."""
+        """Store the rows for the next tasks, outside the timing."""
         self._contestant = None
         self._data = data
 
     def prepare(self, task: Task) -> dict[str, float]:
-        """Make the contestant; return seconds of bringing the data to it, and of what it compiles ahead."""
+        """Create the contestant; return the seconds to place the data and to compile ahead of time."""
         self._contestant = None  # let go of the last one's memory first
         assert self._data is not None
         contestant = self._make(task)
@@ -48,7 +48,7 @@ class Stage:
         return {"transfer_seconds": placed - started, "compile_seconds": time.perf_counter() - placed}
 
     def run_epochs(self, orders: Orders) -> dict[str, float]:
-        """Train for a turn; return its seconds, and the mean loss of its first epoch."""
+        """Train for a turn; return its seconds and the mean loss of its first epoch."""
         contestant = self._ready()
         contestant.take_orders(orders)
         contestant.synchronize()
@@ -60,7 +60,7 @@ class Stage:
         return {"seconds": seconds, "loss": float(loss)}
 
     def predict(self) -> dict[str, float]:
-        """Classify all test rows; return the seconds, and the share that is right."""
+        """Classify all test rows; return the seconds and the accuracy."""
         contestant = self._ready()
         contestant.synchronize()
         started = time.perf_counter()
@@ -75,7 +75,7 @@ class Stage:
         return self._ready().compiles
 
     def description(self) -> str:
-        """Return how the contestant goes about the task."""
+        """Return how the contestant runs the task."""
         return self._ready().description
 
     def _ready(self) -> Contestant:
@@ -85,10 +85,10 @@ class Stage:
 
 
 def serve(name: str, device: str, connection: Connection) -> None:
-    """Load the contestant, say so, and obey commands `(method, arguments)` until the pipe is closed.
+    """Load the contestant, and run commands `(method, arguments)` until the pipe is closed.
 
-    Every answer is `(True, result)`, or `(False, one line)` when the command failed; the first is that of loading, with
-    its seconds (imports, and on a GPU the context and a first kernel) and the thread pools of the libraries.
+    Every answer is `(True, result)`, or `(False, message)` after a failure; the first reports loading, with its seconds
+    (imports, and on a GPU the context and a first kernel) and the thread pools of the libraries.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     stage: list[Stage] = []
@@ -109,9 +109,10 @@ def serve(name: str, device: str, connection: Connection) -> None:
 
 
 def wait_until_quiet() -> None:
-    """Wait until this process's idle threads sleep, so that they take nothing from the one whose turn is next.
+    """Wait until idle threads of this process sleep, so that they do not slow down the next process.
 
-    OpenBLAS's spin for about 0.1 s after their work, which halves the speed of another process on two processors.
+    OpenBLAS's threads spin for about 0.1 s after their work, which halves the speed of another process on two
+    processors.
     """
     deadline = time.perf_counter() + LONGEST_WAIT
     while time.perf_counter() < deadline:
@@ -122,7 +123,7 @@ def wait_until_quiet() -> None:
 
 
 def thread_pools() -> list[dict[str, Any]]:
-    """Return the BLAS and OpenMP libraries that this process has loaded, with version and threads of each."""
+    """Return the loaded BLAS and OpenMP libraries, with versions and threads."""
     from threadpoolctl import threadpool_info
 
     wanted = ("user_api", "internal_api", "version", "num_threads", "architecture")
@@ -130,7 +131,7 @@ def thread_pools() -> list[dict[str, Any]]:
 
 
 def _answer(connection: Connection, command: Callable[..., Any], *arguments: Any) -> None:
-    """Carry out a command and send what it gives; of a failure, the last line."""
+    """Run a command and send its result, or the last line of an error."""
     try:
         answer = (True, command(*arguments))
     except XpnnError as error:

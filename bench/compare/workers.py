@@ -1,4 +1,4 @@
-"""The contestants' processes, seen from the parent: started alike, asked in turns, and let go."""
+"""Worker processes of the contestants, from the parent's side."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ WAIT_SECONDS = 1200.0  # after which a worker that does not answer counts as hun
 
 
 class WorkerFailed(RunError):  # noqa: N818 - it states what happened, as the errors beside it do
-    """A contestant could not do what it was asked; the message has the reason."""
+    """A command of a contestant failed; the message has the reason."""
 
 
 @contextmanager
 def limited_to(threads: int) -> Iterator[None]:
-    """Start processes inside this block and they have `threads` processors and the same number of threads each.
+    """Context manager: processes started inside have `threads` processors and as many threads.
 
     Raises:
         ConfigError: this process has fewer processors.
@@ -54,12 +54,12 @@ def limited_to(threads: int) -> Iterator[None]:
 
 
 class Worker:
-    """One contestant's process. It is started anew by the next call after it has died.
+    """Process of a contestant, restarted by the next call after its death.
 
     Args:
-        name: the contestant's.
-        threads: processors and threads that it gets.
-        device: of a peer on a GPU.
+        name: name of the contestant.
+        threads: number of processors and threads.
+        device: device of a GPU peer.
     """
 
     def __init__(self, name: str, *, threads: int, device: str = "cuda") -> None:
@@ -85,7 +85,7 @@ class Worker:
         """Wait until the contestant is loaded.
 
         Raises:
-            WorkerFailed: it cannot be had; the message says why, with the line that mends it.
+            WorkerFailed: it is not available; the message has the reason and the fix.
         """
         if self._process is None:
             self.start()
@@ -94,14 +94,14 @@ class Worker:
             self._greeted = True
 
     def load(self, data: object) -> None:
-        """Give it a data set, unless it has that one already."""
+        """Send a data set, unless it already has it."""
         self.greet()
         if self._loaded is not data:
             self.ask("load", data)
             self._loaded = data
 
     def ask(self, method: str, *arguments: object) -> Any:
-        """Let it carry out a method of `Stage` and return the result.
+        """Call a method of `Stage` and return the result.
 
         Raises:
             WorkerFailed: the method raised an error, or the process died or hangs.
@@ -114,7 +114,7 @@ class Worker:
         return self._receive()
 
     def stop(self) -> None:
-        """End the process; nothing is lost, results have come over the pipe."""
+        """Stop the process."""
         if self._process is not None:
             self._connection.close()
             self._process.terminate()
@@ -136,7 +136,7 @@ class Worker:
         return answer
 
     def _dead(self) -> WorkerFailed:
-        """Tidy up after a process that is gone, and return the error that says how it went."""
+        """Clean up after a dead process, and return an error with its exit status."""
         self._process.join(10)
         code = self._process.exitcode
         self.stop()
@@ -147,15 +147,15 @@ class Worker:
 def started(
     names: tuple[str, ...], *, threads: int, device: str = "cuda"
 ) -> Iterator[tuple[list[Worker], dict[str, str]]]:
-    """Start the contestants' processes, and end them when the block is left.
+    """Context manager: start the processes of the contestants, and stop them at the end.
 
     Args:
-        names: the contestants'.
-        threads: processors and threads of each.
-        device: of the peers on a GPU; "cpu" to test them.
+        names: names of the contestants.
+        threads: number of processors and threads of each.
+        device: device of GPU peers; "cpu" to test them.
 
     Yields:
-        Those that can be had, and for each of the others the reason.
+        The available ones, and the reason for each of the others.
     """
     workers = [Worker(name, threads=threads, device=device) for name in names]
     missing: dict[str, str] = {}

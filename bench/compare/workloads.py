@@ -1,4 +1,4 @@
-"""Workloads that are timed: fixed ones, the grid of the picture, and random shapes that nobody tuned for."""
+"""Workloads of the benchmark: fixed ones, the grid of the sweep, and random shapes."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ Measure = Literal["epoch", "predict"]
 
 @dataclass(frozen=True)
 class Workload:
-    """One network, its data and how it is trained.
+    """A network with data and training.
 
     Attributes:
         name: short name.
         sizes: features, hidden units of each layer, classes.
-        batch_size: rows of one step; None for all rows at once.
-        optimizer: how gradients become steps.
+        batch_size: rows per step; None for full batches.
+        optimizer: the optimizer.
         data: "mnist"; "normal", standard-normal float32; or "pixels", uint8 drawn with `density`.
-        activation: of the hidden layers, "relu" or "tanh".
-        density: share of the pixels that are not zero, in (0, 1]; of "pixels" only.
-        rows: the first so many training rows make an epoch; None for all.
+        activation: activation of the hidden layers, "relu" or "tanh".
+        density: fraction of non-zero pixels, in (0, 1]; for "pixels" only.
+        rows: number of training rows; None for all.
         measure: what is timed: a turn of training, or the predictions of all test rows after one such turn.
-        epochs: of a turn; more than one where an epoch is too short to be timed alone, as on a GPU.
+        epochs: epochs per turn; several if an epoch is too short to time, as on a GPU.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Workload:
 
     @property
     def summary(self) -> str:
-        """What it is, on one line."""
+        """Summary on one line."""
         network = "-".join(map(str, self.sizes)) + ("" if self.activation == "relu" else f" {self.activation}")
         data = f"pixels of density {self.density:g}" if self.data == "pixels" else self.data
         if self.measure == "predict":
@@ -62,7 +62,7 @@ class Workload:
         return f"{network}, {batch}, {rule}, {data}{rows}{epochs}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return every field, the optimizer by its name and settings."""
+        """Return all fields, with the optimizer as name and settings."""
         optimizer = {"name": self.optimizer.name, **self.optimizer.settings()}
         return {**asdict(self), "sizes": list(self.sizes), "optimizer": optimizer, "summary": self.summary}
 
@@ -86,7 +86,7 @@ GPU_EPOCHS = {"W1": 2500, "W2": 3500, "W3": 10, "W3a": 10, "W4": 10}  # of a tur
 
 
 def sweep_workloads() -> list[Workload]:
-    """Return 784-width-10 on MNIST, ReLU and SGD, for the widths and batch sizes of the picture."""
+    """Return 784-width-10 on MNIST, ReLU and SGD, for the widths and batch sizes of the sweep."""
     points = {(width, batch) for width in WIDTHS for batch in BATCH_SIZES_OF_WIDTHS}
     points |= {(width, batch) for width in WIDTHS_OF_BATCH_SIZES for batch in BATCH_SIZES}
     workloads = (
@@ -96,7 +96,7 @@ def sweep_workloads() -> list[Workload]:
 
 
 def random_workloads(count: int, *, seed: int) -> list[Workload]:
-    """Draw workloads; more of them from the same seed begin with the same ones.
+    """Draw random workloads; larger counts from the same seed extend smaller ones.
 
     One to four hidden layers of 10 to 1024 units and batches of 16 to 60,000 rows, both log-uniform, every sixth a full
     batch; ReLU or tanh, SGD or Adam; pixels of density 0.05 to 1, every fourth standard-normal input instead.
@@ -122,7 +122,7 @@ def random_workloads(count: int, *, seed: int) -> list[Workload]:
 
 
 def cut_short(workload: Workload) -> Workload:
-    """Return the workload with so many rows that an epoch takes about `EPOCH_SECONDS` at most on two cores."""
+    """Limit the rows of a workload so that an epoch takes at most about `EPOCH_SECONDS` on two cores."""
     if workload.batch_size is None:
         return workload
     weights = sum(inputs * outputs for inputs, outputs in pairwise(workload.sizes))
@@ -133,5 +133,5 @@ def cut_short(workload: Workload) -> Workload:
 
 
 def _log_uniform(generator: np.random.Generator, low: int, high: int) -> int:
-    """Draw a whole number in [low, high], its logarithm uniformly."""
+    """Draw an integer in [low, high], log-uniformly."""
     return round(float(np.exp(generator.uniform(np.log(low), np.log(high)))))

@@ -1,4 +1,4 @@
-"""One contestant at one workload in this process, for profilers: `python -m xpnn.bench.gpu.one_training`."""
+"""Training of one contestant in this process, for profilers: `python -m xpnn.bench.gpu.one_training`."""
 
 from __future__ import annotations
 
@@ -33,23 +33,24 @@ def train(
     turns: int,
     around: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> dict[str, Any]:
-    """Time turns of E and of 2 E epochs, one of each before that to warm up.
+    """Time turns of E and 2 E epochs, after a warm-up turn of each.
 
-    What the longer ones take beyond the shorter is E epochs without the host's work at their ends, so it gives the time
-    of a step however the plan queues its steps.
+    The difference is the time of E epochs without the overhead of a turn, which gives the time per step however the
+    plan
+    queues its steps.
 
     Args:
-        workload: what is to be done; its epochs are E.
+        workload: the workload; its epochs are E.
         contestant: a backend or a peer.
-        mnist: where MNIST is, as for `xpnn train`.
-        turns: timed ones of each length.
-        around: makes what is entered for the timed turns.
+        mnist: path of MNIST, as in `xpnn train`.
+        turns: timed turns of each length.
+        around: factory of a context manager around the timed turns.
 
     Returns:
-        Seconds of all turns, of an epoch, of a step and of a turn's ends, the first loss, and what the plan says of
-        itself.
+        Seconds of all turns, per epoch, per step and of the overhead of a turn, the first loss, and the plan's
+        description.
 
-    What is done next, and the plan, are said on stderr.
+    Progress and plan are printed to stderr.
     """
     say(f"loading the data: {workload.summary}")
     data = load_data(workload, mnist)
@@ -80,13 +81,13 @@ def train(
 
 
 def say(what: str) -> None:
-    """Print a line on stderr; stdout has the figures."""
+    """Print a line to stderr; stdout is for the figures."""
     click.echo(what, err=True)
 
 
 @contextmanager
 def profiled() -> Iterator[None]:
-    """Let a CUDA profiler that waits for the program record what is inside."""
+    """Context manager: record with an attached CUDA profiler."""
     runtime = start_cupy().cuda.runtime
     runtime.profilerStart()
     try:

@@ -1,6 +1,6 @@
-"""One part of `bench/gpu/session.sh`: a command with a time limit, and a row on it in a file.
+"""Part of `bench/gpu/session.sh`: a command with a time limit, and its row in a file.
 
-It imports nothing of xpnn's: a part that cannot be imported is a row too.
+It does not import xpnn, so that import errors are reported as rows, too.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ TAIL = 6000  # characters of the output that the row has
 
 
 def run_part(name: str, command: list[str], *, seconds: float, until: float, log: Path) -> dict[str, Any]:
-    """Run a command, and all that it starts, for so long at most.
+    """Run a command and its children with a time limit.
 
     Args:
-        name: the part's.
-        command: and its arguments.
-        seconds: that it may take.
-        until: when it must have ended, in seconds since 1970.
-        log: its output is appended there.
+        name: name of the part.
+        command: command and arguments.
+        seconds: time limit.
+        until: deadline in seconds since 1970.
+        log: file to append the output to.
 
     Returns:
         The row: outcome, exit code, seconds and the end of the output.
@@ -58,9 +58,9 @@ def run_part(name: str, command: list[str], *, seconds: float, until: float, log
 
 
 def missing_program(command: list[str]) -> str:
-    """Return the program, or the package that `python -m` is to run, that is not installed; empty if it is.
+    """Return the program, or the package run by `python -m`, if it is not installed; else an empty string.
 
-    Python is the one that runs this, as everywhere in a session. A module that a package lacks is for it to say.
+    Python is the running one, as everywhere in a session. A missing module of a package is left to the command.
     """
     if shutil.which(command[0]) is None:
         return command[0]
@@ -69,7 +69,7 @@ def missing_program(command: list[str]) -> str:
 
 
 def last_line(text: str) -> str:
-    """Return the last line of an output that is not blank; empty if there is none."""
+    """Return the last non-blank line of an output, or an empty string."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 

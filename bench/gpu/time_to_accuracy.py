@@ -1,4 +1,4 @@
-"""How long a recipe trains to reach an accuracy, cold and warm: `python -m xpnn.bench.gpu.time_to_accuracy`."""
+"""Time to accuracy of a recipe, cold and warm: `python -m xpnn.bench.gpu.time_to_accuracy`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ..program import Program
 
 
 def train_once(recipe: Recipe, data: Dataset, backend: str, *, seed: int, target: float) -> dict[str, Any]:
-    """Train a recipe from the start of its backend on, for all its epochs.
+    """Train a recipe for all its epochs, including the start of the backend.
 
     Args:
-        recipe: the network and its training.
+        recipe: network and training.
         data: its rows.
-        backend: the name of the backend.
-        seed: of starting weights and orders of rows.
-        target: an accuracy on the test rows, in (0, 1].
+        backend: name of the backend.
+        seed: seed of weights and orders.
+        target: test accuracy to reach, in (0, 1].
 
     Returns:
         `target_epoch`, the first one, from 1, after which the test accuracy is at least the target, and
@@ -52,12 +52,12 @@ def train_once(recipe: Recipe, data: Dataset, backend: str, *, seed: int, target
 
 
 def first_epoch(history: History, target: float) -> int | None:
-    """Return the first epoch, from 1, after which the test accuracy is at least `target`; None if there is none."""
+    """Return the first epoch, from 1, with a test accuracy of at least `target`; None if there is none."""
     return next((each.epoch for each in history if (each.test_accuracy or 0.0) >= target), None)
 
 
 def summary_of(training: dict[str, Any], target: float) -> str:
-    """Return one training's figures on one line."""
+    """Format the figures of a run on one line."""
     epoch, seconds = training["target_epoch"], training["target_seconds"]
     reached = "not reached" if epoch is None else f"reached in epoch {epoch} after {seconds:.3f} s of training"
     return (
@@ -80,9 +80,9 @@ def summary_of(training: dict[str, Any], target: float) -> str:
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write a JSON file too.")
 def main(name: str, backend: str, data: str | None, seeds: str, target: float, out: Path | None) -> None:
-    """Train a recipe twice from each seed, all in one process, and say when it reaches the target accuracy.
+    """Train a recipe twice from each seed in one process, and report the time to the target accuracy.
 
-    The very first training is the cold one.
+    The first run is the cold one.
     """
     recipe = look_up("recipe", name, RECIPES)
     command = f"python -m xpnn.bench.gpu.time_to_accuracy {shlex.join(sys.argv[1:])}"

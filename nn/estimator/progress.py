@@ -18,7 +18,7 @@ LEAST_RATE = 1e-6  # an adaptive rate of this or less is not lowered further: th
 LOWERED_BY = 5.0
 
 
-class Progress(Callback):
+class RecordProgress(Callback):
     """Callback that updates a fit's record and stops its training.
 
     Args:

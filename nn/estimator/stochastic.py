@@ -14,7 +14,7 @@ from ..training.train import train
 from .draws import RowOrder
 from .fit import Fit
 from .parameters import Parameters
-from .progress import Progress
+from .progress import RecordProgress
 
 
 def optimizer_of(parameters: Parameters) -> Optimizer:
@@ -45,7 +45,7 @@ def fit_with_steps(fit: Fit) -> None:
         record.rate_factor, record.optimizer_state = 1.0, None
     record.n_iter = 0
     epochs = 1 if fit.is_partial else int(parameters.max_iter)
-    progress = Progress(fit, validation)
+    progress = RecordProgress(fit, validation)
     try:
         train(
             fit.net,

@@ -23,7 +23,7 @@ KEEP_SHARE = 0.01  # of the training time, what keeping them may take
 
 
 @dataclass(frozen=True)
-class State:
+class Snapshot:
     """Snapshot of a run on the host: arrays by name, and position."""
 
     parameters: dict[str, npt.NDArray[Any]]
@@ -33,7 +33,7 @@ class State:
     position: int
 
     @classmethod
-    def of(cls, run: TrainingRun, plan: Plan) -> State:
+    def of(cls, run: TrainingRun, plan: Plan) -> Snapshot:
         """Take a snapshot of a run with its plan."""
         return cls(run.net.parameters(), plan.state(), plan.step, run.epoch_start_state, run.position)
 
@@ -56,7 +56,7 @@ class Watch:
 
     def __init__(self, run: TrainingRun) -> None:
         self._run = run
-        self._good = State.of(run, run.plan)
+        self._good = Snapshot.of(run, run.plan)
         self._clock = self._look_from = self._keep_from = 0.0  # seconds of training, the same on all ranks
         run.watch = self
 
@@ -87,7 +87,7 @@ class Watch:
             DivergenceError: as in `check`.
         """
         began = time.perf_counter()
-        state = State.of(self._run, self._run.plan)
+        state = Snapshot.of(self._run, self._run.plan)
         if state.first_not_finite() is not None:
             raise self.divergence()
         took = self._run.communicator.exchange(time.perf_counter() - began)[0]
@@ -122,7 +122,7 @@ class Watch:
         while plan.step < last:
             for batch in run.source.batches(run.generator, position):
                 totals = plan.run(batch)
-                after = State.of(run, plan)
+                after = Snapshot.of(run, plan)
                 found = after.first_not_finite() or (None if is_finite([totals]) else "the loss is not finite")
                 if found is not None:
                     return plan.step, self._first_operation(before, batch) or found
@@ -130,7 +130,7 @@ class Watch:
             position = 0
         return last, "it could not be found again: the same steps from the last good state gave finite numbers"
 
-    def _first_operation(self, before: State, batch: Order) -> str | None:
+    def _first_operation(self, before: Snapshot, batch: Order) -> str | None:
         """Run one step with checks of every array; None if rounding or a fused operation keeps it finite there."""
         plan = CheckedPlan(self._run.net.backend, self._run.plan.job)
         self._go_to(plan, before)
@@ -142,7 +142,7 @@ class Watch:
             self._run.net.load_parameters(before.parameters)
         return None
 
-    def _go_to(self, plan: Plan, state: State) -> None:
+    def _go_to(self, plan: Plan, state: Snapshot) -> None:
         """Restore the network and a plan from a snapshot."""
         self._run.net.load_parameters(state.parameters)
         plan.load_state(state.optimizer_state, state.step)

@@ -15,7 +15,7 @@ from xpnn.bench import estimator as bench
 def tiny(monkeypatch):
     """Put one small fit in the place of the examples."""
     rows = np.random.default_rng(0).normal(size=(30, 2)), np.arange(30) % 2
-    task = bench.Task("tiny fit", rows, {"max_iter": 3, "random_state": 0, "hidden_layer_sizes": (4,)})
+    task = bench.Example("tiny fit", rows, {"max_iter": 3, "random_state": 0, "hidden_layer_sizes": (4,)})
     monkeypatch.setattr(bench, "EXAMPLES", {"tiny": lambda mnist: iter([task])})  # noqa: ARG005
 
 

@@ -1,1 +1,1 @@
-"""The programs that xpnn is measured against, one file each; each needs its package only when it is asked for."""
+"""Peers of the benchmark, one file each, whose packages are imported on demand."""

@@ -1,4 +1,4 @@
-"""JAX: a whole turn is one jitted call, a scan over its epochs around the scan over the batches."""
+"""JAX peer: a turn is one jitted call, a scan over epochs and batches."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh}
 
 
 class Jax(Contestant):
-    """Parameters and optimizer state are donated, rows gathered inside; a full batch is one step without gathering.
+    """JAX training with donated parameters and state; rows are gathered inside, except for full batches.
 
     Args:
-        task: what is to be done.
+        task: the task.
         device: "cpu" or "cuda".
-        tf32: whether products of float32 matrices may round their inputs to TF32, JAX's default on a GPU.
+        tf32: whether float32 products may use TF32, JAX's default on a GPU.
     """
 
     compiles = True
@@ -87,7 +87,7 @@ class Jax(Contestant):
         jax.block_until_ready((self.parameters, self.state))
 
     def _logits(self, parameters: Any, x: Any) -> Any:
-        """Return the last layer's outputs, (batch, classes), for inputs (batch, features)."""
+        """Return the logits, (batch, classes), of inputs (batch, features)."""
         activation = ACTIVATIONS[self.task.activation]
         *hidden, (weight, bias) = zip(parameters[0::2], parameters[1::2], strict=True)
         for hidden_weight, hidden_bias in hidden:
@@ -95,7 +95,7 @@ class Jax(Contestant):
         return x @ weight + bias
 
     def _step(self, parameters: Any, state: Any, x: Any, labels: Any) -> Any:
-        """Return parameters and state after a step, and the summed loss of the batch."""
+        """Return parameters and state after a step, and the batch's summed loss."""
 
         def loss_of(parameters: Any) -> Any:
             return optax.softmax_cross_entropy_with_integer_labels(self._logits(parameters, x), labels).mean()
@@ -105,7 +105,7 @@ class Jax(Contestant):
         return optax.apply_updates(parameters, updates), state, loss * len(labels)
 
     def _turn(self, parameters: Any, state: Any, images: Any, labels: Any, orders: Any) -> Any:
-        """Return parameters and state after the turn, and the mean loss of a row in its first epoch."""
+        """Return parameters and state after the turn, and the mean loss of its first epoch."""
 
         def step(carry: Any, rows: Any) -> Any:
             x = jnp.take(images, rows, axis=0, mode="clip")  # (batch, features); the default would look for NaN
@@ -113,7 +113,7 @@ class Jax(Contestant):
             return tuple(carry), loss_sum
 
         def epoch(carry: Any, order: Any) -> Any:
-            """Scan over the whole batches of `order`, (rows,), then train on the rows that are left."""
+            """Scan over the full batches of `order`, (rows,), then train on the remaining rows."""
             if self.full:
                 *carry, loss_sum = self._step(carry[0], carry[1], images, labels)
                 return tuple(carry), loss_sum
@@ -135,7 +135,7 @@ class Jax(Contestant):
 
 
 def _transformation(rule: Optimizer) -> optax.GradientTransformation:
-    """Return optax's form of an optimizer."""
+    """Return the optax transformation of an optimizer."""
     if isinstance(rule, Adam):
         return optax.adam(rule.learning_rate, b1=rule.beta_1, b2=rule.beta_2, eps=rule.epsilon)
     return optax.sgd(rule.learning_rate)

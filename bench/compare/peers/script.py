@@ -1,4 +1,4 @@
-"""The plain script as a contestant, over NumPy and over CuPy."""
+"""The plain script as a contestant, on NumPy and CuPy."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Script(Contestant):
 
 
 class CuPyScript(Script):
-    """The same over CuPy, each operation a kernel that the host launches; nothing is read before the end of a turn."""
+    """The same on CuPy, one kernel launch per operation, with one read at the end of a turn."""
 
     compiles = True  # CuPy compiles each kernel when it is first used
 

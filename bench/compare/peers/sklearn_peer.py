@@ -1,4 +1,4 @@
-"""scikit-learn's MLPClassifier, one `partial_fit` an epoch."""
+"""scikit-learn peer: `MLPClassifier`, with one `partial_fit` per epoch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..contestant import Array, Contestant, Orders, as_float32
 
 
 class ScikitLearn(Contestant):
-    """`MLPClassifier` without penalty and momentum; the rows are put in order outside the clock."""
+    """`MLPClassifier` without penalty and momentum; rows are reordered outside the timing."""
 
     @override
     def place(self, data: Dataset) -> None:

@@ -1,4 +1,4 @@
-"""PyTorch on a GPU: its whole step in CUDA graphs, captured here or by `torch.compile(mode="max-autotune")`."""
+"""PyTorch peers on a GPU: steps in CUDA graphs, captured here or by `torch.compile(mode="max-autotune")`."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ Call = tuple[Replay, Any, Any]  # and the part of the buffer that is filled befo
 
 
 class TorchGPU(TorchEager):
-    """Data on the device as float32, an epoch cut into groups of steps; each group is queued by one call.
+    """Float32 data on the device, and epochs divided into groups of steps, each queued by one call.
 
-    A group reads its rows from `self.rows`, which is filled before each call. A full batch has no rows to gather, and
-    its groups go over the turn's epochs.
+    A group reads its rows from `self.rows`, filled before each call. Full batches gather no rows, and their groups span
+    the epochs of a turn.
 
     Args:
-        task: what is to be done.
+        task: the task.
         device: "cuda"; or "cpu" in tests, where the same steps run without a graph.
-        steps: of a group; None for all of an epoch.
-        tf32: whether products of float32 matrices may round their inputs to TF32.
+        steps: steps per group; None for an epoch.
+        tf32: whether float32 products may use TF32.
     """
 
     compiles = True
@@ -80,15 +80,15 @@ class TorchGPU(TorchEager):
 
     @abstractmethod
     def prepare_update(self) -> None:
-        """Make the optimizer and its state."""
+        """Create the optimizer and its state."""
 
     @abstractmethod
     def reset_update(self) -> None:
-        """Bring the optimizer's state back to what it was before the first step, in place."""
+        """Reset the optimizer's state in place."""
 
     @abstractmethod
     def make_replay(self, group: Group) -> Replay:
-        """Return what queues the steps of one group; steps may be taken on the way."""
+        """Return a function that queues the steps of a group; it may run steps meanwhile."""
 
     @override
     def take_orders(self, orders: Orders) -> None:
@@ -122,7 +122,7 @@ class TorchGPU(TorchEager):
 
 
 class TorchGraph(TorchGPU):
-    """A CUDA graph for each kind of group; source: pytorch.org/docs/stable/notes/cuda.html, "CUDA Graphs"."""
+    """One CUDA graph for each kind of group; source: pytorch.org/docs/stable/notes/cuda.html, "CUDA Graphs"."""
 
     @override
     def prepare_update(self) -> None:
@@ -161,7 +161,7 @@ class TorchGraph(TorchGPU):
         return replay
 
     def run_group(self, group: Group) -> None:
-        """Take the steps of a group one after the other, and add their losses to the sums."""
+        """Run the steps of a group, and add their losses to the sums."""
         for number, (size, end) in enumerate(zip(group, accumulate(group), strict=True)):
             loss = self.train_batch(None if self.full else self.rows[end - size : end])
             self.loss_sums[number if self.full else 0].add_(loss, alpha=size)
@@ -176,7 +176,7 @@ class TorchGraph(TorchGPU):
 
 
 class TorchMaxAutotune(TorchGPU):
-    """One compiled function for each size of batch; all tensors that it changes stay where they are."""
+    """One compiled function for each batch size, which updates tensors in place."""
 
     @override
     def prepare_update(self) -> None:
@@ -221,7 +221,7 @@ class TorchMaxAutotune(TorchGPU):
         loss_sums: Any,
         size: int,
     ) -> None:
-        """Train on the first `size` of `rows`, or on all where the batch is full; no result, no input but in place."""
+        """Train on the first `size` of `rows`, or on all for a full batch, in place and without arguments."""
         rule, corrections = self.task.optimizer, None
         count.add_(1)
         if isinstance(rule, Adam):

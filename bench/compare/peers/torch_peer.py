@@ -1,4 +1,4 @@
-"""PyTorch on the CPU: eager, and with the whole step compiled by `torch.compile`."""
+"""PyTorch peers on the CPU: eager, and with the step compiled by `torch.compile`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh}
 
 
 class TorchEager(Contestant):
-    """Autograd, then `torch.optim.Adam(fused=True)`; plain SGD is updated in place, which is faster than its class.
+    """Autograd and `torch.optim.Adam(fused=True)`; plain SGD is updated in place, faster than by its class.
 
-    Weights are (out_features, in_features), as `torch.nn.Linear` has them: on narrow layers this is twice as fast.
+    Weights are (out_features, in_features), as in `torch.nn.Linear`: twice as fast on narrow layers.
     """
 
     def __init__(self, task: Task) -> None:
@@ -53,7 +53,7 @@ class TorchEager(Contestant):
         return losses[0]
 
     def run_epoch(self, batches: Any) -> float:
-        """Train on the batches of rows, or on all rows as one for None, and return the mean loss of a row."""
+        """Train on batches of rows, or on a full batch for None, and return the mean loss."""
         if batches is None:
             return float(self.step(None))
         loss_sum = torch.zeros(())
@@ -76,7 +76,7 @@ class TorchEager(Contestant):
         return loss.detach()
 
     def logits(self, parameters: list[Any], x: Any) -> Any:
-        """Return the last layer's outputs, (batch, classes), for inputs (batch, features)."""
+        """Return the logits, (batch, classes), of inputs (batch, features)."""
         *hidden, (weight, bias) = zip(parameters[0::2], parameters[1::2], strict=True)
         for hidden_weight, hidden_bias in hidden:
             x = self.activation(linear(x, hidden_weight, hidden_bias))  # (batch, units)
@@ -85,12 +85,12 @@ class TorchEager(Contestant):
     def functional_step(
         self, parameters: list[Any], moments: list[Any], corrections: Any, images: Any, labels: Any, rows: Any
     ) -> Any:
-        """Train on one batch as `step` does, all in place and without autograd's state, so that it can be compiled.
+        """Train on one batch as `step` does, in place and without autograd state, so that it can be compiled.
 
         Args:
             parameters: weights and biases.
-            moments: Adam's mean and square of each parameter's gradients.
-            corrections: 1 - beta_1^step and 1 - beta_2^step; of Adam only.
+            moments: Adam's first and second moment of each parameter.
+            corrections: 1 - beta_1^step and 1 - beta_2^step; for Adam only.
             images: (samples, features).
             labels: (samples,).
             rows: (batch,) integers, or None for all rows.
@@ -120,7 +120,7 @@ class TorchEager(Contestant):
 
 
 class TorchCompiled(TorchEager):
-    """Gather, forward, backward and update in one graph for each size of batch; predictions as `TorchEager`."""
+    """Gather, forward, backward and update in one graph per batch size; predictions as in `TorchEager`."""
 
     compiles = True
 
@@ -149,5 +149,5 @@ def fused_adam(parameters: list[Any], rule: Adam, *, capturable: bool = False) -
 
 
 def take(array: Any, rows: Any) -> Any:
-    """Return some rows of an array, or the array itself where `rows` is None."""
+    """Return some rows of an array, or the array itself if `rows` is None."""
     return array if rows is None else array[rows]

@@ -18,7 +18,7 @@ from xpnn.backends.cupy.source import (
     EXACT_PARTS,
     LOSS_NAMES,
     OPTIMIZER_NAMES,
-    Network,
+    KernelSpec,
     options,
     source,
 )
@@ -46,7 +46,7 @@ def cases(*products, quick):
 
 def make_network(sizes, *, activation="relu", real="float32", pixel="uint8", optimizer=None, parts=0, **rest):
     scale = 1 / 255 if np.dtype(pixel).kind in "iu" else 1.0
-    return Network(sizes, activation, np.dtype(real), np.dtype(pixel), scale, optimizer or SGD(), parts, **rest)
+    return KernelSpec(sizes, activation, np.dtype(real), np.dtype(pixel), scale, optimizer or SGD(), parts, **rest)
 
 
 @cache

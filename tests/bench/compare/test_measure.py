@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from xpnn import nn
 from xpnn.backends import SGD, ConfigError
-from xpnn.bench.compare.measure import Record, mark, measure
+from xpnn.bench.compare.measure import Measurements, mark, measure
 from xpnn.bench.compare.workers import Worker, WorkerFailed, limited_to, started, usable_cores
 from xpnn.bench.compare.workloads import Workload
 
@@ -169,21 +169,21 @@ def test_a_task_before_its_data_is_refused() -> None:
 
 
 def test_who_is_off_is_marked() -> None:
-    reference = Record(losses=[0.5, 0.4], test_accuracy=0.9)
-    assert mark(Record(losses=[0.50004, 0.3], test_accuracy=0.9049), reference, "script") == ""
-    assert mark(Record(losses=[0.5], test_accuracy=0.8949), reference, "script") == (
+    reference = Measurements(losses=[0.5, 0.4], test_accuracy=0.9)
+    assert mark(Measurements(losses=[0.50004, 0.3], test_accuracy=0.9049), reference, "script") == ""
+    assert mark(Measurements(losses=[0.5], test_accuracy=0.8949), reference, "script") == (
         "its test accuracy is 0.51 points off that of script"
     )
-    assert mark(Record(losses=[0.501], test_accuracy=0.9), reference, "script") == (
+    assert mark(Measurements(losses=[0.501], test_accuracy=0.9), reference, "script") == (
         "its first epoch's loss is 0.501, that of script is 0.5"
     )
-    diverged = Record(losses=[math.nan], test_accuracy=0.9)
+    diverged = Measurements(losses=[math.nan], test_accuracy=0.9)
     assert "loss is nan" in mark(diverged, reference, "script")
     assert mark(diverged, diverged, "script") == ""
 
 
 def test_what_the_first_turn_took_beyond_the_median_was_compiling() -> None:
-    record = Record(ahead_seconds=0.5, first_seconds=3.0, seconds=[1.0, 1.2, 0.9], losses=[1.0], compiles=True)
+    record = Measurements(ahead_seconds=0.5, first_seconds=3.0, seconds=[1.0, 1.2, 0.9], losses=[1.0], compiles=True)
     assert record.to_json()["compile_seconds"] == pytest.approx(2.5)
     record.compiles = False
     assert record.to_json()["compile_seconds"] == pytest.approx(0.5)

@@ -284,16 +284,16 @@ def test_a_training_that_fails_leaves_no_half_trained_estimator():
 
 def test_an_interrupt_keeps_the_steps_so_far(monkeypatch):
     _, rows, targets = PROBLEMS["classes"]
-    from xpnn.nn.estimator.progress import Progress
+    from xpnn.nn.estimator.progress import RecordProgress
 
-    real = Progress.on_epoch_end
+    real = RecordProgress.on_epoch_end
 
     def interrupted(self, run, result):
         real(self, run, result)
         if result.epoch == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Progress, "on_epoch_end", interrupted)
+    monkeypatch.setattr(RecordProgress, "on_epoch_end", interrupted)
     mine = ours.MLPClassifier(random_state=0, max_iter=50)
     with pytest.warns(UserWarning, match=r"Training interrupted by user\."):
         mine.fit(rows, targets)
