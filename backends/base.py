@@ -94,5 +94,5 @@ class Backend(Operations):
         """
         if precision not in self.precisions:
             known = " or ".join(self.precisions)
-            others = "; bfloat16 is of the backend cupy, on a GPU" if precision == "bfloat16" else ""
+            others = "; bfloat16 needs the backend cupy on a GPU" if precision == "bfloat16" else ""
             raise ConfigError(f"precision of the backend {self.name} must be {known}, got {precision!r}{others}")

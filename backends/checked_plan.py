@@ -43,7 +43,7 @@ class CheckedPlan(GenericPlan):
     def __init__(self, backend: Operations, job: TrainingJob) -> None:
         self._checked = CheckedOperations(backend, job.layers)
         super().__init__(self._checked, job)
-        self.description = f"checked: a loop over the operations of {backend.name}, with a look at each result"
+        self.description = f"checked: a loop over the operations of {backend.name}, with a check of each result"
 
     @override
     def _batch_gradients(

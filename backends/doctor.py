@@ -88,7 +88,7 @@ def try_backend(name: str) -> BackendReport:
         deviation = float(np.max(np.abs(got - expected) / np.maximum(np.abs(expected), 1)))
         error = deviation if math.isfinite(deviation) else None
         if not deviation <= TOLERANCE:  # NaN too
-            status, reason = "wrong", f"its trial run is off by {deviation:.1e}, at most {TOLERANCE:.0e} is rounding"
+            status, reason = "wrong", f"its trial run deviates by {deviation:.1e}, at most {TOLERANCE:.0e} is rounding"
     except BackendUnavailable as unavailable:
         status, reason = "unavailable", str(unavailable)
     except Exception as failure:
@@ -120,7 +120,7 @@ def _gpus(runtime: Any) -> tuple[str, ...]:
         driver = runtime.driverGetVersion()  # 1000 major + 10 minor
         devices = [runtime.getDeviceProperties(number) for number in range(runtime.getDeviceCount())]
     except Exception as error:  # of a device that the trial run has lost
-        return (f"cannot be asked: {' '.join(str(error).split())}",)
+        return (f"cannot be queried: {' '.join(str(error).split())}",)
     return tuple(
         f"{of['name'].decode()}, {of['totalGlobalMem'] / 2**30:.0f} GiB, "
         f"compute capability {of['major']}.{of['minor']}, driver for CUDA {driver // 1000}.{driver % 1000 // 10}"

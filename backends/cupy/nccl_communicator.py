@@ -168,13 +168,13 @@ class NcclCommunicator(Communicator):
 
 def _fix(error: Any) -> str:
     """Return advice on an NCCL error."""
-    more = "NCCL_DEBUG=INFO makes it say more"
+    more = "set NCCL_DEBUG=INFO for details"
     if getattr(error, "status", None) == SYSTEM_ERROR:
         return (
-            "see that the machines reach each other (NCCL_SOCKET_IFNAME names the network), and that a container has "
+            "check that the machines reach each other (NCCL_SOCKET_IFNAME names the network), and that a container has "
             f"shared memory (--shm-size=1g); {more}"
         )
-    return f"see that each rank has a GPU of its own, and all the same NCCL and driver; {more}"
+    return f"check that each rank has its own GPU, and all the same NCCL and driver; {more}"
 
 
 class Place(NamedTuple):

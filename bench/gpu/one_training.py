@@ -101,7 +101,7 @@ def profiled() -> Iterator[None]:
 @click.option("--contestant", default="cupy", show_default=True, metavar="NAME", help="A backend or a peer.")
 @click.option("--data", metavar="SOURCE", help="Where MNIST is, as for `xpnn train`.")
 @click.option("--drawn", is_flag=True, help="Draw the images instead.")
-@click.option("--rows", type=click.IntRange(min=1), help="Use this many training rows only.")
+@click.option("--rows", type=click.IntRange(min=1), help="Number of training rows to use.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Of a turn; what `xpnn bench --gpu` takes by default.")
 @click.option("--turns", type=click.IntRange(min=1), default=5, show_default=True, help="Timed turns of each length.")
 @click.option("--profile", is_flag=True, help="Tell a CUDA profiler where the timed turns begin and end.")

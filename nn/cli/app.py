@@ -18,14 +18,14 @@ from .options import examples
 LOGGER = logging.getLogger("xpnn")
 
 COMMANDS = {  # name -> its one line
-    "train": "Train a network by a recipe.",
-    "evaluate": "Measure a trained network on labelled rows.",
+    "train": "Train a network from a recipe.",
+    "evaluate": "Evaluate a trained network on labelled rows.",
     "predict": "Classify image files with a trained network.",
-    "export": "Write a trained network as ONNX, NumPy or a page to draw on.",
+    "export": "Export a trained network as ONNX, NumPy or a web page.",
     "explain": "Print a network's tensors and formulas.",
-    "parity": "Train the same on several backends and compare.",
-    "backends": "Examine this machine and its backends.",
-    "bench": "Time training on the backends and on their peers.",
+    "parity": "Compare training on several backends.",
+    "backends": "Report on this machine and test its backends.",
+    "bench": "Benchmark the backends against other libraries.",
 }
 ABOVE = {"bench"}  # in packages that import this one: found by their entry points
 

@@ -75,7 +75,7 @@ def say_if_several(ctx: click.Context) -> None:
     rank, size = launched()
     if size > 1 and rank == 0 and not ctx.params["quiet"]:
         click.echo(
-            f"xpnn: {size} processes were started, and each trains a network of its own; "
+            f"xpnn: {size} processes were started, and each trains its own network; "
             "with --distributed they train one together",
             err=True,
         )

@@ -42,13 +42,15 @@ from .options import (
 )
 @model_argument
 @data_options(label_column=None, stratify=None, whose="run")
-@click.option("--seed", panel="Data", type=AT_LEAST_0, metavar="N", help="Of the split; by default the run's.")
+@click.option("--seed", panel="Data", type=AT_LEAST_0, metavar="N", help="Seed of the split; by default the run's.")
 @click.option(
     "--part", panel="Data", type=click.Choice(["test", "train", "all"]), default="test", metavar="PART",
-    help="test (the default), train or all rows; all suits a file of new rows.",
+    help="Rows: test (the default), train or all; use all for new data.",
 )  # fmt: skip
 @backend_option
-@click.option("--out", panel="Output", type=UserPath(), metavar="FOLDER", help="For evaluation.json and the pictures.")
+@click.option(
+    "--out", panel="Output", type=UserPath(), metavar="FOLDER", help="Folder for evaluation.json and the plots."
+)
 @json_option
 def evaluate(
     model: Path, backend: str, seed: int | None, part: str, out: Path | None, as_json: bool, **choice: Any
@@ -77,7 +79,7 @@ def evaluate(
         return
     which = {"test": "test rows", "train": "training rows", "all": "rows"}[part]
     click.echo(f"{dataset.name}: {len(rows):,} {which}, loss {loss:.4f}, {accuracy:.2%} right")
-    click.echo(f"calibration error {result['calibration_error']:.2%}: how far its probabilities are from what is right")
+    click.echo(f"calibration error {result['calibration_error']:.2%}: gap between confidence and accuracy")
     _print_classes(result)
     if out is not None:
         click.echo(f"saved in {out}")
@@ -101,7 +103,7 @@ def _check(net: MLP, dataset: Dataset) -> None:
     """Check that scale, classes and image shape of the data are those of training."""
     if net.class_names is not None and dataset.class_names != net.class_names:
         raise DataError(
-            f"the network tells {', '.join(net.class_names)} apart, but {dataset.name} holds "
+            f"the network has the classes {', '.join(net.class_names)}, but {dataset.name} holds "
             f"{', '.join(dataset.class_names)}: evaluate it on data with the same classes"
         )
     if dataset.train.images.dtype.kind == "f" and net.input_scale != 1:

@@ -26,16 +26,16 @@ from .options import UserPath, examples, json_option, model_argument, model_path
     )
 )
 @model_argument
-@click.option("--html", type=UserPath(), metavar="FILE", panel="What to write", help="A page to draw on.")
-@click.option("--onnx", type=UserPath(), metavar="FILE", panel="What to write", help="An ONNX model, scaling and all.")
-@click.option("--npz", type=UserPath(), metavar="FILE", panel="What to write", help="The weights as NumPy arrays.")
+@click.option("--html", type=UserPath(), metavar="FILE", panel="Formats", help="Web page to draw on.")
+@click.option("--onnx", type=UserPath(), metavar="FILE", panel="Formats", help="ONNX model, including input scaling.")
+@click.option("--npz", type=UserPath(), metavar="FILE", panel="Formats", help="Weights as NumPy arrays.")
 @click.option(
     "--input",
     "input_type",
     type=click.Choice(INPUT_TYPES),
     default="auto",
     show_default=True,
-    panel="What to write",
+    panel="Formats",
     help="What the ONNX model takes: pixels as in files (uint8), or rows already scaled (float); auto is what the "
     "network was trained on.",
 )
@@ -48,9 +48,9 @@ def export(model: Path, html: Path | None, onnx: Path | None, npz: Path | None, 
     given = {"html": html, "onnx": onnx, "npz": npz}
     targets = {kind: path for kind, path in given.items() if path is not None}
     if not targets:
-        raise click.UsageError("Say what to write: --onnx FILE, --npz FILE or --html FILE.")
+        raise click.UsageError("Choose a format: --onnx FILE, --npz FILE or --html FILE.")
     if input_type != "auto" and onnx is None:
-        raise click.UsageError("--input says what an ONNX model takes; add --onnx FILE.")
+        raise click.UsageError("--input applies to ONNX only; add --onnx FILE.")
     source = model_path(model)
     _check_targets(targets, source)
     net = load(source, backend="numpy")
@@ -87,5 +87,5 @@ def _check_targets(targets: dict[str, Path], source: Path) -> None:
     for kind, path in targets.items():
         place = os.path.realpath(as_path(path))
         if place in taken:
-            raise ConfigError(f"--{kind} {path} would write over {taken[place]}: name another file")
+            raise ConfigError(f"--{kind} {path} would overwrite {taken[place]}: name another file")
         taken[place] = f"the file of --{kind}"

@@ -133,14 +133,14 @@ def data_options(
         ),
         click.option(
             "--label-column", panel="Data", default=label_column, metavar="NAME",
-            help=f"The label's column in a .csv; by default {column}.",
+            help=f"Label column of a .csv; by default {column}.",
         ),
         click.option(
             "--test-fraction", panel="Data", metavar="SHARE", type=SHARE,
-            help=f"Rows held back for the test; by default the {whose}'s, or 0.2.",
+            help=f"Fraction of rows to hold out for testing; by default the {whose}'s, or 0.2.",
         ),
         click.option(
-            "--stratify/--no-stratify", panel="Data", default=stratify, help="Keep each class's share among them."
+            "--stratify/--no-stratify", panel="Data", default=stratify, help="Preserve class proportions in the split."
         ),
     )  # fmt: skip
 
@@ -187,7 +187,7 @@ training_options = each(
     *(_training_option(name, about) for name, about in SHOWN.items()),
     click.option(
         "--patience", panel="Regularization", type=AT_LEAST_1, metavar="EPOCHS",
-        help="Stop when the validation loss gets no better; keep the best weights.",
+        help="Early stopping after so many epochs without a better validation loss.",
     ),
     click.option(
         "--dtype", panel="Speed", type=click.Choice(["float32", "float64"]), metavar="DTYPE",

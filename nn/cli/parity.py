@@ -19,18 +19,18 @@ from .options import AT_LEAST_0, AT_LEAST_1, data_options, examples, json_option
 @recipe_argument
 @click.option(
     "--backends", panel="Comparison", default="numpy,numba", metavar="NAMES", shell_complete=offer(registered_backends),
-    help="The first is the reference; numpy,numba by default.",
+    help="Backends, the first as reference; numpy,numba by default.",
 )  # fmt: skip
 @click.option(
     "--steps", panel="Comparison", type=AT_LEAST_1, default=100, metavar="N",
-    help="Steps in lockstep; 100 by default.",
+    help="Number of steps in lockstep; 100 by default.",
 )  # fmt: skip
 @click.option(
     "--seeds", panel="Comparison", type=AT_LEAST_0, default=5, metavar="N",
-    help="Whole trainings; 5 by default, 0 for none.",
+    help="Number of complete runs; 5 by default, 0 for none.",
 )  # fmt: skip
 @data_options()
-@click.option("--rows", panel="Data", type=AT_LEAST_1, metavar="N", help="Use this many training rows only.")
+@click.option("--rows", panel="Data", type=AT_LEAST_1, metavar="N", help="Number of training rows to use.")
 @json_option
 def parity(
     recipe_name: str | None,

@@ -34,7 +34,7 @@ def predict(model: Path, images: tuple[Path, ...], backend: str, as_json: bool) 
         raise DataError(f"{model} was not trained on images, but on rows of {net.features} features")
     if net.input_scale == 1:
         raise DataError(
-            f"{model} was trained on images of floating numbers, and does not say which number full ink is: train it "
+            f"{model} was trained on images of floating numbers, and has no known value of full ink: train it "
             "on whole numbers in [0, 255], or scale your rows yourself and call net.predict"
         )
     largest = round(1 / net.input_scale)  # the value of full ink in the training images

@@ -63,7 +63,7 @@ class StopOnSignal(Callback):
         if self._run is None:
             end_at_once(number, "interrupted before the first step" if self._speaks else "")
         if self.received:
-            end_at_once(number, "ended at once; the last checkpoint is whole" if self._speaks else "")
+            end_at_once(number, "ended at once; the last checkpoint is intact" if self._speaks else "")
         self.received = number
         self._run.stop()
 

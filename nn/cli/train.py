@@ -64,7 +64,7 @@ RESUMABLE = {
         "xpnn train --data rows.csv --label-column kind",
         "xpnn train --resume runs/mnist-98",
     ),
-    help="Train by a RECIPE, quickstart by default; options change its settings.\n\n\b\nRecipes:\n"
+    help="Train from a RECIPE, quickstart by default; options change its settings.\n\n\b\nRecipes:\n"
     + "\n".join(f"  {recipe.name:<11} {recipe.summary}" for recipe in RECIPES.values()),
 )
 @recipe_argument
@@ -72,22 +72,22 @@ RESUMABLE = {
 @training_options
 @click.option(
     "--seed", panel="Training", type=AT_LEAST_0, default=0, metavar="N",
-    help="Of weights, split and order; 0 by default.",
+    help="Seed of weights, split and order; 0 by default.",
 )  # fmt: skip
 @click.option(
     "--detect-anomaly", panel="Training", is_flag=True,
-    help="Name the first result that is not finite. Slow.",
+    help="Locate the first result that is not finite. Slow.",
 )  # fmt: skip
 @click.option(
     "--resume", panel="Training", type=UserPath(), metavar="RUN", shell_complete=complete_runs,
-    help="Go on with the run in this folder.",
+    help="Resume the run in this folder.",
 )  # fmt: skip
 @backend_option
 @click.option(
     "--threads", panel="Speed", type=AT_LEAST_1, metavar="N",
-    help="Of Numba and BLAS, at most; all cores by default.",
+    help="Maximum threads of Numba and BLAS; all cores by default.",
 )  # fmt: skip
-@click.option("--distributed", panel="Speed", is_flag=True, help="Share each batch among the processes of mpiexec.")
+@click.option("--distributed", panel="Speed", is_flag=True, help="Divide each batch among the processes of mpiexec.")
 @click.option(
     "--out", panel="Output", type=UserPath(), metavar="FOLDER",
     help="Run folder; by default runs/<recipe>-<time>.",
@@ -98,11 +98,11 @@ RESUMABLE = {
 )  # fmt: skip
 @click.option(
     "--tensorboard", panel="Output", is_flag=True,
-    help="Write TensorBoard's event files into the run folder.",
+    help="Write TensorBoard event files to the run folder.",
 )  # fmt: skip
 @json_option
 @quiet_option
-@click.option("-v", "--verbose", panel="Output", is_flag=True, help="Say why this backend, and what it plans.")
+@click.option("-v", "--verbose", panel="Output", is_flag=True, help="Print the choice of backend and its plan.")
 @click.pass_context
 def train(  # noqa: D103 - the help is in the decorator
     ctx: click.Context,
@@ -172,7 +172,7 @@ def train(  # noqa: D103 - the help is in the decorator
         )
         if received := agreed_signal(communicator, signals):
             # Without a picture: it would take longer than the system may wait.
-            click.echo(f"stopped and saved; go on with: {going_on(start)}", err=True)
+            click.echo(f"stopped and saved; resume with: {going_on(start)}", err=True)
             leave(128 + received)
         with suppress(MissingDependency):  # the run is done; its picture is not worth failing for
             save_curves(history, folder.curves, title=start.config.recipe.name)
@@ -244,12 +244,12 @@ def _run(
     except StorageError as error:
         if not start.folder.checkpoint.is_file():
             raise
-        raise StorageError(f"{error}; the last checkpoint is whole: make room, then {going_on(start)}") from error
+        raise StorageError(f"{error}; the last checkpoint is intact: free space, then {going_on(start)}") from error
     except DeviceError as error:  # nothing more is asked of the device: the last checkpoint stays as it is
         if not start.folder.checkpoint.is_file():
             raise
         raise type(error)(
-            f"{error}; the last checkpoint is in {start.folder.path}: go on with {going_on(start)}, "
+            f"{error}; the last checkpoint is in {start.folder.path}: resume with {going_on(start)}, "
             f"or on another backend with {going_on(start)} --backend NAME"
         ) from error
     return history
@@ -265,4 +265,4 @@ def _refuse_other_options(ctx: click.Context) -> None:
     shown = {param.name: param.opts[0] if isinstance(param, click.Option) else "RECIPE" for param in ctx.command.params}
     if others := sorted(_given(ctx) - RESUMABLE):
         names = ", ".join(str(shown[name]) for name in others)
-        raise ConfigError(f"--resume goes on with the run's own settings; leave out {names}")
+        raise ConfigError(f"--resume uses the run's own settings; leave out {names}")

@@ -54,7 +54,7 @@ def announce(start: Start, *, verbose: bool) -> None:
     click.echo(f"{recipe.name}: {sizes} on {data.name}, {len(data.train):,} rows, {training.optimizer.name}, {batch}")
     click.echo(f"features: {reading_of(data)}")
     if start.resumed and start.checkpoint is None:
-        click.echo("it had not begun: from the first step")
+        click.echo("no checkpoint yet: starting from the first step")
     click.echo(f"backend {backend.name}")
     if verbose and backend.reason:
         click.echo(backend.reason)
@@ -76,9 +76,9 @@ def report(start: Start, history: History) -> None:
     click.echo(f"\nsaved in {shell_words(start.folder.path)}")
     for path, what in (
         (start.folder.model, "the network"),
-        (start.folder.curves, "loss and accuracy, drawn"),
-        (start.folder.metrics, "the same as numbers, a line an epoch"),
-        (start.folder.summary, "the result, and what it was measured on"),
+        (start.folder.curves, "plot of loss and accuracy"),
+        (start.folder.metrics, "the same as numbers, a line per epoch"),
+        (start.folder.summary, "result, versions and hardware"),
     ):
         if path.exists():
             click.echo(f"  {path.name:<18} {what}")
@@ -103,7 +103,7 @@ def _result(start: Start, history: History) -> str:
     took = f", in {sum(result.seconds for result in history):.2f} s"
     last = history[-1] if stopping is None else stopping.kept(history)
     if last.epoch < len(history):
-        took += f"\nno better since epoch {last.epoch} of {len(history)}, whose weights are kept"
+        took += f"\nno improvement since epoch {last.epoch} of {len(history)}, whose weights are kept"
     if last.train_accuracy is None:
         test = "" if last.test_loss is None else f", {last.test_loss:.4g} on the {rows:,} test rows"
         return f"loss {last.train_loss:.4g} on the training rows{test}{took}"

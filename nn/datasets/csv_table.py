@@ -118,7 +118,7 @@ def _read_header(line: str, path: Path, label_column: str) -> list[str]:
         first = ", ".join(header[:6]) + (", ..." if len(header) > 6 else "")
         raise DataError(
             f"{path} must have one column {label_column!r} in its header, got {header.count(label_column)} in "
-            f"{first!r:.200}: name the label's column by label_column, on the command line --label-column"
+            f"{first!r:.200}: name the label column by label_column, on the command line --label-column"
         )
     if len(header) < 2:
         raise DataError(

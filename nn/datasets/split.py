@@ -44,7 +44,7 @@ def split_rows(
     """
     if not (is_finite_number(test_fraction, least=0) and 0 < test_fraction < 1):
         raise ConfigError(
-            f"test_fraction must be in (0, 1), got {test_fraction!r:.80}: 0.2 holds back a fifth of the rows"
+            f"test_fraction must be in (0, 1), got {test_fraction!r:.80}: 0.2 holds out a fifth of the rows"
         )
     if len(images) != len(labels):
         raise DataError(f"images and labels must have as many rows, got {len(images)} and {len(labels)}")
@@ -81,7 +81,7 @@ def _last_rows(
     _refuse_empty(cut, len(labels) - cut, test_fraction)
     if len(missing := labels[cut:][np.isin(labels[cut:], labels[:cut], invert=True)]):
         raise DataError(
-            f"the last rows of a mapped file are held back for the test, and no other row is of class {missing.min()}: "
+            f"the last rows of a mapped file are held out for testing, and no other row has class {missing.min()}: "
             "shuffle the file, or pass test_images and test_labels"
         )
     return Split(images[:cut], labels[:cut]), Split(images[cut:], labels[cut:])

@@ -47,7 +47,7 @@ def world() -> MpiCommunicator:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # mpi4py raises the latter where it finds no MPI library
         raise MissingDependency(
-            f'many processes need MPI ({error}): pip install "xpnn[mpi]" mpich, or use the MPI of your cluster'
+            f'distributed training needs MPI ({error}): pip install "xpnn[mpi]" mpich, or use the MPI of your cluster'
         ) from error
     _world = MpiCommunicator(MPI.COMM_WORLD)
     if _world.size > 1:

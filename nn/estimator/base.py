@@ -194,7 +194,7 @@ class BaseMLP(BaseEstimator, Parameters):
             get_backend(self.backend_)
         except (BackendUnavailable, ValueError) as error:  # a backend of another package has no name without it
             warnings.warn(
-                f"the estimator was trained on the backend {self.backend_}, which cannot be had here, and goes on on "
+                f"the estimator was trained on the backend {self.backend_}, which is unavailable, and continues on "
                 f"numpy: {error}",
                 stacklevel=2,
             )

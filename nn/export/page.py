@@ -86,7 +86,7 @@ def _network(net: MLP) -> dict[str, Any]:
         )
     if net.input_scale == 1:
         raise DataError(
-            "the network was trained on images of floating numbers, and does not say which number full ink is: train "
+            "the network was trained on images of floating numbers, and has no known value of full ink: train "
             "it on whole numbers in [0, 255], or export it as .onnx or .npz"
         )
     if max(net.image_shape) > NARROWEST * min(net.image_shape):

@@ -63,9 +63,9 @@ def read_grey(path: Path) -> Pixels:
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             raise DataError(too_large) from error
         except UnidentifiedImageError as error:
-            raise DataError(f"{path} is no image in a known format; give one of {', '.join(FORMATS)}") from error
+            raise DataError(f"{path} is no image in a supported format; give one of {', '.join(FORMATS)}") from error
         except Exception as error:  # decoders raise whatever they trip over in a broken file
-            raise DataError(f"{path} is a broken image ({error!s:.200}); save it again") from error
+            raise DataError(f"{path} is a damaged image ({error!s:.200}); save it again") from error
 
 
 def resize(levels: Pixels, shape: tuple[int, int]) -> Pixels:

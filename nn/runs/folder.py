@@ -78,7 +78,7 @@ class RunFolder:
             lock.acquire()
         except Timeout:
             raise RunFolderInUse(
-                f"another process is at work in {self.path}: wait until it has ended, or choose another --out"
+                f"another process is using {self.path}: wait until it ends, or choose another --out"
             ) from None
         except OSError as error:
             raise StorageError(f"cannot write into the run folder {self.path}: {error.strerror or error}") from error
@@ -92,7 +92,7 @@ class RunFolder:
             ModelFileError: the folder has one.
         """
         if self.path.is_dir() and (links := sorted(file for file in self.path.iterdir() if file.is_symlink())):
-            raise ModelFileError(f"{links[0]} is a link, which no run folder holds: copy what it leads to in its place")
+            raise ModelFileError(f"{links[0]} is a symbolic link: replace it by its target")
 
     def refuse_existing(self) -> None:
         """Check that a new run does not overwrite anything.
@@ -106,7 +106,7 @@ class RunFolder:
         if not self.path.is_dir() or not all(
             file.name == ".lock" or is_temporary(file) for file in self.path.iterdir()
         ):
-            raise ConfigError(f"{self.path} exists and is not empty; choose another --out, or go on with it: --resume")
+            raise ConfigError(f"{self.path} exists and is not empty; choose another --out, or resume it with --resume")
 
     def create(self, config: RunConfig) -> None:
         """Create and lock the folder, and write the configuration.

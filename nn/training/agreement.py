@@ -105,7 +105,7 @@ def check_same_weights(communicator: Communicator, net: MLP, epoch: int) -> None
     of_ranks = communicator.gather(own)  # (ranks,)
     if (differing := np.flatnonzero(of_ranks != of_ranks[0])).size:
         raise RunError(
-            f"after epoch {epoch} rank {differing[0]} has other weights than rank 0: its machine rounds in another "
+            f"after epoch {epoch} rank {differing[0]} has other weights than rank 0: its machine rounds in a different "
             "way, or its memory is faulty; resume from the last checkpoint on machines of one kind"
         )
 

@@ -118,8 +118,8 @@ class Checkpoint:
         """Check that one property of the run is the same."""
         if (was := self.training.get(name)) != now:
             raise ConfigError(
-                f"the checkpoint is of a training with {printable(name):.80} {was!r:.120}, this one has {now!r:.120}: "
-                "resume it with its own network, data and settings, or load its model and train that anew"
+                f"the checkpoint belongs to a run with {printable(name):.80} {was!r:.120}, this one has {now!r:.120}: "
+                "resume it with its own network, data and settings, or load its model and start a new run"
             )
 
     def check_generator(self, generator: np.random.Generator) -> None:

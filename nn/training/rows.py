@@ -71,7 +71,7 @@ def training_rows(
         rows, validation = kind.hold_out(net, rows, validation, seed)
     weights = row_weights(net, rows, options.class_weight, names or ())
     if weights is not None and not weights.any():
-        raise DataError("all weights are 0: there is nothing to learn; give the rows that count more")
+        raise DataError("all weights are 0: there is nothing to learn; give some rows a positive weight")
     return TrainingRows(kind(replace(rows, weights=weights), options, communicator.size), test, validation)
 
 

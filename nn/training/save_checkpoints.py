@@ -38,7 +38,7 @@ class SaveCheckpoints(Callback):
         """Save the initial state, so that a file that cannot be written fails before the first step."""
         if not run.is_resumed and existing_path(self._path) is not None:
             raise ConfigError(
-                f"{self._path} is the checkpoint of an earlier training: go on with it by resume={str(self._path)!r}, "
+                f"{self._path} is the checkpoint of an earlier training: resume it with resume={str(self._path)!r}, "
                 "or remove it"
             )
         self.save(run.checkpoint())

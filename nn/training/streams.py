@@ -48,11 +48,11 @@ class Batches:
     def __init__(self, source: BatchSource, *, steps_per_epoch: int | None = None) -> None:
         if isinstance(source, Iterator):
             raise ConfigError(
-                f"a {type(source).__name__} can be gone through only once, and each epoch begins anew: pass a function "
+                f"a {type(source).__name__} can be iterated only once, and each epoch begins anew: pass a function "
                 "of the epoch's number that returns one, such as nn.Batches(lambda epoch: ...)"
             )
         if not (isinstance(source, Iterable) or callable(source)):
-            raise ConfigError(f"batches must come from a function or something like a list, got {source!r:.80}")
+            raise ConfigError(f"batches must be a function or a re-iterable such as a list, got {source!r:.80}")
         if steps_per_epoch is not None and not is_whole(steps_per_epoch, least=1):
             raise ConfigError(f"steps_per_epoch must be a whole number >= 1, or None, got {steps_per_epoch!r:.80}")
         self.steps_per_epoch = steps_per_epoch
@@ -69,7 +69,7 @@ class Batches:
             return iter(batches)
         except TypeError as error:
             raise DataError(
-                f"the function of the batches must return what can be gone through, got {batches!r:.80} for epoch "
+                f"the function of the batches must return an iterable, got {batches!r:.80} for epoch "
                 f"{epoch}: yield the batches, or return a list"
             ) from error
 
@@ -165,12 +165,12 @@ class StreamedRows(RowSource):
             if wanted is not None or self.taken == 0:
                 raise DataError(
                     f"epoch {self._epoch} must have {'a batch' if wanted is None else f'{wanted} batches'}, got "
-                    f"{self.taken}: is it a generator, which can be gone through only once? pass a function of the "
+                    f"{self.taken}: is it a generator, which can be iterated only once? pass a function of the "
                     "epoch's number that makes a new one"
                 ) from None
             self._is_over, self._next = True, None
         if self._is_over and not self.weight:
-            raise DataError(f"all weights of epoch {self._epoch} are 0: give the rows that count more")
+            raise DataError(f"all weights of epoch {self._epoch} are 0: give some rows a positive weight")
         self._refuse_other(self._is_over)
 
     def _refuse_other(self, found: int) -> None:

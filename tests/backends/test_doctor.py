@@ -97,9 +97,9 @@ def test_every_registered_backend_is_tried():
     ("kind", "status", "reason"),
     [
         (Plugin, "ok", ""),
-        (WrongPlugin, "wrong", "its trial run is off by "),
-        (WrongEvaluationPlugin, "wrong", "its trial run is off by "),
-        (NotANumberPlugin, "wrong", "its trial run is off by nan, at most 1e-04 is rounding"),
+        (WrongPlugin, "wrong", "its trial run deviates by "),
+        (WrongEvaluationPlugin, "wrong", "its trial run deviates by "),
+        (NotANumberPlugin, "wrong", "its trial run deviates by nan, at most 1e-04 is rounding"),
         (CrashingPlugin, "wrong", "its trial run failed: ZeroDivisionError: no luck"),
         (AbsentPlugin, "unavailable", "backend plugin needs the package plug: pip install plug"),
         (BrokenPlugin, "unavailable", "backend plugin failed to start: ZeroDivisionError: at once"),

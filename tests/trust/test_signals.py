@@ -94,7 +94,7 @@ def test_a_signal_while_it_trains_stops_and_saves(tmp_path, undisturbed, amount)
         with start(tmp_path, "--out", "run", *options, stdin=subprocess.PIPE) as process:
             lines = stopped_in_training(process, (number, 0))
         assert process.returncode == 128 + number
-        assert lines[-1] == "stopped and saved; go on with: xpnn train --resume run"
+        assert lines[-1] == "stopped and saved; resume with: xpnn train --resume run"
         assert is_quiet(lines), lines
         assert 12 < nn.Checkpoint.load(run / "checkpoint.safetensors").epoch < 36
         assert differences(finished(run, options), undisturbed(*options)) == []

@@ -306,7 +306,7 @@ def test_numpy_goes_on_with_a_training_that_lost_its_device(device, monkeypatch,
     assert isinstance(broken.exception, SystemExit)
     assert LOST_WORDS in broken.stderr
     assert broken.stderr.endswith(
-        "; the last checkpoint is in broken: go on with xpnn train --resume broken, or on another backend with "
+        "; the last checkpoint is in broken: resume with xpnn train --resume broken, or on another backend with "
         "xpnn train --resume broken --backend NAME\n"
     )
     assert broken.stderr.count("\n") == 1
@@ -355,6 +355,6 @@ def test_a_full_memory_names_the_checkpoint_too_and_a_resumed_run_keeps_it(devic
     result = command("--resume", "run", "--backend", "cupy", "--quiet")
     assert result.exit_code == 1
     assert "the GPU's memory is full (cudaErrorMemoryAllocation: out of memory)" in result.stderr
-    assert "; the last checkpoint is in run: go on with xpnn train --resume run, or " in result.stderr
+    assert "; the last checkpoint is in run: resume with xpnn train --resume run, or " in result.stderr
     assert Path("run/checkpoint.safetensors").read_bytes() == before
     assert json.loads(Path("run/config.json").read_text())["backend"] == "numpy"

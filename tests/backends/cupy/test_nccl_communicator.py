@@ -232,7 +232,7 @@ def test_two_processes_emulated(mpiexec, tmp_path, cupy):  # noqa: ARG001
         assert of_rank["summed"] == [[1, 3, 5], [7, 9, 11]]
         assert of_rank["plan"] == "generic: a loop over the operations of cupy, summed by NCCL on the GPUs"
         assert of_rank["unlike"] == "KernelFault"
-        assert "see that each rank has a GPU of its own" in of_rank["one device"]
+        assert "check that each rank has its own GPU" in of_rank["one device"]
     told, shared = figures[0]["messages"]
     assert told == "INFO the gradients of 2 ranks are summed by NCCL on their GPUs"
     assert shared.startswith(
@@ -329,8 +329,8 @@ def emulated(cupy):
 @pytest.mark.parametrize(
     ("status", "said"),
     [
-        (2, r"\(NCCL_ERROR_SYSTEM_ERROR: .*\): see that the machines reach each other \(NCCL_SOCKET_IFNAME"),
-        (5, r"\(NCCL_ERROR_INVALID_USAGE: .*\): see that each rank has a GPU of its own, .*; NCCL_DEBUG=INFO makes"),
+        (2, r"\(NCCL_ERROR_SYSTEM_ERROR: .*\): check that the machines reach each other \(NCCL_SOCKET_IFNAME"),
+        (5, r"\(NCCL_ERROR_INVALID_USAGE: .*\): check that each rank has its own GPU, .*; set NCCL_DEBUG=INFO for"),
     ],
 )
 @pytest.mark.parametrize("method", ["sum", "start_sum", "gather"])

@@ -138,7 +138,7 @@ def test_a_run_of_less_precision_goes_on_in_full(trained: Path) -> None:
         (["train", "--batch-size", "9999"], "batch_size must be a whole number in [1, 1438]"),
         (["train", "--lr", "-1"], "learning_rate of adam must be a finite number > 0"),
         (["train", "--epochs", "0"], "--epochs"),
-        (["train", "--precision", "bfloat16", "--backend", "numpy"], "bfloat16 is of the backend cupy, on a GPU"),
+        (["train", "--precision", "bfloat16", "--backend", "numpy"], "bfloat16 needs the backend cupy on a GPU"),
         (["train", "--resume", "nowhere"], "nowhere is no run folder: there is no such folder"),
         (["train", "--resume", "nowhere", "--epochs", "9"], "leave out --epochs"),
         (["train", "gd-10", "--resume", "nowhere"], "leave out RECIPE"),
@@ -432,7 +432,7 @@ def test_a_full_disk_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xpnn.nn.runs.folder.append", fail)
     result = run(*SHORT, "--out", "run")
     assert result.exit_code == 1
-    assert result.stderr.endswith("the last checkpoint is whole: make room, then xpnn train --resume run\n")
+    assert result.stderr.endswith("the last checkpoint is intact: free space, then xpnn train --resume run\n")
 
 
 def test_a_data_set_in_place_of_a_recipe_is_told() -> None:

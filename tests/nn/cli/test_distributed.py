@@ -108,7 +108,7 @@ def test_two_ranks_leave_what_one_leaves_and_a_signal_to_the_launcher_stops_and_
     process.send_signal(signal.SIGTERM)
     result = mpiexec.ended(process)
     assert result.returncode == 128 + signal.SIGTERM, result.stderr
-    assert result.stderr.count(f"go on with: mpiexec -n 2 xpnn train --resume long --data {rows} --distributed\n") == 1
+    assert result.stderr.count(f"resume with: mpiexec -n 2 xpnn train --resume long --data {rows} --distributed\n") == 1
     assert len([line for line in lines if line.startswith("2 processes on 1 machine, each with ")]) == 2
     assert lines.count("saved in run\n") == 1
     assert files_of("of rank 1") == set()
@@ -178,7 +178,7 @@ def test_a_second_signal_ends_all_at_once(as_rank):
 def test_without_the_option_several_processes_are_told_that_each_trains_by_itself(monkeypatch, capsys):
     monkeypatch.setenv("PMI_SIZE", "4")
 
-    words = "xpnn: 4 processes were started, and each trains a network of its own; with --distributed they train one"
+    words = "xpnn: 4 processes were started, and each trains its own network; with --distributed they train one"
     for rank, options, told in (("0", [], words), ("0", ["--quiet"], ""), ("1", [], "")):
         monkeypatch.setenv("PMI_RANK", rank)
         say_if_several(train.make_context("train", options))

@@ -58,11 +58,11 @@ def test_what_the_onnx_model_takes():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Say what to write: --onnx FILE, --npz FILE or --html FILE."),
-        (["--npz", "a", "--input", "float"], "--input says what an ONNX model takes; add --onnx FILE."),
-        (["--npz", "a", "--html", "./a"], "--npz a would write over the file of --html: name another file"),
-        (["--npz", "net.safetensors"], "would write over the model itself: name another file"),
-        (["--npz", "link"], "--npz link would write over the model itself"),
+        ([], "Choose a format: --onnx FILE, --npz FILE or --html FILE."),
+        (["--npz", "a", "--input", "float"], "--input applies to ONNX only; add --onnx FILE."),
+        (["--npz", "a", "--html", "./a"], "--npz a would overwrite the file of --html: name another file"),
+        (["--npz", "net.safetensors"], "would overwrite the model itself: name another file"),
+        (["--npz", "link"], "--npz link would overwrite the model itself"),
         (["--npz", "."], "a file to write must be a path"),
     ],
 )

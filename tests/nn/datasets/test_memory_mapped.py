@@ -211,7 +211,7 @@ def test_other_types_come_into_memory_unless_they_are_too_many(saved, monkeypatc
 
 def test_a_file_that_is_sorted_by_class_is_refused(saved):
     _, mapped, labels = saved()
-    with pytest.raises(DataError, match="no other row is of class 2: shuffle the file, or pass test_images"):
+    with pytest.raises(DataError, match="no other row has class 2: shuffle the file, or pass test_images"):
         nn.from_arrays(mapped, np.repeat([0, 1, 2], [25, 25, 10]))
     with pytest.raises(ConfigError, match="mapped from a file: shuffle the file"):
         nn.from_arrays(mapped, labels, stratify=True)

@@ -266,7 +266,7 @@ def test_csv_labels_are_numbers_where_all_of_them_are(tmp_path, labels, names):
     ("text", "message"),
     [
         ("", r"one column 'label' in its header, got 0 in ''"),
-        ("a,b\n1,2\n", r"one column 'label' in its header, got 0 in 'a, b': name the label's column"),
+        ("a,b\n1,2\n", r"one column 'label' in its header, got 0 in 'a, b': name the label column"),
         ("1,2,3,4,5,6\n", r"got 0 in '1, 2, 3, 4, 5, 6': name"),
         ("1,2,3,4,5,6,7\n", r"got 0 in '1, 2, 3, 4, 5, 6, \.\.\.'"),
         ("label,label,b\n1,2,3\n", r"one column 'label' in its header, got 2"),

@@ -75,7 +75,7 @@ def test_a_model_of_a_backend_that_is_absent_is_loaded_on_numpy(monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr("xpnn.nn.estimator.base.get_backend", absent)
-        with pytest.warns(UserWarning, match=r"trained on the backend cupy, .* goes on on numpy: .* needs a device"):
+        with pytest.warns(UserWarning, match=r"trained on the backend cupy, .* continues on numpy: .* needs a device"):
             loaded = pickle.loads(stored)
     assert loaded.backend_ == "numpy"
     fitted.backend_ = "numpy"

@@ -95,7 +95,7 @@ def changed(net, **attributes):
     ("attributes", "error", "message"),
     [
         ({"image_shape": None}, DataError, "not trained on images, but on rows of 6 features, which cannot be drawn"),
-        ({"input_scale": 1.0}, DataError, "does not say which number full ink is: train it on whole numbers"),
+        ({"input_scale": 1.0}, DataError, "has no known value of full ink: train it on whole numbers"),
         ({"image_shape": (1, 9)}, DataError, "images of 1 x 9 pixels are too narrow to draw"),
         ({"input_scale": 1 / 1000}, ConfigError, r"largest must be in \[1, 255\], got 1000"),
         ({"loss": "squared_error"}, ConfigError, "a network of loss squared_error has none: export it as .onnx"),

@@ -300,14 +300,14 @@ class TestRefusals:
 
     def test_no_image(self, tmp_path):
         (tmp_path / "digit.png").write_text("seven", encoding="utf-8")
-        with pytest.raises(DataError, match="is no image in a known format; give one of PNG, JPEG, GIF"):
+        with pytest.raises(DataError, match="is no image in a supported format; give one of PNG, JPEG, GIF"):
             load(tmp_path / "digit.png")
 
     def test_broken_image(self, tmp_path):
         noise = np.random.default_rng(0).integers(0, 256, (100, 100)).astype(np.uint8)
         path = saved(noise, tmp_path)
         path.write_bytes(path.read_bytes()[:4000])
-        with pytest.raises(DataError, match="is a broken image"):
+        with pytest.raises(DataError, match="is a damaged image"):
             load(path)
 
     def test_a_format_that_runs_programs_is_not_read(self, tmp_path, monkeypatch):
@@ -315,7 +315,7 @@ class TestRefusals:
         saved(seven(mode="RGB"), tmp_path, "digit.eps")
         path = (tmp_path / "digit.eps").rename(tmp_path / "digit.png")
         monkeypatch.setattr("subprocess.check_call", lambda *_, **__: pytest.fail("a program was started"))
-        with pytest.raises(DataError, match="is no image in a known format; give one of PNG"):
+        with pytest.raises(DataError, match="is no image in a supported format; give one of PNG"):
             load(path)
 
     @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF", "WEBP"])

@@ -48,9 +48,9 @@ def one_line(result, code=2):
 def test_a_claimed_folder_is_refused_to_others(folder):
     with folder:
         folder.claim()
-        with pytest.raises(RunFolderInUse, match=r"another process is at work in .*run: wait until it has ended"):
+        with pytest.raises(RunFolderInUse, match=r"another process is using .*run: wait until it ends"):
             RunFolder(folder.path).claim()
-        assert "another process is at work in run" in one_line(run("train", "--resume", "run"))
+        assert "another process is using run" in one_line(run("train", "--resume", "run"))
     RunFolder(folder.path).claim()
 
 
@@ -107,7 +107,7 @@ def test_a_lock_that_is_a_link_is_not_followed(folder, tmp_path):
     with pytest.raises(StorageError, match="cannot write into the run folder"):
         folder.claim()
     assert (tmp_path / "precious").read_text() == "as it was"
-    assert ".lock is a link, which no run folder holds" in one_line(run("train", "--resume", "run"))
+    assert ".lock is a symbolic link: replace it by its target" in one_line(run("train", "--resume", "run"))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -294,8 +294,8 @@ def test_a_configuration_that_cannot_be(folder, changes, message):
         ("", "Expecting value"),
         ("[]", "it must be a JSON object, got list"),
         ("[" * 100_000, "nested too deeply"),
-        ('{"seed": 1, "seed": 2}', "the key 'seed' stands twice"),
-        ('{"seed": NaN}', "NaN is no number of JSON"),
+        ('{"seed": 1, "seed": 2}', "duplicate key 'seed'"),
+        ('{"seed": NaN}', "NaN is not a JSON number"),
         ('{"seed": 1' + "0" * 5000 + "}", "integer string conversion"),
         (b"\xff\xfe", "decode"),
     ],
@@ -316,7 +316,7 @@ def test_a_network_of_another_size_is_refused_before_it_is_made(folder, monkeypa
     run("train", "--resume", "run", "--quiet")
     folder.config.write_text(json.dumps(changed(recipe__sizes=[64, 100_000_000, 10])))
     monkeypatch.setattr(nn.MLP, "__init__", lambda *_, **__: pytest.fail("a network was made"))
-    assert "of a training with sizes [64, 32, 10], this one has [64, 100000000, 10]" in one_line(
+    assert "to a run with sizes [64, 32, 10], this one has [64, 100000000, 10]" in one_line(
         run("train", "--resume", "run")
     )
 

@@ -120,7 +120,7 @@ def checkpoint(make_data, monkeypatch):
 )
 def test_a_checkpoint_of_another_training_is_refused(make_data, checkpoint, options, message):
     net = network()
-    with pytest.raises(ConfigError, match=f"the checkpoint is of a training with {message}.*: resume it with its own"):
+    with pytest.raises(ConfigError, match=f"the checkpoint belongs to a run with {message}.*: resume it with its own"):
         nn.train(net, make_data(), **{"epochs": 3, "batch_size": 8, "resume": checkpoint} | options)
     same_parameters(net, network())
 
@@ -145,7 +145,7 @@ def changed_label(data):
     ],
 )
 def test_a_checkpoint_is_not_resumed_with_other_rows(make_data, checkpoint, change, name):
-    with pytest.raises(ConfigError, match=f"the checkpoint is of a training with {name}"):
+    with pytest.raises(ConfigError, match=f"the checkpoint belongs to a run with {name}"):
         nn.train(network(), change(make_data()), epochs=3, batch_size=8, resume=checkpoint)
 
 

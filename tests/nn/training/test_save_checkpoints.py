@@ -33,7 +33,7 @@ def test_a_new_training_does_not_overwrite_the_checkpoint_of_an_earlier_one(make
     path = tmp_path / "c.safetensors"
     nn.train(network(), make_data(), callbacks=[nn.SaveCheckpoints(path)], **OPTIONS)
     before = path.read_bytes()
-    with pytest.raises(ConfigError, match=r"is the checkpoint of an earlier training: go on with it by resume="):
+    with pytest.raises(ConfigError, match=r"is the checkpoint of an earlier training: resume it with resume="):
         nn.train(network(), make_data(), callbacks=[nn.SaveCheckpoints(path)], **OPTIONS)
     assert path.read_bytes() == before
 

@@ -227,7 +227,7 @@ def test_a_batch_that_does_not_fit_is_named(batch, message):
 
 
 def test_a_generator_is_refused_and_so_is_a_function_that_returns_the_same_one(problem):
-    with pytest.raises(ConfigError, match="a generator can be gone through only once"):
+    with pytest.raises(ConfigError, match="a generator can be iterated only once"):
         nn.Batches(batch for batch in in_sevens(*problem))
     once = iter(in_sevens(*problem))
     with pytest.raises(DataError, match="epoch 2 must have a batch, got 0: is it a generator"):
@@ -236,13 +236,13 @@ def test_a_generator_is_refused_and_so_is_a_function_that_returns_the_same_one(p
         train(new_net(), nn.Batches([]))
     with pytest.raises(DataError, match="epoch 1 must have 7 batches, got 6"):
         train(new_net(), nn.Batches(in_sevens(*problem), steps_per_epoch=7))
-    with pytest.raises(DataError, match="must return what can be gone through, got 3 for epoch 1"):
+    with pytest.raises(DataError, match="must return an iterable, got 3 for epoch 1"):
         train(new_net(), nn.Batches(lambda epoch: 3))  # noqa: ARG005
 
 
 @pytest.mark.parametrize("source", [3, None])
 def test_what_is_no_source_is_refused(source):
-    with pytest.raises(ConfigError, match="must come from a function or something like a list"):
+    with pytest.raises(ConfigError, match="must be a function or a re-iterable such as a list"):
         nn.Batches(source)
 
 

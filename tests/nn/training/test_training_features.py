@@ -368,7 +368,7 @@ def test_a_checkpoint_of_another_training_is_refused(noisy, tmp_path, changes, w
     options = {"epochs": 4, "batch_size": 20, "validation": 0.25}
     net, path = nn.MLP([6, 8, 3], backend="numpy"), tmp_path / "run.safetensors"
     nn.train(net, noisy(), callbacks=[nn.SaveCheckpoints(path)], **options)
-    with pytest.raises(ConfigError, match=f"the checkpoint is of a training with {what}"):
+    with pytest.raises(ConfigError, match=f"the checkpoint belongs to a run with {what}"):
         nn.train(nn.MLP([6, 8, 3], backend="numpy"), noisy(), resume=path, **options | changes)
 
 
