@@ -32,6 +32,7 @@ from .options import (
     json_option,
     model_argument,
     model_path,
+    option,
 )
 
 
@@ -42,15 +43,13 @@ from .options import (
 )
 @model_argument
 @data_options(label_column=None, stratify=None, whose="run")
-@click.option("--seed", panel="Data", type=AT_LEAST_0, metavar="N", help="Seed of the split; by default the run's.")
-@click.option(
-    "--part", panel="Data", type=click.Choice(["test", "train", "all"]), default="test", metavar="PART",
-    help="Rows: test (the default), train or all; use all for new data.",
+@option("--seed", "Data", "Seed of the split; by default the run's.", AT_LEAST_0, "N")
+@option(
+    "--part", "Data", "Rows: test (the default), train or all; use all for new data.",
+    click.Choice(["test", "train", "all"]), "PART", default="test",
 )  # fmt: skip
 @backend_option
-@click.option(
-    "--out", panel="Output", type=UserPath(), metavar="FOLDER", help="Folder for evaluation.json and the plots."
-)
+@option("--out", "Output", "Folder for evaluation.json and the plots.", UserPath(), "FOLDER")
 @json_option
 def evaluate(
     model: Path, backend: str, seed: int | None, part: str, out: Path | None, as_json: bool, **choice: Any

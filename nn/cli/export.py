@@ -17,7 +17,7 @@ from ..export.page import html_bytes
 from ..files.atomic import write_atomically
 from ..network.mlp import MLP
 from ..network.model_file import load
-from .options import UserPath, examples, json_option, model_argument, model_path
+from .options import UserPath, examples, json_option, model_argument, model_path, option
 
 
 @click.command(
@@ -26,18 +26,17 @@ from .options import UserPath, examples, json_option, model_argument, model_path
     )
 )
 @model_argument
-@click.option("--html", type=UserPath(), metavar="FILE", panel="Formats", help="Web page to draw on.")
-@click.option("--onnx", type=UserPath(), metavar="FILE", panel="Formats", help="ONNX model, including input scaling.")
-@click.option("--npz", type=UserPath(), metavar="FILE", panel="Formats", help="Weights as NumPy arrays.")
-@click.option(
-    "--input",
-    "input_type",
-    type=click.Choice(INPUT_TYPES),
+@option("--html", "Formats", "Web page to draw on.", UserPath(), "FILE")
+@option("--onnx", "Formats", "ONNX model, including input scaling.", UserPath(), "FILE")
+@option("--npz", "Formats", "Weights as NumPy arrays.", UserPath(), "FILE")
+@option(
+    ("--input", "input_type"),
+    "Formats",
+    "What the ONNX model takes: pixels as in files (uint8), or rows already scaled (float); auto is what the "
+    "network was trained on.",
+    click.Choice(INPUT_TYPES),
     default="auto",
     show_default=True,
-    panel="Formats",
-    help="What the ONNX model takes: pixels as in files (uint8), or rows already scaled (float); auto is what the "
-    "network was trained on.",
 )
 @json_option
 def export(model: Path, html: Path | None, onnx: Path | None, npz: Path | None, input_type: str, as_json: bool) -> None:

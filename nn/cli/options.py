@@ -79,6 +79,14 @@ def _runs() -> list[str]:
     return [str(path.parent) for path in configs]
 
 
+def option(
+    flags: str | tuple[str, ...], panel: str, words: str, kind: Any = None, metavar: str | None = None, **more: Any
+) -> Callable[[Command], Command]:
+    """Return an option of a command: its flags, the panel of the help, what the help says, and type and metavar."""
+    names = (flags,) if isinstance(flags, str) else flags
+    return click.option(*names, panel=panel, help=words, type=kind, metavar=metavar, **more)
+
+
 # Several options as one decorator, so that the help has them in this order.
 
 
@@ -109,16 +117,14 @@ source_argument = click.argument(
     shell_complete=offer(lambda: [*_runs(), *RECIPES], files=True),
 )  # fmt: skip
 model_argument = click.argument("model", type=UserPath(), metavar="RUN|MODEL", shell_complete=complete_runs)
-backend_option = click.option(
-    "--backend", panel="Speed", default="auto", metavar="NAME",
+backend_option = option(
+    "--backend", "Speed", "auto (the default), numba, numpy, cupy, ...", str, "NAME", default="auto",
     shell_complete=offer(lambda: ["auto", *registered_backends()]),
-    help="auto (the default), numba, numpy, cupy, ...",
 )  # fmt: skip
-json_option = click.option(
-    "--json", "as_json", panel="Output", is_flag=True, callback=_silence_log,
-    help="Print one JSON object and nothing else.",
-)  # fmt: skip
-quiet_option = click.option("--quiet", panel="Output", is_flag=True, help="Print nothing but errors.")
+json_option = option(
+    ("--json", "as_json"), "Output", "Print one JSON object and nothing else.", is_flag=True, callback=_silence_log
+)
+quiet_option = option("--quiet", "Output", "Print nothing but errors.", is_flag=True)
 
 
 def data_options(
@@ -127,21 +133,19 @@ def data_options(
     """Return the data options with these defaults."""
     column = label_column or f"the {whose}'s"
     return each(
-        click.option(
-            "--data", panel="Data", metavar="SOURCE", shell_complete=offer(lambda: NAMED, files=True),
-            help="A .csv, an .npz, a folder of .npy or IDX files, or mnist, fashion-mnist, digits.",
+        option(
+            "--data", "Data", "A .csv, an .npz, a folder of .npy or IDX files, or mnist, fashion-mnist, digits.",
+            str, "SOURCE", shell_complete=offer(lambda: NAMED, files=True),
         ),
-        click.option(
-            "--label-column", panel="Data", default=label_column, metavar="NAME",
-            help=f"Label column of a .csv; by default {column}.",
+        option(
+            "--label-column", "Data", f"Label column of a .csv; by default {column}.", str, "NAME",
+            default=label_column,
         ),
-        click.option(
-            "--test-fraction", panel="Data", metavar="SHARE", type=SHARE,
-            help=f"Fraction of rows to hold out for testing; by default the {whose}'s, or 0.2.",
+        option(
+            "--test-fraction", "Data", f"Fraction of rows to hold out for testing; by default the {whose}'s, or 0.2.",
+            SHARE, "SHARE",
         ),
-        click.option(
-            "--stratify/--no-stratify", panel="Data", default=stratify, help="Preserve class proportions in the split."
-        ),
+        option("--stratify/--no-stratify", "Data", "Preserve class proportions in the split.", default=stratify),
     )  # fmt: skip
 
 
@@ -183,16 +187,13 @@ READ_AS = {  # settings that may be more in Python
 SHOWN = {name: about for name, about in options_of(TrainingOptions).items() if about.metadata["panel"]}
 training_options = each(
     _training_option("epochs", SHOWN.pop("epochs")),
-    click.option("--lr", panel="Training", type=float, metavar="RATE", help="Learning rate."),
+    option("--lr", "Training", "Learning rate.", float, "RATE"),
     *(_training_option(name, about) for name, about in SHOWN.items()),
-    click.option(
-        "--patience", panel="Regularization", type=AT_LEAST_1, metavar="EPOCHS",
-        help="Early stopping after so many epochs without a better validation loss.",
+    option(
+        "--patience", "Regularization", "Early stopping after so many epochs without a better validation loss.",
+        AT_LEAST_1, "EPOCHS",
     ),
-    click.option(
-        "--dtype", panel="Speed", type=click.Choice(["float32", "float64"]), metavar="DTYPE",
-        help="float32 or float64.",
-    ),
+    option("--dtype", "Speed", "float32 or float64.", click.Choice(["float32", "float64"]), "DTYPE"),
 )  # fmt: skip
 
 

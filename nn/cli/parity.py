@@ -12,25 +12,19 @@ from ...backends import ConfigError, get_backend, look_up, registered_backends
 from ..runs.data_choice import DataChoice
 from ..runs.parity import TOLERANCES, AccuracyParity, StepParity, compare_accuracies, compare_steps, subset, to_json
 from ..runs.recipes import RECIPES
-from .options import AT_LEAST_0, AT_LEAST_1, data_options, examples, json_option, offer, recipe_argument
+from .options import AT_LEAST_0, AT_LEAST_1, data_options, examples, json_option, offer, option, recipe_argument
 
 
 @click.command(epilog=examples("xpnn parity", "xpnn parity mnist-98 --backends numpy,cupy --seeds 0"))
 @recipe_argument
-@click.option(
-    "--backends", panel="Comparison", default="numpy,numba", metavar="NAMES", shell_complete=offer(registered_backends),
-    help="Backends, the first as reference; numpy,numba by default.",
+@option(
+    "--backends", "Comparison", "Backends, the first as reference; numpy,numba by default.", str, "NAMES",
+    default="numpy,numba", shell_complete=offer(registered_backends),
 )  # fmt: skip
-@click.option(
-    "--steps", panel="Comparison", type=AT_LEAST_1, default=100, metavar="N",
-    help="Number of steps in lockstep; 100 by default.",
-)  # fmt: skip
-@click.option(
-    "--seeds", panel="Comparison", type=AT_LEAST_0, default=5, metavar="N",
-    help="Number of complete runs; 5 by default, 0 for none.",
-)  # fmt: skip
+@option("--steps", "Comparison", "Number of steps in lockstep; 100 by default.", AT_LEAST_1, "N", default=100)
+@option("--seeds", "Comparison", "Number of complete runs; 5 by default, 0 for none.", AT_LEAST_0, "N", default=5)
 @data_options()
-@click.option("--rows", panel="Data", type=AT_LEAST_1, metavar="N", help="Number of training rows to use.")
+@option("--rows", "Data", "Number of training rows to use.", AT_LEAST_1, "N")
 @json_option
 def parity(
     recipe_name: str | None,

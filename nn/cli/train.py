@@ -42,6 +42,7 @@ from .options import (
     data_options,
     examples,
     json_option,
+    option,
     quiet_option,
     recipe_argument,
     training_options,
@@ -70,39 +71,18 @@ RESUMABLE = {
 @recipe_argument
 @data_options()
 @training_options
-@click.option(
-    "--seed", panel="Training", type=AT_LEAST_0, default=0, metavar="N",
-    help="Seed of weights, split and order; 0 by default.",
-)  # fmt: skip
-@click.option(
-    "--detect-anomaly", panel="Training", is_flag=True,
-    help="Locate the first result that is not finite. Slow.",
-)  # fmt: skip
-@click.option(
-    "--resume", panel="Training", type=UserPath(), metavar="RUN", shell_complete=complete_runs,
-    help="Resume the run in this folder.",
-)  # fmt: skip
+@option("--seed", "Training", "Seed of weights, split and order; 0 by default.", AT_LEAST_0, "N", default=0)
+@option("--detect-anomaly", "Training", "Locate the first result that is not finite. Slow.", is_flag=True)
+@option("--resume", "Training", "Resume the run in this folder.", UserPath(), "RUN", shell_complete=complete_runs)
 @backend_option
-@click.option(
-    "--threads", panel="Speed", type=AT_LEAST_1, metavar="N",
-    help="Maximum threads of Numba and BLAS; all cores by default.",
-)  # fmt: skip
-@click.option("--distributed", panel="Speed", is_flag=True, help="Divide each batch among the processes of mpiexec.")
-@click.option(
-    "--out", panel="Output", type=UserPath(), metavar="FOLDER",
-    help="Run folder; by default runs/<recipe>-<time>.",
-)  # fmt: skip
-@click.option(
-    "--live", panel="Output", is_flag=True,
-    help="Redraw the curves while training, in a window if possible.",
-)  # fmt: skip
-@click.option(
-    "--tensorboard", panel="Output", is_flag=True,
-    help="Write TensorBoard event files to the run folder.",
-)  # fmt: skip
+@option("--threads", "Speed", "Maximum threads of Numba and BLAS; all cores by default.", AT_LEAST_1, "N")
+@option("--distributed", "Speed", "Divide each batch among the processes of mpiexec.", is_flag=True)
+@option("--out", "Output", "Run folder; by default runs/<recipe>-<time>.", UserPath(), "FOLDER")
+@option("--live", "Output", "Redraw the curves while training, in a window if possible.", is_flag=True)
+@option("--tensorboard", "Output", "Write TensorBoard event files to the run folder.", is_flag=True)
 @json_option
 @quiet_option
-@click.option("-v", "--verbose", panel="Output", is_flag=True, help="Print the choice of backend and its plan.")
+@option(("-v", "--verbose"), "Output", "Print the choice of backend and its plan.", is_flag=True)
 @click.pass_context
 def train(  # noqa: D103 - the help is in the decorator
     ctx: click.Context,
