@@ -51,16 +51,6 @@ class Division:
         """Layers after the first that have kernels of their own."""
         return range(2, self.first_later)
 
-    @property
-    def gradient_tiles(self) -> int:
-        """Tiles of all layers' gradients, each with the bias as its last row."""
-        return gradient_tiles(self.network, self.gradient_tile, self.hidden_tile)
-
-    @property
-    def later_bytes(self) -> int:
-        """Shared memory of a block of the later layers, in bytes."""
-        return later_bytes(self.network, self.first_later, self.later_rows)
-
     def shared_bytes(self, *tiles: Tile) -> int:
         """Return the shared memory of a block with such tiles, in bytes."""
         return max(tile.shared_bytes(self.network.real.itemsize, self.network.parts) for tile in tiles)

@@ -11,7 +11,7 @@ import numpy as np
 from ..override import override
 from ..plan import TrainingJob
 from .device import Device
-from .division import SHARED_BYTES, Division, divide, first_later, later_bytes
+from .division import SHARED_BYTES, Division, divide, first_later, gradient_tiles, later_bytes
 from .plan import CuPyPlan
 from .source import KernelSpec, options, source
 from .tiles import THREADS
@@ -63,14 +63,16 @@ class GraphPlan(CuPyPlan):
             grid = (rows, _tiles(sizes[k], hidden.columns))
             yield self._node("hidden_layer", grid, hidden_bytes, np.int32(k), progress, state, values)
         yield self._node(
-            "later_layers", (_tiles(batch_size, division.later_rows), 1), division.later_bytes,
+            "later_layers", (_tiles(batch_size, division.later_rows), 1),
+            later_bytes(self.network, division.first_later, division.later_rows),
             progress, labels, self._weights, self._batch_weights, order, state, values, grads, losses, hits,
         )  # fmt: skip
         for k in reversed(division.hidden):
             grid = (rows, _tiles(sizes[k - 1], hidden.columns))
             yield self._node("hidden_backward", grid, hidden_bytes, np.int32(k), progress, state, values, grads)
         yield self._node(
-            "gradients", (division.gradient_tiles + 1, division.shards),
+            "gradients",
+            (gradient_tiles(self.network, division.gradient_tile, hidden) + 1, division.shards),
             division.shared_bytes(division.gradient_tile, hidden),
             progress, images, order, rates, losses, hits, values, grads, state, shards, sums,
         )  # fmt: skip

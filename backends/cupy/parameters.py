@@ -66,12 +66,11 @@ class ParameterBuffer:
         Raises:
             ModelFileError: they belong to another network or optimizer.
         """
-        check_state(state, self.slots())
-        for slot, numbers in zip(self._slots, self.state[1:], strict=True):
-            parts = [
-                state[f"layers.{k}.{name}.{slot}"] for k in range(len(self._shapes)) for name in ("weight", "bias")
-            ]
-            numbers.set(np.concatenate([part.ravel() for part in parts]))
+        expected = self.slots()  # in the buffer's order
+        check_state(state, expected)
+        if expected:
+            numbers = np.concatenate([state[name].ravel() for name in expected])
+            self.state[1:].set(numbers.reshape(len(self._slots), -1))  # (slots, parameters)
 
     def _arrays(self, numbers: Array) -> list[tuple[Array, Array]]:
         """Return each layer's weight (in_features, out_features) and bias (out_features,) as views of `numbers`."""

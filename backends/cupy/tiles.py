@@ -3,30 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 THREADS = 256  # of a block
 SCALAR_DEPTH = 32  # of a scalar tile, in shared memory at a time
 MOST_DEPTH = 896  # of a tile of the tensor cores, which has 130 KB of shared memory then
-
-
-class Tile(Protocol):
-    """Tile of a matrix product; a template in the CUDA sources."""
-
-    @property
-    def rows(self) -> int:
-        """Extent in the result."""
-
-    @property
-    def columns(self) -> int:
-        """Extent in the result."""
-
-    @property
-    def macro(self) -> str:
-        """Template arguments."""
-
-    def shared_bytes(self, itemsize: int, parts: int) -> int:
-        """Return the shared memory of a block in bytes, for numbers of `itemsize` bytes or `parts` bf16 parts."""
 
 
 class ScalarTile(NamedTuple):
@@ -41,7 +22,7 @@ class ScalarTile(NamedTuple):
         return f"{self.rows},{self.columns}"
 
     def shared_bytes(self, itemsize: int, parts: int) -> int:  # noqa: ARG002
-        """Return the shared memory of a block in bytes."""
+        """Return the shared memory of a block in bytes, for numbers of `itemsize` bytes or `parts` bf16 parts."""
         groups = THREADS * 16 // (self.rows * self.columns)
         return itemsize * max(SCALAR_DEPTH * (self.rows + self.columns + 8), groups * self.rows * self.columns)
 
@@ -64,6 +45,8 @@ class TensorTile(NamedTuple):
         a = max(self.rows * (self.depth + 8), self.depth * (self.rows + 8))
         return max(2 * (a + parts * self.columns * (self.depth + 8)), 4 * self.warps[2] * self.rows * self.columns)
 
+
+Tile = ScalarTile | TensorTile  # of a matrix product; a template in the CUDA sources
 
 # The larger a tile, the less is read; but there must be enough of them. Their times have not been measured yet.
 SCALAR_TILES = (ScalarTile(64, 64), ScalarTile(32, 32))
