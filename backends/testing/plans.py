@@ -15,7 +15,7 @@ from ..errors import ConfigError, ModelFileError
 from ..generic_plan import GenericPlan
 from ..losses import LOSSES
 from ..optimizers import SGD, Adam, Optimizer, RMSprop
-from ..plan import NO_ROWS, Plan, Totals, TrainingJob
+from ..plan import NO_ROWS, Plan, Totals
 from .arrays import assert_signatures
 from .operations import OWN_RULES, SOFTSIGN, assert_digits, extreme_outputs, squared
 from .problem import (
@@ -47,25 +47,26 @@ WEIGHTS_AFTER = {"float32": 1e-3, "float64": 1e-11}
 ORDER = np.random.default_rng(3).permutation(ROWS)
 
 
-def pair_of_jobs(
+def pair_of_plans(
     backend: Backend, optimizer: Optimizer | None = None, *, batch_size: int = BATCH, activation: str = "relu",
-    dtype: str = "float64", images: str = "uint8", weights: Numbers | None = None, **options: Any,
-) -> tuple[TrainingJob, TrainingJob]:  # fmt: skip
-    """Return the same job on the backend, and in float64 on the generic one."""
+    dtype: str = "float64", images: str = "uint8", weighted: bool = False, **options: Any,
+) -> tuple[Plan, GenericPlan]:  # fmt: skip
+    """Return the backend's plan for the small problem, and the generic plan for the same job in float64."""
     pixels, classes = images_and_classes(dtype=images)
     labels = labels_of(options.get("loss", "softmax_cross_entropy"), classes, CLASSES)
     pairs = pair_of_layers(backend, activation=activation, dtype=dtype)
+    weights = np.arange(ROWS) % 4 / 2 if weighted else None
     options |= {"optimizer": optimizer or SGD(0.5), "batch_size": batch_size}
     own, expected = (
         training_job(layers, each.place(pixels, labels, SCALE, weights), **options)
         for each, layers in zip((backend, GENERIC), pairs, strict=True)
     )
-    return own, expected
+    return backend.compile(own), GenericPlan(GENERIC, expected)
 
 
 def compiled(backend: Backend, optimizer: Optimizer | None = None, **options: Any) -> Plan:
     """Return the backend's plan for a job of the small problem."""
-    return backend.compile(pair_of_jobs(backend, optimizer, **options)[0])
+    return pair_of_plans(backend, optimizer, **options)[0]
 
 
 def put_weights(backend: Backend, plan: Plan, arrays: Sequence[Numbers]) -> None:
@@ -125,10 +126,9 @@ def a_plan_as_has_compiled_plan_promises(backend: Backend, dtype: str) -> None:
 
 @check("compile", "run", cases=each_rule)
 def steps_of_every_optimizer_activation_and_loss(backend: Backend, optimizer: Optimizer, **options: Any) -> None:
-    own, expected = pair_of_jobs(backend, optimizer, **options)
-    orders = [np.random.default_rng(seed).permutation(ROWS) for seed in (5, 6)]
-    assert_same_training(backend.compile(own), GenericPlan(GENERIC, expected), backend, orders)
-    assert_same(on_host(backend, own.rows[:2]), expected.rows[:2], "images and labels after the runs")
+    plan, expected = pair_of_plans(backend, optimizer, **options)
+    assert_same_training(plan, expected, backend, [np.random.default_rng(seed).permutation(ROWS) for seed in (5, 6)])
+    assert_same(on_host(backend, plan.job.rows[:2]), expected.job.rows[:2], "images and labels after the runs")
 
 
 @check(
@@ -137,17 +137,15 @@ def steps_of_every_optimizer_activation_and_loss(backend: Backend, optimizer: Op
     label_smoothing=[0.0, 0.1], accumulate=[1, 2], batch_size=[BATCH, ROWS],
     learning_rate=[None, lambda step: [0.5, 2.0, 0.25][step % 3]],
 )  # fmt: skip
-def weights_rates_penalty_dropout_clipping_and_smoothing(backend: Backend, weighted: bool, **options: Any) -> None:
-    weights = np.arange(ROWS) % 4 / 2 if weighted else None
-    own, expected = pair_of_jobs(backend, l2=0.1, weights=weights, dropout_seed=7, **options)
-    assert_same_training(backend.compile(own), GenericPlan(GENERIC, expected), backend, [ORDER, None, ORDER[:8]])
+def weights_rates_penalty_dropout_clipping_and_smoothing(backend: Backend, **options: Any) -> None:
+    plan, expected = pair_of_plans(backend, l2=0.1, dropout_seed=7, **options)
+    assert_same_training(plan, expected, backend, [ORDER, None, ORDER[:8]])
 
 
 @check("compile", "run", dtype=DTYPES, weighted=[False, True])
-def label_smoothing_by_itself(backend: Backend, dtype: str, weighted: bool) -> None:
-    weights = np.arange(ROWS) % 4 / 2 if weighted else None
-    own, expected = pair_of_jobs(backend, dtype=dtype, weights=weights, label_smoothing=0.1)
-    assert_same_training(backend.compile(own), GenericPlan(GENERIC, expected), backend, [ORDER])
+def label_smoothing_by_itself(backend: Backend, **options: Any) -> None:
+    plan, expected = pair_of_plans(backend, label_smoothing=0.1, **options)
+    assert_same_training(plan, expected, backend, [ORDER])
 
 
 @check(
@@ -164,8 +162,8 @@ def functions_of_the_users_own_are_trained_with(
 ) -> None:
     """User-defined functions, also replacing or derived from those that a backend has a kernel for."""
     with mock.patch.dict(table, {name: row}):
-        own, expected = pair_of_jobs(backend, optimizer)
-        assert_same_training(backend.compile(own), GenericPlan(GENERIC, expected), backend, [ORDER])
+        plan, expected = pair_of_plans(backend, optimizer)
+        assert_same_training(plan, expected, backend, [ORDER])
 
 
 @check("compile", "run")
@@ -230,7 +228,7 @@ def extreme_outputs_keep_their_digits(backend: Backend, dtype: str) -> None:
 
 @check("run", "read_sums")
 def a_run_of_the_generic_plan_reads_the_device_once(backend: Backend) -> None:
-    plan = GenericPlan(backend, pair_of_jobs(backend, Adam())[0])
+    plan = GenericPlan(backend, compiled(backend, Adam()).job)
     with mock.patch.object(backend, "read_sums", wraps=backend.read_sums) as reads:
         plan.run(ORDER)
     assert [len(call.args[0]) for call in reads.call_args_list] == [3], "one call of read_sums with 3 steps"
@@ -238,8 +236,7 @@ def a_run_of_the_generic_plan_reads_the_device_once(backend: Backend) -> None:
 
 @check("run_epochs", batch_size=[BATCH, ROWS])
 def epochs_are_runs_over_all_rows(backend: Backend, batch_size: int) -> None:
-    own, expected = pair_of_jobs(backend, batch_size=batch_size)
-    plan, by_hand = backend.compile(own), GenericPlan(GENERIC, expected)
+    plan, by_hand = pair_of_plans(backend, batch_size=batch_size)
     got, wanted = plan.run_epochs(3), [by_hand.run() for _ in range(3)]
     np.testing.assert_allclose(got, wanted, rtol=1e-11, err_msg="totals of three epochs")
     assert_same_training(plan, by_hand, backend, [])
@@ -249,8 +246,8 @@ def epochs_are_runs_over_all_rows(backend: Backend, batch_size: int) -> None:
 def other_rows_are_trained_on_or_refused(backend: Backend) -> None:
     images, labels = images_and_classes(9, seed=4)
     for make in (backend.compile, partial(GenericPlan, backend)):
-        own, expected = pair_of_jobs(backend, Adam(0.01))
-        plan, by_hand = make(own), GenericPlan(GENERIC, expected)
+        compiled_plan, by_hand = pair_of_plans(backend, Adam(0.01))
+        plan = make(compiled_plan.job)
         try:
             plan.feed(backend.place(images, labels, SCALE))
         except ConfigError:
@@ -267,7 +264,7 @@ def other_rows_are_trained_on_or_refused(backend: Backend) -> None:
 @check("load_state", "state", cases=each_rule)
 def a_loaded_state_resumes_bit_for_bit(backend: Backend, optimizer: Optimizer, **options: Any) -> None:
     plan, resumed = (compiled(backend, optimizer, **options) for _ in range(2))
-    zeros = GenericPlan(GENERIC, pair_of_jobs(backend, optimizer, **options)[1]).state()
+    zeros = pair_of_plans(backend, optimizer, **options)[1].state()
     state = plan.state()
     assert state.keys() == zeros.keys(), f"state must have {[*zeros]}, got {[*state]}"
     expected = [array.astype(options["dtype"]) for array in zeros.values()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -143,11 +142,6 @@ def training_job(layers: list[Layer], rows: Rows, **options: Any) -> TrainingJob
     return TrainingJob(layers, rows, StepOptions(**of_steps), **options)
 
 
-def public_methods(kind: type) -> list[str]:
-    """Return the names of the public methods of a class."""
-    return [name for name, _ in inspect.getmembers(kind, inspect.isfunction) if not name.startswith("_")]
-
-
 # The problem
 
 
@@ -188,10 +182,10 @@ def layers_of(backend: Backend, arrays: Sequence[Numbers], *, activation: str = 
 
 
 def pair_of_layers(
-    backend: Backend, *, sizes: Sequence[int] = SIZES, activation: str = "relu", dtype: str = "float64", seed: int = 2
+    backend: Backend, *, sizes: Sequence[int] = SIZES, activation: str = "relu", dtype: str = "float64"
 ) -> tuple[list[Layer], list[Layer]]:
     """Return the same network on the backend, and in float64 on the generic one."""
-    arrays = parameters(sizes, dtype=dtype, seed=seed)
+    arrays = parameters(sizes, dtype=dtype)
     wide = [array.astype("float64") for array in arrays]
     return layers_of(backend, arrays, activation=activation), layers_of(GENERIC, wide, activation=activation)
 
