@@ -181,9 +181,7 @@ class TorchMaxAutotune(TorchGPU):
     @override
     def prepare_update(self) -> None:
         torch.compiler.reset()  # the graphs of the workload before
-        # Steps so far, (1,): PyTorch 2.13 loses what a compiled function adds to a float64 of shape () on a CPU.
-        self.count = torch.zeros(1, dtype=torch.float64, device=self.device)
-        self.moments = [(torch.zeros_like(parameter), torch.zeros_like(parameter)) for parameter in self.parameters]
+        self.make_state()
         kept = [self.images, self.labels, self.rows, self.loss_sums, self.count, *self.parameters]
         for tensor in (*kept, *(slot for slots in self.moments for slot in slots)):
             # Else its graphs would copy every input before each step, and refuse those that are changed in place.
@@ -200,33 +198,16 @@ class TorchMaxAutotune(TorchGPU):
         (size,) = group
         mode = "max-autotune" if self.device.type == "cuda" else "default"  # tuning for a CPU takes minutes
         train = torch.compile(self.train_batch, mode=mode, dynamic=False, fullgraph=True)
-        tensors = (self.parameters, self.moments, self.count, self.images, self.labels, self.rows, self.loss_sums)
 
         def replay() -> None:
             torch.compiler.cudagraph_mark_step_begin()
-            train(*tensors, size)
+            train(size, self.loss_sums, self.rows, *self.tensors)
 
         for _ in range(WARM_UPS):
             replay()
         return replay
 
-    def train_batch(
-        self,
-        parameters: list[Any],
-        moments: list[Any],
-        count: Any,
-        images: Any,
-        labels: Any,
-        rows: Any,
-        loss_sums: Any,
-        size: int,
-    ) -> None:
+    def train_batch(self, size: int, loss_sums: Any, rows: Any, *tensors: Any) -> None:
         """Train on the first `size` of `rows`, or on all for a full batch, in place and without arguments."""
-        rule, corrections = self.task.optimizer, None
-        count.add_(1)
-        if isinstance(rule, Adam):
-            corrections = [(1 - beta**count).float() for beta in (rule.beta_1, rule.beta_2)]
-        loss = self.functional_step(
-            parameters, moments, corrections, images, labels, None if self.full else rows[:size]
-        )
+        loss = self.functional_step(None if self.full else rows[:size], *tensors)
         loss_sums[0].add_(loss, alpha=size)

@@ -82,21 +82,33 @@ class TorchEager(Contestant):
             x = self.activation(linear(x, hidden_weight, hidden_bias))  # (batch, units)
         return linear(x, weight, bias)
 
+    def make_state(self) -> None:
+        """Create the tensors of `functional_step`, with Adam's step count and moments.
+
+        The count is (1,): PyTorch 2.13 loses what a compiled function adds to a float64 of shape () on a CPU.
+        """
+        self.count = torch.zeros(1, dtype=torch.float64, device=self.images.device)
+        self.moments = [(torch.zeros_like(parameter), torch.zeros_like(parameter)) for parameter in self.parameters]
+        self.tensors = (self.parameters, self.moments, self.count, self.images, self.labels)
+
     def functional_step(
-        self, parameters: list[Any], moments: list[Any], corrections: Any, images: Any, labels: Any, rows: Any
+        self, rows: Any, parameters: list[Any], moments: list[Any], count: Any, images: Any, labels: Any
     ) -> Any:
         """Train on one batch as `step` does, in place and without autograd state, so that it can be compiled.
 
         Args:
+            rows: (batch,) integers, or None for all rows.
             parameters: weights and biases.
             moments: Adam's first and second moment of each parameter.
-            corrections: 1 - beta_1^step and 1 - beta_2^step; for Adam only.
+            count: steps so far, (1,); for Adam only.
             images: (samples, features).
             labels: (samples,).
-            rows: (batch,) integers, or None for all rows.
         """
         rule = self.task.optimizer
         x, labels = take(images, rows), take(labels, rows)
+        if isinstance(rule, Adam):
+            count.add_(1)
+            mean_correction, square_correction = ((1 - beta**count).float() for beta in (rule.beta_1, rule.beta_2))
 
         def loss_of(parameters: list[Any]) -> Any:
             return cross_entropy(self.logits(parameters, x), labels)
@@ -106,8 +118,8 @@ class TorchEager(Contestant):
             if isinstance(rule, Adam):
                 mean.lerp_(grad, 1 - rule.beta_1)
                 square.lerp_(grad * grad, 1 - rule.beta_2)
-                root = (square / corrections[1]).sqrt() + rule.epsilon
-                parameter.sub_(rule.learning_rate * mean / corrections[0] / root)
+                root = (square / square_correction).sqrt() + rule.epsilon
+                parameter.sub_(rule.learning_rate * mean / mean_correction / root)
             else:
                 parameter.sub_(grad, alpha=rule.learning_rate)
         return loss
@@ -128,18 +140,12 @@ class TorchCompiled(TorchEager):
     def compile(self) -> None:
         """Wrap the step; the first epoch compiles it once for each batch size."""
         torch.compiler.reset()  # the graphs of the workload before
-        self.count = 0
-        self.moments = [(torch.zeros_like(parameter), torch.zeros_like(parameter)) for parameter in self.parameters]
+        self.make_state()
         self.graph = torch.compile(self.functional_step, dynamic=False, fullgraph=True)
 
     @override
     def step(self, rows: Any) -> Any:
-        rule = self.task.optimizer
-        self.count += 1
-        corrections = None
-        if isinstance(rule, Adam):  # as a tensor: the graph would be compiled anew for each other number
-            corrections = torch.tensor([1 - rule.beta_1**self.count, 1 - rule.beta_2**self.count])
-        return self.graph(self.parameters, self.moments, corrections, self.images, self.labels, rows)
+        return self.graph(rows, *self.tensors)
 
 
 def fused_adam(parameters: list[Any], rule: Adam, *, capturable: bool = False) -> torch.optim.Adam:
