@@ -19,7 +19,7 @@ import numpy as np
 from .. import nn
 from ..backends import ConfigError
 from ..backends.communicator import Communicator
-from ..backends.machine import hardware, version_of, versions
+from .compare.results_file import circumstances
 from .program import Program
 
 EXCHANGES = 10  # of a turn: a rank may leave the barrier before them late
@@ -84,8 +84,7 @@ def main(sizes: str, backend: str, batch_size: int, reproducible: bool, steps: i
             **{f"{name}_ms": round(1e3 * statistics.median(each), 4) for name, each in (
                 ("step", step), ("exchange", exchange),
             )},
-            "hardware": hardware(),
-            "versions": {**versions(), "mpi4py": version_of("mpi4py")},
+            **circumstances("python -m xpnn.bench.distributed"),
         }  # fmt: skip
         click.echo(json.dumps(figures))
 

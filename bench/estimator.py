@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 import statistics
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,12 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends import ConfigError, look_up
-from ..backends.machine import hardware, usable_cores, version_of, versions
-from ..nn.files.atomic import write_atomically
 from .compare.data import load_data
-from .compare.results_file import commit
+from .compare.results_file import circumstances, write
 from .compare.workloads import WORKLOADS
-from .program import Program
+from .program import Program, comma_names
 
 Rows = tuple[npt.NDArray[Any], npt.NDArray[Any]]  # (samples, features), (samples,)
 
@@ -149,8 +144,7 @@ def measure(task: Example, *, turns: int, backend: str) -> dict[str, Any]:
         "scikit-learn": lambda: Theirs(**task.settings),
         "xpnn": lambda: Ours(**task.settings, backend=backend),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in makers}
-    figures: dict[str, Any] = {}
+    figures: dict[str, dict[str, Any]] = {name: {"seconds": []} for name in makers}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of trainings that the examples end before they have converged
         for turn in range(turns + 1):
@@ -160,19 +154,19 @@ def measure(task: Example, *, turns: int, backend: str) -> dict[str, Any]:
                 estimator.fit(*task.rows)
                 elapsed = time.perf_counter() - started
                 if turn:
-                    seconds[name].append(elapsed)
+                    figures[name]["seconds"].append(elapsed)
                 else:
-                    figures[name] = {
+                    figures[name] |= {
                         "first_seconds": elapsed,
                         "n_iter": estimator.n_iter_,
                         "loss": float(estimator.loss_),
                         "score": float(estimator.score(*task.rows)),
                         "backend": getattr(estimator, "backend_", None),
                     }
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
-    for name, each in figures.items():
-        each |= {"seconds": seconds[name], "median_seconds": medians[name]}
-    return {"name": task.name, **figures, "ratio": medians["xpnn"] / medians["scikit-learn"]}
+    for each in figures.values():
+        each["median_seconds"] = statistics.median(each["seconds"])
+    ratio = figures["xpnn"]["median_seconds"] / figures["scikit-learn"]["median_seconds"]
+    return {"name": task.name, **figures, "ratio": ratio}
 
 
 def line(result: dict[str, Any]) -> str:
@@ -198,35 +192,24 @@ def summary(results: list[dict[str, Any]]) -> str:
 
 
 @click.command(cls=Program)
-@click.option("--examples", default=",".join(EXAMPLES), show_default=True, metavar="NAMES")
+@click.option("--examples", callback=comma_names, default=",".join(EXAMPLES), show_default=True, metavar="NAMES")
 @click.option("--turns", type=click.IntRange(min=1), default=7, show_default=True, help="Timed fits of each.")
 @click.option("--backend", default="auto", show_default=True, metavar="NAME", help="Of xpnn's estimators.")
 @click.option("--data", metavar="SOURCE", help="Where MNIST is, as for `xpnn train`.")
 @click.option("--out", type=click.Path(path_type=Path), help="The results' file, JSON; none by default.")
-def main(examples: str, turns: int, backend: str, data: str | None, out: Path | None) -> None:
+def main(examples: tuple[str, ...], turns: int, backend: str, data: str | None, out: Path | None) -> None:
     """Fit scikit-learn's examples with its estimator and with xpnn's, in turns, and print medians and ratios."""
-    names = [name.strip() for name in examples.split(",")]
-    for name in names:
-        look_up("example", name, EXAMPLES)
+    chosen = [look_up("example", name, EXAMPLES) for name in examples]
     if out is not None and out.exists():
         raise ConfigError(f"{out} is there already: choose another --out")
     click.echo(f"{'':32} {'scikit-learn':>12} {'xpnn':>12} {'ratio':>6}   iterations      score")
     results = []
-    for task in (task for name in names for task in EXAMPLES[name](data)):
+    for task in (task for example in chosen for task in example(data)):
         results.append(measure(task, turns=turns, backend=backend))
         click.echo(line(results[-1]))
     click.echo(summary(results))
     if out is not None:
-        content = {
-            "command": f"python -m xpnn.bench.estimator {shlex.join(sys.argv[1:])}",
-            "hardware": hardware(),
-            "threads": usable_cores(),
-            "versions": {**versions(), "scikit-learn": version_of("scikit-learn")},
-            "commit": commit(),
-            "turns": turns,
-            "results": results,
-        }
-        write_atomically(out, (json.dumps(content, indent=1) + "\n").encode())
+        write(out, {**circumstances("python -m xpnn.bench.estimator"), "turns": turns, "results": results})
 
 
 if __name__ == "__main__":

@@ -7,29 +7,25 @@ import sys
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from ...backends import ConfigError, MissingDependency
 from ...nn.cli.options import UserPath, examples, json_option, quiet_option, shell_words
+from ..program import comma_names
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 
-def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:  # noqa: ARG001
-    """Parse comma-separated names."""
-    return None if value is None else tuple(name.strip() for name in value.split(",") if name.strip())
-
-
 @click.command(epilog=examples("xpnn bench --quick", "xpnn bench --workloads W3,predict --contestants numba,torch"))
 @click.option("--quick", panel="What", is_flag=True, help="Few workloads, rows and epochs: within a minute.")
 @click.option(
-    "--workloads", panel="What", callback=_names, metavar="NAMES", help="W1, W2, W3, W3a, W4, W5, W6, D3, predict."
+    "--workloads", panel="What", callback=comma_names, metavar="NAMES", help="W1, W2, W3, W3a, W4, W5, W6, D3, predict."
 )
 @click.option(
-    "--contestants", panel="What", callback=_names, metavar="NAMES",
+    "--contestants", panel="What", callback=comma_names, metavar="NAMES",
     help="script, sklearn, torch, torch-compile, jax, and backends.",
 )  # fmt: skip
 @click.option("--gpu", panel="What", is_flag=True, help="On a CUDA device: its backend and its peers.")
@@ -55,22 +51,9 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @json_option
 @quiet_option
 def bench(
-    *,
-    workloads: tuple[str, ...] | None,
-    contestants: tuple[str, ...] | None,
-    epochs: int | None,
-    threads: int | None,
-    data: str | None,
-    out: Path | None,
-    resume: Path | None,
-    quick: bool,
-    gpu: bool,
-    sweep: bool,
-    shapes: int | None,
-    seed: int,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+    *, threads: int | None, data: str | None, out: Path | None, resume: Path | None, as_json: bool, quiet: bool,
+    **asked: Any,
+) -> None:  # fmt: skip
     """Benchmark the backends against other libraries.
 
     The peers are a plain NumPy script, scikit-learn, PyTorch (eager and torch.compile) and JAX, as far as installed:
@@ -85,20 +68,9 @@ def bench(
     from .results_file import Results
     from .runs import carry_out, plan_run
 
-    if quick + gpu + sweep + bool(shapes) > 1 or (workloads and (sweep or shapes)):
-        raise ConfigError("--quick, --gpu, --sweep and --shapes exclude each other, and the last two --workloads")
     if out is not None and resume is not None:
         raise ConfigError("--resume writes to the file that it resumes; leave out --out")
-    run = plan_run(
-        workloads=workloads,
-        contestants=contestants,
-        epochs=epochs,
-        quick=quick,
-        gpu=gpu,
-        sweep=sweep,
-        shapes=shapes,
-        seed=seed,
-    )
+    run = plan_run(**asked)
     threads = threads or usable_cores()
     if resume is None:
         path = out or Path(f"bench-{datetime.now():%Y%m%d-%H%M%S}.json")
@@ -106,7 +78,7 @@ def bench(
     else:
         results = Results.resume(resume, options=run.options, threads=threads)
     talk = not (quiet or as_json)
-    if talk and quick:
+    if talk and run.kind == "quick":
         click.echo("a quick run, on few rows and epochs: an impression, no figures to keep\n")
     with _bar(disable=quiet or not sys.stderr.isatty()) as bar:
         task = bar.add_task("", total=1.0)
@@ -130,7 +102,7 @@ def bench(
                 )
             raise
     saved = f"saved in {results.path}"
-    if sweep:
+    if run.kind == "sweep":
         from .picture import save_sweep_picture
 
         picture = results.path.with_suffix(".png")

@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from ...backends import ConfigError
+from ..program import Program
 from .contestants import contestant_names, title_of
-from .report import cell
+from .report import cell, took_part
 from .results_file import read
 from .workloads import WORKLOADS
 
@@ -46,8 +47,7 @@ def table(content: Mapping[str, Any], link: str) -> str:
         content: content of the results file.
         link: link to the file in the README.
     """
-    took_part = {name for entry in content["workloads"].values() for name in entry["contestants"]}
-    names = [name for name in contestant_names() if name in took_part]
+    names = [name for name in contestant_names() if name in took_part(content)]
     lines = [
         "| median milliseconds | " + " | ".join(map(title_of, names)) + " |",
         "|---" * (len(names) + 1) + "|",
@@ -85,18 +85,15 @@ def rewritten(page: str, text: str) -> str:
     return f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}"
 
 
-@click.command()
-@click.option("--readme", type=click.Path(path_type=Path), default=Path("README.md"), show_default=True)
+@click.command(cls=Program)
+@click.option("--readme", type=click.Path(exists=True, path_type=Path), default=Path("README.md"), show_default=True)
 @click.option("--results", type=click.Path(path_type=Path), default=Path("bench/results"), show_default=True)
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 if the page is not up to date.")
 def main(readme: Path, results: Path, check: bool) -> None:
     """Update the README with the newest run."""
-    try:
-        path, content = newest(results)
-        page = readme.read_text(encoding="utf-8")
-        wanted = rewritten(page, table(content, path.as_posix()))
-    except (ConfigError, OSError) as error:
-        raise click.UsageError(str(error)) from error
+    path, content = newest(results)
+    page = readme.read_text(encoding="utf-8")
+    wanted = rewritten(page, table(content, path.as_posix()))
     if check:
         if page != wanted:
             click.echo(f"{readme} is not up to date: run `python -m xpnn.bench.compare.readme`", err=True)

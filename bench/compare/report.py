@@ -64,7 +64,7 @@ def block(name: str, entry: Mapping[str, Any]) -> str:
 def summary(content: Mapping[str, Any]) -> str:
     """Format one line per workload: the fastest peer's median, each backend's with its ratio, and who is missing."""
     workloads = content["workloads"]
-    ours = [name for name in _all_contestants(content) if name not in ALL_PEERS]
+    ours = [name for name in took_part(content) if name not in ALL_PEERS]
     lines = [f"{'median ms':16}{'fastest peer':>32}" + "".join(f"{title_of(name):>20}" for name in ours)]
     for name, entry in workloads.items():
         contestants = entry["contestants"]
@@ -108,7 +108,7 @@ def spread_of_ratios(content: Mapping[str, Any], names: list[str]) -> list[str]:
     return lines
 
 
-def _all_contestants(content: Mapping[str, Any]) -> list[str]:
+def took_part(content: Mapping[str, Any]) -> list[str]:
     """Return the contestants of all workloads, in order."""
     names = [name for entry in content["workloads"].values() for name in entry["contestants"]]
     return list(dict.fromkeys(names))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
+import sys
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +17,7 @@ from ...nn.files.atomic import write_atomically
 
 FORMAT = 1
 GPU_FIELDS = ("name", "memory.total", "compute_cap", "driver_version", "clocks.max.sm", "power.limit")
-PEER_PACKAGES = ("scikit-learn", "torch", "triton", "jax", "jaxlib", "optax", "cupy-cuda12x", "cupy-cuda13x")
+PEER_PACKAGES = ("scikit-learn", "torch", "triton", "jax", "jaxlib", "optax", "cupy-cuda12x", "cupy-cuda13x", "mpi4py")
 BEGINNING: dict[str, Any] = {"missing": {}, "thread_pools": {}, "load_seconds": {}}  # of the contestants
 ALIKE = ("options", "hardware", "threads", "versions", "commit")  # what must not differ in a resumed run
 
@@ -72,12 +74,17 @@ class Results:
             sizes: numbers of training and test rows.
         """
         self.content["workloads"][workload["name"]] = {"workload": workload, **sizes, "contestants": contestants}
-        write_atomically(self.path, (json.dumps(self.content, indent=1) + "\n").encode())
+        write(self.path, self.content)
 
     @property
     def done(self) -> set[str]:
         """Names of the workloads in the file."""
         return set(self.content["workloads"])
+
+
+def write(path: Path, content: Mapping[str, Any]) -> None:
+    """Write results as JSON."""
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -103,10 +110,10 @@ def commit(folder: Path | None = None) -> str | None:
     None outside a clone of xpnn.
     """
     folder = folder or Path(__file__).resolve().parent
-    top = _git(folder, "rev-parse", "--show-toplevel")
+    top = _said("git", "-C", str(folder), "rev-parse", "--show-toplevel")
     if top is None or not (Path(top) / "bench" / "compare" / Path(__file__).name).exists():
         return None
-    return _git(folder, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
+    return _said("git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
 
 
 def gpus() -> list[dict[str, str]]:
@@ -114,28 +121,31 @@ def gpus() -> list[dict[str, str]]:
 
     Source: `nvidia-smi --help-query-gpu`.
     """
-    command = ["nvidia-smi", f"--query-gpu={','.join(GPU_FIELDS)}", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
+    answer = _said("nvidia-smi", f"--query-gpu={','.join(GPU_FIELDS)}", "--format=csv,noheader") or ""
     rows = ([value.strip() for value in line.split(",")] for line in answer.splitlines() if line.strip())
     return [dict(zip(GPU_FIELDS, row, strict=False)) for row in rows]
 
 
-def _header(options: Mapping[str, Any], threads: int) -> dict[str, Any]:
-    """Return the header of the file."""
+def circumstances(program: str) -> dict[str, Any]:
+    """Return command, date, hardware, versions and commit of a measurement.
+
+    Args:
+        program: command without its arguments.
+    """
     peers = {name: found for name in PEER_PACKAGES if (found := version_of(name)) is not None}
     devices = gpus()
     return {
-        "format": FORMAT,
+        "command": f"{program} {shlex.join(sys.argv[1:])}",
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "options": dict(options),
         "hardware": {**hardware(), **({"gpus": devices} if devices else {})},
-        "threads": threads,
         "versions": {**versions(), **peers},
         "commit": commit(),
     }
+
+
+def _header(options: Mapping[str, Any], threads: int) -> dict[str, Any]:
+    """Return the header of the file."""
+    return {"format": FORMAT, "options": dict(options), "threads": threads, **circumstances("xpnn")}
 
 
 def _difference(key: str, before: Any, now: Any) -> str:
@@ -146,10 +156,9 @@ def _difference(key: str, before: Any, now: Any) -> str:
     return ", ".join(f"{key}.{row} was {before.get(row)}, is {now.get(row)}" for row in rows)
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
-    """Return the output of git, or None if it is empty or git is missing."""
+def _said(*command: str) -> str | None:
+    """Return the output of a program, or None if it is empty or the program fails or is missing."""
     try:
-        run = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=False)
-    except OSError:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
         return None
-    return run.stdout.strip() or None if run.returncode == 0 else None

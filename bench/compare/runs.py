@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...backends import RunError, look_up
+from ...backends import ConfigError, RunError, look_up
 from .contestants import all_contestants, contestant_names, gpu_contestant_names
 from .data import load_data
 from .measure import measure
@@ -46,12 +46,7 @@ class Run:
     @property
     def options(self) -> dict[str, Any]:
         """Options that must be equal when a run is resumed."""
-        return {
-            "kind": self.kind,
-            "epochs": self.turns,
-            "seed": self.seed,
-            "contestants": list(self.contestants),
-        }
+        return {"kind": self.kind, "epochs": self.turns, "seed": self.seed, "contestants": list(self.contestants)}
 
 
 def plan_run(
@@ -79,8 +74,10 @@ def plan_run(
         seed: seed of these.
 
     Raises:
-        ConfigError: there is no such workload or contestant.
+        ConfigError: there is no such workload or contestant, or the options exclude each other.
     """
+    if quick + gpu + sweep + bool(shapes) > 1 or (workloads and (sweep or shapes)):
+        raise ConfigError("--quick, --gpu, --sweep and --shapes exclude each other, and the last two --workloads")
     table = all_contestants()
     in_time = (name for name in contestant_names() if name not in SLOW_TO_COMPILE or not (quick or sweep or shapes))
     everybody = gpu_contestant_names() if gpu else tuple(in_time)

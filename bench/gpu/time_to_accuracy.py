@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,11 +9,10 @@ from typing import Any
 import click
 
 from ...backends import get_backend, look_up
-from ...backends.machine import hardware, versions
 from ...nn import Dataset, History
 from ...nn.runs.data_choice import DataChoice
 from ...nn.runs.recipes import RECIPES, Recipe
-from ..compare.results_file import gpus
+from ..compare.results_file import circumstances, write
 from ..program import Program
 
 
@@ -85,27 +81,25 @@ def main(name: str, backend: str, data: str | None, seeds: str, target: float, o
     The first run is the cold one.
     """
     recipe = look_up("recipe", name, RECIPES)
-    command = f"python -m xpnn.bench.gpu.time_to_accuracy {shlex.join(sys.argv[1:])}"
     results = []
     for seed in map(int, seeds.split(",")):
         dataset = DataChoice(data).load(recipe, seed=seed)
         first, second = (train_once(recipe, dataset, backend, seed=seed, target=target) for _ in range(2))
-        results.append({"seed": seed, "first": first, "second": second, "command": command})
+        results.append({"seed": seed, "first": first, "second": second})
         click.echo(
             f"{recipe.name} on {backend}, seed {seed}: {summary_of(second, target)}; "
             f"the time before {first['training_seconds']:.3f} s, {first['seconds']:.3f} s in all"
         )
     content = {
+        **circumstances("python -m xpnn.bench.gpu.time_to_accuracy"),
         "recipe": recipe.name,
         "backend": backend,
         "target": target,
         "cold": results[0]["first"],  # nothing was loaded or compiled in this process before
         "results": results,
-        "hardware": {**hardware(), "gpus": gpus()},
-        "versions": versions(),
     }
     if out is not None:
-        out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write(out, content)
 
 
 if __name__ == "__main__":

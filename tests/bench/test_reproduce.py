@@ -30,15 +30,14 @@ def test_nine_of_ten_seeds_must_reach_the_claim() -> None:
 
 
 def test_a_recipe_short_of_its_claim_exits_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(reproduce.LEAST_TEST_ACCURACY, "quickstart", 0.9999)
+    monkeypatch.setitem(reproduce.CLAIMS, "quickstart", reproduce.Claim("-", 0.9999))
     result = CliRunner().invoke(reproduce.main, ["--recipes", "quickstart", "--backend", "numpy"])
     assert result.exit_code == 1
     assert "short of what its authors show: quickstart" in result.output
 
 
 def test_ten_seeds_are_summed_up_in_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(reproduce.SEEDS, "quickstart", 2)
-    monkeypatch.setitem(reproduce.LEAST_TEST_ACCURACY, "quickstart", 0.5)
+    monkeypatch.setitem(reproduce.CLAIMS, "quickstart", reproduce.Claim("-", 0.5, seeds=2))
     result = reproduce.reproduce(RECIPES["quickstart"], DataChoice(), "numpy")
     assert [run["seed"] for run in result["runs"]] == [0, 1]
     assert "2 of 2 seeds at 50% or more" in reproduce.table([result])
