@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from ...backends import MissingDependency, Optimizer
+from ...backends import MissingDependency
 from ...nn import MLP, Dataset
 from .workloads import Workload
 
@@ -19,27 +19,19 @@ Order = npt.NDArray[np.int64]
 Orders = Sequence[Order | None]  # of a turn's epochs, (rows,) each; None for all rows as they stand
 
 
-@dataclass(frozen=True)
-class Task:
-    """Training task, the same for all contestants.
+@dataclass(frozen=True, kw_only=True)
+class Task(Workload):
+    """Training task, the same for all contestants: a workload on its rows.
 
     Attributes:
-        sizes: features, hidden units of each layer, classes.
-        activation: activation of the hidden layers, "relu" or "tanh".
-        optimizer: SGD without momentum, or Adam.
         batch_size: rows per step; the last step of an epoch may have fewer.
         start: initial float32 weight (in_features, out_features) and bias (out_features,) of each layer, interleaved.
         threads: number of threads.
-        epochs: epochs per turn.
     """
 
-    sizes: tuple[int, ...]
-    activation: str
-    optimizer: Optimizer
     batch_size: int
     start: tuple[Array, ...]
     threads: int
-    epochs: int = 1
 
 
 class Contestant(ABC):
@@ -69,8 +61,7 @@ class Contestant(ABC):
     def place(self, data: Dataset) -> None:
         """Convert and copy training and test rows."""
 
-    @abstractmethod
-    def compile(self) -> None:
+    def compile(self) -> None:  # noqa: B027 - some need nothing
         """Prepare for the first turn, if needed."""
 
     def take_orders(self, orders: Orders) -> None:
@@ -104,15 +95,8 @@ def task_of(workload: Workload, data: Dataset, *, threads: int) -> Task:
     """Return the task of a workload on some data, with the initial weights of all contestants."""
     count = len(data.train)
     net = MLP(workload.sizes, activation=workload.activation, backend="numpy", seed=0)
-    return Task(
-        workload.sizes,
-        workload.activation,
-        workload.optimizer,
-        min(workload.batch_size or count, count),
-        tuple(net.parameters().values()),
-        threads,
-        workload.epochs,
-    )
+    given = {**vars(workload), "batch_size": min(workload.batch_size or count, count)}
+    return Task(**given, start=tuple(net.parameters().values()), threads=threads)
 
 
 def draw_orders(workload: Workload, data: Dataset, generator: np.random.Generator) -> Orders:

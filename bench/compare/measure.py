@@ -29,7 +29,7 @@ class Measurements:
     """Measurements of a contestant at a workload; seconds are those of the turns after the first."""
 
     transfer_seconds: float = 0.0
-    ahead_seconds: float = 0.0  # of compiling before the first turn
+    compile_seconds: float = 0.0  # before the first turn
     first_seconds: float = 0.0  # of the first turn
     seconds: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)  # of the first epoch of every turn
@@ -37,6 +37,7 @@ class Measurements:
     turn_accuracy: float | None = None  # of the test rows after the first turn, where a turn is several epochs
     compiles: bool = False
     plan: str = ""  # what a backend's plan says of itself
+    failed: str | None = None  # why it takes no further turns
 
     def note(self, number: int | None, seconds: float) -> None:
         """Record the time of turn `number`; None is not recorded."""
@@ -54,7 +55,7 @@ class Measurements:
             "median_seconds": median,
             "quartile_seconds": [float(q) for q in np.quantile(self.seconds, (0.25, 0.75))],
             "transfer_seconds": self.transfer_seconds,
-            "compile_seconds": self.ahead_seconds + beyond,
+            "compile_seconds": self.compile_seconds + beyond,
             "losses": self.losses,
             "test_accuracy": self.test_accuracy,
         }
@@ -97,7 +98,8 @@ def measure(
         go_round(share=share, number=number)
         if number == 0 and workload.measure == "epoch" and workload.epochs > 1:
             trial.predict(share=share)
-            trial.keep_turn_accuracy()
+            for record in trial.records.values():
+                record.turn_accuracy = record.test_accuracy
     if workload.measure == "epoch":
         trial.predict(share=0.95)
     return trial.results()
@@ -109,7 +111,6 @@ class _Trial:
     def __init__(self, workload: Workload, data: Dataset, workers: Sequence[Worker], progress: Progress) -> None:
         self.workload, self.data, self.workers, self.progress = workload, data, workers, progress
         self.records = {worker.name: Measurements() for worker in workers}
-        self.failures: dict[str, str] = {}
         self.generator = np.random.default_rng(0)
         self.rounds = 0
 
@@ -119,9 +120,7 @@ class _Trial:
         def turn(worker: Worker, record: Measurements) -> None:
             task = task_of(self.workload, self.data, threads=worker.threads)
             worker.load(self.data)
-            took = worker.ask("prepare", task)
-            record.transfer_seconds, record.ahead_seconds = took["transfer_seconds"], took["compile_seconds"]
-            record.compiles, record.plan = worker.ask("compiles"), worker.ask("description")
+            vars(record).update(worker.ask("prepare", task))
 
         self._go_round(turn, share=0.0)
 
@@ -146,34 +145,28 @@ class _Trial:
 
         self._go_round(turn, share=share)
 
-    def keep_turn_accuracy(self) -> None:
-        """Record the accuracy of the last predictions as that after the first turn."""
-        for record in self.records.values():
-            record.turn_accuracy = record.test_accuracy
-
     def results(self) -> dict[str, dict[str, Any]]:
         """Return all figures, with a mark where results differ from the first successful contestant's."""
-        ended = {name: record for name, record in self.records.items() if name not in self.failures}
-        reference = next(iter(ended.items()), None)
-        results: dict[str, dict[str, Any]] = {}
-        for name, record in self.records.items():
-            if name in self.failures or reference is None:
-                results[name] = {"failed": self.failures.get(name, "")}
-            else:
-                results[name] = {**record.to_json(), "mark": mark(record, reference[1], reference[0])}
-        return results
+        first = next((name for name, record in self.records.items() if record.failed is None), "")
+        return {
+            name: {**record.to_json(), "mark": mark(record, self.records[first], first)}
+            if record.failed is None
+            else {"failed": record.failed}
+            for name, record in self.records.items()
+        }
 
     def _go_round(self, turn: Turn, *, share: float) -> None:
         """Run a round of turns of the contestants that have not failed, each round from another one on."""
         shift = self.rounds % max(len(self.workers), 1)
         for worker in (*self.workers[shift:], *self.workers[:shift]):
-            if worker.name in self.failures:
+            record = self.records[worker.name]
+            if record.failed is not None:
                 continue
             self.progress(worker.name, share)
             try:
-                turn(worker, self.records[worker.name])
+                turn(worker, record)
             except WorkerFailed as failure:
-                self.failures[worker.name] = str(failure)
+                record.failed = str(failure)
         self.rounds += 1
 
 

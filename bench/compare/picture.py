@@ -60,7 +60,8 @@ def save_sweep_picture(content: Mapping[str, Any], path: str | os.PathLike[str])
     def draw(figure: Figure) -> None:
         figure.set_size_inches(*SIZE)
         figure.set_layout_engine("constrained", h_pad=0.08)
-        figure.suptitle(f"Time of an epoch, 784-width-10 on 60,000 rows: {_machine(content)}")
+        machine = f"{content['hardware']['processor']}, {content['threads']} threads, {content['date'][:10]}"
+        figure.suptitle(f"Time of an epoch, 784-width-10 on 60,000 rows: {machine}")
         panels = figure.subplots(2, 3, sharey=True)
         for axes, batch in zip(panels[0], BATCH_SIZES_OF_WIDTHS, strict=True):
             _draw(axes, points, fixed=1, value=batch, title=f"batch {batch:,}", label="hidden width")
@@ -93,7 +94,3 @@ def _draw(axes: Axes, points: Points, *, fixed: int, value: int, title: str, lab
     axes.set_xticks([], minor=True)
     axes.grid(True, color=FAINT_COLOUR, alpha=0.3, linewidth=0.6)
     axes.yaxis.set_major_formatter("{x:g} s")
-
-
-def _machine(content: Mapping[str, Any]) -> str:
-    return f"{content['hardware']['processor']}, {content['threads']} threads, {content['date'][:10]}"

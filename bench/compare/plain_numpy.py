@@ -5,55 +5,39 @@ It also runs on CuPy.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ...backends import Adam, Optimizer
-
-Array = npt.NDArray[Any]
+from ...backends import Adam
+from .contestant import Array, Task
 
 
 class PlainNumPy:
     """A network trained by SGD or Adam.
 
     Args:
-        parameters: weight (in_features, out_features) and bias (out_features,) of each layer, interleaved; copied.
+        task: settings and initial parameters, which are copied.
         images: (samples, features), float32 in [0, 1].
         labels: (samples,), integers.
-        optimizer: settings of SGD or Adam.
-        batch_size: rows per step.
-        activation: activation of the hidden layers, "relu" or "tanh".
-        xp: array module of all of these: numpy or cupy.
+        xp: array module of images and labels: numpy or cupy.
     """
 
-    def __init__(
-        self,
-        parameters: Sequence[Array],
-        images: Array,
-        labels: Array,
-        optimizer: Optimizer,
-        batch_size: int,
-        *,
-        activation: str = "relu",
-        xp: Any = np,
-    ) -> None:
+    def __init__(self, task: Task, images: Array, labels: Array, *, xp: Any = np) -> None:
         self.xp = xp
-        self.parameters = [parameter.copy() for parameter in parameters]
-        self.images, self.batch_size, self.optimizer, self.activation = images, batch_size, optimizer, activation
-        self.one_hot = xp.eye(len(parameters[-1]), dtype=images.dtype)[labels]  # (samples, classes)
-        self.means = [xp.zeros_like(parameter) for parameter in parameters]
-        self.squares = [xp.zeros_like(parameter) for parameter in parameters]
+        self.parameters = [xp.array(parameter) for parameter in task.start]
+        self.task, self.images = task, images
+        self.one_hot = xp.eye(task.sizes[-1], dtype=images.dtype)[labels]  # (samples, classes)
+        self.means = [xp.zeros_like(parameter) for parameter in self.parameters]
+        self.squares = [xp.zeros_like(parameter) for parameter in self.parameters]
         self.step = 0
 
     def run_epoch(self, order: Array | None) -> Any:
         """Train on the rows in `order`, (samples,), or on a full batch; return the mean loss, (), in nats."""
         loss_sum: Any = 0.0
         count = len(self.images)
-        for start in range(0, count, self.batch_size):
-            batch = slice(start, start + self.batch_size)
+        for start in range(0, count, self.task.batch_size):
+            batch = slice(start, start + self.task.batch_size)
             rows = batch if order is None else order[batch]
             loss_sum += self._train_batch(self.images[rows], self.one_hot[rows])
         return loss_sum / count
@@ -64,7 +48,7 @@ class PlainNumPy:
         outputs = [x]
         for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
             z = outputs[-1] @ weight + bias
-            outputs.append(self.xp.maximum(z, 0) if self.activation == "relu" else self.xp.tanh(z))
+            outputs.append(self.xp.maximum(z, 0) if self.task.activation == "relu" else self.xp.tanh(z))
         return [*outputs, outputs[-1] @ weights[-1] + biases[-1]]
 
     def _train_batch(self, x: Array, one_hot: Array) -> Any:
@@ -80,14 +64,14 @@ class PlainNumPy:
             grads = [outputs[k].T @ grad_y, grad_y.sum(axis=0), *grads]
             if k > 0:
                 y = outputs[k]
-                grad_y = (grad_y @ weights[k].T) * (y > 0 if self.activation == "relu" else 1 - y * y)
+                grad_y = (grad_y @ weights[k].T) * (y > 0 if self.task.activation == "relu" else 1 - y * y)
         self._update(grads)
         return loss_sum
 
     def _update(self, grads: list[Array]) -> None:
         """Apply one step of SGD or Adam in place."""
         self.step += 1
-        rule = self.optimizer
+        rule = self.task.optimizer
         for k, grad in enumerate(grads):
             if isinstance(rule, Adam):
                 self.means[k] = rule.beta_1 * self.means[k] + (1 - rule.beta_1) * grad

@@ -6,6 +6,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -23,18 +24,26 @@ LONGEST_WAIT = 1.0  # seconds
 class Stage:
     """A contestant and its data; each public method is a command of the parent."""
 
-    def __init__(self, make: Callable[[Task], Contestant]) -> None:
-        self._make = make
+    def __init__(self) -> None:
         self._data: Dataset | None = None
         self._contestant: Contestant | None = None
+
+    def start(self, name: str, device: str = "cuda") -> tuple[float, list[dict[str, Any]]]:
+        """Load a contestant; return seconds (imports, and on a GPU context and a first kernel) and thread pools."""
+        started = time.perf_counter()
+        self._make = load_contestant(name, device)
+        return time.perf_counter() - started, thread_pools()
 
     def load(self, data: Dataset) -> None:
         """Store the rows for the next tasks, outside the timing."""
         self._contestant = None
         self._data = data
 
-    def prepare(self, task: Task) -> dict[str, float]:
-        """Create the contestant; return the seconds to place the data and to compile ahead of time."""
+    def prepare(self, task: Task) -> dict[str, Any]:
+        """Create the contestant; return the seconds to place the data and to compile ahead of time.
+
+        Also `compiles`, whether the first turn may compile, and `plan`, the contestant's description.
+        """
         self._contestant = None  # let go of the last one's memory first
         assert self._data is not None
         contestant = self._make(task)
@@ -45,38 +54,22 @@ class Stage:
         contestant.compile()
         contestant.synchronize()
         self._contestant = contestant
-        return {"transfer_seconds": placed - started, "compile_seconds": time.perf_counter() - placed}
+        seconds = {"transfer_seconds": placed - started, "compile_seconds": time.perf_counter() - placed}
+        return {**seconds, "compiles": contestant.compiles, "plan": contestant.description}
 
     def run_epochs(self, orders: Orders) -> dict[str, float]:
         """Train for a turn; return its seconds and the mean loss of its first epoch."""
         contestant = self._ready()
         contestant.take_orders(orders)
-        contestant.synchronize()
-        started = time.perf_counter()
-        loss = contestant.run_epochs()
-        contestant.synchronize()
-        seconds = time.perf_counter() - started
-        wait_until_quiet()
+        loss, seconds = _timed(contestant, contestant.run_epochs)
         return {"seconds": seconds, "loss": float(loss)}
 
     def predict(self) -> dict[str, float]:
         """Classify all test rows; return the seconds and the accuracy."""
         contestant = self._ready()
-        contestant.synchronize()
-        started = time.perf_counter()
-        classes = contestant.predict()
-        seconds = time.perf_counter() - started
-        wait_until_quiet()
+        classes, seconds = _timed(contestant, contestant.predict)
         assert self._data is not None
         return {"seconds": seconds, "accuracy": float(np.mean(classes == self._data.test.labels))}
-
-    def compiles(self) -> bool:
-        """Return whether the first turn may compile."""
-        return self._ready().compiles
-
-    def description(self) -> str:
-        """Return how the contestant runs the task."""
-        return self._ready().description
 
     def _ready(self) -> Contestant:
         if self._contestant is None:
@@ -84,28 +77,28 @@ class Stage:
         return self._contestant
 
 
-def serve(name: str, device: str, connection: Connection) -> None:
-    """Load the contestant, and run commands `(method, arguments)` until the pipe is closed.
+def serve(connection: Connection) -> None:
+    """Run commands `(method, arguments)` of `Stage` until the pipe is closed; the first is `start`.
 
-    Every answer is `(True, result)`, or `(False, message)` after a failure; the first reports loading, with its seconds
-    (imports, and on a GPU the context and a first kernel) and the thread pools of the libraries.
+    Every answer is `(True, result)`, or `(False, message)` after a failure.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    stage: list[Stage] = []
+    stage = Stage()
+    with connection, suppress(EOFError):
+        while True:
+            method, arguments = connection.recv()
+            _answer(connection, getattr(stage, method), *arguments)
 
-    def start() -> tuple[float, list[dict[str, Any]]]:
-        started = time.perf_counter()
-        stage.append(Stage(load_contestant(name, device)))
-        return time.perf_counter() - started, thread_pools()
 
-    with connection:
-        _answer(connection, start)
-        while stage:
-            try:
-                method, arguments = connection.recv()
-            except EOFError:
-                return
-            _answer(connection, getattr(stage[0], method), *arguments)
+def _timed(contestant: Contestant, work: Callable[[], Any]) -> tuple[Any, float]:
+    """Return the result of a contestant's method, and its seconds including device work."""
+    contestant.synchronize()
+    started = time.perf_counter()
+    result = work()
+    contestant.synchronize()
+    seconds = time.perf_counter() - started
+    wait_until_quiet()
+    return result, seconds
 
 
 def wait_until_quiet() -> None:

@@ -75,10 +75,10 @@ class Worker:
         self._connection, child = context.Pipe()
         self._loaded = None
         with limited_to(self.threads):
-            arguments = self.name, self.device, child
-            self._process = context.Process(target=serve, args=arguments, name=self.name, daemon=True)
+            self._process = context.Process(target=serve, args=(child,), name=self.name, daemon=True)
             self._process.start()
         child.close()  # so that the end of the process is the end of the pipe
+        self._connection.send(("start", (self.name, self.device)))
         self._greeted = False
 
     def greet(self) -> None:

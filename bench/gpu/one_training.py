@@ -16,7 +16,6 @@ from ...backends import look_up
 from ...backends.cupy.start import start_cupy
 from ...backends.machine import usable_cores
 from ..compare.contestant import draw_orders, task_of
-from ..compare.contestants import load_contestant
 from ..compare.data import load_data
 from ..compare.worker import Stage
 from ..compare.workloads import GPU_EPOCHS, WORKLOADS, Workload
@@ -59,20 +58,17 @@ def train(
     medians: dict[int, float] = {}
     for each in (workload, twice):
         say(f"starting {contestant} and compiling, for turns of {each.epochs} epochs")
-        stage, generator = Stage(load_contestant(contestant)), np.random.default_rng(0)
+        stage, generator = Stage(), np.random.default_rng(0)
+        stage.start(contestant)
         stage.load(data)
         task = task_of(each, data, threads=usable_cores())
         figures |= stage.prepare(task)
-        say(f"compiled in {figures['compile_seconds']:.2f} s: {stage.description() or contestant}")
+        say(f"compiled in {figures['compile_seconds']:.2f} s: {figures['plan'] or contestant}")
         say(f"a turn to warm up, and {turns} that are timed")
         first = stage.run_epochs(draw_orders(each, data, generator))
         with around():
             timed = [stage.run_epochs(draw_orders(each, data, generator))["seconds"] for _ in range(turns)]
-        figures |= {
-            "plan": stage.description(),
-            f"seconds_of_{each.epochs}_epochs": [first["seconds"], *timed],
-            "loss": first["loss"],
-        }
+        figures |= {f"seconds_of_{each.epochs}_epochs": [first["seconds"], *timed], "loss": first["loss"]}
         medians[each.epochs] = statistics.median(timed)
     epoch = (medians[twice.epochs] - medians[workload.epochs]) / workload.epochs
     steps = -(-len(data.train) // task.batch_size)

@@ -20,21 +20,9 @@ class Script(Contestant):
 
     @override
     def place(self, data: Dataset) -> None:
-        task, put = self.task, self.xp.array
+        put = self.xp.array
         images, self.test = (put(as_float32(split.images, data.scale)) for split in (data.train, data.test))
-        self.script = PlainNumPy(
-            [put(array) for array in task.start],
-            images,
-            put(data.train.labels),
-            task.optimizer,
-            task.batch_size,
-            activation=task.activation,
-            xp=self.xp,
-        )
-
-    @override
-    def compile(self) -> None:
-        """Do nothing."""
+        self.script = PlainNumPy(self.task, images, put(data.train.labels), xp=self.xp)
 
     @override
     def run_epochs(self) -> float:
@@ -64,11 +52,6 @@ class CuPyScript(Script):
     @override
     def take_orders(self, orders: Orders) -> None:
         self.orders = [None if order is None else self.xp.array(order) for order in orders]
-
-    @override
-    def run_epochs(self) -> float:
-        losses = [self.script.run_epoch(order) for order in self.orders]
-        return float(self.xp.asnumpy(losses[0]))
 
     @override
     def predict(self) -> Array:

@@ -45,10 +45,6 @@ class ScikitLearn(Contestant):
         del self.classifier._optimizer  # made anew by the next call: that of the first has taken a step
 
     @override
-    def compile(self) -> None:
-        """Do nothing."""
-
-    @override
     def take_orders(self, orders: Orders) -> None:
         as_they_stand = self.images, self.labels
         self.turn = [as_they_stand if order is None else (self.images[order], self.labels[order]) for order in orders]

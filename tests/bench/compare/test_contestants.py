@@ -1,6 +1,7 @@
 """Every contestant does the same work: from the same start, on the same rows in the same order, to the same losses."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from xpnn import nn
 from xpnn.backends import SGD, Adam, ConfigError, MissingDependency
-from xpnn.bench.compare.contestant import as_float32
+from xpnn.bench.compare.contestant import as_float32, task_of
 from xpnn.bench.compare.contestants import contestant_names, load_contestant, title_of
 from xpnn.bench.compare.measure import measure
 from xpnn.bench.compare.plain_numpy import PlainNumPy
@@ -96,8 +97,8 @@ def test_every_contestant_has_the_losses_of_the_script(results, name: str) -> No
 def test_the_plain_script_trains_as_the_network_does(make_data, optimizer, batch_size, activation) -> None:
     data = make_data(dtype="float64")
     net = nn.MLP([6, 5, 4, 3], backend="numpy", dtype="float64", activation=activation)
-    start, rows = list(net.parameters().values()), batch_size or len(data.train)
-    script = PlainNumPy(start, data.train.images, data.train.labels, optimizer, rows, activation=activation)
+    task = task_of(Workload("", (6, 5, 4, 3), batch_size, optimizer, activation=activation), data, threads=1)
+    script = PlainNumPy(replace(task, start=tuple(net.parameters().values())), data.train.images, data.train.labels)
     history = nn.train(net, data, optimizer=optimizer, epochs=3, batch_size=batch_size, shuffle=False)
     losses = [script.run_epoch(None) for _ in range(3)]
     assert losses == pytest.approx([result.train_loss for result in history], rel=1e-12)

@@ -183,7 +183,7 @@ def test_who_is_off_is_marked() -> None:
 
 
 def test_what_the_first_turn_took_beyond_the_median_was_compiling() -> None:
-    record = Measurements(ahead_seconds=0.5, first_seconds=3.0, seconds=[1.0, 1.2, 0.9], losses=[1.0], compiles=True)
+    record = Measurements(compile_seconds=0.5, first_seconds=3.0, seconds=[1.0, 1.2, 0.9], losses=[1.0], compiles=True)
     assert record.to_json()["compile_seconds"] == pytest.approx(2.5)
     record.compiles = False
     assert record.to_json()["compile_seconds"] == pytest.approx(0.5)
