@@ -93,12 +93,7 @@ class GenericPlan(Plan):
         return self._reduction.gradients([grads for grads, _ in found]), [sums for _, sums in found]
 
     def _gradients(
-        self,
-        order: Array | None,
-        weights: npt.NDArray[np.float64] | None,
-        part: slice,
-        batch_start: int,
-        size: float,
+        self, order: Array | None, weights: npt.NDArray[np.float64] | None, part: slice, batch_start: int, size: float
     ) -> tuple[Gradients, Sums]:
         """Return the contribution of part of a batch to the gradients of its mean loss, and the part's sums.
 

@@ -18,11 +18,7 @@ def versions() -> dict[str, str | None]:
 
 def hardware() -> dict[str, str | int]:
     """Return system, processor model, and number of usable cores."""
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-        "cores": usable_cores(),
-    }
+    return {"system": f"{platform.system()} {platform.machine()}", "processor": _processor(), "cores": usable_cores()}
 
 
 def usable_cores() -> int:

@@ -111,14 +111,7 @@ class SGD(Optimizer):
 
     @override
     def update(
-        self,
-        xp: Any,
-        parameter: Array,
-        grad: Array,
-        state: State,
-        *,
-        step: int,
-        learning_rate: float,
+        self, xp: Any, parameter: Array, grad: Array, state: State, *, step: int, learning_rate: float
     ) -> tuple[Array, State]:
         """Apply the step of `formulas`."""
         if not self.momentum:
@@ -148,14 +141,7 @@ class RMSprop(Optimizer):
 
     @override
     def update(
-        self,
-        xp: Any,
-        parameter: Array,
-        grad: Array,
-        state: State,
-        *,
-        step: int,
-        learning_rate: float,
+        self, xp: Any, parameter: Array, grad: Array, state: State, *, step: int, learning_rate: float
     ) -> tuple[Array, State]:
         """Apply the step of `formulas`."""
         mean_square = self.decay * state["mean_square"] + (1 - self.decay) * grad * grad

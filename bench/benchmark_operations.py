@@ -55,9 +55,7 @@ def test_update(benchmark: Any, backend: Backend, optimizer: Optimizer) -> None:
     weight, grad = draw(backend, FEATURES, UNITS), draw(backend, FEATURES, UNITS)
     state = optimizer.init(backend.xp, weight)
     benchmark(
-        lambda: backend.to_numpy(
-            backend.update(optimizer, weight, grad, state, step=1, learning_rate=1e-3)[0],
-        )[0, 0]
+        lambda: backend.to_numpy(backend.update(optimizer, weight, grad, state, step=1, learning_rate=1e-3)[0])[0, 0]
     )
 
 

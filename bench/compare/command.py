@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from ...backends import ConfigError, MissingDependency
-from ...nn.cli.options import UserPath, examples, json_option, quiet_option, shell_words
+from ...nn.cli.options import UserPath, examples, json_option, option, quiet_option, shell_words
 from ..program import comma_names
 
 if TYPE_CHECKING:
@@ -20,34 +20,25 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog=examples("xpnn bench --quick", "xpnn bench --workloads W3,predict --contestants numba,torch"))
-@click.option("--quick", panel="What", is_flag=True, help="Few workloads, rows and epochs: within a minute.")
-@click.option(
-    "--workloads", panel="What", callback=comma_names, metavar="NAMES", help="W1, W2, W3, W3a, W4, W5, W6, D3, predict."
+@option("--quick", "What", "Few workloads, rows and epochs: within a minute.", is_flag=True)
+@option("--workloads", "What", "W1, W2, W3, W3a, W4, W5, W6, D3, predict.", str, "NAMES", callback=comma_names)
+@option(
+    "--contestants",
+    "What",
+    "script, sklearn, torch, torch-compile, jax, and backends.",
+    str,
+    "NAMES",
+    callback=comma_names,
 )
-@click.option(
-    "--contestants", panel="What", callback=comma_names, metavar="NAMES",
-    help="script, sklearn, torch, torch-compile, jax, and backends.",
-)  # fmt: skip
-@click.option("--gpu", panel="What", is_flag=True, help="On a CUDA device: its backend and its peers.")
-@click.option("--sweep", panel="What", is_flag=True, help="Hidden widths and batch sizes, as a picture.")
-@click.option(
-    "--shapes", panel="What", type=click.IntRange(min=1), metavar="N", help="This many random workloads instead."
-)
-@click.option(
-    "--seed", panel="What", type=click.IntRange(min=0), default=0, metavar="N",
-    help="Of the random workloads; 0 by default.",
-)  # fmt: skip
-@click.option("--data", panel="What", metavar="SOURCE", help="Where MNIST is, as for `xpnn train`.")
-@click.option(
-    "--epochs", panel="How", type=click.IntRange(min=5), metavar="N",
-    help="Timed epochs of each; 7 by default, 5 turns with --gpu.",
-)  # fmt: skip
-@click.option(
-    "--threads", panel="How", type=click.IntRange(min=1), metavar="N",
-    help="Processors of each contestant; all by default.",
-)  # fmt: skip
-@click.option("--resume", panel="How", type=UserPath(), metavar="FILE", help="Resume the run in this file.")
-@click.option("--out", panel="Output", type=UserPath(), metavar="FILE", help="Results; by default bench-<time>.json.")
+@option("--gpu", "What", "On a CUDA device: its backend and its peers.", is_flag=True)
+@option("--sweep", "What", "Hidden widths and batch sizes, as a picture.", is_flag=True)
+@option("--shapes", "What", "This many random workloads instead.", click.IntRange(min=1), "N")
+@option("--seed", "What", "Of the random workloads; 0 by default.", click.IntRange(min=0), "N", default=0)
+@option("--data", "What", "Where MNIST is, as for `xpnn train`.", str, "SOURCE")
+@option("--epochs", "How", "Timed epochs of each; 7 by default, 5 turns with --gpu.", click.IntRange(min=5), "N")
+@option("--threads", "How", "Processors of each contestant; all by default.", click.IntRange(min=1), "N")
+@option("--resume", "How", "Resume the run in this file.", UserPath(), "FILE")
+@option("--out", "Output", "Results; by default bench-<time>.json.", UserPath(), "FILE")
 @json_option
 @quiet_option
 def bench(

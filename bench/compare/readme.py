@@ -48,10 +48,7 @@ def table(content: Mapping[str, Any], link: str) -> str:
         link: link to the file in the README.
     """
     names = [name for name in contestant_names() if name in took_part(content)]
-    lines = [
-        "| median milliseconds | " + " | ".join(map(title_of, names)) + " |",
-        "|---" * (len(names) + 1) + "|",
-    ]
+    lines = ["| median milliseconds | " + " | ".join(map(title_of, names)) + " |", "|---" * (len(names) + 1) + "|"]
     marked = False
     for name in (name for name in WORKLOADS if name in content["workloads"]):
         entry = content["workloads"][name]

@@ -166,11 +166,7 @@ def _parse(
 ) -> npt.NDArray[Any]:
     """Parse lines to records (rows,) of `before` (place,), `label` and `after` (features - place,)."""
     row = np.dtype(
-        [
-            ("before", dtype, (place,)),
-            ("label", f"U{MAX_LABEL + 1}"),
-            ("after", dtype, (len(header) - place - 1,)),
-        ]
+        [("before", dtype, (place,)), ("label", f"U{MAX_LABEL + 1}"), ("after", dtype, (len(header) - place - 1,))]
     )
     try:
         return np.loadtxt(lines, dtype=row, delimiter=",", comments=None, quotechar='"', ndmin=1)  # (rows,)

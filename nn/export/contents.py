@@ -16,11 +16,7 @@ from ..files.text import is_plain
 from ..network.mlp import MLP
 
 # loss: what is made of the last layer's outputs
-OUTPUT_FUNCTIONS = {
-    "softmax_cross_entropy": "softmax",
-    "sigmoid_cross_entropy": "sigmoid",
-    "squared_error": "identity",
-}
+OUTPUT_FUNCTIONS = {"softmax_cross_entropy": "softmax", "sigmoid_cross_entropy": "sigmoid", "squared_error": "identity"}
 
 
 def check_network(net: object) -> MLP:

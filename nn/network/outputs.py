@@ -70,10 +70,7 @@ def log_sigmoid(xp: Any, logits: Array) -> Array:
 
 OUTPUTS: dict[str, Outputs] = {
     "softmax_cross_entropy": Outputs(
-        check_classes,
-        log_softmax,
-        lambda xp, logits: xp.astype(xp.argmax(logits, axis=1), xp.int64),
-        has_classes=True,
+        check_classes, log_softmax, lambda xp, logits: xp.astype(xp.argmax(logits, axis=1), xp.int64), has_classes=True
     ),
     "sigmoid_cross_entropy": Outputs(check_indicators, log_sigmoid, lambda xp, logits: xp.astype(logits > 0, xp.int64)),
     "squared_error": Outputs(check_numbers, None, lambda xp, outputs: outputs, has_accuracy=False),  # noqa: ARG005

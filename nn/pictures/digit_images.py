@@ -28,10 +28,7 @@ DUST = 0.03  # a blot with less ink than this share of the largest one is no par
 
 
 def load_digit(
-    path: str | os.PathLike[str],
-    *,
-    image_shape: tuple[int, int],
-    largest: int = 255,
+    path: str | os.PathLike[str], *, image_shape: tuple[int, int], largest: int = 255
 ) -> npt.NDArray[np.uint8]:
     """Load an image of a digit as an input like the training data, light ink on black.
 

@@ -41,12 +41,7 @@ class RunConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of `config.json`."""
-        return {
-            "recipe": self.recipe.settings(),
-            "data": asdict(self.data),
-            "backend": self.backend,
-            "seed": self.seed,
-        }
+        return {"recipe": self.recipe.settings(), "data": asdict(self.data), "backend": self.backend, "seed": self.seed}
 
     @classmethod
     def from_json(cls, config: Mapping[str, Any]) -> RunConfig:

@@ -73,11 +73,7 @@ def train(
     return trainer.run()
 
 
-def _with_options() -> None:
-    """Show the options as keywords in `help` and notebooks."""
-    own, options = signature(train), signature(TrainingOptions).parameters.values()
-    named = [each for each in own.parameters.values() if each.kind != Parameter.VAR_KEYWORD]
-    train.__signature__ = own.replace(parameters=[*named, *options])  # type: ignore[attr-defined]
-
-
-_with_options()
+# Shown by `help` and in notebooks: the options as keywords of their own.
+_own = [each for each in signature(train).parameters.values() if each.kind != Parameter.VAR_KEYWORD]
+_all = [*_own, *signature(TrainingOptions).parameters.values()]
+train.__signature__ = signature(train).replace(parameters=_all)  # type: ignore[attr-defined]

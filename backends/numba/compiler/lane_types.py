@@ -15,15 +15,7 @@ import llvmlite.binding
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import (
-    NativeValue,
-    lower_builtin,
-    models,
-    register_model,
-    type_callable,
-    typeof_impl,
-    unbox,
-)
+from numba.extending import NativeValue, lower_builtin, models, register_model, type_callable, typeof_impl, unbox
 
 # Bytes of the widest vector register that compilers use here: AVX-512's, or two of NEON's, or AVX's.
 REGISTER_BYTES = 64 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 32
