@@ -109,8 +109,10 @@ def _choose(job: JobOutline | None) -> Backend:
 
 
 def _load_external(point: EntryPoint) -> Backend:
-    """Import and create another package's backend."""
+    """Import and create another package's backend, whose name is that of its entry point."""
     backend: Backend = point.load()()
+    if (name := getattr(backend, "name", None)) != point.name:
+        raise BackendUnavailable(f"backend {point.name} has the name {name!r}: set it to that of its entry point")
     return backend
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import rich_click as click
 from click.shell_completion import CompletionItem
 
-from ...backends import registered_backends
+from ...backends import ConfigError, registered_backends
 from ...backends.constraints import options_of
 from ..datasets.load import NAMED
 from ..files.data_file import existing_path
@@ -57,6 +57,8 @@ def model_path(path: Path) -> Path:
         return path
     folder = RunFolder(path)
     folder.refuse_links()
+    if folder.checkpoint.exists() and not folder.model.exists():
+        raise ConfigError(f"{path} is unfinished: complete it with xpnn train --resume {shell_words(path)}")
     return folder.model
 
 

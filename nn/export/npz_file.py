@@ -46,5 +46,5 @@ def npz_bytes(net: MLP) -> bytes:
     about = json.dumps(describe(check_network(net)), ensure_ascii=False)
     content = io.BytesIO()
     # the names are one text: an array of texts would give each the room of the longest
-    np.savez(content, **finite_parameters(net), description=np.array(about))
+    np.savez(content, **finite_parameters(net), description=np.array(about))  # type: ignore[arg-type]
     return content.getvalue()

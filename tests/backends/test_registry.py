@@ -196,8 +196,12 @@ def test_a_third_party_backend_is_had_by_its_name(third_party):
     third_party("fake", Fake)
     assert isinstance(get_backend("fake"), Fake)
     assert "fake" in available_backends()
+
+
+def test_a_third_party_backend_has_the_name_of_its_entry_point(third_party):
+    """Else a run folder would have a name that no backend goes by."""
     third_party("made", lambda: Fake())
-    assert isinstance(get_backend("made"), Fake)
+    assert why_unavailable("made") == "backend made has the name 'fake': set it to that of its entry point"
 
 
 def test_of_several_third_party_backends_each_name_gives_its_own(third_party):
