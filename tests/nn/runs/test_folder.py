@@ -142,6 +142,14 @@ def test_a_run_that_lost_its_checkpoint_does_not_begin_anew(folder):
     assert folder.metrics.read_text() == before
 
 
+def test_a_run_without_a_model_yet_is_said_to_be_unfinished(folder):
+    run("train", "--resume", "run", "--quiet")
+    folder.model.unlink()
+    for command in ("evaluate", "explain"):
+        message = one_line(run(command, "run"))
+        assert message == "xpnn: run is unfinished: complete it with xpnn train --resume run"
+
+
 def test_hidden_files_of_the_user_are_left_alone(tmp_path):
     (tmp_path / ".draft.tmp").write_text("mine")
     with pytest.raises(ConfigError, match="exists and is not empty"):
