@@ -54,6 +54,11 @@ class CuPyScript(Script):
         self.orders = [None if order is None else self.xp.array(order) for order in orders]
 
     @override
+    def run_epochs(self) -> float:
+        losses = [self.script.run_epoch(order) for order in self.orders]
+        return float(self.xp.asnumpy(losses[0]))
+
+    @override
     def predict(self) -> Array:
         classes: Array = self.xp.asnumpy(super().predict())
         return classes
