@@ -147,7 +147,7 @@ def test_a_run_without_a_model_yet_is_said_to_be_unfinished(folder):
     folder.model.unlink()
     for command in ("evaluate", "explain"):
         message = one_line(run(command, "run"))
-        assert message == "xpnn: run is unfinished: complete it with xpnn train --resume run"
+        assert message.strip() == "xpnn: run is unfinished: complete it with xpnn train --resume run"
 
 
 def test_hidden_files_of_the_user_are_left_alone(tmp_path):
