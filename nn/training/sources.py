@@ -80,13 +80,13 @@ class RowSource(ABC):
     def is_over(self, totals: Totals) -> bool:
         """Return whether the current epoch has no more steps, given its sums so far."""
 
-    @abstractmethod
     def can_resume_at(self, position: int) -> bool:
         """Return whether a run can resume at a position in an epoch, in rows."""
+        return position == 0
 
-    @abstractmethod
     def batches(self, generator: np.random.Generator, position: int) -> Iterator[Order]:
         """Yield the batches of another epoch from a position on; requires `can_repeat`."""
+        raise NotImplementedError
 
     @abstractmethod
     def place_of(self, step: int) -> str:

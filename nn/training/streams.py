@@ -17,7 +17,7 @@ from ..network.evaluation import check_rows
 from ..network.mlp import MLP
 from .identity import check_sum
 from .options import TrainingOptions
-from .sources import Order, RowSource
+from .sources import RowSource
 
 BatchSource = Iterable[Any] | Callable[[int], Iterable[Any]]
 
@@ -142,14 +142,6 @@ class StreamedRows(RowSource):
     @override
     def is_over(self, totals: Totals) -> bool:
         return self._is_over
-
-    @override
-    def can_resume_at(self, position: int) -> bool:
-        return position == 0
-
-    @override
-    def batches(self, generator: np.random.Generator, position: int) -> Iterator[Order]:
-        raise NotImplementedError
 
     @override
     def place_of(self, step: int) -> str:
