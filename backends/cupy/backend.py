@@ -80,7 +80,6 @@ class CuPyBackend(Backend):
 
     @override
     def linear(self, x: Array, weight: Array, bias: Array, *, activation: str) -> Array:
-        """Compute the layer; bias and ReLU are applied in place."""
         y = x @ weight  # (batch, out_features)
         y += bias
         forward = ACTIVATIONS[activation].forward

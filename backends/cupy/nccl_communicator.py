@@ -108,7 +108,6 @@ class NcclCommunicator(Communicator):
 
     @override
     def exchange(self, value: Any) -> list[Any]:
-        """Exchange values on the host."""
         return self._host.exchange(value)
 
     @override

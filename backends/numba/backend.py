@@ -14,6 +14,7 @@ from ..errors import BackendUnavailable
 from ..generic_plan import GenericPlan
 from ..mapped import is_mapped, unlocked
 from ..numpy.backend import NumPyBackend
+from ..override import override
 from ..plan import Layer, Plan, Rows, Totals, TrainingJob
 from ..threads import one_blas_thread
 
@@ -53,8 +54,9 @@ class NumbaBackend(NumPyBackend):
         self._divided_plan, self._targets, self._layout = numba_divided_plan, numba_targets, numba_layout
         self._forward, self._team = numba_forward, numba_team.Team(numba_team.usable_threads())
 
+    @override
     def suits(self, job: JobOutline) -> bool:
-        """See `Backend.suits`; what the kernels do not know takes as long as on NumPy."""
+        """What the kernels do not know takes as long as on NumPy."""
         return (
             not job.needs_generic_plan
             and self._functions.activation_code(job.activation) is not None
@@ -62,12 +64,13 @@ class NumbaBackend(NumPyBackend):
             and self._targets.loss_code(job.loss) is not None
         )
 
+    @override
     def put(self, array: npt.NDArray[Any]) -> Array:
-        """See `Backend.put`; rows come to lie one after the other, as the kernels read them."""
+        """Rows come to lie one after the other, as the kernels read them."""
         return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
 
+    @override
     def evaluate(self, layers: list[Layer], rows: Rows, *, loss: str = "softmax_cross_entropy") -> Totals:
-        """See `Backend.evaluate`; many rows go through the training's kernels."""
         is_known = self._targets.loss_code(loss) is not None and not is_mapped(
             rows.images
         )  # whose logits may be too many
@@ -80,8 +83,8 @@ class NumbaBackend(NumPyBackend):
         loss_sum, correct, _ = self.loss(logits, rows.labels, loss=loss, batch_size=len(logits))
         return Totals(float(loss_sum), int(correct), len(logits))
 
+    @override
     def logits(self, layers: list[Layer], images: npt.NDArray[Any], scale: float) -> npt.NDArray[Any]:
-        """See `Backend.logits`; many rows go through the training's kernels."""
         if not self._forward_pays(layers, images):
             return super().logits(layers, images, scale)
         logits: npt.NDArray[Any] = self._forward.forward_logits(self._team, layers, unlocked(images), scale)
@@ -92,8 +95,8 @@ class NumbaBackend(NumPyBackend):
         known = self._layout.are_layers(layers, images)
         return known and _forward_work(layers, len(images)) >= FORWARD_WORK
 
+    @override
     def compile(self, job: TrainingJob) -> Plan:
-        """See `Backend.compile`."""
         self.check_precision(job.options.precision)
         if not self._plan.supports(job):
             generic: Plan = GenericPlan(self, job)

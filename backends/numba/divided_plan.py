@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ConfigError
+from ..override import override
 from ..plan import NO_ROWS, Plan, Totals, TrainingJob, checked_order
 from ..reduction import reduction_of
 from .compiler.compile import announced, entry_of
@@ -19,8 +20,8 @@ from .compiler.team import ALONE, Side, Team
 from .engine import Engine
 from .first_layer.inputs import DenseInput, SparseInput
 from .network.layout import rows_of
-from .network.optimizers import GRADIENT, State, rule_of
-from .steps.batches import Batches, Sums, new_sums, sizes_and_penalties
+from .network.optimizers import GRADIENT, KernelState, rule_of
+from .steps.batches import RunSteps, Sums, new_sums, sizes_and_penalties
 from .steps.by_rows import take_step_with
 from .steps.room import Room
 from .steps.schedules import new_room
@@ -93,7 +94,7 @@ class DividedPlan(Plan):
         """Return room for some threads, in which the first part's gradient has the place of a slot."""
         engine, dtype = self._engine, self._engine.state.parameters.dtype
         grads = rows_of(1, engine.layout.count, dtype)[0]
-        of_part = State(engine.state.parameters, self._whole[0], np.empty(0, dtype), grads)
+        of_part = KernelState(engine.state.parameters, self._whole[0], np.empty(0, dtype), grads)
         return new_room(engine.schedule, engine.layout, of_part, threads)
 
     def _refuse_differing_layouts(self) -> None:
@@ -107,8 +108,8 @@ class DividedPlan(Plan):
                 "use processors of one kind and the same files everywhere, or the backend numpy"
             )
 
+    @override
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
-        """See `Plan.run`; for what it raises, see `NumbaPlan.run`."""
         job, reduction, parts, samples = self.job, self._reduction, self._parts, len(self.job.rows.images)
         rows = np.arange(samples, dtype=np.int64) if order is None else checked_order(order, samples)  # (rows,)
         sizes, penalties = sizes_and_penalties(job, rows, self._engine.problem.targets.weights)  # (steps,) each
@@ -157,22 +158,22 @@ class DividedPlan(Plan):
         engine, (grad, sums), room = self._engine, self._parts[number], self._rooms[team]
         inputs = self._kept[number][0] if engine.is_kept else self._inputs[team]
         problem, room = engine.problem._replace(inputs=inputs), room._replace(state=room.state._replace(first=grad))
-        batches = Batches(rows, max(len(rows), 1), engine.schedule.tile_rows, GRADIENT, NOTHING, size, NOTHING, 1)
+        batches = RunSteps(rows, max(len(rows), 1), engine.schedule.tile_rows, GRADIENT, NOTHING, size, NOTHING, 1)
         return problem, room, batches, sums
 
     def _step_arguments(self, learning_rate: float, l2: float) -> tuple[Any, ...]:
         """Return the step kernel's arguments, all but the thread's side."""
         engine, rate, penalty = self._engine, np.array([learning_rate]), np.array([l2])
         no_rows = np.empty(0, dtype=np.int64)
-        batches = Batches(no_rows, 1, 1, self._rule, rate, NOTHING, penalty, self.step + 1)
+        batches = RunSteps(no_rows, 1, 1, self._rule, rate, NOTHING, penalty, self.step + 1)
         return engine.layout.network, engine.state, self._whole, batches
 
+    @override
     def state(self) -> dict[str, npt.NDArray[Any]]:
-        """See `Plan.state`."""
         return self._engine.slots()
 
+    @override
     def load_state(self, state: dict[str, npt.NDArray[Any]], step: int) -> None:
-        """See `Plan.load_state`."""
         self._engine.load_slots(state)
         self.step = step
 

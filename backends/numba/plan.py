@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..override import override
 from ..plan import NO_ROWS, Plan, Totals, TrainingJob, checked_order
 from .compiler.compile import announced, entry_of
 from .compiler.team import ALONE
@@ -14,7 +15,7 @@ from .engine import Engine
 from .network.layout import are_layers
 from .network.optimizers import rule_of
 from .network.targets import are_targets
-from .steps.batches import Batches, new_sums, sizes_and_penalties
+from .steps.batches import RunSteps, new_sums, sizes_and_penalties
 from .steps.schedules import new_room
 
 
@@ -72,15 +73,15 @@ class NumbaPlan(Plan):
         _, sizes, l2 = self._figures
         rates = job.learning_rates(first, len(sizes)).astype(np.float64, copy=False)  # (steps,)
         tile_rows = self._engine.schedule.tile_rows
-        batches = Batches(order, int(job.batch_size), tile_rows, self._rule, rates, sizes, l2, first)
+        batches = RunSteps(order, int(job.batch_size), tile_rows, self._rule, rates, sizes, l2, first)
         return problem, self._room, batches, self._sums
 
+    @override
     def state(self) -> dict[str, npt.NDArray[Any]]:
-        """See `Plan.state`."""
         return self._engine.slots()
 
+    @override
     def load_state(self, state: dict[str, npt.NDArray[Any]], step: int) -> None:
-        """See `Plan.load_state`."""
         self._engine.load_slots(state)
         self.step = step
 

@@ -34,7 +34,6 @@ class NumPyBackend(Backend):
 
     @override
     def all_finite(self, arrays: Iterable[Array]) -> bool:
-        """Check array by array, without stacking."""
         return all(bool(np.isfinite(array).all()) for array in arrays)
 
     @override
@@ -51,7 +50,6 @@ class NumPyBackend(Backend):
 
     @override
     def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
-        """Gather rows; integers are scaled in place."""
         if isinstance(index, slice):
             images, labels = rows.images[index], rows.labels[index]
         else:
@@ -63,7 +61,6 @@ class NumPyBackend(Backend):
 
     @override
     def linear(self, x: Array, weight: Array, bias: Array, *, activation: str) -> Array:
-        """Compute the layer; bias and ReLU are applied in place."""
         y = x @ weight  # (batch, out_features)
         y += bias
         forward = ACTIVATIONS[activation].forward

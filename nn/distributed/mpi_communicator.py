@@ -48,7 +48,6 @@ class MpiCommunicator(Communicator):
 
     @override
     def sum(self, array: Array) -> None:
-        """Sum a contiguous array on the host."""
         self._comm.Allreduce(self._mpi.IN_PLACE, array)
 
     @override

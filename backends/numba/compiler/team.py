@@ -67,21 +67,21 @@ def _container_cores(path: Path) -> int:
         return 1 << 16
 
 
-class Task(NamedTuple):
+class Assignment(NamedTuple):
     """What a thread is to do, and where it says how that ended: with an error, or None."""
 
     action: Callable[[], Any]
     outcomes: SimpleQueue[BaseException | None]
 
 
-def new_worker() -> SimpleQueue[Task | None]:
+def new_worker() -> SimpleQueue[Assignment | None]:
     """Start a thread, and return the queue out of which it takes its tasks, until there is a None."""
-    tasks: SimpleQueue[Task | None] = SimpleQueue()
+    tasks: SimpleQueue[Assignment | None] = SimpleQueue()
     threading.Thread(target=_work, args=(tasks,), name="xpnn", daemon=True).start()
     return tasks
 
 
-def _work(tasks: SimpleQueue[Task | None]) -> None:
+def _work(tasks: SimpleQueue[Assignment | None]) -> None:
     """Do the tasks, and say of each how it ended."""
     while (task := tasks.get()) is not None:
         try:
@@ -93,7 +93,7 @@ def _work(tasks: SimpleQueue[Task | None]) -> None:
         del task  # the arrays that it works on
 
 
-def _dismiss(workers: list[SimpleQueue[Task | None]]) -> None:
+def _dismiss(workers: list[SimpleQueue[Assignment | None]]) -> None:
     """Let the threads end."""
     for worker in workers:
         worker.put(None)
@@ -137,7 +137,7 @@ class Team:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self._pid = 0
-        self._workers: list[SimpleQueue[Task | None]] = []
+        self._workers: list[SimpleQueue[Assignment | None]] = []
         self._lock = threading.Lock()
 
     def run(self, kernel: Callable[..., Any], *args: Any) -> None:
@@ -162,8 +162,8 @@ class Team:
             return
         outcomes, elsewhere = SimpleQueue[BaseException | None](), _cores_but_this()
         for me, worker in enumerate(self._workers, start=1):
-            worker.put(Task(partial(_move, elsewhere), outcomes))
-            worker.put(Task(partial(kernel, Side(me, self.threads, sync), *args), outcomes))
+            worker.put(Assignment(partial(_move, elsewhere), outcomes))
+            worker.put(Assignment(partial(kernel, Side(me, self.threads, sync), *args), outcomes))
         try:
             kernel(Side(0, self.threads, sync), *args)
         finally:

@@ -113,7 +113,7 @@ def stepped(step: Step, w: Any, g: Any, first: Any, second: Any) -> Any:
     return w, first, second
 
 
-class State(NamedTuple):
+class KernelState(NamedTuple):
     """Flat buffers of one layout, (parameters,) or (0,) each.
 
     Attributes:
@@ -130,13 +130,13 @@ class State(NamedTuple):
 
 
 @inner_kernel
-def state_of(states: State, me: int) -> State:
+def state_of(states: KernelState, me: int) -> KernelState:
     """Return one thread's state, of buffers whose first axis is the threads."""
-    return State(states.parameters[me], states.first[me], states.second[me], states.grads[me])
+    return KernelState(states.parameters[me], states.first[me], states.second[me], states.grads[me])
 
 
 @inner_kernel
-def take_step(step: Step, state: State, at: int, g: Any, l2: float, width: Width) -> Any:
+def take_step(step: Step, state: KernelState, at: int, g: Any, l2: float, width: Width) -> Any:
     """Take a step on `width` parameters from `at` on with the gradient `g`, (width,); return them."""
     w = load(state.parameters, at, width)
     if step.rule.kind == KEEP:
@@ -158,7 +158,7 @@ def take_step(step: Step, state: State, at: int, g: Any, l2: float, width: Width
 
 
 @inner_kernel
-def copy_parameters(source: State, source_at: int, target: State, target_at: int, count: int) -> None:
+def copy_parameters(source: KernelState, source_at: int, target: KernelState, target_at: int, count: int) -> None:
     """Copy some parameters and their slots."""
     for i in range(count):
         target.parameters[target_at + i] = source.parameters[source_at + i]
@@ -183,7 +183,7 @@ class Update(NamedTuple):
         is_last: whether no more rows follow: the gradient is complete.
     """
 
-    state: State
+    state: KernelState
     step: Step
     l2: float
     size: float

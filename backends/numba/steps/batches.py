@@ -1,4 +1,4 @@
-"""Batches of a run and the tiles that they are cut into."""
+"""RunSteps of a run and the tiles that they are cut into."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy.typing as npt
 
 from ...plan import TrainingJob
 from ..compiler.compile import inner_kernel
-from ..network.optimizers import Rule, State, Update, step_of
+from ..network.optimizers import KernelState, Rule, Update, step_of
 
 SHARDS = 16  # that a large batch of a narrow network is cut into
 
 
-class Batches(NamedTuple):
-    """Batches of a run, and the steps that end them.
+class RunSteps(NamedTuple):
+    """RunSteps of a run, and the steps that end them.
 
     Attributes:
         order: samples, a batch after the other, (rows,).
@@ -58,7 +58,7 @@ def new_sums() -> Sums:
 def sizes_and_penalties(
     job: TrainingJob, order: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return what `Batches` calls `sizes` and `l2`, (batches,) each.
+    """Return what `RunSteps` calls `sizes` and `l2`, (batches,) each.
 
     Args:
         job: the training.
@@ -76,7 +76,7 @@ def sizes_and_penalties(
 
 
 @inner_kernel
-def end_of_tile(batches: Batches, start: int) -> int:
+def end_of_tile(batches: RunSteps, start: int) -> int:
     """Return where in the order the tile ends that begins at `start`; no tile reaches into the next batch."""
     end_of_batch = (start // batches.batch_size + 1) * batches.batch_size
     end: int = min(start + batches.tile_rows, end_of_batch, batches.order.shape[0])
@@ -84,7 +84,7 @@ def end_of_tile(batches: Batches, start: int) -> int:
 
 
 @inner_kernel
-def update_of(batches: Batches, state: State, start: int, stop: int) -> Update:
+def update_of(batches: RunSteps, state: KernelState, start: int, stop: int) -> Update:
     """Return what becomes of the gradients of the tile from start to stop."""
     k = start // batches.batch_size
     step = step_of(batches.rule, batches.first_step + k, batches.learning_rates[k])

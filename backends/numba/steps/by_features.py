@@ -13,14 +13,14 @@ from ..compiler.team import Side, share, wait_for_all
 from ..first_layer.inputs import tile_of
 from ..network.network import Matrix, following, weight_of, work_of
 from ..network.optimizers import copy_parameters, state_of
-from .batches import Batches, Sums, add_rows, end_of_tile, update_of
+from .batches import RunSteps, Sums, add_rows, end_of_tile, update_of
 from .later_layers import transpose_all
 from .narrow import narrow_backward, narrow_forward
 from .room import Problem, Room
 
 
 @kernel
-def train_by_features(side: Side, problem: Problem, room: Room, batches: Batches, sums: Sums) -> None:
+def train_by_features(side: Side, problem: Problem, room: Room, batches: RunSteps, sums: Sums) -> None:
     """Take all steps of a run, and go on with `sums`.
 
     `room.own` has all parameters, slots and gradients, which all threads but the first use; `room.parts` two tiles of

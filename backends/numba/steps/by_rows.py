@@ -14,15 +14,15 @@ from ..compiler.lanes import count_of, load, zeros
 from ..compiler.team import Side, share, wait_for_all
 from ..first_layer.inputs import tile_of
 from ..network.network import Matrix, Network, work_of
-from ..network.optimizers import State, Update, step_of, take_step
-from .batches import Batches, Sums
+from ..network.optimizers import KernelState, Update, step_of, take_step
+from .batches import RunSteps, Sums
 from .later_layers import transpose_all
 from .narrow import narrow_backward, narrow_forward
 from .room import Problem, Room
 
 
 @inner_kernel
-def step_of_share(side: Side, network: Network, state: State, grads: Any, batches: Batches, k: int) -> None:
+def step_of_share(side: Side, network: Network, state: KernelState, grads: Any, batches: RunSteps, k: int) -> None:
     """Add up gradients, (gradients, parameters), for this thread's share of the parameters; take batch k's step."""
     count, step = grads.shape[1], step_of(batches.rule, batches.first_step + k, batches.learning_rates[k])
     buffer, lanes = grads.reshape(-1), network.compiled.lanes
@@ -37,13 +37,13 @@ def step_of_share(side: Side, network: Network, state: State, grads: Any, batche
 
 
 @kernel
-def take_step_with(side: Side, network: Network, state: State, grads: Any, batches: Batches) -> None:
+def take_step_with(side: Side, network: Network, state: KernelState, grads: Any, batches: RunSteps) -> None:
     """Take the step of the first batch with gradients that came from elsewhere; see `step_of_share`."""
     step_of_share(side, network, state, grads, batches, 0)
 
 
 @kernel
-def train_by_rows(side: Side, problem: Problem, room: Room, batches: Batches, sums: Sums) -> None:
+def train_by_rows(side: Side, problem: Problem, room: Room, batches: RunSteps, sums: Sums) -> None:
     """Take all steps of a run, and go on with `sums`.
 
     `room.parts` has a tile of the chunks' products of each thread, (threads, chunks * tile rows * units).
@@ -60,7 +60,7 @@ def train_by_rows(side: Side, problem: Problem, room: Room, batches: Batches, su
         shard_rows = -(-rows // shards)  # of the largest
         shard_tiles = -(-shard_rows // work.rows)
         for shard in range(first_shard, end_shard):
-            shard_state = State(state.parameters, state.first, state.second, room.shards[shard])
+            shard_state = KernelState(state.parameters, state.first, state.second, room.shards[shard])
             first, end = batch + rows * shard // shards, batch + rows * (shard + 1) // shards
             loss, correct, tile_number = 0.0, 0, shard * shard_tiles
             if first == end:

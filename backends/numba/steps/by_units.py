@@ -15,13 +15,13 @@ from ..first_layer.blocks import block_backward, block_forward
 from ..first_layer.columns import list_features
 from ..first_layer.inputs import tile_of
 from ..network.network import Work, output_of, work_of
-from .batches import Batches, Sums, add_rows, end_of_tile, update_of
+from .batches import RunSteps, Sums, add_rows, end_of_tile, update_of
 from .later_layers import later_layers_backward, through_layers, transpose_all
 from .room import Problem, Room
 
 
 @kernel
-def train_by_units(side: Side, problem: Problem, room: Room, batches: Batches, sums: Sums) -> None:
+def train_by_units(side: Side, problem: Problem, room: Room, batches: RunSteps, sums: Sums) -> None:
     """Take all steps of a run, and go on with `sums`.
 
     `room.works` is one for all threads, with the outputs of two tiles: while a tile is worked on, the next one's first

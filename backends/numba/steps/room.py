@@ -8,7 +8,7 @@ import numpy as np
 
 from ..network.layout import Layout, rows_of
 from ..network.network import Network, Work
-from ..network.optimizers import State
+from ..network.optimizers import KernelState
 
 
 class Problem(NamedTuple):
@@ -36,8 +36,8 @@ class Room(NamedTuple):
         works: room for a tile of each thread, (threads, ...) arrays.
     """
 
-    state: State
-    own: State
+    state: KernelState
+    own: KernelState
     shards: Any
     parts: Any
     works: Work

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..compiler.lane_types import MICROTILE_ROWS
 from ..network.layout import Layout, aligned, padded, rows_of
-from ..network.optimizers import State
+from ..network.optimizers import KernelState
 from .batches import SHARDS
 from .by_features import train_by_features
 from .by_rows import train_by_rows
@@ -123,13 +123,13 @@ def block_registers(units: list[int], features: int, lanes: int) -> int:
     return min(BLOCK_REGISTERS, key=cost)
 
 
-def new_state(layout: Layout, slots: int, dtype: Any) -> State:
+def new_state(layout: Layout, slots: int, dtype: Any) -> KernelState:
     """Return buffers for the parameters, some slots and gradients, (parameters,) or (0,) each."""
     counts = (layout.count, *(layout.count if k < slots else 0 for k in range(2)), layout.count)
-    return State(*(aligned(count, dtype) for count in counts))
+    return KernelState(*(aligned(count, dtype) for count in counts))
 
 
-def new_room(schedule: Schedule, layout: Layout, state: State, threads: int) -> Room:
+def new_room(schedule: Schedule, layout: Layout, state: KernelState, threads: int) -> Room:
     """Return what the schedule's kernel works in, with `state`; each kernel's docstring has the shapes."""
     tile, network, dtype, kernel = schedule.tile_rows, layout.network, state.parameters.dtype, schedule.kernel
     units, last = int(network.units[0]), int(network.units[-1])
@@ -143,4 +143,4 @@ def new_room(schedule: Schedule, layout: Layout, state: State, threads: int) -> 
         train_by_units: (0, 0),
     }[kernel]
     works = new_works(layout, tile, 2 if kernel is train_by_units else threads, dtype)
-    return Room(state, State(*of_own), shards, rows_of(*parts, dtype), works)
+    return Room(state, KernelState(*of_own), shards, rows_of(*parts, dtype), works)

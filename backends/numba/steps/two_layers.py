@@ -21,7 +21,7 @@ from ..first_layer.inputs import tile_of
 from ..network.layers import backward_panel, gradient_of_bias, gradient_of_panel, products_of_panel
 from ..network.network import Matrix, following, output_of, transpose, weight_of, work_of
 from ..network.optimizers import copy_parameters, state_of
-from .batches import Batches, Sums, add_rows, end_of_tile, update_of
+from .batches import RunSteps, Sums, add_rows, end_of_tile, update_of
 from .later_layers import loss_of_rows
 from .room import Problem, Room
 
@@ -40,7 +40,7 @@ def add_parts(parts: Matrix, blocks: int, bias: Any, logits: Matrix, used: int, 
 
 
 @kernel
-def train_two_layers(side: Side, problem: Problem, room: Room, batches: Batches, sums: Sums) -> None:
+def train_two_layers(side: Side, problem: Problem, room: Room, batches: RunSteps, sums: Sums) -> None:
     """Take all steps of a run, and go on with `sums`.
 
     `room.own` has each thread's copy of the last bias, with its slots and gradient; `room.parts` two tiles of every

@@ -35,7 +35,6 @@ class TorchEager(Contestant):
 
     @override
     def compile(self) -> None:
-        """Create the optimizer."""
         self.adam = None
         if isinstance(self.task.optimizer, Adam):
             self.adam = fused_adam(self.parameters, self.task.optimizer)
