@@ -110,8 +110,7 @@ class TorchBackend(Backend):
         """Copy into memory allocated by PyTorch, as NumPy aligns to 16 bytes only.
 
         MKL's results depend on the alignment of operands within a cache line. Tensors have no negative strides, so the
-        copy
-        is contiguous.
+        copy is contiguous.
         """
         tensor = self._torch.empty(array.shape, dtype=getattr(self._torch, array.dtype.name), device="cpu")
         tensor.numpy()[...] = array

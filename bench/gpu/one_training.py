@@ -35,8 +35,7 @@ def train(
     """Time turns of E and 2 E epochs, after a warm-up turn of each.
 
     The difference is the time of E epochs without the overhead of a turn, which gives the time per step however the
-    plan
-    queues its steps.
+    plan queues its steps.
 
     Args:
         workload: the workload; its epochs are E.

@@ -66,8 +66,7 @@ def from_arrays(
     Raises:
         DataError: dimensions, lengths, dtypes, values or labels are invalid.
         ConfigError: only one of `test_images` and `test_labels` is given, `class_names` is not a sequence, or the
-            options
-            of the split are invalid.
+            options of the split are invalid.
     """
     if (test_images is None) != (test_labels is None):
         missing = "test_labels" if test_labels is None else "test_images"

@@ -134,8 +134,7 @@ def find_local(source: Source, data_dir: str | os.PathLike[str] | None = None) -
 
     Raises:
         DataError: `data_dir` does not contain the data set, `data_dir` or XPNN_DATA is not a folder, or a folder has
-            only
-            some of the four files.
+            only some of the four files.
     """
     origin, place = "data_dir (--data)", data_dir
     if place is None:

@@ -28,8 +28,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         activation: activation of the hidden layers: "identity", "logistic", "tanh", "relu" or "leaky_relu".
         solver: "adam", "sgd", "rmsprop", "adamw", or full-batch "lbfgs" for up to a few thousand rows.
         alpha: strength of the L2 penalty: `alpha / 2` times the sum of squared weights, divided by the batch size or
-            sum
-            of row weights; with `adamw` the decoupled weight decay, which is not part of the loss.
+            sum of row weights; with `adamw` the decoupled weight decay, which is not part of the loss.
         batch_size: rows per step; "auto" for 200, or all rows if there are fewer.
         learning_rate: schedule of `sgd`: "constant"; "invscaling", divided by the number of processed rows to the power
             `power_t`; "adaptive", divided by 5 without improvement, down to 1e-6.

@@ -37,8 +37,7 @@ def to_html(net: MLP, path: str | os.PathLike[str]) -> None:
     probabilities, the preprocessed input, and the activations of each layer. Scripts can call
     `window.xpnn.predict(pixels)`, with `pixels` (features,) integers as in the training images, for probabilities
     (classes,); `xpnn.layers(pixels)` for the activations; and `xpnn.centre({data, rows, columns})` to preprocess a
-    drawing
-    of light ink on black, `data` (rows * columns,) in [0, 255].
+    drawing of light ink on black, `data` (rows * columns,) in [0, 255].
 
     Args:
         net: a network trained on integer images, on any backend.

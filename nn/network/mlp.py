@@ -53,8 +53,7 @@ class MLP:
             sizes: (features, hidden units..., outputs): two numbers or more.
             activation: activation of the hidden layers.
             loss: "softmax_cross_entropy" for classification, "sigmoid_cross_entropy" for multi-label classification,
-                with
-                one logit per class; "squared_error" for regression.
+                with one logit per class; "squared_error" for regression.
             initializer: initializer of weights and biases.
             backend: a name for `get_backend`, or a backend.
             dtype: "float32" or "float64".
@@ -155,8 +154,7 @@ class MLP:
         Args:
             images: (samples, features), or (samples, rows, columns) with as many pixels; integers are multiplied by
                 `input_scale`. An array of NumPy, PyTorch, JAX, CuPy or any library with DLPack, nested lists, or a
-                frame
-                    of pandas, polars or pyarrow.
+                frame of pandas, polars or pyarrow.
 
         Returns:
             (samples, outputs) of the network's dtype, in the library and on the device of the images; NumPy for lists

@@ -32,8 +32,7 @@ def save_curves(history: Sequence[EpochResult], path: str | os.PathLike[str], *,
 
     Args:
         history: results of the epochs, possibly empty; test and validation metrics may be None. Without accuracies
-            only the
-            loss is plotted.
+            only the loss is plotted.
         path: file in a format of matplotlib (png, svg, pdf), by its suffix.
         title: title of the plot.
 

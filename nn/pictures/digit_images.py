@@ -34,8 +34,7 @@ def load_digit(
 
     An image of the right shape with a dark background is returned unchanged. For others the background is removed, and
     the ink is cropped, scaled to the content box and centred by mass; dark ink is inverted. The box is 20/28 of each
-    side
-    from 16 pixels on, as in MNIST, and the whole image if smaller, as in the 8x8 digits.
+    side from 16 pixels on, as in MNIST, and the whole image if smaller, as in the 8x8 digits.
 
     Args:
         path: a file in one of the `grey_image.FORMATS`, of any size; transparent parts are white.

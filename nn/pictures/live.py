@@ -47,8 +47,7 @@ class LiveCurves(Callback):
     """Callback that plots loss and accuracy during training.
 
     The first plot is saved before the first step, so that a bad path fails at once. Later errors do not stop the
-    training;
-    if the window is closed or fails, the file is used instead.
+    training; if the window is closed or fails, the file is used instead.
 
     Args:
         path: file of the plot, as in `save_curves`.

@@ -34,8 +34,7 @@ class StepParity:
         steps: number of steps.
         loss_difference: maximum relative difference of the loss of a step.
         weight_difference: maximum `|w - reference| / |reference|` of any weight matrix or bias vector after any step,
-            in
-            the Euclidean norm.
+            in the Euclidean norm.
         tolerance: limit of both.
     """
 

@@ -47,8 +47,7 @@ class Watch:
     """Monitor of a run that raises if its numbers are not finite after a chunk.
 
     It takes a snapshot of the last good state at most once a second. On divergence, the steps from there are repeated
-    one
-    by one to find the first bad step, which is then repeated with a check of every array.
+    one by one to find the first bad step, which is then repeated with a check of every array.
 
     Args:
         run: the run, before its first chunk.

@@ -171,8 +171,7 @@ class Callback:
     """Base class of callbacks, with empty methods to override.
 
     `run.stop()` ends training after the current chunk; `run.history`, `run.net`, `run.epoch` and `run.position`
-    describe
-    its progress.
+    describe its progress.
 
     Attributes:
         each_epoch: whether it must be called at the end of each epoch, which prevents several full-batch epochs per

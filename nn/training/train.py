@@ -59,8 +59,7 @@ def train(
         DataError: the data do not fit the network.
         ModelFileError: the checkpoint cannot be read.
         DivergenceError: the loss, a weight or the optimizer state is not finite; the network then has the weights
-            before
-            the bad step, or, for streams, the last checked ones.
+            before the bad step, or, for streams, the last checked ones.
     """
     for name in options:
         look_up("option of nn.train", name, options_of(TrainingOptions))
