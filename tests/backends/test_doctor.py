@@ -103,7 +103,7 @@ def test_every_registered_backend_is_tried():
         (CrashingPlugin, "wrong", "its trial run failed: ZeroDivisionError: no luck"),
         (AbsentPlugin, "unavailable", "backend plugin needs the package plug: pip install plug"),
         (BrokenPlugin, "unavailable", "backend plugin failed to start: ZeroDivisionError: at once"),
-        (dict, "wrong", "its trial run failed: AttributeError: "),
+        (dict, "unavailable", "backend plugin has the name None: set it to that of its entry point"),
     ],
 )
 def test_a_third_party_backend_is_judged_by_its_trial(install, kind, status, reason):

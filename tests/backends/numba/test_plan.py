@@ -157,12 +157,12 @@ def test_rows_without_an_entry(make_pair, assert_same_training, kind):
 @only("units-sparse", "units-dense")
 def test_the_density_is_counted_unless_the_rows_have_it(backend, make_job, monkeypatch, kind):
     job = make_job(kind)
-    assert backend.compile(job).is_sparse == (kind.density <= 0.5)
+    assert backend.compile(job)._engine.is_sparse == (kind.density <= 0.5)
     monkeypatch.setattr(np, "count_nonzero", None)
     half = job.rows.images.size // 2
     for nonzeros, is_sparse in ((0, True), (half - 1, True), (half + 1, False)):
         plan = backend.compile(dataclasses.replace(job, rows=job.rows._replace(nonzeros=nonzeros)))
-        assert plan.is_sparse == is_sparse
+        assert plan._engine.is_sparse == is_sparse
 
 
 @only("units-sparse", "rows-dense")
