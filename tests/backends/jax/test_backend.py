@@ -68,7 +68,7 @@ def test_a_float64_network_is_float64_and_the_caller_keeps_32_bits(make_data, de
     assert jnp.ones(3).dtype == jnp.asarray(np.ones(3)).dtype == np.float32
 
 
-@pytest.mark.parametrize("options", [{"dropout": 0.5, "dropout_seed": 3}, {"clip_norm": 0.1}, {"tile_rows": 3}])
+@pytest.mark.parametrize("options", [{"dropout": 0.5, "dropout_seed": 3}, {"clip_norm": 0.1}, {"accumulate": 2}])
 def test_steps_of_the_generic_plan_are_float64_too(job_of, generic, make_layers, small_problem, options):
     plan = get_backend("jax").compile(job_of(**options))
     assert type(plan) is GenericPlan
