@@ -37,10 +37,9 @@ def to_onnx(net: MLP, path: str | os.PathLike[str], *, input_type: str = "auto")
     """Export a network as an ONNX model (opset 13) with input `images` (batch, features), for any number of rows.
 
     Outputs: `probabilities` (batch, classes), in the network's dtype; `logits` (batch, classes); `label` (batch,),
-        int64,
-    the most probable class. For the loss sigmoid_cross_entropy, `label` is (batch, outputs), 1 for probabilities above
-    1/2; for squared_error the only output is `predictions` (batch, outputs). Class names and image shape are in the
-    metadata as JSON.
+    int64, the most probable class. For the loss sigmoid_cross_entropy, `label` is (batch, outputs), 1 for
+    probabilities above 1/2; for squared_error the only output is `predictions` (batch, outputs). Class names and
+    image shape are in the metadata as JSON.
 
     Args:
         net: the network, on any backend.
