@@ -99,9 +99,9 @@ def precision_recall(matrix: npt.ArrayLike) -> ClassScores:
 def calibration_error(probabilities: npt.ArrayLike, labels: npt.ArrayLike, *, bins: int = 15) -> Calibration:
     """Return the expected calibration error, and its bins for a reliability diagram.
 
-    Rows are binned by confidence, the probability of the predicted class, in bins of equal width. The error is the mean
-    over all rows of |accuracy - mean confidence| of their bin. Source: Guo, Pleiss, Sun and Weinberger 2017, equations
-    2 to 4.
+    Rows are binned by confidence, the probability of the predicted class, in bins of equal width. The error is the
+    mean over all rows of abs(accuracy - mean confidence) of their bin. Source: Guo, Pleiss, Sun and Weinberger 2017,
+    equations 2 to 4.
 
     Args:
         probabilities: class probabilities, (samples, classes), at least one row; rows sum to 1.
