@@ -219,11 +219,13 @@ def test_a_rank_that_fails_ends_the_job(tmp_path, rows, state, pytestconfig, amo
     for fault, ranks, rank in FAILING[: amount(len(FAILING), slice=1)]:
         run = tmp_path / f"{fault}-{rank}-of-{ranks}"
         with start(run, rows, ranks, fail=fault, rank=rank, step=half) as job:
-            assert job.wait_until(partial(has_taken, job, rank, half)), job.said()
+            taken = partial(has_taken, job, rank, half)
+            assert job.wait_until(taken) or taken(), job.said()  # it may have ended between two looks
             failed_at = time.monotonic()
             ended = job.end()
             seconds[fault] = max(seconds[fault], time.monotonic() - failed_at)
-        assert ended.code != 0
+        assert ended.code != 0 or fault == "exit"  # the launcher may pass on what that rank returned
+        assert not (run / "summary.json").exists()
         assert ended.left == []
         assert FAULTS[fault][1].format(rank=rank) in ended.said
         assert 0 < step_of(run) <= half
@@ -233,8 +235,8 @@ def test_a_rank_that_fails_ends_the_job(tmp_path, rows, state, pytestconfig, amo
         show(
             13,
             name,
-            f"3 of 3 jobs ended with a code other than 0 and left no process, in {seconds[fault]:.1f} s at most; "
-            "resumed, bit-identical",
+            f"3 of 3 jobs ended{' with a code other than 0' * (fault != 'exit')} and left no process, in "
+            f"{seconds[fault]:.1f} s at most; resumed, bit-identical",
             section="ranks",
         )
 
