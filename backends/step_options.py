@@ -44,7 +44,7 @@ class StepOptions:
     l2: float = option(
         0.0, NOT_NEGATIVE,
         "L2 penalty on the weights. The objective is the mean loss plus `l2 / 2` times the sum of squared weights, "
-                "without biases.",
+        "without biases.",
         panel="Regularization", metavar="STRENGTH",
     )  # fmt: skip
     l2_per_batch: bool = option(
@@ -58,19 +58,19 @@ class StepOptions:
     label_smoothing: float = option(
         0.0, BELOW_1,
         "Label smoothing: probability mass spread evenly over the classes. For softmax cross-entropy (Szegedy et al. "
-                "2016); it affects the training loss, not test and validation losses.",
+        "2016); it affects the training loss, not test and validation losses.",
         panel="Regularization", metavar="SHARE",
     )  # fmt: skip
     precision: str = option(
         "full", None,
         "Precision of matrix products: full, or bfloat16 on a GPU. `full` is the network's dtype; a backend lists its "
-                "`precisions`.",
+        "`precisions`.",
         panel="Speed", metavar="KIND", is_identity=False,
     )  # fmt: skip
     reproducible: bool = option(
         False, FLAG,
         "Bit-identical results for any number of processes, on machines of one kind. Slower: gradients of at most 32 "
-                "shards per batch, of at least 8 rows each, are summed in a fixed order. Every process needs a shard.",
+        "shards per batch, of at least 8 rows each, are summed in a fixed order. Every process needs a shard.",
         panel="Training",
     )  # fmt: skip
 

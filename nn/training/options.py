@@ -52,7 +52,7 @@ class TrainingOptions(StepOptions):
     evaluate_every: int = option(
         1, whole(1),
         "Epochs between evaluations. The last epoch is always evaluated. Full batches in between run without a break, "
-                "so that a GPU does not wait for the host.",
+        "so that a GPU does not wait for the host.",
         panel="Training", metavar="EPOCHS", is_identity=False,
     )  # fmt: skip
 
