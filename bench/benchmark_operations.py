@@ -70,7 +70,7 @@ def data(request: pytest.FixtureRequest) -> Dataset:
 def test_plan(benchmark: Any, backend: Backend, data: Dataset, batch_size: int, optimizer: Optimizer) -> None:
     """An epoch of a compiled plan."""
     net = MLP([FEATURES, UNITS, CLASSES], backend=backend)
-    rows = backend.place(data.train.images, data.train.labels, data.scale)
+    rows = net.place(data.train)
     plan = backend.compile(TrainingJob(net.layers, rows, StepOptions(optimizer=optimizer, batch_size=batch_size)))
     order = None if batch_size == len(data.train) else np.random.default_rng(0).permutation(len(data.train))
     benchmark.pedantic(plan.run, args=(order,), rounds=5, warmup_rounds=1)
@@ -79,7 +79,7 @@ def test_plan(benchmark: Any, backend: Backend, data: Dataset, batch_size: int, 
 def test_evaluate(benchmark: Any, backend: Backend, data: Dataset) -> None:
     """Evaluation of a data set."""
     net = MLP([FEATURES, UNITS, CLASSES], backend=backend)
-    rows = backend.place(data.train.images, data.train.labels, data.scale)
+    rows = net.place(data.train)
     benchmark(lambda: backend.evaluate(net.layers, rows))
 
 

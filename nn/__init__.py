@@ -10,6 +10,8 @@
 from ..backends import SGD, Adam, AdamW, Optimizer, RMSprop, XpnnError
 from . import distributed, reference
 from .datasets import Dataset, Split, from_arrays, load_dataset, resplit
+from .inputs.inputs import Inputs, Numbers, Pixels, Target
+from .inputs.table import Column, Table
 from .network.evaluation import Evaluation, evaluate
 from .network.metrics import Calibration, ClassScores, calibration_error, confusion_matrix, precision_recall
 from .network.mlp import MLP
@@ -28,8 +30,9 @@ from .training.trainer import Trainer
 
 __all__ = [
     "MLP", "SCHEDULES", "SGD", "Adam", "AdamW", "Batches", "Calibration", "Callback", "Checkpoint", "ClassScores",
-    "Dataset", "EarlyStopping", "EpochResult", "Evaluation", "History", "Optimizer", "OptimizerState", "RMSprop",
-    "SaveCheckpoints", "Split", "TensorBoard", "Trainer", "TrainingOptions", "TrainingRun", "XpnnError",
+    "Column", "Dataset", "EarlyStopping", "EpochResult", "Evaluation", "History", "Inputs", "Numbers", "Optimizer",
+    "OptimizerState", "Pixels", "RMSprop", "SaveCheckpoints", "Split", "Table", "Target", "TensorBoard", "Trainer",
+    "TrainingOptions", "TrainingRun", "XpnnError",
     "calibration_error", "confusion_matrix", "distributed", "evaluate", "from_arrays", "load", "load_dataset",
     "precision_recall", "reference", "resplit", "save", "train",
 ]  # fmt: skip

@@ -4,6 +4,6 @@ from .arrays import from_arrays
 from .dataset import Dataset, Split
 from .idx import read_idx
 from .load import load_dataset
-from .split import resplit, split_rows
+from .split import resplit, split_places
 
-__all__ = ["Dataset", "Split", "from_arrays", "load_dataset", "read_idx", "resplit", "split_rows"]
+__all__ = ["Dataset", "Split", "from_arrays", "load_dataset", "read_idx", "resplit", "split_places"]

@@ -1,9 +1,9 @@
-"""Data sets from arrays; every loader ends here, so checks exist once."""
+"""Data sets from arrays and frames; every loader ends here, so checks exist once."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
-from ...backends.machine import memory_bytes
-from ...backends.mapped import is_mapped
-from ..inputs.arguments import refuse_not_finite
 from ..inputs.arrays import categorical_codes, host_array
-from ..inputs.facts import RowFacts
 from ..inputs.frames import only_column
+from ..inputs.inputs import Inputs, Target
 from .dataset import Dataset, Split
-from .labels import check_labels, encode_labels
-from .split import split_rows
-
-MIN_SQUARE = 16  # fewer features are no picture, even where their number is a square
+from .labels import check_labels, check_targets, encode_labels, labels_by_name
+from .raw_rows import Reading, read_rows
+from .split import Places, split_places
 
 
 def from_arrays(
@@ -30,83 +26,121 @@ def from_arrays(
     *,
     test_images: Any = None,
     test_labels: Any = None,
-    test_fraction: float = 0.2,
+    test_fraction: float | None = 0.2,
     seed: int = 0,
     stratify: bool = False,
     name: str = "arrays",
     class_names: Sequence[str] | None = None,
+    regression: bool | None = None,
+    inputs: Inputs | None = None,
+    **reading: Any,
 ) -> Dataset:
-    """Create a data set from arrays.
+    """Create a data set from arrays or frames.
 
     Arrays may be of NumPy, PyTorch, JAX, CuPy or any library that supports DLPack or `__array__`; lists, and frames of
     pandas, polars and pyarrow with features as columns, work as well.
 
-    Integers and booleans in 0..255 become uint8, with a scale of one over the largest training value, or 1/255 if that
-    is above 127. float64 and float32 are kept; all other dtypes (wider integers, float16, longdouble) become float32,
-    which represents integers exactly only up to 2**24. Floating-point features have scale 1.
+    Pixels are images (samples, rows, columns), and rows that `pixels` or `image_shape` says to be images. Whole numbers
+    in [0, 255] become uint8, of which the network scales the largest of the training rows, or 255 if that is above 127,
+    to 1; numbers in [0, 1] are taken as scaled already.
+
+    All other rows are tables. Numbers are standardized by the training rows. In frames, texts become categories, a
+    missing number becomes the column's median and a flag, and columns that identify rows are left out. The network
+    does this: the data set and the rows of a prediction have the numbers as they came.
 
     Memory-mapped images, such as `np.load("images.npy", mmap_mode="r")`, stay in their file if they are uint8, float32
-    or float64 in C order, and may exceed memory. They are not shuffled before the split: the last rows are held out,
-    so the file must not be sorted by class.
+    or float64 in C order, and may exceed memory: uint8 as pixels, others as the features as they are. They are not
+    shuffled before the split: the last rows are held out, so the file must not be sorted by class.
 
     Args:
-        images: (samples, features), or (samples, rows, columns), which is flattened and kept as the image shape. uint8
-            features whose number is a square of at least 16 are taken as square images.
+        images: (samples, columns), or (samples, rows, columns).
         labels: (samples,), integers, strings or other hashable values, numbered in sorted order; with `class_names`,
             integers in [0, num_classes). Categorical labels of pandas and polars' `Enum` are numbered by category,
-            including unused ones.
+            including unused ones. For regression numbers, (samples,) or (samples, outputs).
         test_images: like `images`; without it, rows are held out by `test_fraction`, `seed` and `stratify`.
         test_labels: like `labels`.
-        test_fraction: fraction of rows to hold out, in (0, 1).
+        test_fraction: fraction of rows to hold out, in (0, 1); None for none.
         seed: seed of the split.
         stratify: whether to preserve class proportions in the split.
         name: name of the data set.
         class_names: name of each class; None for the sorted distinct labels.
+        regression: whether labels are numbers to predict; None: if one of them has a fraction.
+        inputs: inputs of a trained network, `net.inputs`, by which rows and labels are read; None to learn them.
+        reading: `pixels`, `image_shape`, `standardize`, `drop`, `categorical` and `id_column`, see `Reading`.
 
     Raises:
         DataError: dimensions, lengths, dtypes, values or labels are invalid.
         ConfigError: only one of `test_images` and `test_labels` is given, `class_names` is not a sequence, or the
-            options of the split are invalid.
+            options of the split or the reading are invalid.
     """
     if (test_images is None) != (test_labels is None):
         missing = "test_labels" if test_labels is None else "test_images"
         raise ConfigError(f"test_images and test_labels belong together, got no {missing}: pass both or none")
+    how = Reading(**reading)
     whats = ["images"] if test_images is None else ["images", "test_images"]
-    given_images = [images] if test_images is None else [images, test_images]
-    checked = [_check_images(given, what) for given, what in zip(given_images, whats, strict=True)]
-    if checked[0].shape[1:] != checked[-1].shape[1:]:
-        raise DataError(
-            f"images and test_images must have the same features, got shapes {checked[0].shape} and "
-            f"{checked[-1].shape}: cut or pad them alike"
+    given = [images] if test_images is None else [images, test_images]
+    given_labels = [labels] if test_labels is None else [labels, test_labels]
+    rows = read_rows(given, whats, how, inputs)
+    numbers, names = _labels(given_labels, whats, rows.counts, class_names, regression, inputs)
+    places: list[Places] = [slice(0, count) for count in rows.counts]
+    if len(given) == 1 and test_fraction is None:
+        places.append(slice(0, 0))
+    elif len(given) == 1:
+        places = list(
+            split_places(numbers[0], test_fraction=test_fraction, seed=seed, stratify=stratify, in_order=rows.is_mapped)
         )
-    pixels = _common_dtype(checked, whats)  # each (samples, features)
-
-    label_whats = [what.replace("images", "labels") for what in whats]
-    given_labels = [only_column(each) for each in ([labels] if test_labels is None else [labels, test_labels])]
-    if class_names is None and (coded := categorical_codes(given_labels, whats=label_whats)):
-        given_labels, class_names = list(coded[0]), coded[1]
-    numbers, names = encode_labels(
-        [
-            check_labels(given, rows=len(part), what=what)
-            for given, part, what in zip(given_labels, pixels, label_whats, strict=True)
-        ],
-        whats=label_whats,
-        class_names=class_names,
+    if inputs is None:
+        target = None if names else Target.learn(numbers[0][places[0]])
+        inputs = replace(rows.learn(places[0]), class_names=names, target=target)
+    train, test = (
+        Split(rows.part(k, at, inputs), numbers[k][at], inputs=inputs)
+        for k, at in zip((0, len(given) - 1), places, strict=True)
     )
-    if numbers[0].min() == numbers[0].max():
-        raise DataError(
-            f"labels must hold at least two classes, got only {names[numbers[0][0]]!r}: there is nothing to learn"
-        )
+    for part, what in ((train, whats[0]), (test, whats[-1])):
+        if len(part):
+            _check(inputs, part, what)
+    return Dataset(name, train, test, inputs, rows.notes)
 
-    splits = [Split(part, number) for part, number in zip(pixels, numbers, strict=True)]
-    if len(splits) == 1:
-        train, test = split_rows(pixels[0], numbers[0], test_fraction=test_fraction, seed=seed, stratify=stratify)
-    else:
-        train, test = splits
-    if not (train.facts.are_finite_in("float64") and test.facts.are_finite_in("float64")):
-        for part, what in zip(pixels, whats, strict=True):  # in whose order the message says where
-            refuse_not_finite(part, what=what)
-    return Dataset(name, train, test, names, _scale(train), _image_shape(checked[0], train.images))
+
+def _check(inputs: Inputs, rows: Split, what: str) -> None:
+    """Check rows, with their name in the message."""
+    try:
+        inputs.check(rows.images, rows.facts, "float64")
+    except DataError as error:
+        raise DataError(f"{what}: {error}") from error
+
+
+def _labels(
+    given: list[Any],
+    whats: list[str],
+    counts: list[int],
+    class_names: Sequence[str] | None,
+    regression: bool | None,
+    inputs: Inputs | None,
+) -> tuple[list[npt.NDArray[Any]], tuple[str, ...]]:
+    """Return the labels of each part, and the names of the classes; none for regression."""
+    whats = [what.replace("images", "labels") for what in whats]
+    given = [only_column(each) for each in given]
+    if regression is None:
+        is_trained = inputs is not None and bool(inputs.class_names or inputs.target)
+        regression = inputs.target is not None if is_trained and inputs else any(map(_has_fraction, given, whats))
+    sized = list(zip(given, counts, whats, strict=True))
+    if regression:
+        return [check_targets(each, rows=count, what=what) for each, count, what in sized], ()
+    known = () if inputs is None else inputs.class_names
+    if class_names is None and not known and (coded := categorical_codes(given, whats=whats)):
+        sized, class_names = list(zip(coded[0], counts, whats, strict=True)), coded[1]
+    checked = [check_labels(each, rows=count, what=what) for each, count, what in sized]
+    if known:
+        return [labels_by_name(each, known, what) for each, what in zip(checked, whats, strict=True)], known
+    return encode_labels(checked, whats=whats, class_names=class_names)
+
+
+def _has_fraction(labels: Any, what: str) -> bool:
+    """Return whether labels are floating numbers of which one has a fraction."""
+    values = host_array(labels, what=what, fix="pass one label a row")
+    is_floating = values.dtype.kind == "f" and bool(np.isfinite(values).all())
+    return is_floating and not bool((np.floor(values) == values).all())
 
 
 def from_files(place: Path, arrays: Sequence[npt.NDArray[Any]], **options: Any) -> Dataset:
@@ -126,65 +160,3 @@ def from_files(place: Path, arrays: Sequence[npt.NDArray[Any]], **options: Any) 
         return from_arrays(**named, **options)
     except DataError as error:
         raise DataError(f"{place}: {error}") from error
-
-
-def _check_images(given: Any, what: str) -> npt.NDArray[Any]:
-    values = host_array(given, what=what, fix="pass equal rows of numbers")
-    if values.ndim not in (2, 3):
-        raise DataError(
-            f"{what} must be (samples, features) or (samples, rows, columns), got shape {values.shape}: "
-            f"pass {what}.reshape(len({what}), -1)"
-        )
-    if values.size == 0:
-        raise DataError(f"{what} must hold at least one row and one feature, got shape {values.shape}: check the file")
-    if values.dtype.kind not in "buif":
-        raise DataError(f"{what} must be real numbers, got {values.dtype}: convert with {what}.astype('float32')")
-    return values
-
-
-def _common_dtype(parts: list[npt.NDArray[Any]], whats: list[str]) -> list[npt.NDArray[Any]]:
-    """Flatten the parts to (samples, features) of a common dtype."""
-    floating = [part.dtype.kind == "f" for part in parts]
-    if any(floating) and not all(floating):
-        raise DataError(
-            f"images and test_images must both be integers or both be floating, got {parts[0].dtype} and "
-            f"{parts[-1].dtype}: their scales would differ; convert one of them"
-        )
-    dtype: np.dtype[Any] = np.dtype(np.float32)
-    if not any(floating) and all(RowFacts(part).are_within(0, 255) for part in parts):
-        dtype = np.dtype(np.uint8)
-    elif any(part.dtype.kind == "f" and part.dtype.itemsize == 8 for part in parts):
-        dtype = np.dtype(np.float64)
-    flat = []
-    for part, what in zip(parts, whats, strict=True):
-        _refuse_too_large(part, dtype, what)
-        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused later
-            flat.append(np.ascontiguousarray(part.reshape(len(part), -1), dtype=dtype))  # (samples, features)
-    return flat
-
-
-def _refuse_too_large(part: npt.NDArray[Any], dtype: np.dtype[Any], what: str) -> None:
-    """Reject memory-mapped rows whose conversion to another dtype or order would not fit into memory."""
-    needed = part.size * dtype.itemsize
-    if not (part.flags.c_contiguous and part.dtype == dtype) and is_mapped(part) and needed > memory_bytes() / 2:
-        raise DataError(
-            f"{what} are mapped from a file as {part.dtype} and would take {needed / 2**30:,.1f} GiB of memory as "
-            f"{dtype}: write the file as uint8, float32 or float64 in C order, of which nothing is copied"
-        )
-
-
-def _scale(train: Split) -> float:
-    if train.images.dtype != np.uint8:
-        return 1.0
-    largest = int(train.facts.range[1])
-    return 1 / 255 if largest > 127 else 1 / max(largest, 1)
-
-
-def _image_shape(given: npt.NDArray[Any], flat: npt.NDArray[Any]) -> tuple[int, int] | None:
-    if given.ndim == 3:
-        return int(given.shape[1]), int(given.shape[2])
-    features = flat.shape[1]
-    side = math.isqrt(features)
-    if flat.dtype == np.uint8 and features >= MIN_SQUARE and side * side == features:
-        return side, side
-    return None

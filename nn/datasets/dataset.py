@@ -1,8 +1,8 @@
-"""Data sets: two splits of images and labels, and the scale of integer images."""
+"""Data sets: two splits of rows and labels, and the inputs that say what their numbers mean."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ..inputs.arrays import host_array
 from ..inputs.facts import NO_FACTS, RowFacts
+from ..inputs.inputs import Inputs
 
 
 @dataclass(frozen=True)
@@ -17,16 +18,19 @@ class Split:
     """Rows of a data set; arrays of other libraries and frames are converted to NumPy, see `host_array`.
 
     Attributes:
-        images: (samples, features), uint8, float32 or float64.
+        images: (samples, columns), uint8, float32 or float64: pixels, numbers, or the cells of a table.
         labels: classes, (samples,), int64 in [0, num_classes); or targets, (samples, outputs), for losses other than
             softmax cross-entropy.
         weights: row weights for training, (samples,), float64, at least 0; None for 1 each.
+        inputs: meaning of the rows; None for that of the network, or if it has none, of pixels for uint8, and of
+            numbers as they are for other dtypes.
         facts: range and checksum of the images; `dataclasses.replace` keeps them as long as the images stay.
     """
 
-    images: npt.NDArray[Any]  # (samples, features)
+    images: npt.NDArray[Any]  # (samples, columns)
     labels: npt.NDArray[Any]  # (samples,) or (samples, outputs)
     weights: npt.NDArray[np.float64] | None = None  # (samples,)
+    inputs: Inputs | None = field(default=None, kw_only=True, compare=False)
     facts: RowFacts = field(default=NO_FACTS, kw_only=True, compare=False)
 
     def __post_init__(self) -> None:
@@ -46,6 +50,11 @@ class Split:
         images, labels = (f"{array.dtype} {array.shape}" for array in (self.images, self.labels))
         return f"<Split: images {images}, labels {labels}{weighted}>"
 
+    def take(self, places: npt.NDArray[np.int64] | slice) -> Split:
+        """Return a subset of the rows, (part,), with weights."""
+        weights = None if self.weights is None else self.weights[places]
+        return Split(self.images[places], self.labels[places], weights, inputs=self.inputs)
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -55,18 +64,19 @@ class Dataset:
         name: name in run folders and plots.
         train: training rows.
         test: test rows.
-        class_names: one name per class, empty if labels are not classes.
-        scale: factor of integer images in the first layer (1/255 for 8-bit pixels); floating-point images are not
-            scaled.
-        image_shape: (rows, columns) of an image, or None if the features are not pixels.
+        inputs: meaning of the rows, and names of the classes.
+        notes: how the rows were read, a sentence each.
     """
 
     name: str
     train: Split
     test: Split
-    class_names: tuple[str, ...]
-    scale: float = 1 / 255
-    image_shape: tuple[int, int] | None = None
+    inputs: Inputs
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("train", "test"):
+            object.__setattr__(self, name, replace(getattr(self, name), inputs=self.inputs))
 
     def __repr__(self) -> str:
         what = f"{self.num_classes} classes" if self.class_names else f"{self.num_outputs} outputs"
@@ -77,8 +87,23 @@ class Dataset:
 
     @property
     def features(self) -> int:
-        """Number of features."""
-        return int(self.train.images.shape[1])
+        """Number of features of a network for this data."""
+        return self.inputs.num_features or int(self.train.images.shape[1])
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each class; empty if labels are not classes."""
+        return self.inputs.class_names
+
+    @property
+    def scale(self) -> float:
+        """Factor of integer images in the first layer."""
+        return self.inputs.scale
+
+    @property
+    def image_shape(self) -> tuple[int, int] | None:
+        """Rows and columns of an image, or None if the rows are not pictures."""
+        return self.inputs.image_shape
 
     @property
     def num_classes(self) -> int:

@@ -13,12 +13,15 @@ import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
 from ..files.text import UNPRINTABLE
+from ..inputs.arguments import refuse_not_finite
 from ..inputs.arrays import host_array
 from ..inputs.frames import only_column
 
 FOR_NUMBERS = (
-    'classes are needed, not measurements; for those, nn.Split(images, labels) and nn.MLP(..., loss="squared_error")'
+    "classes are needed, not measurements; for those, nn.from_arrays(..., regression=True) and "
+    'nn.MLP(..., loss="squared_error")'
 )
+FEW_CLASSES, MANY_CLASSES, ROWS_PER_CLASS = 10, 100, 20  # see `are_measurements`
 
 
 def check_labels(labels: Any, *, rows: int, what: str = "labels") -> npt.NDArray[Any]:
@@ -36,6 +39,8 @@ def check_labels(labels: Any, *, rows: int, what: str = "labels") -> npt.NDArray
         DataError: wrong dimensions or length, or a missing or invalid label.
     """
     values = host_array(only_column(labels), what=what, fix="pass one label a row")
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]  # (samples,)
     if values.ndim != 1:
         fix = f"pass {what}.ravel()"
         if values.ndim == 2 and values.shape[1] > 1:
@@ -110,6 +115,69 @@ def encode_labels(
         if UNPRINTABLE.search(name):
             raise DataError(f"class names must be plain text in one line, got {name!a:.80}: rename the class")
     return encoded, names
+
+
+def labels_by_name(values: npt.NDArray[Any], names: Sequence[str], what: str) -> npt.NDArray[np.int64]:
+    """Return the classes of labels, (samples,), by their names, as a network numbers them.
+
+    Args:
+        values: (samples,), from `check_labels`.
+        names: name of each class.
+        what: name in messages.
+
+    Raises:
+        DataError: a label is no class.
+    """
+    number = {name: k for k, name in enumerate(names)}
+    distinct, places = np.unique(values.astype(str) if values.dtype.kind in "Ob" else values, return_inverse=True)
+    classes = np.array([number.get(_text(value), -1) for value in distinct.tolist()], dtype=np.int64)  # (distinct,)
+    labels: npt.NDArray[np.int64] = classes[places.reshape(-1)]  # (samples,)
+    if (wrong := labels < 0).any():
+        row = int(wrong.argmax())
+        shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+        raise DataError(
+            f"{what} must be among the classes of the network, {shown:.200}, got {_shown(values[row])} at row {row}: "
+            "correct the label or drop the row"
+        )
+    return labels
+
+
+def check_targets(labels: Any, *, rows: int, what: str = "labels") -> npt.NDArray[np.float64]:
+    """Check the numbers that a regression predicts.
+
+    Args:
+        labels: (samples,) or (samples, outputs), of any library.
+        rows: number of samples.
+        what: name in messages.
+
+    Returns:
+        (samples, outputs).
+
+    Raises:
+        DataError: they are not finite numbers, or not as many as the rows.
+    """
+    values = host_array(only_column(labels), what=what, fix="pass one number a row")
+    if values.dtype.kind not in "buif" or values.ndim not in (1, 2):
+        raise DataError(f"{what} must be numbers, (samples,) or (samples, outputs), got {values.dtype} {values.shape}")
+    if len(values) != rows:
+        raise DataError(f"{what} must be as many as the images, got {len(values)} for {rows} images: check both files")
+    numbers = values.reshape(rows, -1).astype(np.float64)  # (samples, outputs)
+    refuse_not_finite(numbers, "float32", what=what)
+    return numbers
+
+
+def are_measurements(labels: npt.NDArray[Any]) -> bool:
+    """Return whether labels, (samples,), are numbers to predict rather than classes.
+
+    They are if one has a fraction, or if they are many: more than 10 that have fewer than 20 rows each, or more than
+    100.
+    """
+    if labels.dtype.kind not in "uif" or not len(labels):
+        return False
+    if labels.dtype.kind == "f" and not (np.floor(labels) == labels).all():
+        return True
+    distinct = len(np.unique(labels))
+    return distinct > MANY_CLASSES or (distinct > FEW_CLASSES and len(labels) < ROWS_PER_CLASS * distinct)
 
 
 def _numbered(parts: Sequence[npt.NDArray[Any]]) -> tuple[npt.NDArray[Any], list[npt.NDArray[np.int64]]]:

@@ -12,44 +12,43 @@ from ...backends.constraints import is_finite_number
 from ...backends.errors import ConfigError, DataError
 from ...backends.mapped import is_mapped
 from ..inputs.arguments import make_generator
+from ..inputs.table import Table
 from .dataset import Dataset, Split
 
+Places = npt.NDArray[np.int64] | slice
 
-def split_rows(
-    images: npt.NDArray[Any],
-    labels: npt.NDArray[np.int64],
+
+def split_places(
+    labels: npt.NDArray[Any],
     *,
     test_fraction: float,
     seed: int | np.random.Generator,
     stratify: bool = False,
-) -> tuple[Split, Split]:
-    """Shuffle rows and split them into training and test rows.
-
-    Memory-mapped rows stay in their file and are not shuffled: the last ones are the test rows.
+    in_order: bool = False,
+) -> tuple[Places, Places]:
+    """Split rows into training and test rows.
 
     Args:
-        images: (samples, features).
-        labels: (samples,).
+        labels: classes, (samples,), or other labels, (samples, ...).
         test_fraction: fraction of test rows, in (0, 1), rounded to whole rows.
         seed: seed of the shuffle, or its generator.
         stratify: whether to split each class separately, with at least one row of it on both sides.
+        in_order: whether the last rows are the test rows, as for memory-mapped rows, which are not shuffled.
 
     Returns:
-        The training rows and the test rows, both in shuffled order.
+        Indices of the training rows and of the test rows, both in shuffled order; slices if `in_order`.
 
     Raises:
-        ConfigError: the fraction is not in (0, 1), the seed is invalid, or mapped rows are to be stratified.
-        DataError: a side would be empty, a class to be stratified has a single row, or a class of mapped rows has no
+        ConfigError: the fraction is not in (0, 1), the seed is invalid, or rows in order are to be stratified.
+        DataError: a side would be empty, a class to be stratified has a single row, or a class of rows in order has no
             training rows.
     """
     if not (is_finite_number(test_fraction, least=0) and 0 < test_fraction < 1):
         raise ConfigError(
             f"test_fraction must be in (0, 1), got {test_fraction!r:.80}: 0.2 holds out a fifth of the rows"
         )
-    if len(images) != len(labels):
-        raise DataError(f"images and labels must have as many rows, got {len(images)} and {len(labels)}")
-    if is_mapped(images):
-        return _last_rows(images, labels, test_fraction, stratify=stratify)
+    if in_order:
+        return _last_rows(labels, test_fraction, stratify=stratify)
     order = make_generator(seed).permutation(len(labels))  # (samples,)
     is_test = np.zeros(len(labels), dtype=np.bool_)  # (samples,), by place in `order`
     if stratify:
@@ -65,13 +64,11 @@ def split_rows(
         is_test[: _rounded(len(labels) * test_fraction)] = True
     test, train = order[is_test], order[~is_test]  # (test samples,), (training samples,)
     _refuse_empty(len(train), len(test), test_fraction)
-    return Split(images[train], labels[train]), Split(images[test], labels[test])
+    return train, test
 
 
-def _last_rows(
-    images: npt.NDArray[Any], labels: npt.NDArray[np.int64], test_fraction: float, *, stratify: bool
-) -> tuple[Split, Split]:
-    """Hold out the last of mapped rows; both parts are views."""
+def _last_rows(labels: npt.NDArray[Any], test_fraction: float, *, stratify: bool) -> tuple[slice, slice]:
+    """Hold out the last rows."""
     if stratify:
         raise ConfigError(
             "a stratified split brings the rows into memory, but these are mapped from a file: shuffle the file, which "
@@ -79,12 +76,18 @@ def _last_rows(
         )
     cut = len(labels) - _rounded(len(labels) * test_fraction)
     _refuse_empty(cut, len(labels) - cut, test_fraction)
-    if len(missing := labels[cut:][np.isin(labels[cut:], labels[:cut], invert=True)]):
-        raise DataError(
-            f"the last rows of a mapped file are held out for testing, and no other row has class {missing.min()}: "
-            "shuffle the file, or pass test_images and test_labels"
-        )
-    return Split(images[:cut], labels[:cut]), Split(images[cut:], labels[cut:])
+    if labels.ndim == 1:
+        if len(missing := labels[cut:][np.isin(labels[cut:], labels[:cut], invert=True)]):
+            raise DataError(
+                f"the last rows of a mapped file are held out for testing, and no other row has class {missing.min()}: "
+                "shuffle the file, or pass test_images and test_labels"
+            )
+        if labels[cut:].min() == labels[cut:].max() and labels.min() != labels.max():
+            raise DataError(
+                "the last rows of a mapped file are held out for testing, and all of them have class "
+                f"{labels[cut]}: shuffle the file, or pass test_images and test_labels"
+            )
+    return slice(0, cut), slice(cut, len(labels))
 
 
 def _refuse_empty(train: int, test: int, test_fraction: float) -> None:
@@ -115,8 +118,10 @@ def resplit(dataset: Dataset, *, test_fraction: float, seed: int, stratify: bool
         )
     images = np.concatenate([dataset.train.images, dataset.test.images])  # (all samples, features)
     labels = np.concatenate([dataset.train.labels, dataset.test.labels])  # (all samples,)
-    train, test = split_rows(images, labels, test_fraction=test_fraction, seed=seed, stratify=stratify)
-    return replace(dataset, train=train, test=test)
+    places = split_places(labels, test_fraction=test_fraction, seed=seed, stratify=stratify)
+    train, test = (Split(images[at], labels[at]) for at in places)
+    inputs = dataset.inputs.learn(train.images) if isinstance(dataset.inputs, Table) else dataset.inputs
+    return replace(dataset, train=train, test=test, inputs=inputs)
 
 
 def _rounded(rows: float) -> int:

@@ -57,6 +57,7 @@ def describe(net: MLP) -> dict[str, Any]:
         "output": output_function(net),
         "dtype": net.dtype,
         "input_scale": net.input_scale,
+        "inputs": None if net.inputs is None else net.inputs.settings(),
         "class_names": None if net.class_names is None else list(net.class_names),
         "image_shape": None if net.image_shape is None else list(net.image_shape),
         "xpnn_version": version("xpnn"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 MIB, GIB = 2**20, 2**30
 
 CONFIG_BYTES = 1 * MIB  # of a run's config.json
-HEADER_BYTES = 4 * MIB  # of a model's or checkpoint's header
+HEADER_BYTES = 32 * MIB  # of a model's or checkpoint's header: of a table, a hundred a column
 TENSOR_FILE_BYTES = 16 * GIB  # of a whole model or checkpoint
 DATA_BYTES = 4 * GIB  # of the numbers in one data file, and of the text of a .csv
 DATA_FILES = 64  # in one .npz

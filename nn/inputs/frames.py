@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import narwhals.stable.v2 as nw
 
     Frame: TypeAlias = nw.DataFrame[Any]
-    Column: TypeAlias = nw.Series[Any]
+    Series: TypeAlias = nw.Series[Any]
 
 LIBRARIES = ("pandas", "polars", "pyarrow")
 MEND = "fill the cell or drop its row"
@@ -30,7 +30,7 @@ def library_of(given: object) -> str:
     return next((root for root in roots if root in known), roots[0])
 
 
-def as_frame(given: Any) -> Frame | Column | None:
+def as_frame(given: Any) -> Frame | Series | None:
     """Wrap a frame or column of one of `LIBRARIES` by narwhals, without a copy; None for anything else.
 
     Raises:
@@ -60,7 +60,7 @@ def only_column(given: Any) -> Any:
     return frame.get_column(columns[0]).to_native() if len(columns) == 1 else given
 
 
-def frame_values(frame: Frame | Column, *, what: str) -> npt.NDArray[Any]:
+def frame_values(frame: Frame | Series, *, what: str) -> npt.NDArray[Any]:
     """Return the cells of a frame or column, without a copy if possible; categories become their values.
 
     Args:
@@ -111,7 +111,7 @@ def categories_of(given: object) -> tuple[Any, ...] | None:
     return tuple(column.cat.get_categories().to_list()) if has_order else None
 
 
-def _refuse_missing(column: Column, what: str) -> None:
+def _refuse_missing(column: Series, what: str) -> None:
     missing = column.is_null()
     if column.dtype.is_float():
         missing = missing | column.is_nan()

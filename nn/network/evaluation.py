@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,6 @@ import numpy.typing as npt
 
 from ...backends import DataError, log_softmax
 from ..datasets.dataset import Split
-from ..inputs.arguments import refuse_not_finite
 from .mlp import MLP
 
 
@@ -17,12 +17,17 @@ class Evaluation(NamedTuple):
     """Loss and accuracy on some rows.
 
     Attributes:
-        loss: mean loss, in nats for a cross-entropy.
+        loss: mean loss, in nats for a cross-entropy; of standardized labels for a regression with a `Target`.
         accuracy: fraction of correctly classified rows, in [0, 1]; None for regression.
+        r2: coefficient of determination of a regression, mean over its outputs; None for others, and NaN if all labels
+            of the rows are equal.
+        mean_absolute_error: of a regression, in the labels' units, mean over its outputs; None for others.
     """
 
     loss: float
     accuracy: float | None
+    r2: float | None = None
+    mean_absolute_error: float | None = None
 
 
 def evaluate(net: MLP, rows: Split) -> Evaluation:
@@ -30,15 +35,31 @@ def evaluate(net: MLP, rows: Split) -> Evaluation:
 
     Args:
         net: the network.
-        rows: images (samples, features) and labels for the network's loss; weights are ignored.
+        rows: images (samples, columns) and labels for the network's loss; weights are ignored. Columns and classes are
+            found by their names, if both have names.
 
     Raises:
         DataError: there are no rows, or they do not fit the network.
     """
-    check_rows(net, rows)
-    placed = net.backend.place(rows.images, rows.labels, net.input_scale)
-    totals = net.backend.evaluate(net.layers, placed, loss=net.loss)
-    return Evaluation(totals.loss, totals.accuracy if net.outputs.has_accuracy else None)
+    rows = held_rows(net, rows)
+    totals = net.backend.evaluate(net.layers, net.place(replace(rows, weights=None)), loss=net.loss)
+    if net.outputs.has_accuracy:
+        return Evaluation(totals.loss, totals.accuracy)
+    return Evaluation(totals.loss, None, *evaluate_predictions(net.predict(rows), rows.labels))
+
+
+def evaluate_predictions(predictions: npt.NDArray[Any], labels: npt.NDArray[Any]) -> tuple[float, float]:
+    """Return the coefficient of determination and the mean absolute error of a regression, means over its outputs.
+
+    Args:
+        predictions: (samples, outputs), at least one row.
+        labels: (samples, outputs), in the same units.
+    """
+    errors = predictions.astype(np.float64) - labels  # (samples, outputs)
+    spread = np.square(labels - labels.mean(axis=0)).sum(axis=0)  # (outputs,)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r2 = 1 - np.square(errors).sum(axis=0) / spread  # (outputs,)
+    return float(np.where(spread > 0, r2, np.nan).mean()), float(np.abs(errors).mean())
 
 
 def evaluate_logits(logits: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> tuple[float, float]:
@@ -53,17 +74,18 @@ def evaluate_logits(logits: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> 
     return loss, float(np.mean(logits.argmax(axis=1) == labels))
 
 
-def check_rows(net: MLP, rows: Split) -> None:
-    """Check that rows fit the network, before anything is copied to the device.
+def held_rows(net: MLP, rows: Split) -> Split:
+    """Check that rows fit the network, and return them in the meaning of its inputs.
 
     Raises:
-        DataError: there are no rows, or shapes or labels do not fit.
+        DataError: there are no rows, or shapes, columns, classes or labels do not fit.
     """
     if not isinstance(rows, Split):
         raise DataError(f"rows must be an nn.Split of images and labels, got {type(rows).__name__}: make one")
     images, labels = rows.images, rows.labels
-    if images.ndim != 2 or images.shape[1] != net.features:
-        raise DataError(f"images must have shape (samples, {net.features}), got {images.shape}")
+    width = net.features if net.inputs is None else net.inputs.width or net.features
+    if images.ndim != 2 or (rows.inputs is None and images.shape[1] != width):
+        raise DataError(f"images must have shape (samples, {width}), got {images.shape}")
     if labels.shape[:1] != (len(images),):
         raise DataError(f"labels must have shape ({len(images)},), one for each image, got {labels.shape}")
     if images.dtype.kind not in "uif":
@@ -71,11 +93,13 @@ def check_rows(net: MLP, rows: Split) -> None:
     if len(labels) == 0:
         raise DataError("there are no rows to work on; pass at least one image with its label")
     rows.facts.renew()  # a caller may have written to the rows since
-    if not rows.facts.are_finite_in(net.dtype):
-        refuse_not_finite(images, net.dtype)
-    net.outputs.check(labels, net.num_outputs)
-    if rows.weights is not None:
-        check_weights(rows.weights, len(images))
+    held = net.hold(rows)
+    assert held.inputs is not None
+    held.inputs.check(held.images, held.facts, net.dtype)
+    net.outputs.check(held.labels, net.num_outputs)
+    if held.weights is not None:
+        check_weights(held.weights, len(images))
+    return held
 
 
 def check_weights(weights: npt.NDArray[Any], count: int) -> None:

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...backends import ACTIVATIONS, Backend, ConfigError, DataError, Layer, get_backend, look_up
+from ...backends import ACTIVATIONS, Backend, ConfigError, DataError, Layer, Rows, get_backend, look_up
 from ...backends.machine import memory_bytes
-from ..datasets.dataset import Dataset
+from ..datasets.dataset import Split
+from ..datasets.hold import hold_rows
 from ..inputs.arguments import are_whole, make_generator
+from ..inputs.inputs import Inputs, Numbers, bare_inputs
 from .initializers import INITIALIZERS
 from .outputs import OUTPUTS, Outputs
 from .predictions import answer
@@ -31,9 +33,7 @@ class MLP:
         dtype: dtype of weights and arithmetic, "float32" or "float64".
         backend: the backend.
         layers: dense layers, with arrays on the backend's device.
-        input_scale: factor of integer images; floating-point images are not scaled.
-        class_names: name of each class, or None.
-        image_shape: (rows, columns) of an image, or None.
+        inputs: meaning of the rows and names of the classes, of the first data that it is trained on; None before.
     """
 
     def __init__(
@@ -80,9 +80,7 @@ class MLP:
             )
         self.activation, self.loss, self.initializer, self.dtype = activation, loss, initializer, dtype
         self.backend = get_backend(backend)
-        self.input_scale = 1 / 255
-        self.class_names: tuple[str, ...] | None = None
-        self.image_shape: tuple[int, int] | None = None
+        self.inputs: Inputs | None = None
         generator = make_generator(seed)
         self.layers: list[Layer] = []
         for k, (in_features, out_features) in enumerate(pairwise(self.sizes)):
@@ -115,6 +113,21 @@ class MLP:
         return OUTPUTS[self.loss]
 
     @property
+    def input_scale(self) -> float:
+        """Factor of integers in the first layer."""
+        return 1.0 if self.inputs is None else self.inputs.scale
+
+    @property
+    def image_shape(self) -> tuple[int, int] | None:
+        """Rows and columns of an image, or None if its rows are not pictures."""
+        return None if self.inputs is None else self.inputs.image_shape
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Name of each class, or None."""
+        return None if self.inputs is None else self.inputs.class_names or None
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of the outputs, or their indices without names."""
         return self.class_names or tuple(map(str, range(self.num_outputs)))
@@ -124,37 +137,45 @@ class MLP:
         """Number of weights and biases."""
         return sum((in_features + 1) * out_features for in_features, out_features in pairwise(self.sizes))
 
-    def check_fits(self, data: Dataset) -> None:
-        """Check that the network has the data's numbers of features and outputs.
+    def hold(self, rows: Split) -> Split:
+        """Return rows in the meaning of the network's inputs: columns by name, classes in its order.
+
+        A network without inputs takes those of the rows.
 
         Raises:
-            DataError: they differ.
+            DataError: the rows have other columns, classes or numbers of features.
         """
-        if (self.features, self.num_outputs) != (data.features, data.num_outputs):
+        inputs = self.inputs_for(rows)
+        held = hold_rows(rows, inputs)
+        features, outputs = inputs.num_features or int(held.images.shape[1]), self.num_outputs
+        names = len(inputs.class_names) or outputs
+        if features != self.features or (self.outputs.has_classes and names != outputs):
             what = "classes" if self.outputs.has_classes else "outputs"
             raise DataError(
-                f"the network takes {self.features} features and gives {self.num_outputs} {what}, but {data.name} has "
-                f"{data.features} features and {data.num_outputs} {what}: "
-                f"use sizes [{data.features}, ..., {data.num_outputs}]"
+                f"the network takes {self.features} features and gives {outputs} {what}, but the rows have {features} "
+                f"features and {names} {what}: use sizes [{features}, ..., {names}]"
             )
+        return held
 
-    def adopt(self, data: Dataset) -> None:
-        """Adopt the input scale, class names and image shape of `data`.
+    def inputs_for(self, rows: Split) -> Inputs:
+        """Return the network's inputs, or if it has none, those that training on `rows` gives it."""
+        return self.inputs or rows.inputs or bare_inputs(rows.images, rows.facts)
 
-        Raises:
-            DataError: the numbers of features or outputs differ.
-        """
-        self.check_fits(data)
-        self.input_scale, self.image_shape = float(data.scale), data.image_shape
-        self.class_names = data.class_names or None
+    def place(self, rows: Split) -> Rows:
+        """Copy rows from `hold` to the device, as features and labels of the loss."""
+        inputs = rows.inputs or Numbers()
+        labels = rows.labels if inputs.target is None else inputs.target.standardized(rows.labels)
+        placed = self.backend.place(inputs.features(rows.images, self.dtype), labels, inputs.scale, rows.weights)
+        return placed._replace(nonzeros=rows.facts.nonzeros)
 
     def logits(self, images: Any) -> Any:
         """Return the last layer's outputs.
 
         Args:
-            images: (samples, features), or (samples, rows, columns) with as many pixels; integers are multiplied by
-                `input_scale`. An array of NumPy, PyTorch, JAX, CuPy or any library with DLPack, nested lists, or a
-                frame of pandas, polars or pyarrow.
+            images: (samples, columns), or (samples, rows, columns) of images, read as `inputs` says: the same number
+                gives the same answer in any array. An array of NumPy, PyTorch, JAX, CuPy or any library with DLPack,
+                nested lists, a frame of pandas, polars or pyarrow, whose columns are found by their names, or an
+                `nn.Split`.
 
         Returns:
             (samples, outputs) of the network's dtype, in the library and on the device of the images; NumPy for lists
@@ -163,7 +184,7 @@ class MLP:
         Raises:
             DataError: the images have the wrong shape, or are not finite numbers.
         """
-        return answer(self, images, lambda xp, outputs: outputs)  # noqa: ARG005
+        return answer(self, images, self._in_units)
 
     def predict_proba(self, images: Any) -> Any:
         """Predict probabilities, (samples, outputs); see `logits`.
@@ -185,7 +206,12 @@ class MLP:
             For softmax cross-entropy the most probable class, (samples,), int64; for sigmoid cross-entropy 1 for each
             label of probability above 1/2, (samples, outputs), int64; for the squared error the outputs.
         """
-        return answer(self, images, self.outputs.predict)
+        return answer(self, images, lambda xp, outputs: self.outputs.predict(xp, self._in_units(xp, outputs)))
+
+    def _in_units(self, xp: Any, outputs: Any) -> Any:
+        """Return the last layer's outputs, (samples, outputs), of a regression in the labels' units."""
+        target = None if self.inputs is None else self.inputs.target
+        return outputs if target is None else target.in_units(xp, outputs)
 
     def are_finite(self) -> bool:
         """Return whether all weights and biases are finite."""

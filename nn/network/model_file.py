@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import os
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from ...backends import Backend, ConfigError, DivergenceError, ModelFileError, get_backend
-from ...backends.constraints import is_finite_number
 from ...backends.finite import first_not_finite
 from ..files.tensors import read_tensors, write_tensors
 from ..files.text import is_plain, reason_of
+from ..inputs.inputs import Inputs, Numbers, Pixels, check_names, check_target
+from ..inputs.table import Table
 from .mlp import MLP
 
 KIND = "model"
@@ -40,9 +41,7 @@ def save(net: MLP, path: str | os.PathLike[str]) -> None:
         "loss": net.loss,
         "initializer": net.initializer,
         "dtype": net.dtype,
-        "input_scale": net.input_scale,
-        "class_names": net.class_names,
-        "image_shape": net.image_shape,
+        "inputs": None if net.inputs is None else net.inputs.settings(),
     }
     write_tensors(_as_path(path), parameters, description)
 
@@ -67,10 +66,7 @@ def load(path: str | os.PathLike[str], *, backend: str | Backend = "auto") -> ML
             backend=backend,
         )
         net.load_parameters(arrays)
-        net.input_scale = float(description["input_scale"])
-        names, shape = description["class_names"], description["image_shape"]
-        net.class_names = None if names is None else tuple(str(name) for name in names)
-        net.image_shape = None if shape is None else (int(shape[0]), int(shape[1]))
+        net.inputs = inputs_from(description, net)
     except (ConfigError, KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise ModelFileError(f"{path} is damaged or was written by another version: {reason_of(error)}") from error
     return net
@@ -93,12 +89,28 @@ def _check(arrays: dict[str, Any], description: dict[str, Any]) -> None:
             raise ValueError(f"layers.{k}.weight must have shape {(in_features, out_features)}")
     if place := first_not_finite(arrays):
         raise ValueError(f"there is {place}")
-    scale, names, shape = (description[key] for key in ("input_scale", "class_names", "image_shape"))
-    if not (is_finite_number(scale, least=1e-300) and math.isfinite(1 / scale)):
-        raise ValueError(f"input_scale must be a finite number > 0, got {scale!r:.80}")
-    if names is not None and (len(names) != sizes[-1] or len({str(name) for name in names}) != sizes[-1]):
-        raise ValueError(f"there must be {sizes[-1]} different class names, got {names!r:.200}")
-    if names is not None and not all(isinstance(name, str) and is_plain(name) for name in names):
-        raise ValueError("class names must be texts without control characters")
-    if shape is not None and (len(shape) != 2 or min(shape) < 1 or shape[0] * shape[1] != sizes[0]):
-        raise ValueError(f"image_shape must be two whole numbers whose product is {sizes[0]}, got {shape}")
+
+
+def inputs_from(description: dict[str, Any], net: MLP) -> Inputs | None:
+    """Return the inputs in a model file's description; older files have a scale, class names and an image shape.
+
+    Raises:
+        ConfigError, KeyError, TypeError, ValueError: they are inconsistent with themselves or the network.
+    """
+    if "inputs" not in description:
+        scale, names, shape = (description[name] for name in ("input_scale", "class_names", "image_shape"))
+        about = {"kind": "pixels", "count": net.features, "largest": 1 / scale, "shape": shape}
+        if scale == 1 and shape is None:
+            about = {"kind": "numbers", "count": net.features}
+        return inputs_from({"inputs": {**about, "class_names": names or [], "target": None}}, net)
+    settings = description["inputs"]
+    if settings is None:
+        return None
+    kind = {each.KIND: each for each in (Numbers, Pixels, Table)}[settings["kind"]]
+    inputs: Inputs = kind.from_settings(settings)
+    if inputs.num_features not in (None, net.features):
+        raise ValueError(f"inputs must give {net.features} features, got {inputs.num_features}")
+    names, target = settings["class_names"], settings["target"]
+    return replace(
+        inputs, class_names=check_names(names, net.num_outputs), target=check_target(target, net.num_outputs)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,20 @@ import numpy.typing as npt
 
 from ...backends import DataError
 from ...backends.activations import Array
+from ..datasets.dataset import Split
+from ..datasets.hold import hold_rows
 from ..inputs.arguments import refuse_not_finite
 from ..inputs.arrays import answer_like, host_array
+from ..inputs.facts import RowFacts
+from ..inputs.frames import as_frame
+from ..inputs.inputs import Inputs, Numbers, Pixels
+from ..inputs.table import Table
+from ..inputs.table_columns import cells_of
 
 if TYPE_CHECKING:
     from .mlp import MLP
+
+LOGGER = logging.getLogger("xpnn")
 
 
 def answer(net: MLP, images: Any, read: Callable[[Any, Array], Array]) -> Any:
@@ -22,53 +32,73 @@ def answer(net: MLP, images: Any, read: Callable[[Any, Array], Array]) -> Any:
 
     Args:
         net: the network.
-        images: (samples, features) or (samples, rows, columns), of any library; see `host_array`.
+        images: (samples, columns) or (samples, rows, columns), of any library, or an `nn.Split`.
         read: function from namespace and outputs, (samples, outputs), to the predictions.
 
     Raises:
-        DataError: the images have the wrong shape, or are not finite numbers.
+        DataError: the images have the wrong shape, or numbers without a meaning.
     """
-    backend = net.backend
-    own = backend.own(images)
+    backend, inputs = net.backend, net.inputs or Numbers(count=net.features)
+    if isinstance(images, Split):
+        images = hold_rows(images, inputs).images  # (samples, columns)
+    own = None if isinstance(inputs, Table) else backend.own(images)
     if own is None:
-        rows = _host_rows(net, images)
-        return answer_like(images, np.asarray(read(np, backend.logits(net.layers, rows, net.input_scale))))
+        rows = _host_rows(inputs, images, net)
+        return answer_like(images, np.asarray(read(np, backend.logits(net.layers, rows, inputs.scale))))
     with backend.scope():
-        rows_there = _own_rows(net, own)
-        result = read(backend.xp, backend.logits_on_device(net.layers, rows_there, net.input_scale))
+        rows_there = _own_rows(inputs, own, net)
+        result = read(backend.xp, backend.logits_on_device(net.layers, rows_there, inputs.scale))
     return answer_like(images, result)
 
 
-def _host_rows(net: MLP, images: Any) -> npt.NDArray[Any]:
-    """Check images and flatten pictures to (samples, features)."""
-    rows = host_array(images, what="images", fix="pass equal rows of numbers")
-    if rows.dtype.kind not in "uif":
-        raise DataError(f"images must be numbers, got dtype {rows.dtype}")
-    rows = np.asarray(_flat(net, rows))  # (samples, features)
-    refuse_not_finite(rows, net.dtype)
-    # The longdouble of NumPy is a type that no other library has.
-    return rows.astype(np.float64) if rows.dtype.kind == "f" and rows.dtype.itemsize > 8 else rows
+def _host_rows(inputs: Inputs, images: Any, net: MLP) -> npt.NDArray[Any]:
+    """Return the features of rows, (samples, features)."""
+    frame = as_frame(images) if isinstance(inputs, Table) and inputs.is_named else None
+    if frame is not None and hasattr(frame, "columns"):
+        rows: npt.NDArray[Any] = cells_of(frame, inputs)  # (samples, columns)
+    else:
+        rows = host_array(images, what="images", fix="pass equal rows of numbers")
+        if rows.dtype.kind not in "buif":
+            raise DataError(f"images must be numbers, got dtype {rows.dtype}")
+        rows = np.asarray(_flat(inputs, rows))  # (samples, columns)
+    if rows.dtype.kind == "f" and rows.dtype.itemsize > 8:  # NumPy's longdouble, which no other library has
+        refuse_not_finite(rows, net.dtype)
+        rows = rows.astype(np.float64)
+    if len(rows):
+        inputs.check(rows, RowFacts(rows), net.dtype)
+    if isinstance(inputs, Table) and (unseen := inputs.unseen(rows)):
+        name, count = next(iter(unseen.items()))
+        LOGGER.warning("column %r has %d cells of a level that no training row had: it counts for nothing", name, count)
+    return inputs.features(rows, net.dtype)
 
 
-def _own_rows(net: MLP, images: Array) -> Array:
-    """Check images on the device and flatten pictures to (samples, features)."""
+def _own_rows(inputs: Inputs, images: Array, net: MLP) -> Array:
+    """Return the features of rows on the device, (samples, features)."""
     backend, xp = net.backend, net.backend.xp
     if not xp.isdtype(images.dtype, ("integral", "real floating")):
         raise DataError(f"images must be numbers, got dtype {images.dtype}")
-    rows = _flat(net, images)  # (samples, features)
+    rows = _flat(inputs, images)  # (samples, features)
+    dtype = net.layers[0].weight.dtype
+    if isinstance(inputs, Pixels) and int(rows.shape[0]) and rows.dtype != xp.uint8:
+        least, most = float(xp.min(rows)), float(xp.max(rows))
+        if not (least >= 0 and most <= 1):  # else they are scaled
+            host = host_array(rows, what="images", fix="")
+            inputs.check(host, RowFacts(host), net.dtype)
+            return xp.astype(rows, dtype) * inputs.scale
+        return xp.astype(rows, dtype) if xp.isdtype(rows.dtype, "real floating") else rows
     if xp.isdtype(rows.dtype, "real floating"):
-        rows = xp.astype(rows, net.layers[0].weight.dtype, copy=False)
+        rows = xp.astype(rows, dtype, copy=False)
         if not backend.all_finite([rows]):
-            refuse_not_finite(host_array(_flat(net, images), what="images", fix=""), net.dtype)
-    return rows
+            refuse_not_finite(host_array(_flat(inputs, images), what="images", fix=""), net.dtype)
+    return rows if isinstance(inputs, Pixels) else xp.astype(rows, dtype, copy=False)
 
 
-def _flat(net: MLP, rows: Any) -> Any:
-    """Flatten images to rows of the network's number of features."""
-    shape = tuple(map(int, rows.shape))
+def _flat(inputs: Inputs, images: Any) -> Any:
+    """Flatten images to rows of as many numbers as those of the training."""
+    shape = tuple(map(int, images.shape))
     if len(shape) == 3:
         shape = shape[0], shape[1] * shape[2]
-    if len(shape) != 2 or shape[1] != net.features:
+    if len(shape) != 2 or shape[1] != inputs.width:
         hint = "; for one row pass images[None, :]" if len(shape) == 1 else ""
-        raise DataError(f"images must have shape (samples, {net.features}), got {tuple(map(int, rows.shape))}{hint}")
-    return rows.reshape(shape)  # (samples, features)
+        raise DataError(f"images must have shape (samples, {inputs.width}), got {tuple(map(int, images.shape))}{hint}")
+    return images.reshape(shape)  # (samples, columns)

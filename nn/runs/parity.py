@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends import NO_ROWS, Backend, ConfigError, Plan, TrainingJob
-from ..datasets import Dataset, Split
+from ..datasets import Dataset
 from ..network.evaluation import evaluate
 from ..network.mlp import MLP
 from .recipes import Recipe
@@ -133,8 +133,7 @@ def compare_accuracies(
 
 def subset(data: Dataset, rows: int) -> Dataset:
     """Return the data set with its first `rows` training rows and at most as many test rows."""
-    train, test = (Split(split.images[:rows], split.labels[:rows]) for split in (data.train, data.test))
-    return replace(data, train=train, test=test)
+    return replace(data, train=data.train.take(slice(rows)), test=data.test.take(slice(rows)))
 
 
 def to_json(result: StepParity | AccuracyParity) -> dict[str, Any]:
@@ -145,8 +144,7 @@ def to_json(result: StepParity | AccuracyParity) -> dict[str, Any]:
 def _prepare(recipe: Recipe, data: Dataset, backend: Backend, seed: int) -> tuple[MLP, Plan]:
     """Return an initialized network and its plan."""
     net = recipe.network(data, backend=backend, seed=seed)
-    rows = backend.place(data.train.images, data.train.labels, net.input_scale)
-    return net, backend.compile(TrainingJob(net.layers, rows, recipe.training))
+    return net, backend.compile(TrainingJob(net.layers, net.place(data.train), recipe.training))
 
 
 def _batches(recipe: Recipe, count: int, steps: int, seed: int) -> Iterator[npt.NDArray[np.int64] | None]:

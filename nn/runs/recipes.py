@@ -64,7 +64,7 @@ class Recipe:
 
     def sizes_for(self, data: Dataset) -> tuple[int, ...]:
         """Return the recipe's sizes with the data's numbers of features and classes."""
-        return (data.features, *self.sizes[1:-1], data.num_classes)
+        return (data.features, *self.sizes[1:-1], data.num_outputs)
 
     def network(self, data: Dataset, *, backend: str | Backend = "auto", seed: int = 0) -> MLP:
         """Return a new network of this recipe for `data`.
@@ -82,7 +82,7 @@ class Recipe:
             dtype=self.dtype,
             seed=seed,
         )
-        net.adopt(data)
+        net.inputs = data.inputs
         return net
 
     def train(self, net: MLP, data: Dataset | Split, *, resume: Checkpoint | None = None, **arguments: Any) -> History:

@@ -27,7 +27,6 @@ class Identity:
         options: training options.
         source: training rows.
         validation: validation rows for early stopping, or None.
-        scale: factor of integer images.
         dropout_seed: seed of the dropout masks.
         first_step: number of the first step, from 1; more if the optimizer state of an earlier run is used.
     """
@@ -36,7 +35,6 @@ class Identity:
     options: TrainingOptions
     source: RowSource
     validation: Split | None
-    scale: float
     dropout_seed: int
     first_step: int
 
@@ -53,7 +51,7 @@ class Identity:
             "batch_size": self.source.step_rows,
             "dropout seed": self.dropout_seed,
             "first step": self.first_step,
-            "input_scale": float(self.scale),
+            "inputs": None if rows.inputs is None else rows.inputs.settings(),
             "number of rows": len(rows),
             "check sum of the rows": check_sum(rows),
             "check sum of the validation rows": None if self.validation is None else check_sum(self.validation),

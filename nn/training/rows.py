@@ -11,7 +11,7 @@ from ...backends import ConfigError, DataError
 from ...backends.communicator import Communicator
 from ...backends.mapped import is_mapped
 from ..datasets.dataset import Dataset, Split
-from ..network.evaluation import check_rows
+from ..network.evaluation import held_rows
 from ..network.mlp import MLP
 from .options import TrainingOptions
 from .row_weights import row_weights
@@ -50,17 +50,18 @@ def training_rows(
         raise ConfigError("the network's weights must be finite numbers: make a new one, or load the last good one")
     validation = options.validation
     if isinstance(validation, Split):
-        check_rows(net, validation)
+        validation = held_rows(net, validation)
     match data:
         case Batches():
             source = StreamedRows(data, net, options, communicator)  # refuses to hold out a share
             return TrainingRows(source, None, validation if isinstance(validation, Split) else None)
         case Split():
-            rows, test, names = data, None, net.class_names
-            check_rows(net, rows)
+            rows, test = held_rows(net, data), None
         case Dataset():
-            rows, test, names = data.train, data.test, data.class_names
-            _check_data(net, data)
+            rows, test = held_rows(net, data.train), held_rows(net, data.test) if len(data.test) else None
+            labels = rows.labels
+            if net.outputs.has_classes and labels.min() == labels.max():  # a Split may be a part of the rows
+                raise DataError(f"the training rows must have two classes or more, got only {labels[0]}: add others")
         case _:
             raise DataError(
                 f"data must be an nn.Dataset or an nn.Split, got {type(data).__name__}: "
@@ -69,17 +70,8 @@ def training_rows(
     kind = MappedRows if is_mapped(rows.images) else ResidentRows
     if not isinstance(validation, Split | None):
         rows, validation = kind.hold_out(net, rows, validation, seed)
-    weights = row_weights(net, rows, options.class_weight, names or ())
+    names = rows.inputs.class_names if rows.inputs else ()
+    weights = row_weights(net, rows, options.class_weight, names)
     if weights is not None and not weights.any():
         raise DataError("all weights are 0: there is nothing to learn; give some rows a positive weight")
     return TrainingRows(kind(replace(rows, weights=weights), options, communicator.size), test, validation)
-
-
-def _check_data(net: MLP, data: Dataset) -> None:
-    """Check that a data set fits the network and has at least two classes."""
-    net.check_fits(data)
-    for rows in (data.train, data.test):
-        check_rows(net, rows)
-    labels = data.train.labels
-    if net.outputs.has_classes and labels.min() == labels.max():  # a Split may be a part of the rows
-        raise DataError(f"the training rows must have two classes or more, got only {labels[0]}: add others")

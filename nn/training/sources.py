@@ -17,7 +17,7 @@ from ...backends.constraints import is_finite_number
 from ...backends.override import override
 from ...backends.reduction import shards_of
 from ..datasets.dataset import Split
-from ..datasets.split import split_rows
+from ..datasets.split import split_places
 from ..inputs.arguments import make_generator
 from ..network.mlp import MLP
 from .options import TrainingOptions
@@ -47,9 +47,7 @@ class RowSource(ABC):
 
     def place(self, net: MLP) -> Rows:
         """Return the rows on the network's device."""
-        rows = self.rows
-        placed = net.backend.place(rows.images, rows.labels, net.input_scale, rows.weights)
-        return placed._replace(nonzeros=rows.facts.nonzeros)
+        return net.place(self.rows)
 
     @abstractmethod
     def begin(self, epoch: int, generator: np.random.Generator) -> None:
@@ -135,14 +133,13 @@ class ResidentRows(RowSource):
         """
         count, _ = len(rows), held_out(rows, share)
         classes = rows.labels if net.outputs.has_classes else np.zeros(count, dtype=np.int64)  # (rows,)
-        kept, held = split_rows(
-            np.arange(count)[:, None],  # (rows, 1)
+        kept, held = split_places(
             classes,
             test_fraction=float(share),
             seed=make_generator(seed, stream=VALIDATION_STREAM),
             stratify=int(np.unique(classes, return_counts=True)[1].min()) > 1,
         )
-        return part(rows, np.sort(kept.images[:, 0])), part(rows, np.sort(held.images[:, 0]))
+        return rows.take(np.sort(kept)), rows.take(np.sort(held))
 
     @override
     def begin(self, epoch: int, generator: np.random.Generator) -> None:
@@ -187,7 +184,7 @@ class MappedRows(ResidentRows):
     def hold_out(net: MLP, rows: Split, share: float, seed: int | np.random.Generator) -> tuple[Split, Split]:  # noqa: ARG004
         """Split off the last rows of the file for validation."""
         cut = len(rows) - held_out(rows, share)
-        return part(rows, slice(0, cut)), part(rows, slice(cut, len(rows)))
+        return rows.take(slice(0, cut)), rows.take(slice(cut, len(rows)))
 
 
 def held_out(rows: Split, share: float) -> int:
@@ -207,8 +204,3 @@ def held_out(rows: Split, share: float) -> int:
     if not 0 < number < count:
         raise DataError(f"{count} rows at validation={share} leave one part empty: give more rows or another share")
     return number
-
-
-def part(rows: Split, places: npt.NDArray[np.int64] | slice) -> Split:
-    """Return a subset of the rows, (part,), with weights."""
-    return Split(rows.images[places], rows.labels[places], None if rows.weights is None else rows.weights[places])

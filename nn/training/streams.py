@@ -13,7 +13,8 @@ from ...backends.constraints import is_whole
 from ...backends.override import override
 from ..datasets.dataset import Split
 from ..inputs.arrays import host_array
-from ..network.evaluation import check_rows
+from ..inputs.inputs import Numbers, Pixels
+from ..network.evaluation import held_rows
 from ..network.mlp import MLP
 from .identity import check_sum
 from .options import TrainingOptions
@@ -32,8 +33,9 @@ class Batches:
     >>> nn.train(net, nn.Batches(noisy), epochs=5, validation=nn.Split(test_images, test_labels))
 
     A batch is `(images, labels)`, `(images, labels, weights)` or an `nn.Split`: images (rows, features) or pictures
-    (rows, height, width), labels and weights as in a Split, in arrays of any library. Integers are multiplied by the
-    network's `input_scale`. Each batch is checked, and batch sizes may vary.
+    (rows, height, width), labels and weights as in a Split, in arrays of any library. They are read as the network's
+    `inputs` say; if it has none, the first batch decides: uint8 are pixels in [0, 255], others the features as they
+    are. Each batch is checked, and batch sizes may vary.
 
     Args:
         source: a function from epoch number, from 1, to an iterable of batches, or a re-iterable such as a list or a
@@ -108,7 +110,8 @@ class StreamedRows(RowSource):
         if options.reproducible:
             raise ConfigError("reproducible needs batches of one size: pass all rows, which may be mapped from a file")
         labels = np.empty(0, np.int64) if net.outputs.has_classes else np.empty((0, net.num_outputs))
-        self.rows = Split(np.empty((0, net.features), np.uint8), labels)
+        width = net.features if net.inputs is None else net.inputs.width
+        self.rows = Split(np.empty((0, width or net.features), np.float32), labels, inputs=net.inputs)
         self.steps_per_epoch = batches.steps_per_epoch
         self._batches, self._net, self._communicator = batches, net, communicator
         self._waiting: Iterator[Any] = iter(())
@@ -132,7 +135,7 @@ class StreamedRows(RowSource):
         while totals.rows < end and not self._is_over:
             batch = self._checked(self._next)
             self._refuse_other(check_sum(Split(batch.images[:1], batch.labels)))
-            plan.feed(self._net.backend.place(batch.images, batch.labels, self._net.input_scale, batch.weights))
+            plan.feed(self._net.place(batch))
             totals = plan.run(None, totals)
             self.taken += 1
             self.weight += len(batch) if batch.weights is None else float(batch.weights.sum())
@@ -188,7 +191,9 @@ class StreamedRows(RowSource):
             )
             if images.ndim == 3:
                 images = images.reshape(len(images), -1)  # (rows, features)
-            check_rows(self._net, Split(images, labels, *weights))
+            if self._net.inputs is None:
+                is_pixels = images.dtype == np.uint8
+                self._net.inputs = (Pixels if is_pixels else Numbers)(count=self._net.features)
+            return held_rows(self._net, Split(images, labels, *(each.astype(np.float64) for each in weights)))
         except DataError as error:
             raise DataError(f"{what}: {error}") from error
-        return Split(images, labels, *(each.astype(np.float64) for each in weights))

@@ -12,7 +12,7 @@ from ...backends import ConfigError, Rows, TrainingJob
 from ...backends.checked_plan import CheckedPlan
 from ...backends.communicator import ALONE, Communicator
 from ...backends.reduction import Reduction, reduction_of, shards_of
-from ..datasets.dataset import Dataset, Split
+from ..datasets.dataset import Split
 from ..inputs.arguments import are_instances, make_generator
 from ..network.mlp import MLP
 from .agreement import check_sum_of, refuse_differing
@@ -59,11 +59,10 @@ class Trainer:
             raise ConfigError(
                 f"detect_anomaly computes in full precision, got precision={options.precision!r}: leave one of them out"
             )
-        scale = data.scale if isinstance(data, Dataset) else net.input_scale
         first_step = 1 if optimizer_state is None else optimizer_state.step + 1
-        self._identity = Identity(net, options, source, validation, scale, dropout_seed, first_step)
+        self._identity = Identity(net, options, source, validation, dropout_seed, first_step)
         self._learning_rate = self._schedule()
-        self._data, self._callbacks, self._communicator = data, callbacks, communicator
+        self._callbacks, self._communicator = callbacks, communicator
         self._optimizer_state, self._detect_anomaly = optimizer_state, detect_anomaly
         self._checkpoint: Checkpoint | None = None
 
@@ -96,8 +95,7 @@ class Trainer:
         if checkpoint is not None:  # nothing was changed before this line
             self._generator.bit_generator.state = checkpoint.generator_state
             net.load_parameters(checkpoint.parameters)
-        if isinstance(self._data, Dataset):
-            net.adopt(self._data)
+        net.inputs = source.rows.inputs
         job = TrainingJob(
             net.layers, source.place(net), options, loss=net.loss, dropout_seed=identity.dropout_seed,
             learning_rate=self._learning_rate, communicator=communicator,
@@ -136,4 +134,4 @@ def _placed_parts(net: MLP, reduction: Reduction, rows: Split | None) -> list[Ro
     if rows is None:
         return None
     parts = reduction.parts(slice(0, len(rows)))
-    return [net.backend.place(rows.images[part], rows.labels[part], net.input_scale) for part in parts]
+    return [net.place(rows.take(part)) for part in parts]

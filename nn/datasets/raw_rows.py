@@ -1,0 +1,264 @@
+"""Rows as they are given, as arrays or frames, and what training rows say of their meaning."""
+
+from __future__ import annotations
+
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...backends.errors import ConfigError, DataError
+from ...backends.machine import memory_bytes
+from ...backends.mapped import is_mapped
+from ...backends.override import override
+from ..inputs.arrays import host_array
+from ..inputs.facts import RowFacts
+from ..inputs.frames import as_frame, frame_values
+from ..inputs.inputs import BYTE, Inputs, Numbers, Pixels, largest_pixel
+from ..inputs.table import Table, table_of_numbers
+from ..inputs.table_columns import cells_of, choose_columns, learn_table
+from .split import Places
+
+if TYPE_CHECKING:
+    from ..inputs.frames import Frame
+
+MIN_SQUARE = 16  # fewer features are no picture, even where their number is a square
+PIXEL_COLUMN = re.compile(r"pixel[ _.]?\d+|\d+x\d+", re.IGNORECASE)
+EXACT = 2  # bytes of the widest integers that float32 holds exactly
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Reading of rows as pixels or as a table.
+
+    Attributes:
+        pixels: whether the numbers are pixels; None: if images have three dimensions or `image_shape` is given, or if
+            the columns of a frame are called `pixel0`, `pixel1`, ... or `1x1`, `1x2`, ...
+        image_shape: (rows, columns) of an image; None for that of the images, or a square.
+        standardize: whether to standardize numbers that are not pixels.
+        drop: columns of a frame to leave out.
+        categorical: columns of a frame that are categories, such as numbers of a code.
+        id_column: column of a frame that identifies the rows; None to find it, "none" if there is none.
+        label: name of the label's column.
+    """
+
+    pixels: bool | None = None
+    image_shape: tuple[int, int] | None = None
+    standardize: bool = True
+    drop: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    id_column: str | None = None
+    label: str | None = None
+
+
+class RawRows(ABC):
+    """Rows of one or two parts as they are given.
+
+    Attributes:
+        counts: rows of each part.
+        is_mapped: whether they are memory-mapped.
+        notes: how they are read, a sentence each.
+    """
+
+    counts: list[int]
+    is_mapped: bool = False
+    notes: tuple[str, ...] = ()
+
+    @abstractmethod
+    def learn(self, places: Places) -> Inputs:
+        """Return the meaning of rows, learned from the training rows, at `places` in the first part."""
+
+    @abstractmethod
+    def part(self, k: int, places: Places, inputs: Inputs) -> npt.NDArray[Any]:
+        """Return rows of part k, (rows, columns), in the meaning of `inputs`."""
+
+
+class FrameRows(RawRows):
+    """Rows of frames, whose columns have names."""
+
+    def __init__(self, frames: list[Frame], how: Reading, inputs: Inputs | None) -> None:
+        self._frames, self._how = frames, how
+        self.counts = [len(frame) for frame in frames]
+        if inputs is None:
+            self._chosen = choose_columns(
+                frames[0], drop=how.drop, categorical=how.categorical, id_column=how.id_column
+            )
+            self.notes = self._chosen.words
+
+    @override
+    def learn(self, places: Places) -> Inputs:
+        return learn_table(_rows_at(self._frames[0], places), self._chosen, label=self._how.label)
+
+    @override
+    def part(self, k: int, places: Places, inputs: Inputs) -> npt.NDArray[Any]:
+        assert isinstance(inputs, Table)  # see `read_rows`
+        return cells_of(_rows_at(self._frames[k], places), inputs)
+
+
+class ArrayRows(RawRows):
+    """Rows of arrays, flattened to (samples, columns) of one dtype."""
+
+    def __init__(self, arrays: list[npt.NDArray[Any]], whats: list[str], how: Reading) -> None:
+        self.counts = [len(array) for array in arrays]
+        self.is_mapped = is_mapped(arrays[0])
+        self._how, self._shape = how, how.image_shape
+        if arrays[0].ndim == 3 and self._shape is None:
+            self._shape = int(arrays[0].shape[1]), int(arrays[0].shape[2])
+        is_pixels = how.pixels
+        if is_pixels is None:
+            is_pixels = self._shape is not None or (self.is_mapped and arrays[0].dtype == np.uint8)
+        flat = [array.reshape(len(array), -1) for array in arrays]  # each (samples, columns)
+        facts = [RowFacts(array) for array in flat]
+        self._is_pixels = is_pixels and all(each.are_within(0, np.inf) for each in facts)
+        dtype, divisor = _table_dtype(flat), 1.0
+        self._largest: float | None = None  # of pixels; None for that of the training rows
+        if self._is_pixels:
+            dtype, divisor, self._largest = _pixel_dtype(facts)
+            self._is_pixels = dtype != np.dtype(np.void)
+        if not self._is_pixels:
+            dtype, divisor = _table_dtype(flat), 1.0
+        self._flat = [_converted(array, dtype, divisor, what) for array, what in zip(flat, whats, strict=True)]
+
+    @override
+    def learn(self, places: Places) -> Inputs:
+        rows = self._flat[0][places]  # (samples, columns)
+        count = int(rows.shape[1])
+        if self._is_pixels:
+            largest = self._largest or largest_pixel(int(RowFacts(rows).range[1]))
+            return Pixels(count=count, largest=largest, shape=self._shape or self._square(count))
+        if self.is_mapped or not self._how.standardize or self._shape is not None:
+            return Numbers(count=count)
+        return table_of_numbers(rows)
+
+    @override
+    def part(self, k: int, places: Places, inputs: Inputs) -> npt.NDArray[Any]:
+        rows = self._flat[k][places]  # (rows, columns)
+        if inputs.width is not None and rows.shape[1] != inputs.width:
+            raise DataError(f"rows must have {inputs.width} columns as those of the training, got {rows.shape[1]}")
+        return rows
+
+    def _square(self, count: int) -> tuple[int, int] | None:
+        """Return the shape of square images of `count` pixels."""
+        side = math.isqrt(count)
+        return (side, side) if count >= MIN_SQUARE and side * side == count else None
+
+
+def read_rows(given: Sequence[Any], whats: list[str], how: Reading, inputs: Inputs | None) -> RawRows:
+    """Read rows of any library.
+
+    Args:
+        given: the rows of each part.
+        whats: name of each part in messages.
+        how: their reading.
+        inputs: inputs of a trained network, or None.
+
+    Raises:
+        DataError: they have the wrong dimensions, or are no numbers.
+        ConfigError: options of frames are given for arrays.
+    """
+    frames = [as_frame(each) for each in given]
+    if all(frame is not None and hasattr(frame, "columns") for frame in frames):
+        is_table = isinstance(inputs, Table) and inputs.is_named if inputs else not _holds_pixels(frames[0], how)
+        if is_table:
+            _refuse_empty_frames(frames, whats)
+            return FrameRows(frames, how, inputs)
+        if how.pixels is None and inputs is None:
+            how = replace(how, pixels=True)
+        given = [frame_values(frame, what=what) for frame, what in zip(frames, whats, strict=True)]
+    elif options := [name for name in ("drop", "categorical", "id_column") if getattr(how, name)]:
+        raise ConfigError(f"{options[0]} names columns of a frame, got an array without names: pass a frame")
+    arrays = [_check_images(each, what) for each, what in zip(given, whats, strict=True)]
+    if arrays[0].shape[1:] != arrays[-1].shape[1:]:
+        raise DataError(
+            f"images and test_images must have the same features, got shapes {arrays[0].shape} and "
+            f"{arrays[-1].shape}: cut or pad them alike"
+        )
+    return ArrayRows(arrays, whats, how)
+
+
+def _rows_at(frame: Frame, places: Places) -> Frame:
+    if isinstance(places, slice):
+        return frame[places.start : places.stop]
+    return frame[places.tolist()]
+
+
+def _holds_pixels(frame: Any, how: Reading) -> bool:
+    """Return whether a frame has pixels, by what is said of it or by the names of its columns."""
+    if how.pixels is not None:
+        return how.pixels
+    names = [str(name).strip() for name in frame.columns]
+    return how.image_shape is not None or (
+        len(names) >= MIN_SQUARE and all(PIXEL_COLUMN.fullmatch(name) for name in names)
+    )
+
+
+def _refuse_empty_frames(frames: list[Any], whats: list[str]) -> None:
+    for frame, what in zip(frames, whats, strict=True):
+        if not len(frame) or not frame.columns:
+            raise DataError(f"{what} must hold at least one row and one column, got {frame.shape}: check the file")
+
+
+def _check_images(given: Any, what: str) -> npt.NDArray[Any]:
+    values = host_array(given, what=what, fix="pass equal rows of numbers")
+    if values.ndim not in (2, 3):
+        raise DataError(
+            f"{what} must be (samples, features) or (samples, rows, columns), got shape {values.shape}: "
+            f"pass {what}.reshape(len({what}), -1)"
+        )
+    if values.size == 0:
+        raise DataError(f"{what} must hold at least one row and one feature, got shape {values.shape}: check the file")
+    if values.dtype.kind not in "buif":
+        raise DataError(f"{what} must be real numbers, got {values.dtype}: convert with {what}.astype('float32')")
+    return values
+
+
+def _table_dtype(arrays: list[npt.NDArray[Any]]) -> np.dtype[Any]:
+    """Return the dtype that holds the numbers of a table: uint8, float32 or float64."""
+    dtypes = [array.dtype for array in arrays]
+    if all(dtype == np.uint8 for dtype in dtypes):
+        return np.dtype(np.uint8)
+    is_exact = [
+        dtype.itemsize <= EXACT if dtype.kind in "iub" else dtype.itemsize <= np.dtype(np.float32).itemsize
+        for dtype in dtypes
+    ]
+    return np.dtype(np.float32 if all(is_exact) else np.float64)
+
+
+def _pixel_dtype(facts: list[RowFacts]) -> tuple[np.dtype[Any], float, float | None]:
+    """Return the dtype of pixels >= 0, what they are divided by, and the largest pixel if it does not depend on them.
+
+    The dtype is void if they are no pixels: numbers with a fraction above 1.
+    """
+    most = max(each.range[1] for each in facts)
+    arrays = [each.rows for each in facts]
+    if any(array.dtype.kind == "f" for array in arrays) and most <= 1:
+        return _table_dtype(arrays), 1.0, float(BYTE)
+    if not all(array.dtype.kind != "f" or (np.floor(array) == array).all() for array in arrays):
+        return np.dtype(np.void), 1.0, None
+    if most <= BYTE:
+        return np.dtype(np.uint8), 1.0, None
+    return np.dtype(np.float32), float(most), float(most)
+
+
+def _converted(array: npt.NDArray[Any], dtype: np.dtype[Any], divisor: float, what: str) -> npt.NDArray[Any]:
+    """Return an array, (samples, columns), in C order and another dtype, divided by a number."""
+    if divisor != 1:
+        array = array / np.float64(divisor)
+    _refuse_too_large(array, dtype, what)
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused later
+        return np.ascontiguousarray(array, dtype=dtype)
+
+
+def _refuse_too_large(part: npt.NDArray[Any], dtype: np.dtype[Any], what: str) -> None:
+    """Reject memory-mapped rows whose conversion to another dtype or order would not fit into memory."""
+    needed = part.size * dtype.itemsize
+    if not (part.flags.c_contiguous and part.dtype == dtype) and is_mapped(part) and needed > memory_bytes() / 2:
+        raise DataError(
+            f"{what} are mapped from a file as {part.dtype} and would take {needed / 2**30:,.1f} GiB of memory as "
+            f"{dtype}: write the file as uint8, float32 or float64 in C order, of which nothing is copied"
+        )
