@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends import ConfigError
-from ...nn import Dataset, Split
+from ...nn import Dataset, Numbers, Pixels, Split
 from ...nn.runs.data_choice import DataChoice
 from ...nn.runs.recipes import RECIPES
 from .workloads import CLASSES, FEATURES, TEST_ROWS, TRAIN_ROWS, Workload
@@ -43,7 +43,7 @@ def _load(kind: str, density: float, rows: int | None, mnist: str | None) -> Dat
         data = DataChoice(mnist).load(RECIPES["mnist-98"], seed=0)
     else:
         data = draw_normal() if kind == "normal" else draw_pixels(density)
-    return replace(data, train=Split(data.train.images[:rows], data.train.labels[:rows]))
+    return replace(data, train=data.train.take(slice(rows)))
 
 
 def draw_normal(*, rows: int = TRAIN_ROWS, test_rows: int = TEST_ROWS) -> Dataset:
@@ -73,4 +73,5 @@ def _labelled(name: str, images: npt.NDArray[Any], rows: int, generator: np.rand
     scores = images.astype(np.float32) @ teacher  # (samples, classes)
     labels = np.argmax(scores - scores.mean(axis=0), axis=1).astype(np.int64)  # (samples,)
     names = tuple(map(str, range(CLASSES)))
-    return Dataset(name, Split(images[:rows], labels[:rows]), Split(images[rows:], labels[rows:]), names)
+    inputs = Pixels(class_names=names) if images.dtype == np.uint8 else Numbers(class_names=names)
+    return Dataset(name, Split(images[:rows], labels[:rows]), Split(images[rows:], labels[rows:]), inputs)

@@ -82,7 +82,7 @@ class Recipe:
             dtype=self.dtype,
             seed=seed,
         )
-        net.inputs = data.inputs
+        net.adopt(data)
         return net
 
     def train(self, net: MLP, data: Dataset | Split, *, resume: Checkpoint | None = None, **arguments: Any) -> History:

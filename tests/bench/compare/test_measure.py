@@ -48,9 +48,7 @@ def test_the_losses_are_those_of_a_training(make_data, workers) -> None:
     generator = np.random.default_rng(0)
     for _ in range(3):
         order = generator.permutation(len(data.train))
-        shuffled = nn.Dataset(
-            "s", nn.Split(data.train.images[order], data.train.labels[order]), data.test, ("a", "b", "c")
-        )
+        shuffled = nn.Dataset("s", nn.Split(data.train.images[order], data.train.labels[order]), data.test, data.inputs)
         history = nn.train(net, shuffled, optimizer=SGD(0.1), epochs=1, batch_size=8, shuffle=False)
         losses.append(history[-1].train_loss)
     assert figures["numpy"]["losses"] == pytest.approx(losses, rel=1e-5)
@@ -74,7 +72,7 @@ def test_a_turn_may_be_several_epochs(make_data, workers) -> None:
         for _ in range(3):
             order = np.arange(len(data.train)) if batch_size is None else generator.permutation(len(data.train))
             split = nn.Split(data.train.images[order], data.train.labels[order])
-            shuffled = nn.Dataset("s", split, data.test, ("a", "b", "c"))
+            shuffled = nn.Dataset("s", split, data.test, data.inputs)
             nn.train(net, shuffled, optimizer=SGD(0.1), epochs=1, batch_size=batch_size, shuffle=False)
         assert figures["numpy"]["turn_accuracy"] == nn.evaluate(net, data.test).accuracy
 
