@@ -76,6 +76,22 @@ def draw_confusion_matrix(figure: Figure, matrix: npt.NDArray[np.integer[Any]], 
     bar.outline.set_visible(False)
 
 
+def draw_predictions(figure: Figure, labels: npt.NDArray[Any], predictions: npt.NDArray[Any]) -> None:
+    """Draw the predictions of a regression against the labels, with the line on which both are equal.
+
+    Args:
+        figure: figure to draw on.
+        labels: (samples, outputs).
+        predictions: likewise, in the same units.
+    """
+    axes = figure.add_subplot()
+    ends = [float(min(labels.min(), predictions.min())), float(max(labels.max(), predictions.max()))]
+    axes.plot(ends, ends, color="0.6", linewidth=1)
+    axes.scatter(labels, predictions, s=8, alpha=0.5, linewidths=0)
+    axes.set_xlabel("true")
+    axes.set_ylabel("predicted")
+
+
 def draw_worst_mistakes(
     figure: Figure,
     images: npt.NDArray[Any],

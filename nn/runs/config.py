@@ -35,7 +35,9 @@ class RunConfig:
     seed: int
 
     def __post_init__(self) -> None:
-        for text in (self.recipe.name, self.recipe.summary, self.data.source or "", self.data.label_column):
+        choice = self.data
+        of_data = (choice.source, choice.label_column, choice.id_column, *choice.drop, *choice.categorical)
+        for text in (self.recipe.name, self.recipe.summary, *(name or "" for name in of_data)):
             if not is_plain(text):  # else the run could not be read again
                 raise ConfigError(f"names and paths must be without control characters, got {text!r:.80}: rename it")
 
@@ -57,7 +59,8 @@ class RunConfig:
         if training.get("early_stopping") is not None:
             training["early_stopping"] = _made(EarlyStopping, dict(training["early_stopping"]))
         recipe = _made(Recipe, settings | {"training": _made(TrainingOptions, training)})
-        look_up("data set", recipe.dataset, NAMED)  # never a path
+        if recipe.dataset:
+            look_up("data set", recipe.dataset, NAMED)  # never a path
         rest = {"recipe": recipe, "data": _made(DataChoice, dict(config["data"]))}
         made: RunConfig = _made(cls, rest | {name: config[name] for name in ("backend", "seed")})
         return made
