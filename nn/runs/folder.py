@@ -129,10 +129,6 @@ class RunFolder:
         """Return whether the run has finished an epoch or saved its network."""
         return self.model.exists() or (self.metrics.exists() and self.metrics.stat().st_size > 0)
 
-    def files(self) -> list[str]:
-        """Return the sorted names of its files, except hidden ones."""
-        return sorted(file.name for file in self.path.iterdir() if not file.name.startswith("."))
-
     def read_config(self) -> RunConfig:
         """Read the configuration.
 
