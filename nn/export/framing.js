@@ -5,8 +5,7 @@ function frame(ink, factor, rows, columns, settings) {
   let framed;
   if (Math.min(rows, columns) >= settings.small_side) {
     const [height, width] = [round(ink.rows * factor), round(ink.columns * factor)];
-    const isSame = height === ink.rows && width === ink.columns;
-    framed = place(isSame ? ink : resize(ink, height, width), rows, columns, rows / 2, columns / 2);
+    framed = place(resize(ink, height, width), rows, columns, rows / 2, columns / 2);
   } else {
     const height = Math.max(round(rows / factor), ink.rows);
     const width = Math.max(round(columns / factor), ink.columns);
