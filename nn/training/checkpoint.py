@@ -188,8 +188,8 @@ class Checkpoint:
             if totals.correct > totals.rows:
                 raise ValueError(f"its sums cannot be {totals}")
             values |= {name: dict(values[name]) for name in ("generator_state", "training")}
-            values |= {"totals": totals, "history": History.from_columns(parts.pop("history"))}
-            return cls(**parts, **values)
+            values |= {"totals": totals, **parts, "history": History.from_columns(parts["history"])}
+            return cls(**values)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelFileError(f"{path} is damaged or was written by another version: {reason_of(error)}") from error
 

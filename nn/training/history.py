@@ -60,12 +60,14 @@ class History(UserList[EpochResult]):
             KeyError, TypeError, ValueError: a column is missing or has the wrong shape, epochs are not 1, 2, ..., or a
                 number cannot be.
         """
+        if columns["epoch"].dtype != np.int64:
+            raise ValueError("the epochs of its history must be whole numbers")
         history = cls()
         for row in zip(*(columns[name].tolist() for name in FIGURES), strict=True):
             result = EpochResult(*(None if math.isnan(number) else number for number in row))  # type: ignore[arg-type]
             known = [number for number in astuple(result) if number is not None]
-            is_next = isinstance(result.epoch, int) and result.epoch == len(history) + 1
-            if not is_next or None in (result.train_loss, result.seconds) or not np.isfinite(known).all():
+            is_complete = None not in (result.train_loss, result.seconds)
+            if not (result.epoch == len(history) + 1 and is_complete and np.isfinite(known).all()):
                 raise ValueError(f"its history cannot have {result} as epoch {len(history) + 1}")
             history.append(result)
         return history
