@@ -109,7 +109,9 @@ class Operations:
         else:
             images, labels = xp.take(rows.images, index, axis=0), xp.take(rows.labels, index, axis=0)
         x = xp.astype(images, dtype, copy=False)  # (batch, features)
-        return (x * rows.scale if xp.isdtype(images.dtype, "integral") else x), labels
+        if xp.isdtype(images.dtype, "integral"):
+            x *= rows.scale  # in place: it is a copy already, since its type changed
+        return x, labels
 
     def all_finite(self, arrays: Iterable[Array]) -> bool:
         """Return whether arrays of any shapes are all finite, with one read from the device."""

@@ -67,18 +67,6 @@ class CuPyBackend(Backend):
         return array if is_own else None
 
     @override
-    def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
-        """Gather rows; integers are scaled in place. Out-of-range indices wrap around, as in CuPy."""
-        if isinstance(index, slice):
-            images, labels = rows.images[index], rows.labels[index]
-        else:
-            images, labels = rows.images.take(index, axis=0), rows.labels.take(index, axis=0)
-        x = images.astype(dtype, copy=False)  # (batch, features)
-        if self.xp.isdtype(images.dtype, "integral"):
-            x *= rows.scale  # a copy already, since its type changed
-        return x, labels
-
-    @override
     def linear(self, x: Array, weight: Array, bias: Array, *, activation: str) -> Array:
         y = x @ weight  # (batch, out_features)
         y += bias

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import wraps
 from importlib import import_module
@@ -19,10 +19,20 @@ from ..losses import LOSSES
 from ..operations import in_native_order
 from ..optimizers import SGD, Adam, AdamW, Optimizer, RMSprop, State
 from ..override import override
-from ..plan import Plan, Rows, TrainingJob
+from ..plan import Plan, TrainingJob
 
 INSTALL = 'pip install "xpnn[jax]"'
 TRACED_OPTIMIZERS = (SGD, RMSprop, Adam, AdamW)  # one of the user's own may ask for the value of what is traced
+
+
+def _compiled(operation: str, kind: str, table: Mapping[str, Any]) -> Any:
+    """Return a generic operation, compiled by XLA; its argument `kind` names a row of the table."""
+
+    @wraps(getattr(Backend, operation))
+    def run(self: JaxBackend, *arrays: Array, **options: Any) -> Any:
+        return self._functions.call(*arrays, operation=operation, row=table[options[kind]], **options)
+
+    return run
 
 
 class JaxBackend(Backend):
@@ -86,39 +96,9 @@ class JaxBackend(Backend):
             return None
         return array if array.devices() == self._devices else None
 
-    @override
-    def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
-        if isinstance(index, slice):
-            return super().gather(rows, index, dtype)
-        labels: Array
-        x, labels = self._functions.gather(rows.images, rows.labels, index, scale=rows.scale, dtype=np.dtype(dtype))
-        return x, labels
-
-    @override
-    def all_finite(self, arrays: Iterable[Array]) -> bool:
-        return bool(self._functions.all_finite(list(arrays)))
-
-    @override
-    def linear(self, x: Array, weight: Array, bias: Array, *, activation: str) -> Array:
-        return self._functions.linear(x, weight, bias, activation=activation, row=ACTIVATIONS[activation])
-
-    @override
-    def linear_backward(
-        self, grad_y: Array, y: Array, x: Array, weight: Array, *, activation: str, need_grad_x: bool = True
-    ) -> tuple[Array | None, Array, Array]:
-        grad_x, grad_weight, grad_bias = self._functions.linear_backward(
-            grad_y, y, x, weight, activation=activation, need_grad_x=need_grad_x, row=ACTIVATIONS[activation]
-        )
-        return grad_x, grad_weight, grad_bias
-
-    @override
-    def loss(
-        self, outputs: Array, labels: Array, *, loss: str, batch_size: float, weights: Array | None = None
-    ) -> tuple[Array, Array, Array]:
-        loss_sum, correct, grad = self._functions.loss(
-            outputs, labels, batch_size, weights, loss=loss, row=LOSSES[loss]
-        )
-        return loss_sum, correct, grad
+    linear = _compiled("linear", "activation", ACTIVATIONS)
+    linear_backward = _compiled("linear_backward", "activation", ACTIVATIONS)
+    loss = _compiled("loss", "loss", LOSSES)
 
     @override
     def update(
