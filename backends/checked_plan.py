@@ -14,7 +14,7 @@ from .finite import first_not_finite
 from .flat_gradients import Gradients
 from .generic_plan import GenericPlan, Sums
 from .operations import Operations
-from .optimizers import Optimizer, State
+from .optimizers import State
 from .override import override
 from .plan import Layer, Rows, TrainingJob
 
@@ -121,43 +121,25 @@ class CheckedOperations(Operations):
         return y
 
     @override
-    def linear_backward(
-        self, grad_y: Array, y: Array, x: Array, weight: Array, *, activation: str, need_grad_x: bool = True
-    ) -> tuple[Array | None, Array, Array]:
-        grad_x, grad_weight, grad_bias = self._backend.linear_backward(
-            grad_y, y, x, weight, activation=activation, need_grad_x=need_grad_x
-        )
-        k = self._number(weight, "weight")
+    def linear_backward(self, *arrays: Any, **options: Any) -> tuple[Array | None, Array, Array]:
+        grad_x, grad_weight, grad_bias = self._backend.linear_backward(*arrays, **options)
+        k = self._number(arrays[3], "weight")
         self._look({f"the gradient of layers.{k}.weight": grad_weight, f"the gradient of layers.{k}.bias": grad_bias})
         if grad_x is not None:
             self._look({f"the gradient of the output of layers.{k - 1}": grad_x})
         return grad_x, grad_weight, grad_bias
 
     @override
-    def loss(
-        self, outputs: Array, labels: Array, *, loss: str, batch_size: float, weights: Array | None = None
-    ) -> tuple[Array, Array, Array]:
-        loss_sum, correct, grad = self._backend.loss(outputs, labels, loss=loss, batch_size=batch_size, weights=weights)
+    def loss(self, *arrays: Any, **options: Any) -> tuple[Array, Array, Array]:
+        loss_sum, correct, grad = self._backend.loss(*arrays, **options)
         self._look({"the loss": loss_sum, "the gradient of the logits": grad})
         return loss_sum, correct, grad
 
     @override
-    def update(
-        self,
-        optimizer: Optimizer,
-        parameter: Array,
-        grad: Array,
-        state: State,
-        *,
-        step: int,
-        learning_rate: float,
-        l2: float = 0.0,
-    ) -> tuple[Array, State]:
-        kind = "weight" if parameter.ndim == 2 else "bias"
-        name = f"layers.{self._number(parameter, kind)}.{kind}"
-        parameter, state = self._backend.update(
-            optimizer, parameter, grad, state, step=step, learning_rate=learning_rate, l2=l2
-        )
+    def update(self, *arrays: Any, **options: Any) -> tuple[Array, State]:
+        kind = "weight" if arrays[1].ndim == 2 else "bias"
+        name = f"layers.{self._number(arrays[1], kind)}.{kind}"
+        parameter, state = self._backend.update(*arrays, **options)
         self._look(
             {f"the {slot} of {name}": array for slot, array in state.items()} | {f"the updated {name}": parameter}
         )

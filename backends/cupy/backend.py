@@ -79,11 +79,6 @@ class CuPyBackend(Backend):
             return super().evaluate(layers, rows, loss=loss)
 
     @override
-    def logits(self, layers: list[Layer], images: npt.NDArray[Any], scale: float) -> npt.NDArray[Any]:
-        with gpu_errors(self._cupy, "prediction", FREE_MEMORY):
-            return super().logits(layers, images, scale)
-
-    @override
     def logits_on_device(self, layers: list[Layer], images: Array, scale: float) -> Array:
         with gpu_errors(self._cupy, "prediction", FREE_MEMORY):
             return super().logits_on_device(layers, images, scale)

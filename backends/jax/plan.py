@@ -15,9 +15,10 @@ from ..activations import ACTIVATIONS, Activation, Array
 from ..base import Backend
 from ..generic_plan import GenericPlan
 from ..losses import LOSSES, Loss
-from ..optimizers import Optimizer, State
+from ..optimizers import State
 from ..override import override
 from ..plan import NO_ROWS, Layer, Rows, Totals, TrainingJob, checked_order
+from ..step_options import StepOptions
 from .functions import GENERIC
 
 Parameters = tuple[tuple[Array, Array], ...]  # (weight, bias) of each layer
@@ -32,9 +33,7 @@ class StepOutline:
         activations: names of the layers' activations.
         loss: name of the loss.
         rows: functions of those names, so that a changed table is retraced.
-        optimizer: the optimizer.
-        l2: strength of the L2 penalty.
-        label_smoothing: probability mass that is spread evenly over the classes.
+        options: options of a step.
         scale: factor of integer images.
         batch_size: rows of a step.
         in_order: whether rows are selected by an order; otherwise they are taken in sequence.
@@ -43,9 +42,7 @@ class StepOutline:
     activations: tuple[str, ...]
     loss: str
     rows: tuple[Activation | Loss, ...]
-    optimizer: Optimizer
-    l2: float
-    label_smoothing: float
+    options: StepOptions
     scale: float
     batch_size: int
     in_order: bool
@@ -90,11 +87,9 @@ class JaxPlan(GenericPlan):
             order[: len(rows)] = rows
         activations = tuple(layer.activation for layer in job.layers)
         functions: tuple[Activation | Loss, ...] = (*(ACTIVATIONS[name] for name in activations), LOSSES[job.loss])
-        options = job.options
         outline = StepOutline(
-            activations, job.loss, functions, options.optimizer, float(options.l2), float(options.label_smoothing),
-            placed.scale, batch_size, rows is not None,
-        )  # fmt: skip
+            activations, job.loss, functions, job.options, placed.scale, batch_size, in_order=rows is not None
+        )
         parameters = tuple((layer.weight, layer.bias) for layer in job.layers)
         parameters, states, *sums_then = take_steps(
             (parameters, tuple(self._states), *sums),
@@ -153,7 +148,7 @@ def _gradients(
     layers = [Layer(*each, kind) for each, kind in zip(parameters, outline.activations, strict=True)]
     x, labels = GENERIC.gather(rows, index, layers[0].weight.dtype)  # (batch, features), (batch,)
     grads, loss_sum, correct = GENERIC.gradients(
-        layers, x, labels, loss=outline.loss, size=outline.batch_size, label_smoothing=outline.label_smoothing
+        layers, x, labels, loss=outline.loss, size=outline.batch_size, label_smoothing=outline.options.label_smoothing
     )
     return tuple(grads), loss_sum, correct
 
@@ -162,10 +157,10 @@ def _updated(
     parameters: Parameters, states: States, grads: Parameters, step: Array, learning_rate: Array, outline: StepOutline
 ) -> tuple[Parameters, States]:
     """Return the parameters and optimizer state after one step."""
-    update = partial(GENERIC.update, outline.optimizer, step=step, learning_rate=learning_rate)
+    update = partial(GENERIC.update, outline.options.optimizer, step=step, learning_rate=learning_rate)
     moved, kept = [], []
     for (weight, bias), (grad_weight, grad_bias), (of_weight, of_bias) in zip(parameters, grads, states, strict=True):
-        weight, of_weight = update(weight, grad_weight, of_weight, l2=outline.l2)
+        weight, of_weight = update(weight, grad_weight, of_weight, l2=outline.options.l2)
         bias, of_bias = update(bias, grad_bias, of_bias, l2=0.0)
         moved.append((weight, bias))
         kept.append((of_weight, of_bias))
