@@ -126,7 +126,9 @@ class Operations:
 
     def linear(self, x: Array, weight: Array, bias: Array, *, activation: str) -> Array:
         """`activation(x @ weight + bias)`: x (batch, in_features), result (batch, out_features)."""
-        return ACTIVATIONS[activation].forward(self.xp, x @ weight + bias)  # (batch, out_features)
+        z = x @ weight  # (batch, out_features)
+        z += bias
+        return ACTIVATIONS[activation].forward(self.xp, z)
 
     def linear_backward(
         self, grad_y: Array, y: Array, x: Array, weight: Array, *, activation: str, need_grad_x: bool = True

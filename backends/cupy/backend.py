@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..activations import ACTIVATIONS, Array, relu
+from ..activations import Array
 from ..base import Backend
 from ..communicator import Communicator
 from ..errors import ConfigError
@@ -67,16 +67,14 @@ class CuPyBackend(Backend):
         return array if is_own else None
 
     @override
-    def linear(self, x: Array, weight: Array, bias: Array, *, activation: str) -> Array:
-        y = x @ weight  # (batch, out_features)
-        y += bias
-        forward = ACTIVATIONS[activation].forward
-        return self.xp.maximum(y, 0, out=y) if forward is relu else forward(self.xp, y)
-
-    @override
     def evaluate(self, layers: list[Layer], rows: Rows, *, loss: str = "softmax_cross_entropy") -> Totals:
         with gpu_errors(self._cupy, "evaluation", FREE_MEMORY):
             return super().evaluate(layers, rows, loss=loss)
+
+    @override
+    def logits(self, layers: list[Layer], images: npt.NDArray[Any], scale: float) -> npt.NDArray[Any]:
+        with gpu_errors(self._cupy, "prediction", FREE_MEMORY):
+            return super().logits(layers, images, scale)
 
     @override
     def logits_on_device(self, layers: list[Layer], images: Array, scale: float) -> Array:

@@ -62,15 +62,13 @@ class JaxPlan(GenericPlan):
         if rows is None and batch_size < samples:
             rows = np.arange(samples)
         count = samples if rows is None else len(rows)
-        whole, rest = divmod(count, batch_size) if rows is not None else (1, 0)
+        whole = count // batch_size * batch_size if rows is not None else 0
+        parts = [(whole // batch_size, batch_size, slice(0, whole)), (1, count - whole, slice(whole, count))]
         with self._backend.scope():
             sums = jnp.asarray(totals.loss_sum, jnp.float64), jnp.asarray(totals.correct, jnp.int64)  # (), ()
-            if rows is None:
-                sums = self._take(None, 1, count, sums)
-            if rows is not None and whole:
-                sums = self._take(rows[: whole * batch_size], whole, batch_size, sums)
-            if rows is not None and rest:
-                sums = self._take(rows[whole * batch_size :], 1, rest, sums)
+            for steps, size, part in parts:
+                if steps and size:
+                    sums = self._take(None if rows is None else rows[part], steps, size, sums)
             return self._backend.read_totals(*sums, totals.rows + count)
 
     def _take(
