@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,33 +51,28 @@ class CheckedPlan(GenericPlan):
     ) -> tuple[Gradients, list[Sums]]:
         """Compute gradients; before the all-reduce, every process learns of a fault on any of them."""
         self._checked.step = self.step + 1
-        found, grads, sums = "", [], []
+        found, own = "", []
         try:
-            for part in self._reduction.parts(batch):
-                of_part = self._gradients(order, weights, part, batch.start, size)
-                grads.append(of_part[0])
-                sums.append(of_part[1])
+            own = [self._gradients(order, weights, part, batch.start, size) for part in self._reduction.parts(batch)]
         except NotFinite as error:
             found = error.found
         of_ranks = self.job.communicator.exchange(found)
         for rank, of_rank in enumerate(of_ranks):
             if of_rank:
                 raise NotFinite(self.step + 1, f"rank {rank}: {of_rank}" if len(of_ranks) > 1 else of_rank)
-        return self._reduction.gradients(grads), sums
+        return self._reduction.gradients([grads for grads, _ in own]), [sums for _, sums in own]
 
     @override
     def _update(self, grads: Gradients, learning_rate: float, l2: float) -> None:
         """Update the weights; a failing step leaves them unchanged."""
-        before = [(self._copy(layer.weight), self._copy(layer.bias)) for layer in self.job.layers]
+        copied = partial(self._checked.xp.asarray, copy=True)
+        before = [(copied(layer.weight), copied(layer.bias)) for layer in self.job.layers]
         try:
             super()._update(grads, learning_rate, l2)
         except NotFinite:
             for layer, (weight, bias) in zip(self.job.layers, before, strict=True):
                 layer.weight, layer.bias = weight, bias
             raise
-
-    def _copy(self, array: Array) -> Array:
-        return self._checked.xp.asarray(array, copy=True)
 
 
 class CheckedOperations(Operations):
@@ -92,20 +87,9 @@ class CheckedOperations(Operations):
     def __init__(self, backend: Operations, layers: list[Layer]) -> None:
         super().__init__(backend.xp)
         self._backend, self._layers, self.step = backend, layers, 1
+        self.scope, self.put, self.to_numpy = backend.scope, backend.put, backend.to_numpy  # type: ignore[method-assign]
         self.is_on_host = backend.is_on_host  # type: ignore[misc]
         self.tile_rows = backend.tile_rows  # type: ignore[misc]  # so that its sums are added up alike
-
-    @override
-    def scope(self) -> AbstractContextManager[object]:
-        return self._backend.scope()
-
-    @override
-    def put(self, array: npt.NDArray[Any]) -> Array:
-        return self._backend.put(array)
-
-    @override
-    def to_numpy(self, array: Array) -> npt.NDArray[Any]:
-        return self._backend.to_numpy(array)
 
     @override
     def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:

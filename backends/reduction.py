@@ -60,12 +60,9 @@ class Reduction:
         return whole
 
     def added(self, totals: Totals, parts: npt.NDArray[np.float64], rows: int) -> Totals:
-        """Return `totals` plus the sums of some steps, added step by step.
+        """Return `totals` plus the sums of some steps, which have `rows` rows, added step by step.
 
-        Args:
-            totals: sums so far.
-            parts: losses and correct rows of this rank's parts of each step, (parts, steps, 2).
-            rows: number of rows of those steps.
+        `parts` are the losses and correct rows of this rank's parts of each step, (parts, steps, 2).
         """
         loss_sum, correct, rows_so_far = totals
         for loss_of_step, correct_of_step in self.total(parts).tolist():
@@ -82,13 +79,7 @@ class SumOverRanks(Reduction):
     """One part of each batch per rank, and one all-reduce per step.
 
     For large networks, communication overlaps with the backward pass: an all-reduce starts as soon as the gradients of
-    consecutive layers reach `LEAST_BYTES`.
-
-    Args:
-        backend: backend of the gradients.
-        layers: layers of the network.
-        communicator: performs the all-reduce.
-        overlap: whether to overlap communication with the backward pass.
+    consecutive layers reach `LEAST_BYTES`, unless `overlap` is False.
     """
 
     def __init__(
@@ -146,14 +137,8 @@ def shards_of(batch_size: int) -> int:
 class SumOfShards(Reduction):
     """Fixed number of shards per batch, distributed over the ranks, with pairwise summation of gradients.
 
-    The sum is a binary tree over the shards. Each rank sums the subtrees that it owns entirely; the ranks exchange
-    these, and each completes the tree. No sum starts before all shards of a rank are there.
-
-    Args:
-        backend: backend of the gradients.
-        layers: layers of the network.
-        communicator: exchanges partial sums.
-        shards: number of shards per batch, at least one for each rank.
+    The sum is a binary tree over the shards, at least one for each rank. Each rank sums the subtrees that it owns
+    entirely, once all its shards are there; the ranks exchange these, and each completes the tree.
     """
 
     def __init__(self, backend: Operations, layers: Sequence[Layer], communicator: Communicator, shards: int) -> None:

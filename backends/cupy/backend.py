@@ -83,11 +83,7 @@ class CuPyBackend(Backend):
 
     @override
     def compile(self, job: TrainingJob) -> Plan:
-        """Return a plan of CUDA kernels, or the generic plan where they do not support the job.
-
-        Raises:
-            ConfigError: `job.options.precision` is not supported for this job or device.
-        """
+        """Return a plan of CUDA kernels, or the generic plan where they do not support the job."""
         self.check_precision(job.options.precision)
         with gpu_errors(self._cupy, "compiling", smaller_batch(job)):
             return self._compiled(job, current_device(self._cupy))

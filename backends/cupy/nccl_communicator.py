@@ -57,9 +57,6 @@ class NcclCommunicator(Communicator):
             self._comm = self._nccl.NcclCommunicator(self.size, unique_id, self.rank)
         self._stream = cupy.cuda.Stream(non_blocking=True)  # of the sums that run beside the current stream's work
 
-    def __repr__(self) -> str:
-        return f"<NcclCommunicator rank {self.rank} of {self.size}>"
-
     @override
     def sum(self, array: Array) -> None:
         """Sum; an array on the GPU is summed on the current stream."""

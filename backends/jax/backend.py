@@ -13,10 +13,9 @@ import numpy.typing as npt
 
 from ..activations import ACTIVATIONS, Array
 from ..base import Backend
-from ..errors import BackendUnavailable
+from ..errors import check_product, unavailable_if
 from ..generic_plan import GenericPlan
 from ..losses import LOSSES
-from ..operations import in_native_order
 from ..optimizers import SGD, Adam, AdamW, Optimizer, RMSprop, State
 from ..override import override
 from ..plan import Plan, TrainingJob
@@ -54,25 +53,15 @@ class JaxBackend(Backend):
     evaluation_rows = 16384
 
     def __init__(self) -> None:
-        try:
+        with unavailable_if("backend jax cannot import jax", INSTALL):
             self._jax: Any = import_module("jax")
             super().__init__(import_module("jax.numpy"))
-        except Exception as error:  # a broken installation raises what it likes
-            said = " ".join(str(error).split())
-            raise BackendUnavailable(f"backend jax cannot import jax ({said:.200}): {INSTALL}") from error
         self._functions: Any = import_module(".functions", __package__)
         fix = "take another device by JAX_PLATFORMS=cpu in the environment"
-        try:
-            with self.scope():
-                x = self.xp.arange(6, dtype=self.xp.float64).reshape(2, 3)  # (2, 3)
-                got, self._devices = (x @ x.T + 1).tolist(), x.devices()  # (2, 2)
-        except Exception as error:
-            said = " ".join(str(error).split())
-            raise BackendUnavailable(
-                f"backend jax: a small product in float64 does not run ({said:.200}): {fix}"
-            ) from error
-        if got != [[6, 15], [15, 51]]:
-            raise BackendUnavailable(f"backend jax: a small product gave {got} instead of [[6, 15], [15, 51]]: {fix}")
+        with unavailable_if("backend jax: a small product in float64 does not run", fix), self.scope():
+            x = self.xp.arange(6, dtype=self.xp.float64).reshape(2, 3)  # (2, 3)
+            check_product(x @ x.T + 1)
+            self._devices = x.devices()
 
     def scope(self) -> AbstractContextManager[object]:
         """Return a context with 64-bit types, and with full float32 products on GPUs that default to fewer bits."""
@@ -80,10 +69,6 @@ class JaxBackend(Backend):
         scope.enter_context(self._functions.enable_x64(True))
         scope.enter_context(self._jax.default_matmul_precision("highest"))
         return scope
-
-    @override
-    def put(self, array: npt.NDArray[Any]) -> Array:
-        return self.xp.array(in_native_order(array), copy=True)
 
     @override
     def to_numpy(self, array: Array) -> npt.NDArray[Any]:
@@ -116,8 +101,9 @@ class JaxBackend(Backend):
         if type(optimizer) not in TRACED_OPTIMIZERS:
             return super().update(optimizer, parameter, grad, state, step=step, learning_rate=learning_rate, l2=l2)
         updated, next_state = self._functions.update(
-            parameter, grad, state, step, float(learning_rate), float(l2), optimizer=optimizer, has_l2=bool(l2)
-        )
+            parameter, grad, state, float(l2), optimizer=optimizer, has_l2=bool(l2),
+            step=step, learning_rate=float(learning_rate),
+        )  # fmt: skip
         return updated, next_state
 
     @override

@@ -26,19 +26,11 @@ def _call(*arrays: Array, operation: str, row: Activation | Loss, **options: Any
 
 
 def _update(
-    parameter: Array,
-    grad: Array,
-    state: State,
-    step: Array,
-    learning_rate: Array,
-    l2: Array,
-    *,
-    optimizer: Optimizer,
-    has_l2: bool,
+    parameter: Array, grad: Array, state: State, l2: Array, *, optimizer: Optimizer, has_l2: bool, **now: Array
 ) -> tuple[Array, State]:
     if has_l2:
         grad = grad + l2 * parameter
-    return optimizer.update(jnp, parameter, grad, state, step=step, learning_rate=learning_rate)
+    return optimizer.update(jnp, parameter, grad, state, **now)
 
 
 call = jax.jit(_call, static_argnames=("operation", "row", "activation", "loss", "need_grad_x"))

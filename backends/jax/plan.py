@@ -126,43 +126,27 @@ def _take_steps(
     Returns:
         The updated `start`.
     """
-    rows, size = Rows(images, labels, outline.scale), outline.batch_size
+    rows, size, options = Rows(images, labels, outline.scale), outline.batch_size, outline.options
+    dtype, update = start[0][0][0].dtype, partial(GENERIC.update, options.optimizer)
 
     def step(k: Array, carry: tuple[Parameters, States, Array, Array]) -> tuple[Parameters, States, Array, Array]:
         parameters, states, loss_sum, correct = carry
         index = jax.lax.dynamic_slice(order, (k * size,), (size,)) if outline.in_order else slice(None)  # (batch,)
-        grads, batch_loss, batch_correct = _gradients(parameters, rows, index, outline)
-        rate = learning_rates[k].astype(parameters[0][0].dtype)
-        parameters, states = _updated(parameters, states, grads, taken + k + 1, rate, outline)
-        return parameters, states, loss_sum + batch_loss, correct + batch_correct
+        x, targets = GENERIC.gather(rows, index, dtype)  # (batch, features), (batch,)
+        layers = [Layer(*each, kind) for each, kind in zip(parameters, outline.activations, strict=True)]
+        grads, batch_loss, batch_correct = GENERIC.gradients(
+            layers, x, targets, loss=outline.loss, size=size, label_smoothing=options.label_smoothing
+        )
+        now = {"step": taken + k + 1, "learning_rate": learning_rates[k].astype(dtype)}
+        moved, kept = [], []
+        for layer, grad, state in zip(layers, grads, states, strict=True):
+            weight, of_weight = update(layer.weight, grad[0], state[0], l2=options.l2, **now)
+            bias, of_bias = update(layer.bias, grad[1], state[1], **now)
+            moved.append((weight, bias))
+            kept.append((of_weight, of_bias))
+        return tuple(moved), tuple(kept), loss_sum + batch_loss, correct + batch_correct
 
     return jax.lax.fori_loop(0, steps, step, start)
-
-
-def _gradients(
-    parameters: Parameters, rows: Rows, index: Array | slice, outline: StepOutline
-) -> tuple[Parameters, Array, Array]:
-    """Return the gradients of the mean loss of a batch, its sum of losses and number of correct rows, ()."""
-    layers = [Layer(*each, kind) for each, kind in zip(parameters, outline.activations, strict=True)]
-    x, labels = GENERIC.gather(rows, index, layers[0].weight.dtype)  # (batch, features), (batch,)
-    grads, loss_sum, correct = GENERIC.gradients(
-        layers, x, labels, loss=outline.loss, size=outline.batch_size, label_smoothing=outline.options.label_smoothing
-    )
-    return tuple(grads), loss_sum, correct
-
-
-def _updated(
-    parameters: Parameters, states: States, grads: Parameters, step: Array, learning_rate: Array, outline: StepOutline
-) -> tuple[Parameters, States]:
-    """Return the parameters and optimizer state after one step."""
-    update = partial(GENERIC.update, outline.options.optimizer, step=step, learning_rate=learning_rate)
-    moved, kept = [], []
-    for (weight, bias), (grad_weight, grad_bias), (of_weight, of_bias) in zip(parameters, grads, states, strict=True):
-        weight, of_weight = update(weight, grad_weight, of_weight, l2=outline.options.l2)
-        bias, of_bias = update(bias, grad_bias, of_bias, l2=0.0)
-        moved.append((weight, bias))
-        kept.append((of_weight, of_bias))
-    return tuple(moved), tuple(kept)
 
 
 take_steps = jax.jit(_take_steps, static_argnames="outline")
