@@ -48,29 +48,18 @@ def layer_arrays(dtype: str, rows: int = 7) -> list[Numbers]:
 # One layer
 
 
-def assert_layer(backend: Backend, arrays: Sequence[Numbers], activation: str) -> None:
-    """Assert that a layer's output and gradients equal the generic ones, with and without that of its input."""
-    dtype, (x, weight, _) = str(arrays[0].dtype), arrays
-    expected_y = GENERIC.linear(*wide(arrays), activation=activation)
+def assert_linear(backend: Backend, arrays: Sequence[Numbers], activation: str) -> None:
+    """Assert that a layer's output, (rows, out_features), equals the generic one."""
+    dtype = str(arrays[0].dtype)
+    expected = GENERIC.linear(*wide(arrays), activation=activation).astype(dtype)
     placed = [backend.put(array) for array in arrays]
-    y = backend.to_numpy(backend.linear(*placed, activation=activation))
-    assert_close(y, expected_y, dtype, "linear")
+    assert_close(backend.to_numpy(backend.linear(*placed, activation=activation)), expected, dtype, "linear")
     assert_same(on_host(backend, placed), arrays, "what went into linear, afterwards")
-    into = [normal(*y.shape, dtype=dtype, seed=3), expected_y.astype(dtype), x, weight]  # the first is grad_y
-    expected = GENERIC.linear_backward(*wide(into), activation=activation)
-    for need in (True, False):
-        placed = [backend.put(array) for array in into]
-        grads = backend.linear_backward(*placed, activation=activation, need_grad_x=need)
-        assert (grads[0] is not None) == need, f"grad_x must be None where it is not needed, got {grads[0]}"
-        for name, one, other in zip(("x", "weight", "bias"), grads, expected, strict=True):
-            if one is not None:
-                assert_close(backend.to_numpy(one), other, dtype, f"grad_{name} of linear_backward")
-        assert_same(on_host(backend, placed[1:]), into[1:], "y, x and weight after linear_backward")
 
 
-@check("linear", "linear_backward", dtype=DTYPES, activation=ACTIVATIONS, rows=[7, 1, 0])
-def outputs_and_gradients_of_a_layer(backend: Backend, dtype: str, activation: str, rows: int) -> None:
-    assert_layer(backend, layer_arrays(dtype, rows), activation)
+@check("linear", dtype=DTYPES, activation=ACTIVATIONS, rows=[7, 1, 0])
+def outputs_of_a_layer(backend: Backend, dtype: str, activation: str, rows: int) -> None:
+    assert_linear(backend, layer_arrays(dtype, rows), activation)
 
 
 @check("linear", dtype=DTYPES, activation=ACTIVATIONS)
@@ -85,9 +74,31 @@ def far_ends_are_right_and_a_nan_stays_one(backend: Backend, dtype: str, activat
 
 @check("linear", "linear_backward")
 def the_table_of_activations_is_asked_each_time(backend: Backend) -> None:
+    arrays, grad_y = layer_arrays("float64"), normal(7, 4, seed=3)
     for name in ("a name of the user's", "relu"):
         with mock.patch.dict(ACTIVATIONS, {name: SOFTSIGN}):
-            assert_layer(backend, layer_arrays("float64"), name)
+            assert_linear(backend, arrays, name)
+            assert_linear_backward(backend, arrays, grad_y, name)
+
+
+def assert_linear_backward(backend: Backend, arrays: Sequence[Numbers], grad_y: Numbers, activation: str) -> None:
+    """Assert that a layer's gradients equal the generic ones, with and without that of its input."""
+    dtype, (x, weight, _) = str(grad_y.dtype), arrays
+    y = GENERIC.linear(*wide(arrays), activation=activation).astype(dtype)
+    expected = GENERIC.linear_backward(*wide([grad_y, y, x, weight]), activation=activation)
+    for need in (True, False):
+        placed = [backend.put(array) for array in (grad_y, y, x, weight)]
+        grads = backend.linear_backward(*placed, activation=activation, need_grad_x=need)
+        assert (grads[0] is not None) == need, f"grad_x must be None where it is not needed, got {grads[0]}"
+        for name, one, other in zip(("x", "weight", "bias"), grads, expected, strict=True):
+            if one is not None:
+                assert_close(backend.to_numpy(one), other, dtype, f"grad_{name} of linear_backward")
+        assert_same(on_host(backend, placed[1:]), [y, x, weight], "y, x and weight after linear_backward")
+
+
+@check("linear_backward", dtype=DTYPES, activation=ACTIVATIONS, rows=[7, 1, 0])
+def gradients_of_a_layer(backend: Backend, dtype: str, activation: str, rows: int) -> None:
+    assert_linear_backward(backend, layer_arrays(dtype, rows), normal(rows, 4, dtype=dtype, seed=3), activation)
 
 
 # The losses
