@@ -67,6 +67,5 @@ def compressed(team: Team, images: npt.NDArray[Any], scale: float, bounds: npt.N
     starts[:, chunks] = flat[chunks::chunks]
     index = np.empty(entries, dtype=np.uint16 if images.shape[1] <= 1 << 16 else np.uint32)
     value = np.empty(entries, dtype=np.uint8 if images.dtype == np.uint8 else dtype)
-    starts = starts.reshape(-1)
-    team.run(list_entries, images, starts, chunks + 1, index, value)
-    return Sparse(starts, index, value, float(scale), bounds)
+    team.run(list_entries, images, starts.reshape(-1), chunks + 1, index, value)
+    return Sparse(starts.reshape(-1), index, value, float(scale), bounds)
