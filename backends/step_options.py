@@ -79,7 +79,7 @@ class StepOptions:
 
     def rows_of_step(self, rows: int) -> int:
         """Return the number of rows per step, including all accumulated batches: all of fewer rows."""
-        return rows if self.batch_size is None else min(self.batch_size * self.accumulate, rows)
+        return rows if self.batch_size is None else min(int(self.batch_size * self.accumulate), rows)
 
     def penalty(self, size: Sizes) -> Sizes | float:
         """Return the L2 strength of a step whose mean loss is over `size`: rows, or the sum of their weights."""

@@ -15,11 +15,10 @@ from ..inputs.arguments import are_whole
 from ..network.initializers import INITIALIZERS
 from ..network.mlp import DTYPES, MLP
 from ..network.outputs import OUTPUTS
-from ..training.checkpoint import Checkpoint
 from ..training.early_stopping import EarlyStopping
 from ..training.history import History
 from ..training.options import TrainingOptions
-from ..training.trainer import Trainer
+from ..training.train import train
 
 # (rows at most, hidden units, batch size) of the recipe for tables
 SIZES = ((2_000, (64,), 32), (50_000, (128, 64), 128), (math.inf, (128, 64), 1024))
@@ -114,12 +113,9 @@ class Recipe:
         net.adopt(data)
         return net
 
-    def train(self, net: MLP, data: Dataset | Split, *, resume: Checkpoint | None = None, **arguments: Any) -> History:
+    def train(self, net: MLP, data: Dataset | Split, **arguments: Any) -> History:
         """Train `net` on `data`; arguments and errors as in `nn.train`."""
-        trainer = Trainer(net, data, self.training, **arguments)
-        if resume is not None:
-            trainer.resume(resume)
-        return trainer.run()
+        return train(net, data, **vars(self.training), **arguments)
 
     def outline(self, data: Dataset) -> JobOutline:
         """Return the job outline for `get_backend("auto", job=...)`."""
