@@ -116,7 +116,7 @@ class BackendContestant(Contestant):
     @override
     def place(self, data: Dataset) -> None:
         self.net.adopt(data)
-        self.rows = self.net.backend.place(data.train.images, data.train.labels, data.scale)
+        self.rows = self.net.place(data.train)
         self.test = data.test.images
 
     @override
