@@ -57,6 +57,7 @@ def to_html(net: MLP, path: str | os.PathLike[str]) -> None:
 
 def html_bytes(net: MLP) -> bytes:
     """Return the content of the file; see `to_html`."""
+    net = as_network(net)
     # In JSON a "<" may be written so too: no name of a class can end the element that holds it.
     data = json.dumps(_network(net)).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     folder = files(__package__)
@@ -80,7 +81,7 @@ def html_bytes(net: MLP) -> bytes:
 
 def _network(net: MLP) -> dict[str, Any]:
     """Return the network as read by `network.js`."""
-    inputs = as_network(net).inputs
+    inputs = net.inputs
     if not isinstance(inputs, Pixels):
         rows = f"a table of {inputs.width} columns" if isinstance(inputs, Table) else f"rows of {net.features} features"
         raise DataError(
