@@ -16,21 +16,33 @@ def input_columns(table: Table) -> dict[str, list[str]]:
     return {name: columns for name, columns in (("numbers", numbers), ("categories", categories)) if columns}
 
 
-def add_features(graph: OnnxGraph, net: MLP, taken: dict[str, tuple[str, int]]) -> str:
-    """Add the nodes from the model's inputs, `taken`, to the network's features; return the name of the features."""
+def add_features(graph: OnnxGraph, net: MLP, taken: dict[str, tuple[str, int]]) -> tuple[str, str]:
+    """Add the nodes from the model's inputs, `taken`, to the network's features, (batch, features).
+
+    Returns:
+        Name of the features, and of the first layer's weight, whose rows are in their order.
+    """
+    weight = "layers.0.weight"
     if isinstance(net.inputs, Table):
-        return _add_table(graph, net.inputs)
+        x, order = _add_table(graph, net.inputs)
+        if order == sorted(order):
+            return x, weight
+        # Runtimes do this once, when they load the model; to order the features would take longer than the layers.
+        place = graph.constant("order", order, "int64")
+        return x, graph.add("Gather", [weight, place], "layers.0.ordered_weight", axis=0)  # (features, out_features)
     dtype, _ = taken["images"]
     if dtype == net.dtype:
-        return "images"
+        return "images", weight
     x = graph.cast("images", "pixels")  # (batch, features)
-    return x if net.input_scale == 1 else graph.add("Mul", [x, graph.constant("scale", net.input_scale)], "features")
+    if net.input_scale != 1:
+        x = graph.add("Mul", [x, graph.constant("scale", net.input_scale)], "features")
+    return x, weight
 
 
-def _add_table(graph: OnnxGraph, table: Table) -> str:
-    """Add the nodes of a table, and return the name of its features, (batch, features)."""
+def _add_table(graph: OnnxGraph, table: Table) -> tuple[str, list[int]]:
+    """Add the nodes of a table; return the name of its features, (batch, features), and which each of them is."""
     blocks: list[str] = []  # (batch, some of the features) each
-    order: list[int] = []  # the feature that each column of the blocks is
+    order: list[int] = []  # index of each feature in the blocks
     numbers = [k for k, column in enumerate(table.columns) if column.kind != "category"]
     if numbers:
         names, features = _add_numbers(graph, table, numbers)
@@ -53,10 +65,7 @@ def _add_table(graph: OnnxGraph, table: Table) -> str:
     if encoded:
         levels_of_all = graph.concat(encoded, "levels")  # float32
         blocks.append(levels_of_all if graph.dtype == "float32" else graph.cast(levels_of_all, "categories.features"))
-    x = graph.concat(blocks, "blocks")
-    if order == sorted(order):
-        return x
-    return graph.add("Gather", [x, graph.constant("order", np.argsort(order), "int64")], "features", axis=1)
+    return graph.concat(blocks, "features"), order
 
 
 def _add_numbers(graph: OnnxGraph, table: Table, numbers: list[int]) -> tuple[list[str], list[int]]:
@@ -68,7 +77,7 @@ def _add_numbers(graph: OnnxGraph, table: Table, numbers: list[int]) -> tuple[li
         numbers: indices of the columns that are numbers or truth values.
 
     Returns:
-        Names of the blocks, and the feature that each of their columns is.
+        Names of the blocks, and the index of each feature in them.
     """
     columns = [table.columns[k] for k in numbers]
     order = [table.places[k] for k in numbers]

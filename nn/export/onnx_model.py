@@ -83,7 +83,7 @@ def onnx_bytes(net: MLP | Estimator, *, input_type: str = "auto") -> bytes:
     except ImportError as error:
         raise MissingDependency('writing ONNX needs the package onnx: pip install "xpnn[onnx]"') from error
     graph = OnnxGraph(net.dtype)
-    given = _add_outputs(graph, net, _add_layers(graph, net, add_features(graph, net, taken)))
+    given = _add_outputs(graph, net, _add_layers(graph, net, *add_features(graph, net, taken)))
     opsets = [helper.make_opsetid("", OPSET)]
     about = describe(net)
     if isinstance(net.inputs, Table):
@@ -135,18 +135,19 @@ def _pixel_type(net: MLP) -> str:
     return next(types, "float")
 
 
-def _add_layers(graph: OnnxGraph, net: MLP, x: str) -> str:
-    """Add the nodes from the features to the last layer's outputs, and return the name of these."""
+def _add_layers(graph: OnnxGraph, net: MLP, x: str, first_weight: str) -> str:
+    """Add the nodes from the features, `x`, to the last layer's outputs, and return the name of these."""
     activation = look_up("activation", net.activation, ACTIVATION_NODES)
     if len(net.layers) > 1 and any("slope" in inputs for _, inputs, _ in activation):
         graph.constant("slope", LEAKY_SLOPE)
     for name, array in finite_parameters(net).items():
         graph.constant(name, array)
     last = len(net.layers) - 1
+    weights = [first_weight, *(f"layers.{k}.weight" for k in range(1, last + 1))]
     for k in range(last):
         # (batch, out_features) = (batch, in_features) @ (in_features, out_features) + (out_features,)
         names = {"x": f"layers.{k}.sums", "sloped": f"layers.{k}.sloped", "y": f"layers.{k}.activations"}
-        graph.add("Gemm", [x, f"layers.{k}.weight", f"layers.{k}.bias"], names["x"])
+        graph.add("Gemm", [x, weights[k], f"layers.{k}.bias"], names["x"])
         for operator, inputs, result in activation:
             graph.add(operator, [names.get(name, name) for name in inputs], names[result])
         x = names["y"]
@@ -154,7 +155,7 @@ def _add_layers(graph: OnnxGraph, net: MLP, x: str) -> str:
     result = (
         "logits" if output_function(net) != "identity" else "predictions" if target is None else "standardized_label"
     )
-    return graph.add("Gemm", [x, f"layers.{last}.weight", f"layers.{last}.bias"], result)
+    return graph.add("Gemm", [x, weights[last], f"layers.{last}.bias"], result)
 
 
 def _add_outputs(graph: OnnxGraph, net: MLP, x: str) -> dict[str, tuple[str, Shape]]:
