@@ -16,8 +16,6 @@ from xpnn import nn
 from xpnn.backends import ConfigError, DataError
 from xpnn.nn.estimator import MLPClassifier, MLPRegressor
 from xpnn.nn.export import to_html, to_npz, to_onnx
-from xpnn.nn.inputs.inputs import Numbers
-from xpnn.nn.inputs.table import Table
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -89,7 +87,7 @@ def test_the_onnx_model_answers_as_the_estimator(problem, tmp_path):
 
 def test_columns_are_found_by_name():
     net = fitted("two classes").to_mlp()
-    assert isinstance(net.inputs, Table)
+    assert isinstance(net.inputs, nn.Table)
     expected = net.predict_proba(FRAME)
     np.testing.assert_array_equal(net.predict_proba(FRAME[FRAME.columns[::-1]]), expected)
     np.testing.assert_array_equal(net.predict_proba(IRIS), expected)
@@ -107,7 +105,7 @@ def test_a_network_of_an_estimator_is_evaluated_on_the_same_classes():
 
 def test_rows_without_names_are_taken_as_they_are(tmp_path):
     estimator = fitted("classes")
-    assert estimator.to_mlp().inputs == Numbers(count=4, class_names=tuple(WORDS))
+    assert estimator.to_mlp().inputs == nn.Numbers(count=4, class_names=tuple(WORDS))
     to_npz(estimator, tmp_path / "net.npz")
     with np.load(tmp_path / "net.npz") as file:
         np.testing.assert_array_equal(file["layers.0.weight"], estimator.coefs_[0])

@@ -10,8 +10,6 @@ import pytest
 from xpnn import nn
 from xpnn.backends import ConfigError, StorageError
 from xpnn.nn.export import to_npz
-from xpnn.nn.inputs.inputs import Numbers, Pixels, Target
-from xpnn.nn.inputs.table import Column, Table
 
 
 def documented(number, **known):
@@ -26,7 +24,7 @@ def documented(number, **known):
 def test_the_documented_forward_pass_of_pixels(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     net = nn.MLP([784, 256, 10], backend="numpy")
-    net.inputs = Pixels(count=784)
+    net.inputs = nn.Pixels(count=784)
     to_npz(net, "net.npz")
     images = np.random.default_rng(0).integers(0, 256, (5, 784)).astype(np.uint8)
     known = documented(0, images=images)
@@ -50,7 +48,7 @@ def test_the_documented_forward_pass_of_a_table(tmp_path, monkeypatch):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_all_of_a_network_is_in_the_file(dtype, tmp_path):
     net = nn.MLP([6, 4, 2], activation="tanh", dtype=dtype, backend="numpy")
-    net.inputs = Pixels(count=6, shape=(2, 3), class_names=("naïve\N{SNOWMAN}", "b"))
+    net.inputs = nn.Pixels(count=6, shape=(2, 3), class_names=("naïve\N{SNOWMAN}", "b"))
     to_npz(net, tmp_path / "net.npz")
     with np.load(tmp_path / "net.npz", allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
@@ -68,8 +66,10 @@ def test_all_of_a_network_is_in_the_file(dtype, tmp_path):
 
 def test_a_table_is_described_by_its_columns_and_has_no_scale(tmp_path):
     net = nn.MLP([4, 2], loss="squared_error", backend="numpy")
-    town = Column("town", "category", levels=("Bern", "Ulm"), has_flag=True)
-    net.inputs = Table(columns=(Column("age", mean=40.0, std=9.0), town), target=Target((1.0, 2.0), (3.0, 4.0)))
+    town = nn.Column("town", "category", levels=("Bern", "Ulm"), has_flag=True)
+    net.inputs = nn.Table(
+        columns=(nn.Column("age", mean=40.0, std=9.0), town), target=nn.Target((1.0, 2.0), (3.0, 4.0))
+    )
     to_npz(net, tmp_path / "net.npz")
     with np.load(tmp_path / "net.npz", allow_pickle=False) as file:
         about = json.loads(str(file["description"]))
@@ -84,7 +84,7 @@ def test_a_table_is_described_by_its_columns_and_has_no_scale(tmp_path):
 
 def test_rows_as_they_are_have_no_scale(tmp_path):
     net = nn.MLP([6, 2], backend="numpy")
-    net.inputs = Numbers(count=6)
+    net.inputs = nn.Numbers(count=6)
     to_npz(net, tmp_path / "net.npz")
     with np.load(tmp_path / "net.npz", allow_pickle=False) as file:
         assert "input_scale" not in json.loads(str(file["description"]))
@@ -95,7 +95,7 @@ def test_refusals(tmp_path):
     net = nn.MLP([6, 2], backend="numpy")
     with pytest.raises(StorageError, match="cannot write"):
         to_npz(net, tmp_path / "missing" / "net.npz")
-    net.inputs = Numbers(class_names=("a", "b\x1b[31m"))
+    net.inputs = nn.Numbers(class_names=("a", "b\x1b[31m"))
     with pytest.raises(ConfigError, match="class names must be without control characters, got"):
         to_npz(net, tmp_path / "net.npz")
     assert list(tmp_path.iterdir()) == []

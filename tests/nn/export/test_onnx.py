@@ -13,8 +13,6 @@ from xpnn import nn
 from xpnn.backends import ACTIVATIONS, ConfigError, DivergenceError, MissingDependency
 from xpnn.nn.export import onnx_model as exported
 from xpnn.nn.export import to_onnx
-from xpnn.nn.inputs.inputs import Numbers, Pixels
-from xpnn.nn.inputs.table import Column, Table
 
 pytest.importorskip("onnx", reason="onnx is not installed")
 import onnx
@@ -84,9 +82,9 @@ def test_scaled_rows_where_they_are_asked_for(data, tmp_path):
 
 
 @pytest.mark.parametrize(("inputs", "dtype", "kind"), [
-    (Pixels(count=4), "float32", "UINT8"), (Pixels(count=4, largest=1), "float64", "UINT8"),
-    (Pixels(count=4, largest=65535), "float32", "UINT16"), (Pixels(count=4, largest=1e5), "float32", "FLOAT"),
-    (Numbers(count=4), "float32", "FLOAT"), (Numbers(count=4), "float64", "DOUBLE"), (None, "float32", "FLOAT"),
+    (nn.Pixels(count=4), "float32", "UINT8"), (nn.Pixels(count=4, largest=1), "float64", "UINT8"),
+    (nn.Pixels(count=4, largest=65535), "float32", "UINT16"), (nn.Pixels(count=4, largest=1e5), "float32", "FLOAT"),
+    (nn.Numbers(count=4), "float32", "FLOAT"), (nn.Numbers(count=4), "float64", "DOUBLE"), (None, "float32", "FLOAT"),
 ])  # fmt: skip
 def test_it_takes_what_the_network_was_trained_on(inputs, dtype, kind, tmp_path):
     net = nn.MLP([4, 3], dtype=dtype, backend="numpy")
@@ -107,7 +105,7 @@ def test_other_losses_of_pixels(tmp_path):
     rows = np.random.default_rng(0).integers(0, 256, (40, 6)).astype(np.uint8)
     for loss in ("sigmoid_cross_entropy", "squared_error"):
         net = nn.MLP([6, 5, 3], loss=loss, backend="numpy", seed=3)
-        net.inputs = Pixels(count=6)
+        net.inputs = nn.Pixels(count=6)
         to_onnx(net, tmp_path / "net.onnx")
         for outputs in runs(tmp_path / "net.onnx", {"images": rows}):
             same_outputs(outputs, net, rows)
@@ -190,13 +188,16 @@ def test_a_table_of_all_kinds(loss, dtype, tmp_path):
     assert list(runs(path, given_to(path, frame[:0])))[1].popitem()[1].shape[0] == 0
 
 
-NUMBER, FILLED = Column("a", mean=3.0, std=2.0), Column("b", fill=4.0)
-PLAIN, TRUTH = Column("c"), Column("d", "truth", fill=1, has_flag=True)
-WORD, DIGIT = Column("e", "category", levels=("x", "y")), Column("f", "category", levels=("1", "2"), has_flag=True)
+NUMBER, FILLED = nn.Column("a", mean=3.0, std=2.0), nn.Column("b", fill=4.0)
+PLAIN, TRUTH = nn.Column("c"), nn.Column("d", "truth", fill=1, has_flag=True)
+WORD, DIGIT = (
+    nn.Column("e", "category", levels=("x", "y")),
+    nn.Column("f", "category", levels=("1", "2"), has_flag=True),
+)
 
 
 @pytest.mark.parametrize(("columns", "operators"), [
-    ([PLAIN, Column("g")], []),
+    ([PLAIN, nn.Column("g")], []),
     ([NUMBER, PLAIN], ["Sub", "Mul"]),
     ([NUMBER, FILLED], ["IsNaN", "Where", "Sub", "Mul"]),
     ([PLAIN, TRUTH], ["IsNaN", "Where", "Gather", "Cast", "Concat"]),
@@ -209,7 +210,7 @@ WORD, DIGIT = Column("e", "category", levels=("x", "y")), Column("f", "category"
 def test_a_table_has_no_more_nodes_than_it_needs(columns, operators, tmp_path):
     frame = pd.DataFrame({"a": [1.0, 7], "b": [2.0, None], "c": [0.5, -1], "d": [0.0, None], "e": ["y", "z"],
                           "f": ["2", None], "g": [3.0, 1]})  # fmt: skip
-    table = Table(columns=tuple(columns))
+    table = nn.Table(columns=tuple(columns))
     net = nn.MLP([table.num_features, 2], backend="numpy", dtype="float64")
     net.inputs = table
     to_onnx(net, tmp_path / "net.onnx")
@@ -236,7 +237,7 @@ def test_standardizing_is_exact_where_float32_is_not(tmp_path):
 
 def test_the_model_describes_itself(tmp_path):
     net = nn.MLP([6, 2], backend="numpy")
-    net.inputs = Pixels(count=6, shape=(2, 3), class_names=("naïve", '"; drop'))
+    net.inputs = nn.Pixels(count=6, shape=(2, 3), class_names=("naïve", '"; drop'))
     to_onnx(net, tmp_path / "net.onnx")
     model = onnx.load(tmp_path / "net.onnx")
     about = {each.key: json.loads(each.value) for each in model.metadata_props}
@@ -250,7 +251,9 @@ def test_the_model_describes_itself(tmp_path):
 
 def test_the_model_of_a_table_describes_its_columns(tmp_path):
     net = nn.MLP([6, 2], backend="numpy")
-    net.inputs = Table(columns=(TRUTH, WORD, Column("é", mean=2.0), PLAIN), label="class", class_names=("no", "yes"))
+    net.inputs = nn.Table(
+        columns=(TRUTH, WORD, nn.Column("é", mean=2.0), PLAIN), label="class", class_names=("no", "yes")
+    )
     to_onnx(net, tmp_path / "net.onnx")
     model = onnx.load(tmp_path / "net.onnx")
     about = {each.key: json.loads(each.value) for each in model.metadata_props}
@@ -272,7 +275,7 @@ def test_refusals(tmp_path, monkeypatch):
         to_onnx("net", path)
     with pytest.raises(ConfigError, match="a file to write must be a path, got 5"):
         to_onnx(net, 5)
-    net.inputs = Table(columns=(NUMBER, PLAIN, FILLED, Column("g")))
+    net.inputs = nn.Table(columns=(NUMBER, PLAIN, FILLED, nn.Column("g")))
     with pytest.raises(ConfigError, match="input_type must be auto for a network that takes the columns of a table"):
         to_onnx(net, path, input_type="uint8")
     net.layers[1].weight[2, 0] = np.nan

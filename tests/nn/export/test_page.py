@@ -12,8 +12,6 @@ from xpnn import nn
 from xpnn.backends import ConfigError, DataError, DivergenceError
 from xpnn.nn.export import page as exported
 from xpnn.nn.export import to_html
-from xpnn.nn.inputs.inputs import Numbers, Pixels
-from xpnn.nn.inputs.table import Column, Table
 
 NAMES = ("</script><script>alert(1)</script>", "<!--<script>", "$script &amp; ${data}", "\N{LINE SEPARATOR}\N{SNOWMAN}")
 
@@ -21,7 +19,7 @@ NAMES = ("</script><script>alert(1)</script>", "<!--<script>", "$script &amp; ${
 @pytest.fixture
 def net():
     net = nn.MLP([6, 5, 4], activation="leaky_relu", backend="numpy")
-    net.inputs = Pixels(count=6, shape=(2, 3), class_names=NAMES)
+    net.inputs = nn.Pixels(count=6, shape=(2, 3), class_names=NAMES)
     return net
 
 
@@ -72,7 +70,7 @@ def test_nothing_but_its_own_script_and_style_is_allowed(page):
 )
 def test_title(names, title, tmp_path):
     net = nn.MLP([6, 10], backend="numpy")
-    net.inputs = Pixels(count=6, shape=(2, 3), class_names=names)
+    net.inputs = nn.Pixels(count=6, shape=(2, 3), class_names=names)
     to_html(net, tmp_path / "page.html")
     assert f"<title>{title}</title>" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
@@ -88,17 +86,17 @@ def test_the_sheet_has_pixels_to_spare(image_shape, shape):
     assert exported.sheet_shape(image_shape) == shape
 
 
-PIXELS = Pixels(count=6, shape=(2, 3))
+PIXELS = nn.Pixels(count=6, shape=(2, 3))
 
 
 @pytest.mark.parametrize(
     ("inputs", "error", "message"),
     [
         (None, DataError, "not trained on images, but on rows of 6 features, which cannot be drawn"),
-        (Numbers(count=6), DataError, "not trained on images, but on rows of 6 features, which cannot be drawn"),
-        (Table(columns=(Column("a"),)), DataError, "but on a table of 1 columns, which cannot be drawn"),
+        (nn.Numbers(count=6), DataError, "not trained on images, but on rows of 6 features, which cannot be drawn"),
+        (nn.Table(columns=(nn.Column("a"),)), DataError, "but on a table of 1 columns, which cannot be drawn"),
         (replace(PIXELS, shape=None), DataError, r"images of 6 pixels is not known: train it on data with image_shape"),
-        (Pixels(shape=(1, 9)), DataError, "images of 1 x 9 pixels are too narrow to draw"),
+        (nn.Pixels(shape=(1, 9)), DataError, "images of 1 x 9 pixels are too narrow to draw"),
         (replace(PIXELS, largest=1000), ConfigError, r"largest must be in \[1, 255\], got 1000"),
         (replace(PIXELS, class_names=("a", "b", "c", "\x07")), ConfigError, r"control characters, got '\\x07'"),
     ],
