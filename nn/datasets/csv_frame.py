@@ -140,8 +140,8 @@ def _parse(text: bytes, head: Head, path: Path) -> pl.DataFrame:
     """Parse by the types that polars infers; all columns as text if a row contradicts them."""
     import polars as pl
 
-    starts_like_zlib = text.startswith(ZLIB_START)
-    text = b"\n" + text if starts_like_zlib else text
+    if text.startswith(ZLIB_START):
+        text = re.sub(rb"[^\r\n%b]+" % re.escape(head.delimiter.encode()), rb'"\g<0>"', text, count=1)
 
     def parse(inference_rows: int) -> pl.DataFrame:
         return pl.read_csv(
@@ -157,7 +157,7 @@ def _parse(text: bytes, head: Head, path: Path) -> pl.DataFrame:
             frame = parse(INFERENCE_ROWS)
         except pl.exceptions.ComputeError:
             frame = parse(0)
-    return frame.slice(1) if starts_like_zlib else frame
+    return frame
 
 
 def _with_types(frame: pl.DataFrame, head: Head, line: Callable[[int], int]) -> tuple[pl.DataFrame, list[str]]:
