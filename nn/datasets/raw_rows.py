@@ -18,7 +18,7 @@ from ...backends.mapped import is_mapped
 from ...backends.override import override
 from ..inputs.arguments import refuse_not_finite
 from ..inputs.arrays import host_array
-from ..inputs.facts import RowFacts
+from ..inputs.facts import NO_FACTS, RowFacts
 from ..inputs.frames import as_frame, frame_values
 from ..inputs.inputs import BYTE, Inputs, Numbers, Pixels, largest_pixel
 from ..inputs.table import Table, table_of_numbers
@@ -92,6 +92,7 @@ class FrameRows(RawRows):
     def __init__(self, frames: list[Frame], how: Reading, inputs: Inputs | None) -> None:
         self._frames, self._how = frames, how
         self.counts = [len(frame) for frame in frames]
+        self._learned: tuple[Frame | None, RowFacts] = (None, NO_FACTS)  # training rows and their cells
         if inputs is None:
             self._chosen = choose_columns(
                 frames[0], drop=how.drop, categorical=how.categorical, id_column=how.id_column
@@ -105,12 +106,14 @@ class FrameRows(RawRows):
 
     @override
     def learn(self, part: Frame) -> Inputs:
-        return learn_table(part, self._chosen, label=self._how.label)
+        table, cells = learn_table(part, self._chosen, label=self._how.label)
+        self._learned = part, RowFacts(cells)
+        return table
 
     @override
     def facts(self, part: Frame, inputs: Inputs) -> RowFacts:
         assert isinstance(inputs, Table)  # see `read_rows`
-        return RowFacts(cells_of(part, inputs))
+        return self._learned[1] if part is self._learned[0] else RowFacts(cells_of(part, inputs))
 
 
 class ArrayRows(RawRows):
