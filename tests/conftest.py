@@ -186,12 +186,10 @@ def make_data(make_problem: Callable[..., tuple[np.ndarray, np.ndarray]]) -> Cal
 
     def make(train: int = 23, test: int = 9, *, dtype: str = "uint8") -> nn.Dataset:
         images, labels = make_problem(train + test, dtype=dtype)
+        names = ("a", "b", "c")
+        inputs = nn.Pixels(shape=(2, 3), class_names=names) if dtype == "uint8" else nn.Numbers(class_names=names)
         return nn.Dataset(
-            "small",
-            nn.Split(images[:train], labels[:train]),
-            nn.Split(images[train:], labels[train:]),
-            class_names=("a", "b", "c"),
-            image_shape=(2, 3),
+            "small", nn.Split(images[:train], labels[:train]), nn.Split(images[train:], labels[train:]), inputs
         )
 
     return make

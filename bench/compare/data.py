@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends import ConfigError
-from ...nn import Dataset, Split
+from ...nn import Dataset, Numbers, Pixels, Split
 from ...nn.runs.data_choice import DataChoice
 from ...nn.runs.recipes import RECIPES
 from .workloads import CLASSES, FEATURES, TEST_ROWS, TRAIN_ROWS, Workload
@@ -19,11 +19,7 @@ SEED = 20
 
 
 def load_data(workload: Workload, mnist: str | None = None) -> Dataset:
-    """Return training and test rows of a workload, cached for consecutive equal ones.
-
-    Args:
-        workload: the workload.
-        mnist: path of MNIST, as in `xpnn train --data`; None for the default.
+    """Return training and test rows of a workload, cached for consecutive equal ones; `mnist` is the option `--data`.
 
     Raises:
         ConfigError: the numbers of features or classes differ from the network's.
@@ -43,7 +39,7 @@ def _load(kind: str, density: float, rows: int | None, mnist: str | None) -> Dat
         data = DataChoice(mnist).load(RECIPES["mnist-98"], seed=0)
     else:
         data = draw_normal() if kind == "normal" else draw_pixels(density)
-    return replace(data, train=Split(data.train.images[:rows], data.train.labels[:rows]))
+    return replace(data, train=data.train.take(slice(rows)))
 
 
 def draw_normal(*, rows: int = TRAIN_ROWS, test_rows: int = TEST_ROWS) -> Dataset:
@@ -54,13 +50,7 @@ def draw_normal(*, rows: int = TRAIN_ROWS, test_rows: int = TEST_ROWS) -> Datase
 
 
 def draw_pixels(density: float, *, rows: int = TRAIN_ROWS, test_rows: int = TEST_ROWS) -> Dataset:
-    """Draw uint8 rows of 784 pixels, each 1 to 255 with probability `density`, else 0; labelled likewise.
-
-    Raises:
-        ConfigError: the density is not in (0, 1].
-    """
-    if not 0 < density <= 1:
-        raise ConfigError(f"the density must be in (0, 1], got {density}")
+    """Draw uint8 rows of 784 pixels, each 1 to 255 with probability `density`, else 0; labelled likewise."""
     generator = np.random.default_rng(SEED)
     images = generator.integers(1, 256, (rows + test_rows, FEATURES), dtype=np.uint8)  # (samples, features)
     images *= generator.random(images.shape, dtype=np.float32) < density
@@ -73,4 +63,5 @@ def _labelled(name: str, images: npt.NDArray[Any], rows: int, generator: np.rand
     scores = images.astype(np.float32) @ teacher  # (samples, classes)
     labels = np.argmax(scores - scores.mean(axis=0), axis=1).astype(np.int64)  # (samples,)
     names = tuple(map(str, range(CLASSES)))
-    return Dataset(name, Split(images[:rows], labels[:rows]), Split(images[rows:], labels[rows:]), names)
+    inputs = Pixels(class_names=names) if images.dtype == np.uint8 else Numbers(class_names=names)
+    return Dataset(name, Split(images[:rows], labels[:rows]), Split(images[rows:], labels[rows:]), inputs)

@@ -89,25 +89,20 @@ def from_arrays(
         places = list(
             split_places(numbers[0], test_fraction=test_fraction, seed=seed, stratify=stratify, in_order=rows.is_mapped)
         )
+    parts = list(zip((0, len(given) - 1), places, strict=True))
+    raw = [rows.take(k, at) for k, at in parts]
     if inputs is None:
         target = None if names else Target.learn(numbers[0][places[0]])
-        inputs = replace(rows.learn(places[0]), class_names=names, target=target)
-    train, test = (
-        Split(rows.part(k, at, inputs), numbers[k][at], inputs=inputs)
-        for k, at in zip((0, len(given) - 1), places, strict=True)
-    )
-    for part, what in ((train, whats[0]), (test, whats[-1])):
-        if len(part):
-            _check(inputs, part, what)
-    return Dataset(name, train, test, inputs, rows.notes)
-
-
-def _check(inputs: Inputs, rows: Split, what: str) -> None:
-    """Check rows, with their name in the message."""
-    try:
-        inputs.check(rows.images, rows.facts, "float64")
-    except DataError as error:
-        raise DataError(f"{what}: {error}") from error
+        inputs = replace(rows.learn(raw[0]), class_names=names, target=target)
+    splits = []
+    for (k, at), part in zip(parts, raw, strict=True):
+        facts = rows.facts(part, inputs)
+        if len(facts.rows) and not facts.are_finite_in("float64"):
+            rows.refuse_not_finite()
+        if len(facts.rows):
+            inputs.check(facts.rows, facts, "float64")
+        splits.append(Split(facts.rows, numbers[k][at], inputs=inputs, facts=facts))
+    return Dataset(name, splits[0], splits[1], inputs, rows.notes)
 
 
 def _labels(

@@ -75,6 +75,8 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.train.images.ndim == 2:
+            object.__setattr__(self, "inputs", self.inputs.of_width(int(self.train.images.shape[1])))
         for name in ("train", "test"):
             object.__setattr__(self, name, replace(getattr(self, name), inputs=self.inputs))
 

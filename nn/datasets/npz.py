@@ -23,7 +23,7 @@ from .npy import HEADER_BYTES, NpyHeader, parse_header
 ENCRYPTED = 0x1  # in the flags of a zip's member
 
 
-def read_npz(path: Path, choices: Sequence[tuple[str, ...]]) -> list[npt.NDArray[Any]]:
+def read_npz(path: Path, choices: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], list[npt.NDArray[Any]]]:
     """Read arrays of an `.npz` by the first matching set of names; pickled objects are never loaded.
 
     Before any array is read, the archive must be within `limits`, and each array's header must match its size.
@@ -33,7 +33,7 @@ def read_npz(path: Path, choices: Sequence[tuple[str, ...]]) -> list[npt.NDArray
         choices: sets of names; the first that is complete in the archive is used.
 
     Returns:
-        The arrays in the order of their names.
+        The set of names, and the arrays in its order.
 
     Raises:
         DataError: the file cannot be read, lacks the arrays, is malformed, or would expand too much.
@@ -49,7 +49,7 @@ def read_npz(path: Path, choices: Sequence[tuple[str, ...]]) -> list[npt.NDArray
                     found = ", ".join(members) or "no arrays"
                     raise DataError(f"{path} must hold {accepted}, got {found!r:.200}: rename the arrays")
                 arrays = [_read_header(archive, members[name], f"{path}: {name}") for name in names]
-                return [_read_array(archive, member) for member in arrays]
+                return names, [_read_array(archive, member) for member in arrays]
         except DataError:
             raise
         except Exception as error:  # a damaged archive shows itself in many kinds: zip, zlib, struct, token, memory

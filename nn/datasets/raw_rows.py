@@ -7,7 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from ...backends.errors import ConfigError, DataError
 from ...backends.machine import memory_bytes
 from ...backends.mapped import is_mapped
 from ...backends.override import override
+from ..inputs.arguments import refuse_not_finite
 from ..inputs.arrays import host_array
 from ..inputs.facts import RowFacts
 from ..inputs.frames import as_frame, frame_values
@@ -70,12 +71,19 @@ class RawRows(ABC):
     notes: tuple[str, ...] = ()
 
     @abstractmethod
-    def learn(self, places: Places) -> Inputs:
-        """Return the meaning of rows, learned from the training rows, at `places` in the first part."""
+    def take(self, k: int, places: Places) -> Any:
+        """Return rows of part k."""
 
     @abstractmethod
-    def part(self, k: int, places: Places, inputs: Inputs) -> npt.NDArray[Any]:
-        """Return rows of part k, (rows, columns), in the meaning of `inputs`."""
+    def learn(self, part: Any) -> Inputs:
+        """Return the meaning of the rows, learned from the training rows."""
+
+    @abstractmethod
+    def facts(self, part: Any, inputs: Inputs) -> RowFacts:
+        """Return the rows of a part, (rows, columns), in the meaning of `inputs`."""
+
+    def refuse_not_finite(self) -> None:  # noqa: B027
+        """Raise the error that names the first number that is not finite, by its row before the split."""
 
 
 class FrameRows(RawRows):
@@ -91,13 +99,18 @@ class FrameRows(RawRows):
             self.notes = self._chosen.words
 
     @override
-    def learn(self, places: Places) -> Inputs:
-        return learn_table(_rows_at(self._frames[0], places), self._chosen, label=self._how.label)
+    def take(self, k: int, places: Places) -> Frame:
+        frame = self._frames[k]
+        return frame[places.start : places.stop] if isinstance(places, slice) else frame[places.tolist()]
 
     @override
-    def part(self, k: int, places: Places, inputs: Inputs) -> npt.NDArray[Any]:
+    def learn(self, part: Frame) -> Inputs:
+        return learn_table(part, self._chosen, label=self._how.label)
+
+    @override
+    def facts(self, part: Frame, inputs: Inputs) -> RowFacts:
         assert isinstance(inputs, Table)  # see `read_rows`
-        return cells_of(_rows_at(self._frames[k], places), inputs)
+        return RowFacts(cells_of(part, inputs))
 
 
 class ArrayRows(RawRows):
@@ -106,46 +119,70 @@ class ArrayRows(RawRows):
     def __init__(self, arrays: list[npt.NDArray[Any]], whats: list[str], how: Reading) -> None:
         self.counts = [len(array) for array in arrays]
         self.is_mapped = is_mapped(arrays[0])
-        self._how, self._shape = how, how.image_shape
+        self._how, self._whats, self._shape = how, whats, how.image_shape
         if arrays[0].ndim == 3 and self._shape is None:
             self._shape = int(arrays[0].shape[1]), int(arrays[0].shape[2])
+        flat = [array.reshape(len(array), -1) for array in arrays]  # each (samples, columns)
         is_pixels = how.pixels
         if is_pixels is None:
             is_pixels = self._shape is not None or (self.is_mapped and arrays[0].dtype == np.uint8)
-        flat = [array.reshape(len(array), -1) for array in arrays]  # each (samples, columns)
-        facts = [RowFacts(array) for array in flat]
-        self._is_pixels = is_pixels and all(each.are_within(0, np.inf) for each in facts)
-        dtype, divisor = _table_dtype(flat), 1.0
-        self._largest: float | None = None  # of pixels; None for that of the training rows
-        if self._is_pixels:
-            dtype, divisor, self._largest = _pixel_dtype(facts)
-            self._is_pixels = dtype != np.dtype(np.void)
-        if not self._is_pixels:
-            dtype, divisor = _table_dtype(flat), 1.0
+        self._pixels = _pixel_kind([RowFacts(array) for array in flat]) if is_pixels else None
+        dtype = _table_dtype(flat) if self._pixels is None else self._pixels.dtype
+        divisor = 1.0 if self._pixels is None else self._pixels.divisor
         self._flat = [_converted(array, dtype, divisor, what) for array, what in zip(flat, whats, strict=True)]
 
     @override
-    def learn(self, places: Places) -> Inputs:
-        rows = self._flat[0][places]  # (samples, columns)
-        count = int(rows.shape[1])
-        if self._is_pixels:
-            largest = self._largest or largest_pixel(int(RowFacts(rows).range[1]))
-            return Pixels(count=count, largest=largest, shape=self._shape or self._square(count))
-        if self.is_mapped or not self._how.standardize or self._shape is not None:
-            return Numbers(count=count)
-        return table_of_numbers(rows)
+    def take(self, k: int, places: Places) -> RowFacts:
+        return RowFacts(self._flat[k][places])
 
     @override
-    def part(self, k: int, places: Places, inputs: Inputs) -> npt.NDArray[Any]:
-        rows = self._flat[k][places]  # (rows, columns)
-        if inputs.width is not None and rows.shape[1] != inputs.width:
-            raise DataError(f"rows must have {inputs.width} columns as those of the training, got {rows.shape[1]}")
-        return rows
+    def learn(self, part: RowFacts) -> Inputs:
+        count = int(part.rows.shape[1])
+        if self._pixels is not None:
+            largest = self._pixels.largest or largest_pixel(int(part.range[1]))
+            return Pixels(count=count, largest=largest, shape=self._shape or _square(count))
+        if self.is_mapped or not self._how.standardize or self._shape is not None:
+            return Numbers(count=count)
+        if not part.are_finite_in("float32"):
+            self.refuse_not_finite()
+        return table_of_numbers(part.rows)
 
-    def _square(self, count: int) -> tuple[int, int] | None:
-        """Return the shape of square images of `count` pixels."""
-        side = math.isqrt(count)
-        return (side, side) if count >= MIN_SQUARE and side * side == count else None
+    @override
+    def facts(self, part: RowFacts, inputs: Inputs) -> RowFacts:
+        if inputs.width not in (None, part.rows.shape[1]):
+            raise DataError(f"rows must have {inputs.width} columns as those of the training, got {part.rows.shape[1]}")
+        return part
+
+    @override
+    def refuse_not_finite(self) -> None:
+        for rows, what in zip(self._flat, self._whats, strict=True):
+            refuse_not_finite(rows, "float32" if rows.dtype.itemsize < 8 or self._pixels is None else None, what=what)
+
+
+class PixelKind(NamedTuple):
+    """Dtype of pixels, what they are divided by, and the largest one, None for that of the training rows."""
+
+    dtype: np.dtype[Any]
+    divisor: float = 1.0
+    largest: float | None = None
+
+
+def _pixel_kind(facts: list[RowFacts]) -> PixelKind | None:
+    """Return the kind of pixels; None for numbers below 0, and for those above 1 that are not whole."""
+    arrays = [each.rows for each in facts]
+    if all(array.dtype == np.uint8 for array in arrays):
+        return PixelKind(np.dtype(np.uint8))
+    if not all(each.are_within(0, np.inf) for each in facts):
+        return None
+    is_floating = any(array.dtype.kind == "f" for array in arrays)
+    most = max(each.range[1] for each in facts)
+    if is_floating and most <= 1:
+        return PixelKind(_table_dtype(arrays), largest=float(BYTE))
+    if is_floating and not all((np.floor(array) == array).all() for array in arrays):
+        return None
+    if most <= BYTE:
+        return PixelKind(np.dtype(np.uint8))
+    return PixelKind(np.dtype(np.float32), float(most), float(most)) if np.isfinite(most) else None
 
 
 def read_rows(given: Sequence[Any], whats: list[str], how: Reading, inputs: Inputs | None) -> RawRows:
@@ -179,12 +216,6 @@ def read_rows(given: Sequence[Any], whats: list[str], how: Reading, inputs: Inpu
             f"{arrays[-1].shape}: cut or pad them alike"
         )
     return ArrayRows(arrays, whats, how)
-
-
-def _rows_at(frame: Frame, places: Places) -> Frame:
-    if isinstance(places, slice):
-        return frame[places.start : places.stop]
-    return frame[places.tolist()]
 
 
 def _holds_pixels(frame: Any, how: Reading) -> bool:
@@ -229,20 +260,10 @@ def _table_dtype(arrays: list[npt.NDArray[Any]]) -> np.dtype[Any]:
     return np.dtype(np.float32 if all(is_exact) else np.float64)
 
 
-def _pixel_dtype(facts: list[RowFacts]) -> tuple[np.dtype[Any], float, float | None]:
-    """Return the dtype of pixels >= 0, what they are divided by, and the largest pixel if it does not depend on them.
-
-    The dtype is void if they are no pixels: numbers with a fraction above 1.
-    """
-    most = max(each.range[1] for each in facts)
-    arrays = [each.rows for each in facts]
-    if any(array.dtype.kind == "f" for array in arrays) and most <= 1:
-        return _table_dtype(arrays), 1.0, float(BYTE)
-    if not all(array.dtype.kind != "f" or (np.floor(array) == array).all() for array in arrays):
-        return np.dtype(np.void), 1.0, None
-    if most <= BYTE:
-        return np.dtype(np.uint8), 1.0, None
-    return np.dtype(np.float32), float(most), float(most)
+def _square(count: int) -> tuple[int, int] | None:
+    """Return the shape of square images of `count` pixels."""
+    side = math.isqrt(count)
+    return (side, side) if count >= MIN_SQUARE and side * side == count else None
 
 
 def _converted(array: npt.NDArray[Any], dtype: np.dtype[Any], divisor: float, what: str) -> npt.NDArray[Any]:

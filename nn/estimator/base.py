@@ -16,12 +16,11 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from ...backends import BackendUnavailable, DivergenceError, JobOutline, Layer, get_backend
 from ..datasets.dataset import Split
 from ..network.mlp import MLP
-from .constraints import ACTIVATION_ROWS, CONSTRAINTS, STOCHASTIC_SOLVERS
 from .dense_rows import dense_rows, dense_tiles
 from .draws import Arrays, starting_weights
 from .fit import Fit, Record
 from .lbfgs import fit_with_lbfgs
-from .parameters import Parameters
+from .parameters import ACTIVATION_ROWS, CONSTRAINTS, STOCHASTIC_SOLVERS, Parameters
 from .stochastic import fit_with_steps, optimizer_of
 
 # the network's loss -> scikit-learn's name of the activation of its outputs

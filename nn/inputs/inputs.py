@@ -89,6 +89,10 @@ class Inputs(ABC):
         """Features that a row has in the network; None for any."""
         return self.width
 
+    def of_width(self, width: int) -> Inputs:  # noqa: ARG002
+        """Return the inputs for rows of `width` numbers, if they do not know it yet."""
+        return self
+
     @abstractmethod
     def check(self, rows: npt.NDArray[Any], facts: RowFacts, dtype: str) -> None:
         """Check the numbers of rows, (samples, width).
@@ -140,6 +144,10 @@ class Numbers(Inputs):
     @override
     def width(self) -> int | None:
         return self.count
+
+    @override
+    def of_width(self, width: int) -> Inputs:
+        return self if self.count is not None else replace(self, count=width)
 
     @override
     def check(self, rows: npt.NDArray[Any], facts: RowFacts, dtype: str) -> None:
@@ -207,9 +215,13 @@ class Pixels(Inputs):
         return self.count
 
     @override
+    def of_width(self, width: int) -> Inputs:
+        return self if self.count is not None else replace(self, count=width)
+
+    @override
     def check(self, rows: npt.NDArray[Any], facts: RowFacts, dtype: str) -> None:
         # Whole numbers of which one is above 1 are pixels; numbers that are all in [0, 1] are scaled already.
-        if facts.are_within(0, 1) or (rows.dtype == np.uint8 and self.largest > BYTE / FAR):
+        if (rows.dtype == np.uint8 and self.largest * FAR >= BYTE) or facts.are_within(0, 1):
             return
         if rows.dtype.kind == "f":
             refuse_not_finite(rows, dtype)

@@ -201,6 +201,11 @@ class Table(Inputs):
                 counts[column.name] = int(np.sum(~(np.isin(values, column.codes) | np.isnan(values))))
         return {name: count for name, count in counts.items() if count}
 
+    def missing(self, frame: Any) -> dict[str, int]:
+        """Count the empty cells of a frame in each column that was complete in training."""
+        counts = {c.name: int(frame[c.name].is_null().sum()) for c in self.columns if not c.has_flag}
+        return {name: count for name, count in counts.items() if count}
+
     def lines(self) -> Iterator[str]:
         """Describe each column in a line, the first ones of many."""
         width = max((len(column.name) for column in self.columns[:SHOWN_COLUMNS]), default=0)

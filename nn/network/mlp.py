@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ...backends import ACTIVATIONS, Backend, ConfigError, DataError, Layer, Rows, get_backend, look_up
 from ...backends.machine import memory_bytes
-from ..datasets.dataset import Split
+from ..datasets.dataset import Dataset, Split
 from ..datasets.hold import hold_rows
 from ..inputs.arguments import are_whole, make_generator
 from ..inputs.inputs import Inputs, Numbers, bare_inputs
@@ -156,6 +156,14 @@ class MLP:
                 f"features and {names} {what}: use sizes [{features}, ..., {names}]"
             )
         return held
+
+    def adopt(self, data: Dataset) -> None:
+        """Take the inputs of `data`, if the network has none yet.
+
+        Raises:
+            DataError: the network does not fit the data.
+        """
+        self.inputs = self.hold(data.train).inputs
 
     def inputs_for(self, rows: Split) -> Inputs:
         """Return the network's inputs, or if it has none, those that training on `rows` gives it."""

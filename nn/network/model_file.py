@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...backends import Backend, ConfigError, DivergenceError, ModelFileError, get_backend
+from ...backends.constraints import is_finite_number
 from ...backends.finite import first_not_finite
 from ..files.tensors import read_tensors, write_tensors
 from ..files.text import is_plain, reason_of
@@ -67,7 +68,7 @@ def load(path: str | os.PathLike[str], *, backend: str | Backend = "auto") -> ML
         )
         net.load_parameters(arrays)
         net.inputs = inputs_from(description, net)
-    except (ConfigError, KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+    except (ConfigError, KeyError, TypeError, ValueError, IndexError, ArithmeticError) as error:
         raise ModelFileError(f"{path} is damaged or was written by another version: {reason_of(error)}") from error
     return net
 
@@ -99,6 +100,8 @@ def inputs_from(description: dict[str, Any], net: MLP) -> Inputs | None:
     """
     if "inputs" not in description:
         scale, names, shape = (description[name] for name in ("input_scale", "class_names", "image_shape"))
+        if not is_finite_number(scale, least=1e-300):
+            raise ValueError(f"input_scale must be a finite number > 0, got {scale!r:.80}")
         about = {"kind": "pixels", "count": net.features, "largest": 1 / scale, "shape": shape}
         if scale == 1 and shape is None:
             about = {"kind": "numbers", "count": net.features}
@@ -107,7 +110,7 @@ def inputs_from(description: dict[str, Any], net: MLP) -> Inputs | None:
     if settings is None:
         return None
     kind = {each.KIND: each for each in (Numbers, Pixels, Table)}[settings["kind"]]
-    inputs: Inputs = kind.from_settings(settings)
+    inputs: Inputs = kind.from_settings(settings).of_width(net.features)
     if inputs.num_features not in (None, net.features):
         raise ValueError(f"inputs must give {net.features} features, got {inputs.num_features}")
     names, target = settings["class_names"], settings["target"]

@@ -38,7 +38,7 @@ def answer(net: MLP, images: Any, read: Callable[[Any, Array], Array]) -> Any:
     Raises:
         DataError: the images have the wrong shape, or numbers without a meaning.
     """
-    backend, inputs = net.backend, net.inputs or Numbers(count=net.features)
+    backend, inputs = net.backend, (net.inputs or Numbers()).of_width(net.features)
     if isinstance(images, Split):
         images = hold_rows(images, inputs).images  # (samples, columns)
     own = None if isinstance(inputs, Table) else backend.own(images)
@@ -75,22 +75,23 @@ def _host_rows(inputs: Inputs, images: Any, net: MLP) -> npt.NDArray[Any]:
 def _own_rows(inputs: Inputs, images: Array, net: MLP) -> Array:
     """Return the features of rows on the device, (samples, features)."""
     backend, xp = net.backend, net.backend.xp
-    if not xp.isdtype(images.dtype, ("integral", "real floating")):
+    if not xp.isdtype(images.dtype, ("bool", "integral", "real floating")):
         raise DataError(f"images must be numbers, got dtype {images.dtype}")
     rows = _flat(inputs, images)  # (samples, features)
     dtype = net.layers[0].weight.dtype
-    if isinstance(inputs, Pixels) and int(rows.shape[0]) and rows.dtype != xp.uint8:
+    if isinstance(inputs, Pixels) and int(rows.shape[0]) and rows.dtype not in (xp.uint8, xp.bool):
         least, most = float(xp.min(rows)), float(xp.max(rows))
         if not (least >= 0 and most <= 1):  # else they are scaled
             host = host_array(rows, what="images", fix="")
             inputs.check(host, RowFacts(host), net.dtype)
             return xp.astype(rows, dtype) * inputs.scale
-        return xp.astype(rows, dtype) if xp.isdtype(rows.dtype, "real floating") else rows
+        return rows if xp.isdtype(rows.dtype, "integral") else xp.astype(rows, dtype)
     if xp.isdtype(rows.dtype, "real floating"):
         rows = xp.astype(rows, dtype, copy=False)
         if not backend.all_finite([rows]):
             refuse_not_finite(host_array(_flat(inputs, images), what="images", fix=""), net.dtype)
-    return rows if isinstance(inputs, Pixels) else xp.astype(rows, dtype, copy=False)
+    is_scaled_later = isinstance(inputs, Pixels) and rows.dtype == xp.uint8
+    return rows if is_scaled_later else xp.astype(rows, dtype, copy=False)
 
 
 def _flat(inputs: Inputs, images: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -194,6 +195,7 @@ class StreamedRows(RowSource):
             if self._net.inputs is None:
                 is_pixels = images.dtype == np.uint8
                 self._net.inputs = (Pixels if is_pixels else Numbers)(count=self._net.features)
-            return held_rows(self._net, Split(images, labels, *(each.astype(np.float64) for each in weights)))
+            rows = held_rows(self._net, Split(images, labels, *weights))
         except DataError as error:
             raise DataError(f"{what}: {error}") from error
+        return rows if rows.weights is None else replace(rows, weights=rows.weights.astype(np.float64))

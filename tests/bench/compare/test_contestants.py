@@ -64,7 +64,7 @@ def results() -> Iterator[Callable[[str], dict[str, dict[str, Any]]]]:
     images = generator.integers(0, 256, (32, 6), dtype=np.uint8)  # (samples, features)
     labels = np.argmax(images[:, :3], axis=1).astype(np.int64)  # (samples,)
     train, test = nn.Split(images[:23], labels[:23]), nn.Split(images[23:], labels[23:])
-    data = nn.Dataset("small", train, test, class_names=("a", "b", "c"))
+    data = nn.Dataset("small", train, test, nn.Pixels(class_names=("a", "b", "c")))
     with started(contestant_names(), threads=1) as (workers, missing):
 
         @cache

@@ -37,7 +37,7 @@ def results(root: Path) -> Iterator[Results]:
     images = generator.integers(0, 256, (400, 6), dtype=np.uint8)  # (samples, features)
     labels = np.argmax(images[:, :3], axis=1).astype(np.int64)  # (samples,)
     train, test = nn.Split(images[:323], labels[:323]), nn.Split(images[323:], labels[323:])
-    data = nn.Dataset("small", train, test, class_names=("a", "b", "c"))
+    data = nn.Dataset("small", train, test, nn.Pixels(class_names=("a", "b", "c")))
     with pytest.MonkeyPatch.context() as patch:
 
         @cache

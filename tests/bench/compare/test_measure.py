@@ -11,7 +11,7 @@ import pytest
 from xpnn import nn
 from xpnn.backends import SGD, ConfigError
 from xpnn.bench.compare.measure import Measurements, mark, measure
-from xpnn.bench.compare.workers import Worker, WorkerFailed, limited_to, started, usable_cores
+from xpnn.bench.compare.workers import Worker, limited_to, started, usable_cores
 from xpnn.bench.compare.workloads import Workload
 
 SMALL = Workload("small", (6, 4, 3), 8, SGD(0.1))
@@ -48,9 +48,7 @@ def test_the_losses_are_those_of_a_training(make_data, workers) -> None:
     generator = np.random.default_rng(0)
     for _ in range(3):
         order = generator.permutation(len(data.train))
-        shuffled = nn.Dataset(
-            "s", nn.Split(data.train.images[order], data.train.labels[order]), data.test, ("a", "b", "c")
-        )
+        shuffled = nn.Dataset("s", nn.Split(data.train.images[order], data.train.labels[order]), data.test, data.inputs)
         history = nn.train(net, shuffled, optimizer=SGD(0.1), epochs=1, batch_size=8, shuffle=False)
         losses.append(history[-1].train_loss)
     assert figures["numpy"]["losses"] == pytest.approx(losses, rel=1e-5)
@@ -74,7 +72,7 @@ def test_a_turn_may_be_several_epochs(make_data, workers) -> None:
         for _ in range(3):
             order = np.arange(len(data.train)) if batch_size is None else generator.permutation(len(data.train))
             split = nn.Split(data.train.images[order], data.train.labels[order])
-            shuffled = nn.Dataset("s", split, data.test, ("a", "b", "c"))
+            shuffled = nn.Dataset("s", split, data.test, data.inputs)
             nn.train(net, shuffled, optimizer=SGD(0.1), epochs=1, batch_size=batch_size, shuffle=False)
         assert figures["numpy"]["turn_accuracy"] == nn.evaluate(net, data.test).accuracy
 
@@ -161,11 +159,6 @@ def test_more_threads_than_processors_are_refused() -> None:
         limited_to(99_999),
     ):
         pass
-
-
-def test_a_task_before_its_data_is_refused() -> None:
-    with started(("script",), threads=1) as ((worker,), _), pytest.raises(WorkerFailed, match="must be prepared"):
-        worker.ask("predict")
 
 
 def test_who_is_off_is_marked() -> None:

@@ -64,8 +64,9 @@ def test_what_is_mapped_is_told_from_copies(saved):
 def test_a_run_on_mapped_rows_is_the_run_on_rows_in_memory(every_backend, saved, dtype, batch_size):
     images, mapped, labels = saved(dtype=dtype)
     runs = []
+    inputs = (nn.Pixels if dtype == "uint8" else nn.Numbers)(class_names=tuple("abc"))
     for rows in (images, mapped):
-        data = nn.Dataset("d", nn.Split(rows[:50], labels[:50]), nn.Split(rows[50:], labels[50:]), tuple("abc"))
+        data = nn.Dataset("d", nn.Split(rows[:50], labels[:50]), nn.Split(rows[50:], labels[50:]), inputs)
         runs.append(trained(every_backend, data, batch_size=batch_size))
     if every_backend.name in ("numpy", "numba", "array-api-strict"):  # the others leave it to another kind of plan
         assert_same(*runs)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from xpnn.backends.errors import ConfigError, DataError
-from xpnn.nn.datasets import Dataset, Split, resplit, split_rows
+from xpnn.nn import Pixels
+from xpnn.nn.datasets import Dataset, Split, resplit, split_places
 
 
 def rows(counts):
@@ -13,7 +14,9 @@ def rows(counts):
 
 
 def split(counts, **options):
-    return split_rows(*rows(counts), **{"test_fraction": 0.25, "seed": 0} | options)
+    images, labels = rows(counts)
+    places = split_places(labels, **{"test_fraction": 0.25, "seed": 0} | options)
+    return tuple(Split(images, labels).take(at) for at in places)
 
 
 @pytest.mark.parametrize("stratify", [False, True])
@@ -82,18 +85,13 @@ def test_an_empty_part_is_refused(fraction, left):
 
 def test_no_rows_are_refused():
     with pytest.raises(DataError, match="0 rows"):
-        split_rows(np.empty((0, 2)), np.empty(0, np.int64), test_fraction=0.5, seed=0, stratify=True)
+        split_places(np.empty(0, np.int64), test_fraction=0.5, seed=0, stratify=True)
 
 
 def test_a_class_of_one_row_cannot_be_stratified():
     with pytest.raises(DataError, match="got one of class 1"):
         split([5, 1, 5], stratify=True)
     assert len(split([5, 1, 5])[1]) == 3
-
-
-def test_unequal_lengths_are_refused():
-    with pytest.raises(DataError, match="got 3 and 2"):
-        split_rows(np.zeros((3, 1)), np.zeros(2, np.int64), test_fraction=0.5, seed=0)
 
 
 @pytest.mark.parametrize("seed", [-1, np.int64(-1), "one", 1.5, None])
@@ -105,7 +103,8 @@ def test_a_seed_that_is_none_is_refused(seed):
 @pytest.mark.parametrize("stratify", [False, True])
 def test_resplit_shuffles_all_rows_of_both_parts(stratify):
     images, labels = rows([30, 30])
-    data = Dataset("d", Split(images[:50], labels[:50]), Split(images[50:], labels[50:]), ("a", "b"), 0.5, (1, 2))
+    inputs = Pixels(class_names=("a", "b"), largest=2, shape=(1, 2))
+    data = Dataset("d", Split(images[:50], labels[:50]), Split(images[50:], labels[50:]), inputs)
     again = resplit(data, test_fraction=0.1, seed=2, stratify=stratify)
     assert (len(again.train), len(again.test)) == (54, 6)
     together = np.concatenate([again.train.images[:, 0], again.test.images[:, 0]])
@@ -114,7 +113,7 @@ def test_resplit_shuffles_all_rows_of_both_parts(stratify):
     if not stratify:
         np.testing.assert_array_equal(again.test.images, resplit(data, test_fraction=0.1, seed=2).test.images)
         assert np.bincount(again.test.labels).tolist() != [3, 3]
-    assert (again.name, again.class_names, again.scale, again.image_shape) == ("d", ("a", "b"), 0.5, (1, 2))
+    assert (again.name, again.inputs) == ("d", inputs)
     if stratify:
         assert np.bincount(again.test.labels).tolist() == [3, 3]
     np.testing.assert_array_equal(

@@ -16,7 +16,7 @@ def data():
     labels = np.argmax(images[:, :CLASSES], axis=1).astype(np.int64)  # (rows,)
     return nn.Dataset(
         "small", nn.Split(images[:ROWS], labels[:ROWS]), nn.Split(images[ROWS:], labels[ROWS:]),
-        class_names=("a", "b", "c"), image_shape=(3, 4),
+        nn.Pixels(shape=(3, 4), class_names=("a", "b", "c")),
     )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ def test_the_documented_forward_pass(tmp_path, monkeypatch):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_all_of_a_network_is_in_the_file(dtype, tmp_path):
     net = nn.MLP([6, 4, 2], activation="tanh", dtype=dtype, backend="numpy")
-    net.class_names, net.image_shape = ("naïve\N{SNOWMAN}", "b"), (2, 3)
+    net.inputs = nn.Pixels(count=6, shape=(2, 3), class_names=("naïve\N{SNOWMAN}", "b"))
     to_npz(net, tmp_path / "net.npz")
     with np.load(tmp_path / "net.npz", allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}

@@ -32,7 +32,7 @@ def test_loss_and_accuracy_by_hand(net):
 
 
 def test_integers_are_scaled_by_the_networks_scale(net):
-    net.input_scale = LN3
+    net.inputs = nn.Pixels(largest=1 / LN3)
     result = nn.evaluate(net, split(np.array([[0, 1]], np.uint8), [0]))
     assert result.loss == pytest.approx(2 * LN2, rel=1e-14)
     assert result.accuracy == 0.0

@@ -160,7 +160,6 @@ class TestCommand:
         net = nn.MLP([2, 3], backend="numpy", dtype="float64")
         weight = np.array([[1.0, 0, 0], [0, 1.0, 0]])  # (features, classes)
         net.load_parameters({"layers.0.weight": weight, "layers.0.bias": np.array([0.0, 0.0, -50.0])})
-        net.input_scale = 1.0
         nn.save(net, "m.safetensors")
         images = np.array([[math.log(3), 0.0], [0.0, math.log(3)], [math.log(3), 0.0], [0.0, math.log(9)]])
         labels = [0, 0, 2, 1]

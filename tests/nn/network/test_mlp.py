@@ -59,7 +59,7 @@ def test_defaults_and_attributes():
     assert (net.sizes, net.features, net.num_outputs) == ((5, 4, 3), 5, 3)
     assert net.num_parameters == 5 * 4 + 4 + 4 * 3 + 3
     assert (net.activation, net.initializer, net.dtype) == ("relu", "he", "float32")
-    assert (net.input_scale, net.class_names, net.image_shape) == (1 / 255, None, None)
+    assert (net.input_scale, net.class_names, net.image_shape) == (1.0, None, None)
     assert repr(net) == "MLP(5-4-3, relu, float32, numpy)"
     assert nn.MLP(np.array([5, 3]), backend="numpy").sizes == (5, 3)
 
@@ -88,12 +88,14 @@ def test_logits_by_hand(by_hand):
     assert logits.tolist() == [[1.0, 2.0, 0.0], [0.0, 3.0, 0.0]]
 
 
-def test_integer_images_are_scaled_and_floating_ones_are_not(by_hand):
-    for integers in (np.array([[255, 51]], np.uint8), [[255, 51]]):
-        np.testing.assert_allclose(by_hand.logits(integers), [[1.0, 0.2, 0.0]], rtol=1e-15)
-    assert by_hand.logits(np.array([[255.0, 51.0]], np.float32)).tolist() == [[255.0, 51.0, 0.0]]
-    by_hand.input_scale = 2.0
-    assert by_hand.logits(np.array([[1, 3]], np.uint8)).tolist() == [[2.0, 6.0, 0.0]]
+def test_a_number_means_the_same_in_every_array(by_hand):
+    pixels = ([[255, 51]], np.array([[255, 51]], np.uint8), np.array([[255.0, 51.0]], np.float32), [[1.0, 0.2]])
+    assert all(by_hand.logits(rows).tolist() == [[255.0, 51.0, 0.0]] for rows in pixels[:-1])
+    by_hand.inputs = nn.Pixels(count=2)
+    for rows in pixels:
+        np.testing.assert_allclose(by_hand.logits(rows), [[1.0, 0.2, 0.0]], rtol=1e-15)
+    by_hand.inputs = nn.Pixels(count=2, largest=0.5)
+    assert by_hand.logits(np.array([[0, 1]], np.uint8)).tolist() == [[0.0, 2.0, 0.0]]
 
 
 def test_probabilities_by_hand(by_hand):
@@ -224,7 +226,7 @@ def test_adopting_a_data_set_takes_its_scale_names_and_shape(make_data):
 @pytest.mark.parametrize("sizes", [[5, 3], [6, 4]])
 def test_a_data_set_of_other_sizes_is_not_adopted(make_data, sizes):
     net = nn.MLP(sizes, backend="numpy")
-    with pytest.raises(DataError, match=r"but small has 6 features and 3 classes: use sizes \[6, ..., 3\]"):
+    with pytest.raises(DataError, match=r"but the rows have 6 features and 3 classes: use sizes \[6, ..., 3\]"):
         net.adopt(make_data())
     assert net.class_names is None
 

@@ -3,7 +3,6 @@
 import json
 import os
 import struct
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,10 +53,10 @@ def rewrite(path, *, arrays=None, text=None, **changes):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_everything_comes_back(backend, tmp_path, activation, dtype, small_problem):
     net = nn.MLP([6, 4, 3], activation=activation, initializer="uniform", backend=backend, dtype=dtype, seed=8)
-    net.input_scale, net.class_names, net.image_shape = 1 / 3, ("a", "ß", "✓"), (2, 3)
+    net.inputs = nn.Pixels(count=6, largest=3, shape=(2, 3), class_names=("a", "ß", "✓"))
     nn.save(net, tmp_path / "m.safetensors")
     back = nn.load(tmp_path / "m.safetensors", backend="numpy")
-    for name in ("sizes", "activation", "initializer", "dtype", "input_scale", "class_names", "image_shape"):
+    for name in ("sizes", "activation", "initializer", "dtype", "inputs"):
         assert getattr(back, name) == getattr(net, name)
     for name, array in net.parameters().items():
         assert back.parameters()[name].dtype == array.dtype
@@ -71,24 +70,24 @@ def test_a_model_can_be_loaded_onto_every_backend(every_backend, net, path, smal
     np.testing.assert_array_equal(back.predict(small_problem[0]), net.predict(small_problem[0]))
 
 
-def test_a_network_without_names_or_shape_comes_back_without(tmp_path):
+def test_an_untrained_network_comes_back_without_inputs(tmp_path):
     nn.save(nn.MLP([6, 3], backend="numpy"), str(tmp_path / "m"))
     back = nn.load(str(tmp_path / "m"), backend="numpy")
-    assert (back.class_names, back.image_shape, back.input_scale) == (None, None, 1 / 255)
+    assert back.inputs is None
 
 
 @pytest.mark.parametrize("name", ["São\u00a0Paulo", "日本\u3000語", "👨‍👩‍👧"])
 def test_any_class_name_that_is_saved_can_be_loaded(net, tmp_path, name):
-    net.class_names = ("a", "b", name)
+    net.inputs = nn.Numbers(class_names=("a", "b", name))
     nn.save(net, tmp_path / "m")
     assert nn.load(tmp_path / "m", backend="numpy").class_names == ("a", "b", name)
-    net.class_names = ("a", "b", "\x1b[2J")
+    net.inputs = nn.Numbers(class_names=("a", "b", "\x1b[2J"))
     with pytest.raises(ConfigError, match=r"class names must be without control characters, got '\\x1b"):
         nn.save(net, tmp_path / "m")
 
 
-def test_a_scale_that_is_a_numpy_number_is_saved(net, make_data, tmp_path):
-    net.adopt(replace(make_data(), scale=np.float32(0.25)))
+def test_a_largest_pixel_that_is_a_numpy_number_is_saved(net, tmp_path):
+    net.inputs = nn.Pixels(largest=np.float32(4))
     nn.save(net, tmp_path / "m")
     assert nn.load(tmp_path / "m", backend="numpy").input_scale == 0.25
 
@@ -106,10 +105,11 @@ def test_the_file_is_plain_safetensors(path, net):
         "loss": "softmax_cross_entropy",
         "initializer": "glorot",
         "dtype": "float32",
-        "input_scale": 1 / 255,
-        "class_names": ["a", "b", "c"],
-        "image_shape": [2, 3],
-    }
+        "inputs": {
+            "kind": "pixels", "class_names": ["a", "b", "c"], "target": None, "count": None, "largest": 255,
+            "shape": [2, 3],
+        },
+    }  # fmt: skip
 
 
 def test_arrays_that_are_not_contiguous_are_saved_right(tmp_path):

@@ -111,7 +111,7 @@ def test_data_that_do_not_fit_are_refused(make_data):
             nn.train(network(), nn.Split(data.train.images[:0], data.train.labels[:0]), batch_size=batch_size)
     labels = data.test.labels.copy()
     labels[4] = 3
-    bad_test = nn.Dataset("small", data.train, nn.Split(data.test.images, labels), ("a", "b", "c"))
+    bad_test = nn.Dataset("small", data.train, nn.Split(data.test.images, labels), data.inputs)
     with pytest.raises(DataError, match=r"labels must be in \[0, 3\), got 3 at row 4"):
         nn.train(network(), bad_test, batch_size=8)
 

@@ -1,5 +1,6 @@
 """The training loop: the same run for the same seed, and the meaning of its figures."""
 
+import dataclasses
 import math
 from types import SimpleNamespace
 
@@ -135,18 +136,19 @@ def test_train_accuracy_is_the_share_of_all_batches(make_data):
 
 def test_without_test_rows_there_are_no_test_figures(backend, make_data):
     data, net = make_data(), network(backend)
-    net.input_scale = 0.01
     history = nn.train(net, data.train, epochs=2, batch_size=8)
     assert [(r.test_loss, r.test_accuracy) for r in history] == [(None, None)] * 2
-    assert (net.input_scale, net.class_names) == (0.01, None)
+    assert net.inputs == data.inputs
     assert all(math.isfinite(r.train_loss) for r in history)
 
 
-def test_the_network_takes_over_the_scale_and_names_of_the_data(make_data):
-    net = network()
-    net.input_scale = 7.0
-    nn.train(net, make_data(), epochs=1, batch_size=8)
+def test_the_network_keeps_the_inputs_of_the_first_data_that_it_is_trained_on(make_data):
+    data, net = make_data(), network()
+    nn.train(net, data, epochs=1, batch_size=8)
     assert (net.input_scale, net.class_names, net.image_shape) == (1 / 255, ("a", "b", "c"), (2, 3))
+    other = nn.Dataset("other", data.train, data.test, dataclasses.replace(data.inputs, largest=100))
+    nn.train(net, other, epochs=1, batch_size=8)
+    assert net.inputs == data.inputs
 
 
 @pytest.mark.usefixtures("one_batch_chunks")

@@ -219,7 +219,7 @@ def test_class_weights_are_weights_of_their_rows(make_net, noisy):
     nn.train(by_class, rows, class_weight={0: 2.0, 2: 0.5}, **options)
     nn.train(by_row, nn.Split(rows.images, rows.labels, np.array([2.0, 1.0, 0.5])[rows.labels]), **options)
     same(by_class, by_row)
-    data = nn.Dataset("named", rows, rows, ("a", "b", "c"), 1.0)
+    data = nn.Dataset("named", rows, rows, nn.Numbers(class_names=("a", "b", "c")))
     nn.train(by_name, data, class_weight={"a": 2.0, "c": 0.5}, **options)
     same(by_name, by_row)
 
@@ -293,7 +293,9 @@ def test_a_network_learns_numbers(make_net):
     images = generator.normal(size=(200, 6))
     numbers = np.stack([images[:, 0] - images[:, 1], 0.5 * images[:, 2]], axis=1)
     net = make_net(loss="squared_error", outputs=2, activation="tanh", initializer="glorot")
-    data = nn.Dataset("numbers", nn.Split(images[:150], numbers[:150]), nn.Split(images[150:], numbers[150:]), (), 1.0)
+    data = nn.Dataset(
+        "numbers", nn.Split(images[:150], numbers[:150]), nn.Split(images[150:], numbers[150:]), nn.Numbers()
+    )
     history = nn.train(net, data, optimizer=nn.Adam(0.02), epochs=60, batch_size=25, validation=0.2)
     assert (history[-1].train_accuracy, history[-1].test_accuracy) == (None, None)
     predictions = net.predict(images[150:])
@@ -379,7 +381,7 @@ def test_classes_are_weighted_by_name_where_they_have_names(noisy, backend):
         def on_train_begin(self, run):
             seen["weights"] = run.source.rows.weights
 
-    data = nn.Dataset("named", rows, rows, ("1", "2", "3"), 1.0)
+    data = nn.Dataset("named", rows, rows, nn.Numbers(class_names=("1", "2", "3")))
     options = {"epochs": 1, "batch_size": 20, "callbacks": [Look()]}
     nn.train(nn.MLP([6, 3], backend=backend), data, class_weight={1: 5.0}, **options)
     np.testing.assert_array_equal(seen["weights"], np.where(rows.labels == 0, 5.0, 1.0))
