@@ -62,7 +62,7 @@ def export(
 
     The page is a single file that works offline.
     """
-    targets = {kind: path for kind, path in files.items() if path is not None}
+    targets = {kind: path for kind in ("html", "onnx", "npz") if (path := files[kind]) is not None}
     if not targets and c is None:
         raise click.UsageError("Choose a format: --onnx FILE, --npz FILE, --html FILE or --c FOLDER.")
     if input_type != "auto" and "onnx" not in targets:
@@ -82,7 +82,7 @@ def export(
     contents = {kind: makers[kind]() for kind in targets}  # all of them, before the first is written
     made = None
     if c is not None:
-        made = c_source(net, int8=int8, calibration=_training_rows(model, data) if int8 else None)
+        made = c_source(net, int8=int8, calibration=_training_rows(net, model, data) if int8 else None)
         write_c_files(c, made.files)
     for kind, path in targets.items():
         write_atomically(path, contents[kind])
@@ -119,18 +119,20 @@ def _print_c(folder: Path, made: CSource) -> None:
     click.echo(f"  {made.flash_bytes:,} bytes of flash beside the code, {made.ram_bytes:,} bytes of RAM, on the stack")
 
 
-def _training_rows(model: Path, source: str | None) -> Split:
-    """Load the training rows of a run, or of a source.
+def _training_rows(net: MLP, model: Path, source: str | None) -> Split:
+    """Load the training rows of a run, or of a source, as the network reads them.
 
     Raises:
         ConfigError: the run has its rows from a path, or there is no run, and `source` is None.
     """
+    regression = not net.outputs.has_classes
     if model.is_dir():
         config = RunFolder(model).read_config()
-        return config.data_from(source).load(config.recipe, seed=config.seed).train
+        choice = config.data_from(source)
+        return choice.load(config.recipe, seed=config.seed, regression=regression, inputs=net.inputs).train
     if source is None:
         raise ConfigError(f"--int8 needs training rows, and {model} does not name them: add --data SOURCE")
-    return load_dataset(source).train
+    return load_dataset(source, regression=regression, inputs=net.inputs).train
 
 
 def _check_targets(targets: dict[str, Path], folder: Path | None, source: Path) -> None:

@@ -94,7 +94,8 @@ def c_files(
 
 def c_source(net: MLP, *, name: str = "network", int8: bool = False, calibration: Split | None = None) -> CSource:
     """Return the content of the files, and the memory that they need; see `to_c`."""
-    _check_size(check_network(net), int8=int8)
+    net = check_network(net)
+    _check_size(net, int8=int8)
     inputs = net.inputs or Numbers(count=net.features)
     interface = interface_of(net, inputs, check_name(name))
     parameters = {each: array.astype(np.float64) for each, array in finite_parameters(net).items()}
