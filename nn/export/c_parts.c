@@ -95,6 +95,7 @@ struct layer {
     const int32_t *bias;        /* out_features; no sum leaves int32 */
     const int32_t *multipliers; /* out_features; NULL in the last layer */
     const uint8_t *shifts;      /* out_features; NULL in the last layer */
+    const uint8_t *table;       /* code of an activation by that of its sum; NULL if they are the same */
     int32_t zero;               /* code of the number 0 */
 };
 
@@ -125,19 +126,12 @@ static uint8_t rescale(int32_t sum, int32_t multiplier, uint8_t shift, int32_t z
 }
 
 /* part: hidden layer of integers */
+/* $activation of W x + b */
 static void dense(const struct layer *layer, const uint8_t *x, uint8_t *y)
 {
     for (size_t j = 0; j < layer->out_features; j++) {
-        y[j] = rescale(sum_of(layer, j, x), layer->multipliers[j], layer->shifts[j], layer->zero);
-    }
-}
-
-/* part: table */
-/* $activation, by the code of the sum */
-static void activate(const uint8_t *table, uint8_t *y, size_t count)
-{
-    for (size_t j = 0; j < count; j++) {
-        y[j] = table[y[j]];
+        uint8_t code = rescale(sum_of(layer, j, x), layer->multipliers[j], layer->shifts[j], layer->zero);
+        y[j] = layer->table != NULL ? layer->table[code] : code;
     }
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,10 @@ from . import quantization
 from .c_header import Interface
 from .c_text import Parts, array, double_literal, float_literal, string_literal
 from .contents import output_function
-from .quantization import Codes, Floats
+from .quantization import Codes, Floats, QuantizedLayer
 
 POINTER = 4  # bytes on a 32-bit machine, and of a size_t
-COLUMN = 36  # bytes of a `struct column` there
+COLUMN = 40  # bytes of a `struct column` there
 
 # activation: formula of `y[j]`, or None where nothing is to be done
 ACTIVATIONS: dict[str, str | None] = {
@@ -104,51 +105,36 @@ class Program:
             features: calibration rows, (samples, features).
         """
         codes, meaning = _input_codes(self.inputs, features)  # (samples, features), and their numbers
-        *hidden, last = quantization.quantize(layers, self.net.activation, features, codes, meaning)
-        rows = []
-        for k, layer in enumerate([*hidden, last]):
-            self._array("int8_t", f"weights_{k}", _whole(layer.weight), 1)
-            self._array("int32_t", f"bias_{k}", _whole(layer.bias), 4)
-            scaling = "NULL, NULL"
-            if layer is not last:
-                self._array("int32_t", f"multipliers_{k}", _whole(layer.multiplier), 4)
-                self._array("uint8_t", f"shifts_{k}", _whole(layer.shift), 1)
-                scaling = f"multipliers_{k}, shifts_{k}"
-            if layer.table is not None:
-                self._array("uint8_t", f"table_{k}", _whole(layer.table), 1)
-            out_features, in_features = layer.weight.shape
-            rows.append(f"{{{in_features}, {out_features}, weights_{k}, bias_{k}, {scaling}, {layer.zero}}}")
-        self._floats("output_scale", last.scale)
+        made = quantization.quantize(layers, self.net.activation, features, codes, meaning)
+        rows = [self._add_integers(k, layer) for k, layer in enumerate(made)]
+        self._floats("output_scale", made[-1].scale)
         self._part("layer of integers")
-        self._array("struct layer", "layers", rows, 7 * POINTER)
+        self._array("struct layer", "layers", rows, 8 * POINTER)
         self._part("sum of products")
-        if hidden or _are_wide(self.inputs):
+        is_wide, hidden_sizes = _are_wide(self.inputs), self.net.sizes[1:-1]
+        if hidden_sizes or is_wide:
             is_leaky = self.net.activation == "leaky_relu"
             self._part("rescale", divided=f" / {quantization.LEAKY_DIVISOR}" if is_leaky else "")
-        if hidden:
-            self._part("hidden layer of integers")
-        if hidden and hidden[0].table is not None:
-            self._part("table", activation=self.net.activation)
+        if hidden_sizes:
+            self._part("hidden layer of integers", activation=self.net.activation)
         self._part("last layer of integers")
 
         buffers, lines, x = _Buffers("uint8_t", 1), [], self.interface.row
-        arrays, stack = [], 0
-        if not isinstance(self.inputs, Pixels) or _are_wide(self.inputs):
+        floats = _Buffers("float", 4, names=("features",))
+        if not isinstance(self.inputs, Pixels) or is_wide:
             self._add_encoding(meaning)
             if isinstance(self.inputs, Table):
-                arrays, stack = [f"float features[{self.net.features}];"], 4 * self.net.features
-                lines.append(f"standardize({x}, features);")
-                x = "features"
+                x = floats.take(self.net.features)
+                lines.append(f"standardize({self.interface.row}, {x});")
             y = buffers.take(self.net.features)
             lines.append(f"encode({x}, {y});")
             x = y
-        for k, layer in enumerate(hidden):
-            y = buffers.take(len(layer.bias))
+        for k, units in enumerate(hidden_sizes):
+            y = buffers.take(units)
             lines.append(f"dense(&layers[{k}], {x}, {y});")
-            lines += [f"activate(table_{k}, {y}, {len(layer.bias)});"] * (layer.table is not None)
             x = y
-        lines.append(f"last(&layers[{len(hidden)}], {x}, outputs);")
-        self._forward(arrays + buffers.definitions() + lines, stack + buffers.bytes)
+        lines.append(f"last(&layers[{len(hidden_sizes)}], {x}, outputs);")
+        self._forward(floats.definitions() + buffers.definitions() + lines, floats.bytes + buffers.bytes)
 
     def add_functions(self) -> None:
         """Add the public functions and names."""
@@ -191,6 +177,24 @@ class Program:
                 levels = table.columns[k].levels
                 self._strings(f"static const char *const levels_{k}[{len(levels)}]", levels)
 
+    def _add_integers(self, k: int, layer: QuantizedLayer) -> str:
+        """Add the constants of layer `k`, and return its row in `layers`."""
+        rescaling = layer.rescaling
+        zero = 0 if rescaling is None else rescaling.zero
+        arrays: dict[str, npt.NDArray[Any] | None] = {
+            "weights": layer.weight, "bias": layer.bias, "multipliers": None, "shifts": None, "table": None
+        }  # fmt: skip
+        if rescaling is not None:
+            arrays |= {"multipliers": rescaling.multiplier, "shifts": rescaling.shift, "table": rescaling.table}
+        names = []
+        for what, numbers in arrays.items():
+            names.append("NULL" if numbers is None else f"{what}_{k}")
+            if numbers is not None:
+                items = map(str, numbers.ravel().tolist())
+                self._array(f"{numbers.dtype}_t", names[-1], items, numbers.itemsize)
+        out_features, in_features = layer.weight.shape
+        return f"{{{in_features}, {out_features}, {', '.join(names)}, {zero}}}"
+
     def _add_encoding(self, meaning: Codes) -> None:
         """Add `encode`, from features to codes."""
         features = self.net.features
@@ -229,39 +233,34 @@ class Program:
 
 
 class _Buffers:
-    """Two arrays that hold one vector after the other, each while the next is computed.
+    """Arrays that hold one vector after the other by turns, each while the next is computed."""
 
-    Attributes:
-        bytes: size of both.
-    """
-
-    def __init__(self, kind: str, size: int) -> None:
+    def __init__(self, kind: str, size: int, names: tuple[str, ...] = ("a", "b")) -> None:
         self._kind, self._size = kind, size
-        self._widths = [0, 0]
-        self._taken = 0
+        self._widths = dict.fromkeys(names, 0)
+        self._turns = cycle(names)
 
     @property
     def bytes(self) -> int:
-        """Size of both."""
-        return self._size * sum(self._widths)
+        """Size of all arrays."""
+        return self._size * sum(self._widths.values())
 
     def take(self, width: int) -> str:
         """Return the name of the array for the next vector."""
-        k = self._taken % 2
-        self._taken += 1
-        self._widths[k] = max(self._widths[k], width)
-        return "ab"[k]
+        name = next(self._turns)
+        self._widths[name] = max(self._widths[name], width)
+        return name
 
     def definitions(self) -> list[str]:
         """Return the definitions of the arrays."""
-        return [f"{self._kind} {name}[{width}];" for name, width in zip("ab", self._widths, strict=True) if width]
+        return [f"{self._kind} {name}[{width}];" for name, width in self._widths.items() if width]
 
 
 def _input_codes(inputs: Inputs, features: Floats) -> tuple[Floats, Codes]:
     """Return the codes of features, (samples, features), and their meaning: of pixels up to 255 the pixels."""
     if not isinstance(inputs, Pixels):
         meaning = quantization.codes_of(features)
-        return meaning.encode(features.astype(np.float32)), meaning
+        return meaning.encode(features), meaning
     step = np.full(features.shape[1], 1 / BYTE if _are_wide(inputs) else inputs.scale)  # (features,)
     return np.clip(np.rint(features / step), 0, BYTE), Codes(np.zeros_like(step), step)
 
@@ -269,8 +268,3 @@ def _input_codes(inputs: Inputs, features: Floats) -> tuple[Floats, Codes]:
 def _are_wide(inputs: Inputs) -> bool:
     """Return whether the inputs are pixels of more than a byte."""
     return isinstance(inputs, Pixels) and inputs.largest > BYTE
-
-
-def _whole(numbers: npt.NDArray[Any]) -> map[str]:
-    """Return whole numbers as literals; -2**31, which C has none for, does not occur."""
-    return map(str, numbers.ravel().tolist())

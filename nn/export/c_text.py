@@ -10,12 +10,15 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
+import numpy as np
+
 from ...backends import ConfigError
 from ..files.text import printable
 
 LONGEST_NAME = 40  # characters
 LONGEST_STRING = 4095  # bytes that a C99 compiler must take
-WIDTH = 100
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
+WIDTH = 100  # characters of a line
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
 KEYWORDS = re.compile(
     "auto|break|case|char|const|continue|default|do|double|else|enum|extern|float|for|goto|if|inline|int|long|register|"
@@ -60,14 +63,14 @@ def word_of(text: str, number: int) -> str:
 
 
 def float_literal(number: float) -> str:
-    """Return a float that reads back as the same float32.
+    """Return the nearest float32, in the digits that it takes to read it back.
 
     Raises:
         ConfigError: it is not finite in float32.
     """
-    text = f"{number:.9g}"
-    if not abs(number) <= 3.4028235e38:
-        raise ConfigError(f"numbers must be finite in float32, got {text}: scale the inputs, or export as .onnx")
+    if not abs(number) <= LARGEST_FLOAT:
+        raise ConfigError(f"numbers must be finite in float32, got {number:g}: scale the inputs, or export as .onnx")
+    text = f"{np.float32(number):.9g}"
     return text + ("f" if "." in text or "e" in text else ".0f")
 
 

@@ -12,7 +12,8 @@ section 4.2, for the biases.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,12 +27,12 @@ BIAS = 2**23  # largest bias, in units of the sums, before the correction of at 
 # So no sum leaves int32: (WEIGHT * CODE + CODE / 2) * MOST_FEATURES + BIAS < 2**31.
 MOST_FEATURES = 2**16
 LEAKY_DIVISOR = round(1 / LEAKY_SLOPE)
-TABULATED = ("tanh", "sigmoid")  # activations that are looked up by the code of the sum
+UNTABULATED = ("identity", "relu", "leaky_relu")  # the others are looked up by the code of the sum
 
 
 @dataclass(frozen=True)
 class Codes:
-    """Numbers of codes, `low + step * code`.
+    """Codes of features, and the numbers that they stand for, `low + step * code`.
 
     Attributes:
         low: number of code 0, (features,).
@@ -44,12 +45,41 @@ class Codes:
     @property
     def factor(self) -> Floats:
         """Codes per unit, (features,): 1 / step, or 0 for a constant."""
-        return np.divide(1, self.step, out=np.zeros_like(self.step), where=self.step > 0)
+        factor: Floats = np.divide(1, self.step, out=np.zeros_like(self.step), where=self.step > 0)
+        return factor
 
-    def encode(self, numbers: npt.NDArray[np.float32]) -> Floats:
-        """Return the codes of numbers, (samples, features), with the float32 arithmetic of the C source."""
-        low, factor = self.low.astype(np.float32), self.factor.astype(np.float32)  # (features,) each
-        return np.clip(np.floor((numbers - low) * factor + np.float32(0.5)), 0, CODE).astype(np.float64)
+    def encode(self, numbers: Floats) -> Floats:
+        """Return the codes of numbers, (samples, features), which are clipped to the ends."""
+        codes: Floats = np.clip(np.floor((numbers - self.low) * self.factor + 0.5), 0, CODE)
+        return codes
+
+
+@dataclass(frozen=True)
+class Rescaling:
+    """Codes of a hidden layer's activations, by its sums.
+
+    Attributes:
+        multiplier: with `shift`, codes per unit of a sum, `multiplier / 2**shift`, (units,), int32.
+        shift: (units,), uint8.
+        zero: code of the number 0.
+        divisor: what a negative sum is divided by more; 1 for all activations but leaky_relu.
+        table: code of an activation by that of its sum, (256,), uint8; None if both are the same.
+    """
+
+    multiplier: npt.NDArray[np.int32]
+    shift: npt.NDArray[np.uint8]
+    zero: int = 0
+    divisor: int = 1
+    table: npt.NDArray[np.uint8] | None = None
+
+    def apply(self, sums: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the codes, (samples, units), of sums, (samples, units); halves are rounded away from zero."""
+        size = np.abs(sums) * self.multiplier.astype(np.int64)  # (samples, units)
+        size = np.where(sums < 0, size // self.divisor, size)
+        shift = self.shift.astype(np.int64)  # (units,)
+        rounded = (size + (np.int64(1) << (shift - 1))) >> shift  # (samples, units)
+        codes: npt.NDArray[np.int64] = np.clip(self.zero + np.where(sums < 0, -rounded, rounded), 0, CODE)
+        return codes if self.table is None else self.table[codes].astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -59,20 +89,19 @@ class QuantizedLayer:
     Attributes:
         weight: (out_features, in_features), int8.
         bias: (out_features,), int32.
-        scale: number of a sum of 1, (out_features,).
-        multiplier: see `rescale`, (out_features,), int32.
-        shift: likewise, (out_features,), uint8.
-        zero: code of the number 0.
-        table: code of the activation by that of the sum, (256,), uint8; None if both are the same.
+        scale: number that a sum of 1 stands for, (out_features,).
+        rescaling: codes of the activations; None in the last layer.
     """
 
     weight: npt.NDArray[np.int8]
     bias: npt.NDArray[np.int32]
     scale: Floats
-    multiplier: npt.NDArray[np.int32]
-    shift: npt.NDArray[np.uint8]
-    zero: int = 0
-    table: npt.NDArray[np.uint8] | None = None
+    rescaling: Rescaling | None = None
+
+    def sums(self, codes: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """Return the sums, (samples, out_features), of codes, (samples, in_features)."""
+        products = codes.astype(np.float64) @ self.weight.T.astype(np.float64)  # exact, and faster than in integers
+        return products.astype(np.int64) + self.bias
 
 
 def quantize(
@@ -89,15 +118,14 @@ def quantize(
     """
     made = []
     for k, (weight, bias) in enumerate(parameters):
-        sums = features @ weight + bias  # (samples, out_features)
-        layer = _dense(weight, sums.mean(axis=0), codes, meaning)
-        whole = codes @ layer.weight.T.astype(np.float64) + layer.bias  # (samples, out_features), exact
+        exact = features @ weight + bias  # (samples, out_features)
+        layer = _dense(weight, exact.mean(axis=0), codes, meaning)
         if k < len(parameters) - 1:
-            layer, meaning = _activated(layer, activation, whole * layer.scale)
-            slope = LEAKY_DIVISOR if activation == "leaky_relu" else 1
-            hidden = rescale(whole.astype(np.int64), layer.multiplier, layer.shift, zero=layer.zero, divisor=slope)
-            codes = (hidden if layer.table is None else layer.table[hidden]).astype(np.float64)
-            features = ACTIVATIONS[activation].forward(np, sums)
+            sums = layer.sums(codes)  # (samples, out_features)
+            rescaling, meaning = _rescaling(activation, layer.scale, sums * layer.scale)
+            layer = replace(layer, rescaling=rescaling)
+            codes = rescaling.apply(sums).astype(np.float64)  # (samples, out_features)
+            features = ACTIVATIONS[activation].forward(np, exact)
         made.append(layer)
     return made
 
@@ -116,25 +144,6 @@ def fixed_point(factors: Floats) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.
     return multiplier.astype(np.int32), (31 - (exponent + is_over)).astype(np.uint8)
 
 
-def rescale(
-    sums: npt.NDArray[np.int64],
-    multiplier: npt.NDArray[np.int32],
-    shift: npt.NDArray[np.uint8],
-    *,
-    zero: int,
-    divisor: int = 1,
-) -> npt.NDArray[np.int64]:
-    """Return the codes of sums, (samples, units): `zero + sum * multiplier / 2**shift`, halves away from zero.
-
-    Negative sums are divided by `divisor` more.
-    """
-    size = np.abs(sums) * multiplier.astype(np.int64)  # (samples, units)
-    size = np.where(sums < 0, size // divisor, size)
-    places = shift.astype(np.int64)  # (units,)
-    rounded = (size + (np.int64(1) << (places - 1))) >> places  # (samples, units)
-    return np.clip(np.where(sums < 0, -rounded, rounded) + zero, 0, CODE)
-
-
 def codes_of(values: Floats) -> Codes:
     """Return the codes of calibration rows, (samples, features), from the least number to the largest of each."""
     low, high = values.min(axis=0), values.max(axis=0)  # (features,) each
@@ -147,36 +156,31 @@ def _dense(weight: Floats, means: Floats, codes: Floats, meaning: Codes) -> Quan
     scaled = weight.T * meaning.step  # (out_features, in_features), per code
     mean_code = codes.mean(axis=0)  # (in_features,)
     largest = np.maximum(np.abs(scaled).max(axis=1) / WEIGHT, np.abs(means - scaled @ mean_code) / BIAS)
-    scale = np.where(largest > 0, largest, 1.0)  # (out_features,)
+    scale = np.where(largest > np.finfo(np.float64).tiny, largest, 1.0)  # (out_features,)
     whole = np.rint(scaled / scale[:, None])  # (out_features, in_features)
     bias = np.rint(means / scale - whole @ mean_code)  # (out_features,)
-    unused = np.zeros(len(bias))
-    return QuantizedLayer(
-        whole.astype(np.int8), bias.astype(np.int32), scale, unused.astype(np.int32), unused.astype(np.uint8)
-    )
+    return QuantizedLayer(whole.astype(np.int8), bias.astype(np.int32), scale)
 
 
-def _activated(layer: QuantizedLayer, activation: str, sums: Floats) -> tuple[QuantizedLayer, Codes]:
-    """Return a hidden layer with the codes of its activations, and their meaning.
+def _rescaling(activation: str, scale: Floats, sums: Floats) -> tuple[Rescaling, Codes]:
+    """Return the codes of a hidden layer's activations.
 
     Args:
-        layer: the layer.
         activation: its activation.
-        sums: its sums as numbers, (samples, out_features).
+        scale: number that a sum of 1 stands for, (units,).
+        sums: its sums on the calibration rows, as numbers, (samples, units).
     """
-    apply = ACTIVATIONS[activation].forward
-    is_tabulated = activation in TABULATED
-    values = sums if is_tabulated else apply(np, sums)  # (samples, out_features)
-    least, most = min(values.min(), 0.0), max(values.max(), 0.0)
-    step = float(most - least) / CODE or 1.0
-    zero = round(-float(least) / step)
-    multiplier, shift = fixed_point(layer.scale / step)
-    table = None
+    forward, is_tabulated = ACTIVATIONS[activation].forward, activation not in UNTABULATED
+    coded = sums if is_tabulated else forward(np, sums)  # (samples, units)
+    least = min(float(coded.min()), 0.0)  # 0 has a code
+    step = (max(float(coded.max()), 0.0) - least) / CODE or 1.0
+    zero = round(-least / step)
+    divisor = LEAKY_DIVISOR if activation == "leaky_relu" else 1
+    made = Rescaling(*fixed_point(scale / step), zero, divisor)
+    numbers = step * (np.arange(CODE + 1.0) - zero)  # (256,), of the codes
     if is_tabulated:
-        numbers = apply(np, step * (np.arange(CODE + 1.0) - zero))  # (256,)
-        low, step = numbers[:1], float(numbers[-1] - numbers[0]) / CODE or 1.0
-        table = np.clip(np.rint((numbers - low) / step), 0, CODE).astype(np.uint8)
-    else:
-        low = np.array([-zero * step])
-    made = QuantizedLayer(layer.weight, layer.bias, layer.scale, multiplier, shift, zero, table)
-    return made, Codes(np.full(len(layer.bias), low[0]), np.full(len(layer.bias), step))
+        numbers = forward(np, numbers)
+        low, step = float(numbers.min()), float(np.ptp(numbers)) / CODE or 1.0
+        made = replace(made, table=np.clip(np.rint((numbers - low) / step), 0, CODE).astype(np.uint8))
+    units = np.ones(len(scale))  # (units,)
+    return made, Codes(numbers.min() * units, step * units)

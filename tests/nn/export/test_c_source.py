@@ -13,7 +13,8 @@ from xpnn.backends import ACTIVATIONS, ConfigError, DataError, DivergenceError, 
 from xpnn.nn.export import c_files, to_c
 from xpnn.nn.export import c_source as exported
 from xpnn.nn.export.c_source import c_source
-from xpnn.nn.export.quantization import codes_of, fixed_point, quantize, rescale
+from xpnn.nn.export.c_text import float_literal
+from xpnn.nn.export.quantization import Rescaling, codes_of, fixed_point, quantize
 from xpnn.nn.inputs.inputs import Numbers, Pixels, Target
 from xpnn.nn.inputs.table import Column, Table
 
@@ -247,7 +248,7 @@ def test_memory():
     weights, units = 6 * 7 + 7 * 5 + 5 * 3, 7 + 5 + 3
     names = 3 * (4 + 2)
     assert made.flash_bytes == 4 * (weights + units) + 3 * 16 + names
-    assert quantized.flash_bytes == weights + 4 * units + 5 * (7 + 5) + 4 * 3 + 3 * 28 + names
+    assert quantized.flash_bytes == weights + 4 * units + 5 * (7 + 5) + 4 * 3 + 3 * 32 + names
     assert (made.ram_bytes, quantized.ram_bytes) == (4 * (7 + 5 + 3), 7 + 5 + 4 * 3)
     assert b"Constants: 494 bytes; stack: 60 bytes" in made.files["network.h"]
 
@@ -291,12 +292,20 @@ def test_refusals(tmp_path, monkeypatch):
     assert not (tmp_path / "c").exists()
 
 
+def test_literals():
+    numbers = np.array([0, -0.0, 1, 1e-45, 3.4028235e38, 1 / 3, 123456789, -1e-5], np.float32)
+    literals = [float_literal(number) for number in numbers.tolist()]
+    assert literals[2:4] == ["1.0f", "1.40129846e-45f"]
+    np.testing.assert_array_equal(np.array([np.float32(each[:-1]) for each in literals]), numbers)
+    assert float_literal(1e-50) == "0.0f"  # a compiler would warn of the number itself
+
+
 @pytest.mark.parametrize("factor", [2.0**-33, 2.0**-32, 1e-7, 0.5, 1 / 3, 1 - 2.0**-40, 1.0, 300.0, 2.0**29, 1e20])
 def test_fixed_point(factor):
     (multiplier,), (shift,) = fixed_point(np.array([factor]))
     assert 1 <= shift <= 62
     sums = np.array([-(2**31) + 1, -12345, -1, 0, 1, 2, 12345, 2**31 - 1])
-    codes = rescale(sums[:, None], np.array([multiplier]), np.array([shift]), zero=100)[:, 0]
+    codes = Rescaling(np.array([multiplier]), np.array([shift]), zero=100).apply(sums[:, None])[:, 0]
     exact = np.array([Fraction(int(each)) * Fraction(factor) for each in sums]) + 100
     assert (np.abs(codes - np.clip(exact, 0, 255)) <= 0.5 + 2.0**-20).all()
 
@@ -307,7 +316,7 @@ def test_no_sum_leaves_32_bits():
     weight = generator.choice([-1, 1], (2**16, 3)) * np.array([1.0, 1e-30, 0.0])
     meaning = codes_of(features)
     layers = [(weight, np.array([1e30, 1e30, 1e30]))]
-    (layer,) = quantize(layers, "relu", features, meaning.encode(features.astype(np.float32)), meaning)
+    (layer,) = quantize(layers, "relu", features, meaning.encode(features), meaning)
     largest = np.abs(layer.weight.astype(np.int64)).sum(axis=1) * 255 + np.abs(layer.bias.astype(np.int64))
     assert largest.max() < 2**31
     assert 2**16 * (127 * 255 + 127.5) + 2**23 + 1 < 2**31
