@@ -202,7 +202,8 @@ def _typed(text: pl.DataFrame, decimal: str) -> pl.DataFrame:
 
     typed = text
     remaining = [column.name for column in text if column.null_count() < text.height]
-    conversions = (_integer, partial(_float, decimal=decimal), _truth_value, *(partial(_time, form=f) for f in TIMES))
+    times = [partial(_time, form=form) for form in TIMES]
+    conversions: list[Callable[[pl.Expr], pl.Expr]] = [_integer, partial(_float, decimal=decimal), _truth_value, *times]
     for convert in conversions:
         fitting = _fitting(text, _fitting(text.head(INFERENCE_ROWS), remaining, convert), convert)
         if fitting:

@@ -16,10 +16,11 @@ from ..files.atomic import write_atomically
 from ..inputs.inputs import Inputs, Numbers
 from ..network.evaluation import held_rows
 from ..network.mlp import MLP
+from ..network.model_file import Estimator, as_network
 from .c_header import header_text, interface_of
 from .c_program import Program
 from .c_text import check_name
-from .contents import check_network, finite_parameters
+from .contents import finite_parameters
 from .quantization import MOST_FEATURES, Floats
 
 LARGEST = 64 * limits.MIB  # characters of source; a compiler takes many times as much memory
@@ -43,7 +44,7 @@ class CSource(NamedTuple):
 
 
 def to_c(
-    net: MLP,
+    net: MLP | Estimator,
     folder: str | os.PathLike[str],
     *,
     name: str = "network",
@@ -67,7 +68,7 @@ def to_c(
     that are not pixels, which are clipped to the range of the calibration.
 
     Args:
-        net: the network, on any backend.
+        net: the network, on any backend, or a fitted estimator of `xpnn.nn.estimator`.
         folder: folder of the files, made if missing; existing files are replaced atomically.
         name: beginning of all public names, and name of the files.
         int8: whether to quantize the network.
@@ -86,15 +87,17 @@ def to_c(
 
 
 def c_files(
-    net: MLP, *, name: str = "network", int8: bool = False, calibration: Split | None = None
+    net: MLP | Estimator, *, name: str = "network", int8: bool = False, calibration: Split | None = None
 ) -> dict[str, bytes]:
     """Return the content of the header and the source by file name; see `to_c`."""
     return c_source(net, name=name, int8=int8, calibration=calibration).files
 
 
-def c_source(net: MLP, *, name: str = "network", int8: bool = False, calibration: Split | None = None) -> CSource:
+def c_source(
+    net: MLP | Estimator, *, name: str = "network", int8: bool = False, calibration: Split | None = None
+) -> CSource:
     """Return the content of the files, and the memory that they need; see `to_c`."""
-    net = check_network(net)
+    net = as_network(net)
     _check_size(net, int8=int8)
     inputs = net.inputs or Numbers(count=net.features)
     interface = interface_of(net, inputs, check_name(name))

@@ -172,7 +172,9 @@ class MLP:
     def place(self, rows: Split) -> Rows:
         """Copy rows from `hold` to the device, as features and labels of the loss."""
         inputs = rows.inputs or Numbers()
-        labels = rows.labels if inputs.target is None else inputs.target.standardized(rows.labels)
+        labels = rows.labels
+        if inputs.target is not None and not self.outputs.has_probabilities:
+            labels = inputs.target.standardized(labels)
         placed = self.backend.place(inputs.features(rows.images, self.dtype), labels, inputs.scale, rows.weights)
         return placed._replace(nonzeros=rows.facts.nonzeros)
 
@@ -219,7 +221,7 @@ class MLP:
     def _in_units(self, xp: Any, outputs: Any) -> Any:
         """Return the last layer's outputs, (samples, outputs), of a regression in the labels' units."""
         target = None if self.inputs is None else self.inputs.target
-        return outputs if target is None else target.in_units(xp, outputs)
+        return target.in_units(xp, outputs) if target is not None and not self.outputs.has_probabilities else outputs
 
     def are_finite(self) -> bool:
         """Return whether all weights and biases are finite."""

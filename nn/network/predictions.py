@@ -66,9 +66,8 @@ def _host_rows(inputs: Inputs, images: Any, net: MLP) -> npt.NDArray[Any]:
         rows = rows.astype(np.float64)
     if len(rows):
         inputs.check(rows, RowFacts(rows), net.dtype)
-    if isinstance(inputs, Table) and (unseen := inputs.unseen(rows)):
-        name, count = next(iter(unseen.items()))
-        LOGGER.warning("column %r has %d cells of a level that no training row had: it counts for nothing", name, count)
+    for name, count in inputs.unseen(rows).items() if isinstance(inputs, Table) else ():
+        LOGGER.warning("column %r has %d cells of a level that no training row had: they count for none", name, count)
     return inputs.features(rows, net.dtype)
 
 

@@ -21,7 +21,7 @@ from ..training.options import TrainingOptions
 from ..training.train import train
 
 # (rows at most, hidden units, batch size) of the recipe for tables
-SIZES = ((2_000, (64,), 32), (50_000, (128, 64), 128), (math.inf, (128, 64), 1024))
+SIZES = ((2_000, (100,), 32), (50_000, (100,), 128), (math.inf, (100,), 512))
 STEPS, LEAST_EPOCHS, MOST_EPOCHS = 20_000, 12, 200
 
 
@@ -158,7 +158,7 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     Recipe(
         "table", "sizes by the number of rows, Adam, early stopping; the default for tables", "", (1, 64, 1),
         TrainingOptions(
-            optimizer=Adam(1e-3), epochs=200, batch_size=32, validation=0.15, early_stopping=EarlyStopping(20)
+            optimizer=Adam(1e-3), epochs=200, batch_size=32, validation=0.1, early_stopping=EarlyStopping(20)
         ),
         by_rows=True,
     ),

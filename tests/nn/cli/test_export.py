@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from xpnn import nn
 from xpnn.nn.cli.app import xpnn
 from xpnn.nn.export import c_files
-from xpnn.nn.inputs.inputs import Pixels
+from xpnn.nn.inputs.inputs import Numbers, Pixels
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +111,7 @@ def test_wrong_usage(arguments, message):
 
 
 def test_nothing_is_written_if_one_cannot_be(model):
-    model.inputs = Pixels(count=6)
+    model.inputs = Numbers(count=6)
     nn.save(model, "net.safetensors")
     result = run("net.safetensors", "--npz", "a.npz", "--html", "a.html")
     assert result.exit_code == 2
