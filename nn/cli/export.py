@@ -15,7 +15,7 @@ from ..datasets.load import NAMED
 from ..export.c_source import CSource, c_source, write_c_files
 from ..export.contents import as_path
 from ..export.npz_file import npz_bytes
-from ..export.onnx_model import INPUT_TYPES, input_dtype, onnx_bytes
+from ..export.onnx_model import INPUT_TYPES, model_inputs, onnx_bytes
 from ..export.page import html_bytes
 from ..files.atomic import write_atomically
 from ..network.mlp import MLP
@@ -39,7 +39,7 @@ from .options import UserPath, examples, json_option, model_argument, model_path
 @option(
     ("--input", "input_type"),
     "Formats",
-    "What the ONNX model takes: pixels as in files (uint8), or rows already scaled (float); auto is what the "
+    "What the ONNX model takes: pixels as in files (uint8, uint16), or rows already scaled (float); auto is what the "
     "network was trained on.",
     click.Choice(INPUT_TYPES),
     default="auto",
@@ -108,8 +108,10 @@ def _next(kind: str, path: Path, net: MLP, input_type: str) -> str:
         return "open it in a browser, also on a phone, and draw"
     if kind == "npz":
         return f"numpy.load({str(path)!r}); xpnn.nn.export.to_npz documents the forward pass"
-    rows = f"rows: {input_dtype(net, input_type)}, (any number, {net.features})"
-    return f'onnxruntime.InferenceSession({str(path)!r}).run(None, {{"images": rows}}); {rows}'
+    taken = model_inputs(net, input_type)
+    rows = "; ".join(f"{name}: {dtype}, (any number, {columns})" for name, (dtype, columns) in taken.items())
+    given = ", ".join(f'"{name}": {name}' for name in taken)
+    return f"onnxruntime.InferenceSession({str(path)!r}).run(None, {{{given}}}); {rows}"
 
 
 def _print_c(folder: Path, made: CSource) -> None:

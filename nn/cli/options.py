@@ -8,17 +8,19 @@ import os
 import shlex
 import subprocess
 from collections.abc import Callable, Iterable
-from dataclasses import Field, replace
+from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import rich_click as click
 from click.shell_completion import CompletionItem
 
-from ...backends import ACTIVATIONS, OPTIMIZERS, ConfigError, registered_backends
+from ...backends import ACTIVATIONS, OPTIMIZERS, ConfigError, look_up, registered_backends
 from ...backends.constraints import options_of
 from ..datasets.load import NAMED
+from ..datasets.table_file import is_table
 from ..files.data_file import existing_path
+from ..runs.data_choice import DataChoice
 from ..runs.folder import RunFolder
 from ..runs.recipes import RECIPES, Recipe
 from ..training.early_stopping import EarlyStopping
@@ -210,6 +212,20 @@ def data_options(*, stratify: bool | None = False, whose: str = "recipe") -> Cal
         ),
         option("--stratify/--no-stratify", "Data", "Preserve class proportions in the split.", default=stratify),
     )  # fmt: skip
+
+
+def take_data_choice(options: dict[str, Any]) -> DataChoice:
+    """Take the data options out of a command's options."""
+    options["source"] = options.pop("data")
+    names = [each.name for each in fields(DataChoice) if each.name in options]
+    given = {name: options.pop(name) for name in names}
+    return DataChoice(**{name: value for name, value in given.items() if value is not None})
+
+
+def recipe_for(name: str | None, choice: DataChoice) -> Recipe:
+    """Return a recipe by name; without one, `table` for tables and `quickstart` for other data."""
+    default = "table" if choice.source is not None and is_table(Path(choice.source)) else "quickstart"
+    return look_up("recipe", name or default, RECIPES)
 
 
 # The options that change a recipe, each None where it is not given.

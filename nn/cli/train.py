@@ -14,13 +14,12 @@ from typing import Any
 import rich_click as click
 from click.core import ParameterSource
 
-from ...backends import ConfigError, DeviceError, MissingDependency, StorageError, get_backend, look_up
+from ...backends import ConfigError, DeviceError, MissingDependency, StorageError, get_backend
 from ...backends.communicator import Communicator
 from ...backends.machine import hardware, versions
 from ...backends.override import override
 from ...backends.threads import at_most_threads
 from ..datasets.load import NAMED
-from ..datasets.table_file import is_table
 from ..inputs.table import Table
 from ..network.model_file import save
 from ..pictures.curves import save_curves
@@ -47,6 +46,8 @@ from .options import (
     option,
     quiet_option,
     recipe_argument,
+    recipe_for,
+    take_data_choice,
     training_options,
 )
 from .progress import Progress, progress_callback
@@ -91,7 +92,6 @@ def train(  # noqa: D103 - the help is in the decorator
     /,
     recipe_name: str | None,
     backend: str,
-    data: str | None,
     seed: int,
     out: Path | None,
     resume: Path | None,
@@ -105,8 +105,8 @@ def train(  # noqa: D103 - the help is in the decorator
     verbose: bool,
     **others: Any,
 ) -> None:
-    choices = {each.name: others.pop(each.name) for each in dataclasses.fields(DataChoice) if each.name in others}
-    choices |= {name: choices[name] or () for name in ("drop", "categorical")}
+    data = others["data"]
+    choice = take_data_choice(others)
     changes = others
     talk = not (quiet or as_json)
     if not talk:
@@ -125,8 +125,7 @@ def train(  # noqa: D103 - the help is in the decorator
     else:
         if recipe_name in NAMED:
             raise ConfigError(f"{recipe_name} is a data set, not a recipe: xpnn train --data {recipe_name}")
-        default = "table" if data is not None and is_table(Path(data)) else "quickstart"
-        recipe = look_up("recipe", recipe_name or default, RECIPES)
+        recipe = recipe_for(recipe_name, choice)
         changed(recipe, **changes)  # refuses what cannot be, before any data are read
         now = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]  # to the millisecond
         folder = RunFolder(out or Path("runs") / f"{recipe.name}-{now}")
@@ -134,7 +133,6 @@ def train(  # noqa: D103 - the help is in the decorator
         if recipe is None:
             start = _resumed(folder, backend if "backend" in _given(ctx) else None, changes["precision"], data, ranks)
         else:
-            choice = DataChoice(source=data, **choices)
             choice.refuse_idle(_given(ctx), recipe)
             start = _new(folder, recipe, changes, choice, backend, seed, ranks)
         processes = None if communicator is None else lead(communicator, start)
