@@ -31,7 +31,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
-class Names(click.ParamType):
+class Names(click.ParamType[Any, Any]):
     """Names separated by commas, of which one that holds a comma is quoted as in a csv."""
 
     name = "names"
@@ -41,7 +41,7 @@ class Names(click.ParamType):
         return value if isinstance(value, tuple) else tuple(name.strip() for name in next(csv.reader([value]), []))
 
 
-class Units(click.ParamType):
+class Units(click.ParamType[Any, Any]):
     """Units of the hidden layers, separated by commas; none for no hidden layer."""
 
     name = "units"
@@ -56,7 +56,7 @@ class Units(click.ParamType):
         return tuple(map(int, words))
 
 
-class ClassWeights(click.ParamType):
+class ClassWeights(click.ParamType[Any, Any]):
     """`balanced`, or weights by class name: `fraud=10,other=1`."""
 
     name = "weights"
@@ -301,7 +301,9 @@ def changed(
     changes = {name: value for name, value in others.items() if value is not None}
     if batch_size is not None:
         changes["batch_size"] = batch_size or None
-    rule = recipe.training.optimizer if optimizer is None else OPTIMIZERS[optimizer]()
+    rule = recipe.training.optimizer
+    if optimizer is not None:
+        rule = OPTIMIZERS[optimizer](**({} if lr is None else {"learning_rate": lr}))  # type: ignore[call-arg]
     changes["optimizer"] = rule if lr is None else replace(rule, learning_rate=lr)
     if patience is not None:
         changes["early_stopping"] = EarlyStopping(patience)

@@ -53,6 +53,12 @@ def as_frame(given: Any) -> Frame | Series | None:
     return frame if isinstance(frame, nw.DataFrame | nw.Series) else None
 
 
+def as_table(given: Any) -> Frame | None:
+    """Wrap a frame as `as_frame` does; None for anything else, also for a column."""
+    frame = as_frame(given)
+    return None if frame is None or not hasattr(frame, "columns") else frame
+
+
 def only_column(given: Any) -> Any:
     """Return the column of a single-column frame; anything else unchanged."""
     frame: Any = as_frame(given)

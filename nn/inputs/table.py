@@ -188,7 +188,7 @@ class Table(Inputs):
             numbers = cells[:, is_number]  # (samples, numbers)
             if np.isnan(numbers).any():
                 numbers = np.where(np.isnan(numbers), made._numbers[2][is_number], numbers)
-            for k, mean, std in zip(np.flatnonzero(is_number), *moments(numbers), strict=True):
+            for k, mean, std in zip(np.flatnonzero(is_number).tolist(), *moments(numbers), strict=True):
                 columns[k] = replace(columns[k], mean=float(mean), std=float(std))
         return replace(self, columns=tuple(columns))
 
