@@ -55,8 +55,8 @@ def as_frame(given: Any) -> Frame | Series | None:
 
 def as_table(given: Any) -> Frame | None:
     """Wrap a frame as `as_frame` does; None for anything else, also for a column."""
-    frame = as_frame(given)
-    return None if frame is None or not hasattr(frame, "columns") else frame
+    frame: Any = as_frame(given)
+    return frame if hasattr(frame, "columns") else None
 
 
 def only_column(given: Any) -> Any:
