@@ -207,9 +207,7 @@ class TestExactShape:
     def test_what_is_too_faint_is_refused(self, levels, tmp_path):
         frame = np.full(MNIST_SHAPE, levels[0], dtype=np.uint8)
         frame[4:24, 12:16] = levels[1]
-        with pytest.raises(
-            DataError, match=r"no ink found in .*digit\.png: it is uniform or too faint; give"
-        ):
+        with pytest.raises(DataError, match=r"no ink found in .*digit\.png: it is uniform or too faint; give"):
             load(saved(frame, tmp_path))
 
     def test_dark_on_light_is_inverted(self, tmp_path):
