@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from ...backends.errors import ConfigError, DataError
 from ..files.data_file import existing_path
-from ..inputs.inputs import Inputs
+from ..inputs.inputs import Inputs, Pixels
 from .dataset import Dataset
 from .digits import load_digits
 from .idx_folder import find_parts, idx_prefix
@@ -19,11 +19,17 @@ from .npy_folder import find_arrays, load_arrays
 from .table import load_npz, load_table
 from .table_file import SUFFIXES, TableOptions, is_table
 
-# A new data set is one function of the data folder and one row.
+# A new data set is one function of the data folder and one row, and one in `PIXELS` if it has pictures.
 NAMED: dict[str, Callable[[str | os.PathLike[str] | None], Dataset]] = {
     "mnist": lambda data_dir: load_source(MNIST, data_dir=data_dir),
     "fashion-mnist": lambda data_dir: load_source(FASHION_MNIST, data_dir=data_dir),
     "digits": lambda _: load_digits(),
+}
+# Meaning of their rows, for what is said of them before they are there.
+PIXELS: dict[str, Inputs] = {
+    "mnist": Pixels(count=784, shape=(28, 28)),
+    "fashion-mnist": Pixels(count=784, shape=(28, 28)),
+    "digits": Pixels(count=64, largest=16, shape=(8, 8)),
 }
 
 

@@ -16,6 +16,7 @@ from xpnn import nn
 from xpnn.nn.cli.app import xpnn
 from xpnn.nn.datasets.mnist import FASHION_MNIST, MNIST
 from xpnn.nn.inputs.inputs import Pixels
+from xpnn.nn.inputs.table import Column, Table
 from xpnn.nn.runs.data_choice import DataChoice
 from xpnn.nn.runs.folder import RunFolder
 from xpnn.nn.runs.recipes import RECIPES, Recipe
@@ -343,6 +344,24 @@ def test_explain_tells_a_run_s_own_update(monkeypatch: pytest.MonkeyPatch) -> No
     text = run("explain", "run/model.safetensors").stdout
     assert "grad_weight1" in text
     assert "update" not in text
+
+
+def test_explain_says_what_the_rows_are() -> None:
+    assert (
+        "x             (batch, 64)  pixels of 8 x 8 images from 0 to 16, scaled to [0, 1]"
+        in run("explain", "quickstart").stdout
+    )
+    net = nn.MLP([2, 4, 1], backend="numpy", loss="squared_error", seed=0)
+    net.inputs = Table(columns=(Column("age", mean=40, std=12), Column("smoker", "truth")))
+    nn.save(net, "table.safetensors")
+    text = run("explain", "table.safetensors").stdout
+    assert "columns\n  age     number, 40 +- 12\n  smoker  true or false\n" in text
+    assert "x             (batch, 2)   2 columns, standardized by the training rows" in text
+    assert "(outputs - labels)^2 / 2" in text
+    assert "probabilities" not in text
+    text = run("explain", "table").stdout
+    assert "follow from the table: explain a run to see them" in text
+    assert "columns of the table, standardized by the training rows" in text
 
 
 # Parity

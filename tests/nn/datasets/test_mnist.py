@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from xpnn.backends.errors import DataError
 from xpnn.nn.datasets import load_dataset, mnist
+from xpnn.nn.datasets.load import PIXELS
 from xpnn.nn.datasets.mnist import FASHION_MNIST, MNIST, SOURCES, find_local, load_source
 
 STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -355,6 +356,7 @@ def test_the_real_mnist(real_folder):
     assert np.bincount(data.train.labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert data.train.images.mean() * data.scale == pytest.approx(0.1306604762738429)
     assert (data.image_shape, data.scale) == ((28, 28), 1 / 255)
+    assert data.inputs.has_same_rows(PIXELS["mnist"])
 
 
 def test_the_sums_are_those_of_the_real_files(real_folder):
