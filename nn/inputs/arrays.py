@@ -76,13 +76,13 @@ def shape_of_images(images: Any, *, what: str) -> tuple[int, ...]:
     for axis in (1, 3):
         if shape[axis] == 1:
             return shape[:axis] + shape[axis + 1 :]
-    axis = next((axis for axis in (3, 1) if shape[axis] in COLOURS), None)
-    if axis is not None:
-        colours = "" if shape[axis] == 3 else "[..., :3]" if axis == 3 else "[:, :3]"  # the fourth is transparency
-        raise DataError(
-            f"{what} must be grey, (samples, rows, columns), got {shape[axis]} channels in shape {shape}: pass "
-            f"{what}{colours}.mean(axis={axis}).astype({what}.dtype), or one of the channels"
-        )
+    for axis in (3, 1):
+        if shape[axis] in COLOURS:
+            colours = "" if shape[axis] == 3 else "[..., :3]" if axis == 3 else "[:, :3]"  # the fourth is transparency
+            raise DataError(
+                f"{what} must be grey, (samples, rows, columns), got {shape[axis]} channels in shape {shape}: pass "
+                f"{what}{colours}.mean(axis={axis}).astype({what}.dtype), or one of the channels"
+            )
     return shape
 
 

@@ -12,7 +12,7 @@ from ...backends.errors import DataError
 from ...backends.machine import memory_bytes
 
 
-def dense(rows: Any, dtype: npt.DTypeLike = None, *, what: str) -> npt.NDArray[Any]:
+def dense(rows: Any, dtype: npt.DTypeLike | None = None, *, what: str) -> npt.NDArray[Any]:
     """Convert a sparse array or matrix of SciPy's to a dense array in C order.
 
     Args:
