@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import rich_click as click
 
-from ...backends import ConfigError, DataError, XpnnError
+from ...backends import ConfigError, DataError
 from ..datasets.table_file import TableFile, TableOptions, is_table, read_table
 from ..files.atomic import write_atomically
-from ..inputs.inputs import Pixels
+from ..inputs.inputs import BYTE, Pixels
 from ..inputs.table import Table
 from ..network.mlp import MLP
 from ..network.model_file import load
@@ -174,37 +173,62 @@ def _numbers(net: MLP, frame: Any, identifier: str | None, path: Path) -> Any:
 
 
 def _predict_pictures(net: MLP, model: Path, files: Sequence[Path], *, as_json: bool) -> None:
-    """Print the class probabilities of pictures; those that cannot be read are said, and the others answered."""
+    """Print an answer for each picture in order: class probabilities, or why it cannot be read."""
     if net.image_shape is None:
         raise DataError(f"{model} was not trained on images, but on {_rows_of(net)}: pass a table of such rows")
     largest = round(1 / net.input_scale)  # the value of full ink in the training images
-    rows, read, failed = [], [], {}
+    read: list[npt.NDArray[Any] | DataError] = []
     for path in files:
         try:
-            rows.append(load_digit(path, image_shape=net.image_shape, largest=largest))  # (features,)
-            read.append(path)
-        except XpnnError as error:
-            failed[path] = str(error)
-            logging.getLogger("xpnn").debug("%s", error)
-    predictions, probabilities = answers(net, np.stack(rows)) if rows else Answers([], np.empty((0, net.num_outputs)))
+            row = load_digit(path, image_shape=net.image_shape, largest=min(largest, BYTE))  # (features,)
+            read.append(row if largest <= BYTE else row / BYTE)  # pixels, or scaled to [0, 1]
+        except DataError as error:
+            read.append(error)
+    results = _results(net, files, read)
+    errors = [result["error"] for result in results if "error" in result]
     if as_json:
-        known = [] if probabilities is None else probabilities.tolist()
-        results: list[dict[str, Any]] = [
-            {"image": str(path), "prediction": name, "probabilities": dict(zip(net.names, row, strict=True))}
-            for path, name, row in zip(read, predictions, known, strict=True)
-        ]
-        results += [{"image": str(path), "error": reason} for path, reason in failed.items()]
         click.echo(json.dumps({"predictions": results}))
     else:
-        shown = np.empty((0, 0)) if probabilities is None else probabilities
-        for path, name, row in zip(read, predictions, shown, strict=True):  # row: (classes,)
-            click.echo(f"{path}: {name} ({row.max():.3f})")
-            for line in _bars(net.names, row.tolist()):
-                click.echo(line)
-    for reason in failed.values():
+        for line in (line for result in results if "error" not in result for line in _lines(result)):
+            click.echo(line)
+    for reason in errors:
         click.echo(f"xpnn: {reason}", err=True)
-    if failed:
+    if errors:
         sys.exit(BAD_INPUT)
+
+
+def _results(net: MLP, files: Sequence[Path], read: Sequence[npt.NDArray[Any] | DataError]) -> list[dict[str, Any]]:
+    """Return the answer for each picture as JSON.
+
+    Args:
+        net: the network.
+        files: the pictures.
+        read: row of each, (features,), or the error of reading it.
+    """
+    rows = [row for row in read if not isinstance(row, DataError)]
+    predictions, probabilities = answers(net, np.stack(rows)) if rows else Answers([], None)
+    results: list[dict[str, Any]] = []
+    answered = 0
+    for path, row in zip(files, read, strict=True):
+        result: dict[str, Any] = {"image": str(path)}
+        if isinstance(row, DataError):
+            result["error"] = str(row)
+        else:
+            result["prediction"] = predictions[answered]
+            if probabilities is not None:
+                result["probabilities"] = dict(zip(net.names, probabilities[answered].tolist(), strict=True))
+            answered += 1
+        results.append(result)
+    return results
+
+
+def _lines(result: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of an answer."""
+    probabilities = result.get("probabilities", {})
+    largest = f" ({max(probabilities.values()):.3f})" if probabilities else ""
+    yield f"{result['image']}: {result['prediction']}{largest}"
+    if probabilities:
+        yield from _bars(tuple(probabilities), tuple(probabilities.values()))
 
 
 def _rows_of(net: MLP) -> str:

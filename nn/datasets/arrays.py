@@ -37,12 +37,12 @@ def from_arrays(
 ) -> Dataset:
     """Create a data set from arrays or frames.
 
-    Arrays may be of NumPy, PyTorch, JAX, CuPy or any library that supports DLPack or `__array__`; lists, and frames of
-    pandas, polars and pyarrow with features as columns, work as well.
+    Arrays may be of NumPy, PyTorch, JAX, CuPy or any library that supports DLPack or `__array__`; lists, frames of
+    pandas, polars and pyarrow with features as columns, and sparse arrays of SciPy, which become dense, work as well.
 
-    Pixels are images (samples, rows, columns), and rows that `pixels` or `image_shape` says to be images. Whole numbers
-    in [0, 255] become uint8, of which the network scales the largest of the training rows, or 255 if that is above 127,
-    to 1; numbers in [0, 1] are taken as scaled already.
+    Pixels are images (samples, rows, columns), and rows that `pixels` or `image_shape` says to be images; one channel
+    may be an axis of its own. Whole numbers in [0, 255] become uint8, of which the network scales the largest of the
+    training rows, or 255 if that is above 127, to 1; numbers in [0, 1] are taken as scaled already.
 
     All other rows are tables. Numbers are standardized by the training rows. In frames, texts become categories, a
     missing number becomes the column's median and a flag, and columns that identify rows are left out. The network
@@ -53,7 +53,7 @@ def from_arrays(
     shuffled before the split: the last rows are held out, so the file must not be sorted by class.
 
     Args:
-        images: (samples, columns), or (samples, rows, columns).
+        images: (samples, columns), or (samples, rows, columns), also with one channel behind the samples or at the end.
         labels: (samples,), integers, strings or other hashable values, numbered in sorted order; with `class_names`,
             integers in [0, num_classes). Categorical labels of pandas and polars' `Enum` are numbered by category,
             including unused ones. For regression numbers, (samples,) or (samples, outputs).

@@ -17,7 +17,7 @@ from ...backends.machine import memory_bytes
 from ...backends.mapped import is_mapped
 from ...backends.override import override
 from ..inputs.arguments import refuse_not_finite
-from ..inputs.arrays import host_array
+from ..inputs.arrays import host_array, shape_of_images
 from ..inputs.facts import NO_FACTS, RowFacts
 from ..inputs.frames import as_table, frame_values
 from ..inputs.inputs import BYTE, Inputs, Numbers, Pixels, largest_pixel
@@ -239,6 +239,7 @@ def _refuse_empty_frames(frames: list[Any], whats: list[str]) -> None:
 
 def _check_images(given: Any, what: str) -> npt.NDArray[Any]:
     values = host_array(given, what=what, fix="pass equal rows of numbers")
+    values = values.reshape(shape_of_images(values, what=what))
     if values.ndim not in (2, 3):
         raise DataError(
             f"{what} must be (samples, features) or (samples, rows, columns), got shape {values.shape}: "

@@ -14,7 +14,7 @@ from ...backends.activations import Array
 from ..datasets.dataset import Split
 from ..datasets.hold import hold_rows
 from ..inputs.arguments import refuse_not_finite
-from ..inputs.arrays import answer_like, host_array
+from ..inputs.arrays import answer_like, host_array, shape_of_images
 from ..inputs.facts import RowFacts
 from ..inputs.frames import as_table
 from ..inputs.inputs import Inputs, Numbers, Pixels
@@ -32,7 +32,7 @@ def answer(net: MLP, images: Any, read: Callable[[Any, Array], Array]) -> Any:
 
     Args:
         net: the network.
-        images: (samples, columns) or (samples, rows, columns), of any library, or an `nn.Split`.
+        images: (samples, columns), (samples, rows, columns) or with one channel more, of any library, or an `nn.Split`.
         read: function from namespace and outputs, (samples, outputs), to the predictions.
 
     Raises:
@@ -95,7 +95,7 @@ def _own_rows(inputs: Inputs, images: Array, net: MLP) -> Array:
 
 def _flat(inputs: Inputs, images: Any) -> Any:
     """Flatten images to rows of as many numbers as those of the training."""
-    shape = tuple(map(int, images.shape))
+    shape = shape_of_images(images, what="images")
     if len(shape) == 3:
         shape = shape[0], shape[1] * shape[2]
     if len(shape) != 2 or shape[1] != inputs.width:

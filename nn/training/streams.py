@@ -13,7 +13,7 @@ from ...backends.communicator import Communicator
 from ...backends.constraints import is_whole
 from ...backends.override import override
 from ..datasets.dataset import Split
-from ..inputs.arrays import host_array
+from ..inputs.arrays import host_array, shape_of_images
 from ..inputs.inputs import Numbers, Pixels
 from ..network.evaluation import held_rows
 from ..network.mlp import MLP
@@ -190,8 +190,9 @@ class StreamedRows(RowSource):
                 host_array(array, what=name, fix="pass equal rows of numbers")
                 for array, name in zip(given, ("images", "labels", "weights"), strict=False)
             )
-            if images.ndim == 3:
-                images = images.reshape(len(images), -1)  # (rows, features)
+            shape = shape_of_images(images, what="images")
+            if len(shape) == 3:
+                images = images.reshape(len(images), shape[1] * shape[2])  # (rows, features)
             if self._net.inputs is None:
                 is_pixels = images.dtype == np.uint8
                 self._net.inputs = (Pixels if is_pixels else Numbers)(count=self._net.features)

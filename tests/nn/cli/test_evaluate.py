@@ -6,6 +6,7 @@ import json
 import logging
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from PIL import Image
 from xpnn import nn
 from xpnn.nn.cli.app import xpnn
 from xpnn.nn.datasets.mnist import FASHION_MNIST, MNIST
+from xpnn.nn.inputs.inputs import Pixels
+from xpnn.nn.inputs.table import Column, Table
 from xpnn.nn.runs.data_choice import DataChoice
 from xpnn.nn.runs.folder import RunFolder
 from xpnn.nn.runs.recipes import RECIPES, Recipe
@@ -252,11 +255,9 @@ def test_a_folder_that_is_given_is_never_passed_over(
 # Predict
 
 
-def save_net(name: str, **attributes: object) -> None:
-    net = nn.MLP([64, 3], backend="numpy", seed=1)
-    settings = {"input_scale": 1 / 16, "image_shape": (8, 8), "class_names": ("a", "b", "c")} | attributes
-    for attribute, value in settings.items():
-        setattr(net, attribute, value)
+def save_net(name: str, *, class_names: tuple[str, ...] = ("a", "b", "c"), largest: float = 16, **options: Any) -> None:
+    net = nn.MLP([64, 3], backend="numpy", seed=1, **options)
+    net.inputs = Pixels(count=64, largest=largest, shape=(8, 8), class_names=class_names)
     nn.save(net, name)
 
 
@@ -290,12 +291,44 @@ def test_predict_draws_bars_as_long_as_the_probabilities() -> None:
     assert [line.count("#") for line in lines] == [round(30 * value) for value in report["probabilities"].values()]
 
 
-def test_predict_refuses_a_network_of_floating_images() -> None:
-    save_net("m.safetensors", input_scale=1.0)
+def test_each_picture_has_an_answer_and_bad_ones_are_said() -> None:
+    save_net("m.safetensors")
     draw("1.png")
-    result = run("predict", "m.safetensors", "1.png")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save("blank.png")
+    Path("text.png").write_text("seven", encoding="utf-8")
+    alone = run("predict", "m.safetensors", "1.png")
+    files = ["blank.png", "1.png", "text.png", "1.png"]
+    result = run("predict", "m.safetensors", *files)
     assert result.exit_code == 2
-    assert "trained on images of floating numbers" in result.stderr
+    assert result.stdout == 2 * alone.stdout
+    blank, text = result.stderr.splitlines()
+    assert blank == "xpnn: no ink found in blank.png: it is uniform or too faint; give a picture with one clear digit"
+    assert text.startswith("xpnn: text.png is no image in a supported format; give one of PNG")
+    result = run("predict", "m.safetensors", *files, "--json")
+    assert result.exit_code == 2
+    answers = json.loads(result.stdout)["predictions"]
+    assert [answer["image"] for answer in answers] == files
+    assert [sorted(answer) for answer in answers] == 2 * [["error", "image"], ["image", "prediction", "probabilities"]]
+    assert answers[0]["error"] == blank.removeprefix("xpnn: ")
+    assert run("predict", "m.safetensors", "blank.png").stdout == ""
+
+
+def test_predict_answers_by_numbers_where_there_are_no_classes() -> None:
+    save_net("m.safetensors", class_names=(), loss="squared_error")
+    draw("1.png")
+    (answer,) = json.loads(run("predict", "m.safetensors", "1.png", "--json").stdout)["predictions"]
+    assert sorted(answer) == ["image", "prediction"]
+    assert run("predict", "m.safetensors", "1.png").stdout == f"1.png: {answer['prediction']}\n"
+
+
+def test_a_network_of_wide_pixels_reads_pictures() -> None:
+    draw("1.png")
+    answers = []
+    for largest in (255, 65535):
+        save_net(f"{largest}.safetensors", largest=largest)
+        answers += json.loads(run("predict", f"{largest}.safetensors", "1.png", "--json").stdout)["predictions"]
+    assert answers[0]["prediction"] == answers[1]["prediction"]
+    assert list(answers[0]["probabilities"].values()) == pytest.approx(list(answers[1]["probabilities"].values()))
 
 
 # Explain
@@ -311,6 +344,24 @@ def test_explain_tells_a_run_s_own_update(monkeypatch: pytest.MonkeyPatch) -> No
     text = run("explain", "run/model.safetensors").stdout
     assert "grad_weight1" in text
     assert "update" not in text
+
+
+def test_explain_says_what_the_rows_are() -> None:
+    assert (
+        "x             (batch, 64)  pixels of 8 x 8 images from 0 to 16, scaled to [0, 1]"
+        in run("explain", "quickstart").stdout
+    )
+    net = nn.MLP([2, 4, 1], backend="numpy", loss="squared_error", seed=0)
+    net.inputs = Table(columns=(Column("age", mean=40, std=12), Column("smoker", "truth")))
+    nn.save(net, "table.safetensors")
+    text = run("explain", "table.safetensors").stdout
+    assert "columns\n  age     number, 40 +- 12\n  smoker  true or false\n" in text
+    assert "x             (batch, 2)   2 columns, standardized by the training rows" in text
+    assert "(outputs - labels)^2 / 2" in text
+    assert "probabilities" not in text
+    text = run("explain", "table").stdout
+    assert "follow from the table: explain a run to see them" in text
+    assert "columns of the table, standardized by the training rows" in text
 
 
 # Parity

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from xpnn import nn
 from xpnn.backends.errors import ConfigError, DataError
 from xpnn.nn.datasets import from_arrays
 
@@ -170,7 +171,14 @@ NAN, INF = float("nan"), float("inf")
     ("change", "message"),
     [
         ({"images": np.zeros(4)}, r"images must be \(samples, features\).*got shape \(4,\).*reshape"),
-        ({"images": np.zeros((4, 2, 2, 1))}, r"got shape \(4, 2, 2, 1\)"),
+        ({"images": np.zeros((4, 2, 2, 2))}, r"got shape \(4, 2, 2, 2\): pass images.reshape\(len\(images\), -1\)"),
+        (
+            {"images": np.zeros((4, 5, 5, 3), np.uint8)},
+            r"images must be grey, .*, got 3 channels in shape \(4, 5, 5, 3\): pass images.mean\(axis=3\).astype",
+        ),
+        ({"images": np.zeros((4, 5, 5, 4))}, r"got 4 channels .*: pass images\[..., :3\].mean\(axis=3\).astype"),
+        ({"images": np.zeros((4, 4, 5, 5))}, r"got 4 channels .*: pass images\[:, :3\].mean\(axis=1\).astype"),
+        ({"test_images": np.zeros((4, 3, 5, 5))}, r"test_images must be grey, .*: pass test_images.mean\(axis=1\)"),
         ({"images": np.zeros((0, 3)), "labels": []}, r"at least one row and one feature, got shape \(0, 3\)"),
         ({"images": np.zeros((4, 0))}, r"at least one row and one feature, got shape \(4, 0\)"),
         ({"images": np.zeros((4, 3), complex)}, r"real numbers, got complex128"),
@@ -181,7 +189,6 @@ NAN, INF = float("nan"), float("inf")
         ({"test_images": np.zeros((4, 3))}, r"both be integers or both be floating, got int64 and float64"),
         ({"labels": [0, 1, 0]}, r"labels must be as many as the images, got 3 for 4 images"),
         ({"test_labels": [0, 1, 0]}, r"test_labels must be as many as the images, got 3 for 4 images"),
-        ({"labels": [[0], [1], [0], [1]]}, r"one dimension \(samples,\), got shape \(4, 1\): pass labels.ravel\(\)"),
         ({"labels": np.eye(4)}, r"got shape \(4, 4\): pass labels.argmax\(axis=1\) if they are one-hot"),
         ({"labels": np.eye(2)[[0, 1, 0, 1]]}, r"got shape \(4, 2\): pass labels.argmax\(axis=1\)"),
         ({"labels": [[0], [1, 2], [0], [1]]}, r"labels cannot become a NumPy array"),
@@ -368,3 +375,30 @@ def test_labels_of_many_bytes_are_characters():
     data = make(labels=np.array(["日本", "a", "日本", "𝄞"], ">U2"))
     assert data.class_names == ("a", "日本", "𝄞")
     assert data.train.labels.tolist() == [1, 0, 1, 2]
+
+
+@pytest.mark.parametrize("shape", [(6, 1, 5, 4), (6, 5, 4, 1)])
+def test_an_axis_of_one_channel_is_left_out(shape):
+    images = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    labels = np.arange(6) % 2
+    data = from_arrays(images, labels, test_fraction=None)
+    assert data.image_shape == (5, 4)
+    np.testing.assert_array_equal(data.train.images, images.reshape(6, 20))
+    nets = []
+    for rows in (data.train, nn.Batches(lambda _: [(images, labels)])):
+        net = nn.MLP([20, 2], backend="numpy", seed=0)
+        nn.train(net, rows, optimizer=nn.SGD(0.5), epochs=2, batch_size=None if not nets else 6, shuffle=False)
+        nets.append(net)
+    probabilities = nets[0].predict_proba(images.reshape(6, 20))
+    np.testing.assert_array_equal(nets[0].predict_proba(images), probabilities)
+    np.testing.assert_allclose(nets[1].predict_proba(images), probabilities, rtol=1e-5)
+    with pytest.raises(DataError, match="images must be grey"):
+        nets[0].predict(np.zeros((2, 3, 5, 4)))
+
+
+def test_labels_of_one_column_are_labels(tmp_path):
+    column = np.array(LABELS)[:, None]  # (samples, 1)
+    assert make(labels=column).train.labels.tolist() == LABELS
+    np.savez(tmp_path / "a.npz", x_train=np.eye(4), y_train=column, x_test=np.eye(4), y_test=column)
+    data = nn.load_dataset(tmp_path / "a.npz")
+    assert data.train.labels.tolist() == data.test.labels.tolist() == LABELS

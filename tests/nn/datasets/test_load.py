@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from xpnn.backends.errors import ConfigError, DataError, MissingDependency
 from xpnn.nn.datasets import load_dataset, split_places
-from xpnn.nn.datasets.load import NAMED
+from xpnn.nn.datasets.load import NAMED, PIXELS
 
 
 def test_the_digits():
@@ -90,6 +90,10 @@ def test_a_path_object_is_never_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="'mnist' is neither a file nor a folder"):
         load_dataset((tmp_path / "mnist").relative_to(tmp_path))
+
+
+def test_the_rows_of_the_digits_are_what_is_said_of_them():
+    assert PIXELS["digits"].has_same_rows(load_dataset("digits").inputs)
 
 
 def test_another_kind_of_file_is_refused(tmp_path):

@@ -214,6 +214,9 @@ def test_a_file_that_is_sorted_by_class_is_refused(saved):
     _, mapped, labels = saved()
     with pytest.raises(DataError, match="no other row has class 2: shuffle the file, or pass test_images"):
         nn.from_arrays(mapped, np.repeat([0, 1, 2], [25, 25, 10]))
+    with pytest.raises(DataError, match="held out for testing, and all of them have class 1: shuffle the file"):
+        nn.from_arrays(mapped, np.repeat([1, 0, 1], [10, 30, 20]))
+    assert nn.from_arrays(mapped, np.repeat([1, 0, 1, 0], [10, 30, 19, 1])).test.labels.sum() == 11
     with pytest.raises(ConfigError, match="mapped from a file: shuffle the file"):
         nn.from_arrays(mapped, labels, stratify=True)
     with pytest.raises(DataError, match="leave 60 for training and 0 for the test"):

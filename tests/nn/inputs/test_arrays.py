@@ -6,6 +6,7 @@ import hypothesis.extra.numpy as arrays_of
 import numpy as np
 import pytest
 from hypothesis import strategies as st
+from scipy import sparse
 from xpnn import nn
 from xpnn.backends import DataError, get_backend, why_unavailable
 from xpnn.nn.inputs.arrays import answer_like, categorical_codes, host_array
@@ -465,3 +466,22 @@ def test_no_history_of_gradients_is_kept():
 def test_a_longdouble_predicts_like_a_double(backend):
     net = nn.MLP([2, 3], backend=available(backend))
     np.testing.assert_array_equal(net.logits(ROWS.astype(np.longdouble)), net.logits(ROWS.astype(np.float64)))
+
+
+@pytest.mark.parametrize("form", [sparse.csr_array, sparse.csc_matrix, sparse.coo_array, sparse.lil_matrix])
+def test_sparse_rows_are_as_good_as_dense_ones(net, form):
+    rows = np.where(np.abs(ROWS) < 1, 0, ROWS)  # (samples, features), with zeros
+    given = form(rows)
+    np.testing.assert_array_equal(taken(given), rows)
+    assert taken(given).dtype == rows.dtype
+    np.testing.assert_array_equal(nn.from_arrays(given, LABELS, test_fraction=None).train.images, rows)
+    np.testing.assert_array_equal(nn.Split(given, LABELS).images, rows)
+    answer = net.predict(given)
+    assert type(answer) is np.ndarray
+    np.testing.assert_array_equal(answer, net.predict(rows))
+
+
+def test_sparse_rows_beyond_the_memory_are_refused():
+    wide = sparse.csr_array((np.ones(2), ([0, 1], [0, 1])), shape=(2**20, 2**30))
+    with pytest.raises(DataError, match=r"images of shape \(1048576, 1073741824\) takes 8,388,608.0 GiB as a dense"):
+        nn.from_arrays(wide, np.zeros(2**20))
