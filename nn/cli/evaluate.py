@@ -97,7 +97,7 @@ def _load(
         chosen = replace(config.data_from(source), **given)
         chosen.refuse_idle(given, config.recipe)
         recipe, seed = config.recipe, config.seed if seed is None else seed
-        is_own = chosen.source == config.data.source
+        is_own = (chosen.source or recipe.dataset) == (config.data.source or recipe.dataset)
     elif source is None:
         raise ConfigError(
             f"{model} is a model file and does not name its data; add --data SOURCE, or name a run folder"
