@@ -25,6 +25,7 @@ from .options import UserPath, backend_option, examples, json_option, model_argu
 COLUMNS = 80
 LONGEST_BAR = 30  # characters, for a probability of 1
 BAD_INPUT = 2  # exit code
+MEDIAN = "for which the training rows' median stands"
 PICTURE_ID, PICTURE_LABEL = "ImageId", "Label"  # headers for tables of pictures, as Kaggle asks for
 
 
@@ -111,9 +112,8 @@ def _predict_table(
         predictions, probabilities = answers(net, rows)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    if named is not None:
-        for name, count in named.missing(frame).items():
-            click.echo(f"column {name}: {count:,} missing values, for which the training rows' median stands", err=True)
+    if named is not None and named.is_named:
+        _say_missing(named, frame)
     is_picture = isinstance(inputs, Pixels)
     label = (named.label if named is not None else None) or (PICTURE_LABEL if is_picture else "prediction")
     ids = frame[identifier] if identifier else pl.Series(
@@ -123,13 +123,22 @@ def _predict_table(
     if proba and probabilities is not None:
         columns |= {f"probability of {name}": probabilities[:, k] for k, name in enumerate(net.names)}
     table = pl.DataFrame(columns)
+    if out is not None:
+        write_atomically(out, _content(table, out))
     if as_json:
         click.echo(json.dumps({"predictions": table.to_dicts()}, default=str))
     elif out is None:
         click.echo(table.write_csv(), nl=False)
     else:
-        write_atomically(out, _content(table, out))
         click.echo(f"saved {out}, {len(table):,} predictions")
+
+
+def _say_missing(inputs: Table, frame: Any) -> None:
+    """Say in which columns values are missing that were complete in training."""
+    kinds = {column.name: column.kind for column in inputs.columns}
+    for name, count in inputs.missing(frame).items():
+        meaning = "which are in no category" if kinds[name] == "category" else MEDIAN
+        click.echo(f"column {name}: {count:,} missing values, {meaning}", err=True)
 
 
 def _content(table: Any, out: Path) -> bytes:
@@ -149,14 +158,16 @@ def _content(table: Any, out: Path) -> bytes:
 def _identifier(file: TableFile, inputs: Table | None, id_column: str | None) -> str | None:
     """Return the column that identifies the rows: as said, as in training, or one without a name."""
     names = file.frame.columns
-    if id_column is not None and id_column != "none":
+    if id_column == "none":
+        return None
+    if id_column is not None:
         if id_column not in names:
             raise ConfigError(
                 f"--id-column must name a column, got {id_column!r:.80}: there are {', '.join(names):.200}"
             )
         return id_column
     known = inputs.identifier if inputs is not None else None
-    if id_column is None and known in names:
+    if known in names:
         return known
     learned = {column.name for column in inputs.columns} if inputs is not None else set()
     return next((name for name in file.unnamed if name not in learned), None)
@@ -188,6 +199,9 @@ def _predict_pictures(net: MLP, model: Path, files: Sequence[Path], *, as_json: 
     errors = [result["error"] for result in results if "error" in result]
     if as_json:
         click.echo(json.dumps({"predictions": results}))
+    elif probabilities is None:
+        for path, found in zip(read, predictions, strict=True):
+            click.echo(f"{path}: {found}")
     else:
         for line in (line for result in results if "error" not in result for line in _lines(result)):
             click.echo(line)

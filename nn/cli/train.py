@@ -21,6 +21,8 @@ from ...backends.override import override
 from ...backends.threads import at_most_threads
 from ..datasets.load import NAMED
 from ..inputs.table import Table
+from ..network.evaluation import evaluate
+from ..network.mlp import MLP
 from ..network.model_file import save
 from ..pictures.curves import save_curves
 from ..pictures.live import LiveCurves
@@ -149,7 +151,7 @@ def train(  # noqa: D103 - the help is in the decorator
         if tensorboard:
             listeners.append(TensorBoard(folder.path))
         progress = progress_callback(quiet=not talk)
-        history = _run(
+        net, history = _run(
             start, [*listeners, signals], progress=progress, detect_anomaly=detect_anomaly, communicator=communicator
         )
         if received := agreed_signal(communicator, signals):
@@ -158,12 +160,13 @@ def train(  # noqa: D103 - the help is in the decorator
             leave(128 + received)
         with suppress(MissingDependency):  # the run is done; its picture is not worth failing for
             save_curves(history, folder.curves, title=start.config.recipe.name)
-        summary = summarize(start.config, history, versions=versions(), hardware=hardware(), ranks=ranks)
+        judged = evaluate(net, start.data.test) if len(start.data.test) and not net.outputs.has_accuracy else None
+        summary = summarize(start.config, history, versions=versions(), hardware=hardware(), ranks=ranks, judged=judged)
         write_json(folder.summary, summary)
         if as_json:
             click.echo(json.dumps({**summary, "out": str(folder.path)}))
         elif talk:
-            report(start, history)
+            report(start, history, judged)
         if signals.received:  # after the last step: all is done and saved
             leave(128 + signals.received)
 
@@ -223,7 +226,7 @@ def _run(
     progress: Progress,
     detect_anomaly: bool,
     communicator: Communicator | None,
-) -> History:
+) -> tuple[MLP, History]:
     """Train and save the network, also if training was stopped."""
     recipe, seed = start.config.recipe, start.config.seed
     record = RecordRun(start.folder, start.config, resumed=start.resumed)
@@ -246,7 +249,7 @@ def _run(
             f"{error}; the last checkpoint is in {start.folder.path}: resume with {going_on(start)}, "
             f"or on another backend with {going_on(start)} --backend NAME"
         ) from error
-    return history
+    return net, history
 
 
 def _given(ctx: click.Context) -> set[str]:

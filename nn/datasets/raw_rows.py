@@ -22,7 +22,7 @@ from ..inputs.facts import NO_FACTS, RowFacts
 from ..inputs.frames import as_table, frame_values
 from ..inputs.inputs import BYTE, Inputs, Numbers, Pixels, largest_pixel
 from ..inputs.table import Table, table_of_numbers
-from ..inputs.table_columns import cells_of, choose_columns, learn_table
+from ..inputs.table_columns import cells_of, choose_columns, learn_table, refuse_infinite
 from .split import Places
 
 if TYPE_CHECKING:
@@ -87,10 +87,14 @@ class RawRows(ABC):
 
 
 class FrameRows(RawRows):
-    """Rows of frames, whose columns have names."""
+    """Rows of frames, whose columns have names.
+
+    Numbers are checked here, before the split, so that messages name the rows as they were given.
+    """
 
     def __init__(self, frames: list[Frame], how: Reading, inputs: Inputs | None) -> None:
         self._frames, self._how = frames, how
+        self._cells: list[npt.NDArray[np.float64]] = []  # by the inputs of a trained network
         self.counts = [len(frame) for frame in frames]
         self._learned: tuple[Frame | None, RowFacts] = (None, NO_FACTS)  # training rows and their cells
         if inputs is None:
@@ -98,9 +102,18 @@ class FrameRows(RawRows):
                 frames[0], drop=how.drop, categorical=how.categorical, id_column=how.id_column
             )
             self.notes = self._chosen.words
+            for frame in frames:
+                refuse_infinite(frame, self._chosen)
+            return
+        assert isinstance(inputs, Table)  # see `read_rows`
+        self._cells = [cells_of(frame, inputs) for frame in frames]  # each (rows, columns)
+        for cells in self._cells:
+            inputs.check(cells, RowFacts(cells), "float64")
 
     @override
-    def take(self, k: int, places: Places) -> Frame:
+    def take(self, k: int, places: Places) -> Frame | RowFacts:
+        if self._cells:
+            return RowFacts(self._cells[k][places])
         frame = self._frames[k]
         return frame[places.start : places.stop] if isinstance(places, slice) else frame[places.tolist()]
 
@@ -111,8 +124,10 @@ class FrameRows(RawRows):
         return table
 
     @override
-    def facts(self, part: Frame, inputs: Inputs) -> RowFacts:
-        assert isinstance(inputs, Table)  # see `read_rows`
+    def facts(self, part: Frame | RowFacts, inputs: Inputs) -> RowFacts:
+        if isinstance(part, RowFacts):
+            return part
+        assert isinstance(inputs, Table)  # of `learn`
         return self._learned[1] if part is self._learned[0] else RowFacts(cells_of(part, inputs))
 
 

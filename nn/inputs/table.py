@@ -224,7 +224,8 @@ class Table(Inputs):
         columns = []
         for column in self.columns:
             given = {each.name: (getattr(column, each.name), each.default) for each in fields(Column)}
-            columns.append({name: value for name, (value, default) in given.items() if value != default})
+            settings = {name: value for name, (value, default) in given.items() if value != default}
+            columns.append(settings | ({"levels": list(column.levels)} if column.levels else {}))
         about = {name: getattr(self, name) for name in ("is_named", "label", "identifier")}
         return {**super().settings(), "columns": columns, **about}
 

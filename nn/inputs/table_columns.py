@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
 from ..files.text import is_plain, printable
-from .table import UNSEEN, Column, Table
+from .table import LARGEST, UNSEEN, Column, Table
 
 if TYPE_CHECKING:
     from .frames import Frame, Series
@@ -85,6 +85,26 @@ def choose_columns(
     if not features:
         raise DataError(f"a table must have a column to learn from, got {_listed(names)}: {'; '.join(words) or 'none'}")
     return TableColumns(tuple(features), frozenset(categorical), identifier, tuple(words))
+
+
+def refuse_infinite(frame: Frame, chosen: TableColumns) -> None:
+    """Check that the numbers of a frame fit into float32.
+
+    Raises:
+        DataError: one is infinite or larger.
+    """
+    for name in chosen.features:
+        series = frame.get_column(name) if name in frame.columns else None
+        if series is None or not series.dtype.is_float() or name in chosen.categories:
+            continue
+        numbers = _numbers(series, name)  # (rows,)
+        is_wrong = np.abs(numbers) > LARGEST  # (rows,), false for a missing value
+        if is_wrong.any():
+            row = int(is_wrong.argmax())
+            raise DataError(
+                f"column {name!r:.80} must be finite in float32, got {numbers[row]} at row {row}: fill the cell or "
+                "drop its row"
+            )
 
 
 def learn_table(

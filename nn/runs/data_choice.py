@@ -122,6 +122,8 @@ class DataChoice:
             ConfigError: an option would have no effect.
         """
         source = recipe.dataset if self.source is None else self.source
+        if not source:
+            return  # `load` refuses
         if idle := sorted(OF_TABLES & set(options)) if not is_table(Path(source)) else []:
             raise ConfigError(f"--{idle[0].replace('_', '-')} is for a table such as .csv, got {source}: leave it out")
         if self.has_test_rows(recipe) and (idle := sorted({"test_fraction", "stratify"} & set(options))):

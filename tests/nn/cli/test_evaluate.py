@@ -45,7 +45,7 @@ def train(*arguments: str) -> dict:
     return figures("train", *arguments, "--epochs", "2", "--out", "run")
 
 
-def write_csv(name: str, *, rows: int = 300, dtype: str = "int", label: str = "kind") -> np.ndarray:
+def write_csv(name: str, *, rows: int = 300, dtype: str = "int", label: str = "kind", pixel: str = "p") -> np.ndarray:
     """Write rows of the 8x8 digits; the images are (rows, 64)."""
     digits = nn.load_dataset("digits")
     images = digits.train.images[:rows].astype(dtype)  # (rows, 64)
@@ -53,7 +53,7 @@ def write_csv(name: str, *, rows: int = 300, dtype: str = "int", label: str = "k
         ",".join(map(str, [*row, number]))
         for row, number in zip(images.tolist(), digits.train.labels[:rows].tolist(), strict=True)
     ]
-    Path(name).write_text("\n".join([",".join([*(f"p{k}" for k in range(64)), label]), *lines]), encoding="utf-8")
+    Path(name).write_text("\n".join([",".join([*(f"{pixel}{k}" for k in range(64)), label]), *lines]), encoding="utf-8")
     return images
 
 
@@ -125,9 +125,9 @@ def test_options_of_evaluate_go_before_the_run_s(
     train("--data", "rows.csv", "--label-column", "kind", "--stratify", "--seed", "5")
     load, loaded = DataChoice.load, []
 
-    def watch(self: DataChoice, recipe: Recipe, *, seed: int) -> nn.Dataset:
+    def watch(self: DataChoice, recipe: Recipe, *, seed: int, **options: Any) -> nn.Dataset:
         loaded.append((self, seed))
-        return load(DataChoice(str(Path("rows.csv")), "kind"), recipe, seed=seed)
+        return load(DataChoice(str(Path("rows.csv")), "kind"), recipe, seed=seed, **options)
 
     monkeypatch.setattr(DataChoice, "load", watch)
     figures("evaluate", "run", "--data", "rows.csv", *options)
@@ -157,16 +157,17 @@ def test_a_test_fraction_that_is_given_goes_before_the_recipe_s() -> None:
     assert len(DataChoice("rows.csv").load(recipe, seed=0).test) == 30
 
 
-def test_floating_rows_are_refused_by_a_network_of_whole_numbers() -> None:
-    write_csv("rows.csv", label="label")
-    train("--data", "rows.csv")
+def test_a_fraction_among_whole_pixels_is_refused_with_its_line() -> None:
+    write_csv("rows.csv", label="label", pixel="pixel")
+    train("quickstart", "--data", "rows.csv")
     text = Path("rows.csv").read_text(encoding="utf-8").splitlines()
     text[7] = "0.5" + text[7][text[7].index(",") :]
     Path("other.csv").write_text("\n".join(text), encoding="utf-8")
     result = run("evaluate", "run", "--data", "other.csv")
     assert result.exit_code == 2
-    assert "trained on whole numbers" in result.stderr
-    assert "other holds float32: give whole numbers in [0, 255] in every cell" in result.stderr
+    assert (
+        "pixels must be whole numbers in [0, 16], or all scaled to [0, 1], got 0.5 in line 8, column 0" in result.stderr
+    )
 
 
 def test_floating_rows_suit_a_network_of_floating_rows() -> None:
@@ -401,7 +402,13 @@ def test_json_keeps_the_log_off_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--label-column", "kind"], "--label-column is for a .csv, got digits: leave it out"),
+        (["--label-column", "kind"], "--label-column is for a table such as .csv, got digits: leave it out"),
+        (["--drop", "a"], "--drop is for a table such as .csv, got digits: leave it out"),
+        (["--categorical", "a"], "--categorical is for a table such as .csv, got digits"),
+        (["--id-column", "a"], "--id-column is for a table such as .csv, got digits"),
+        (["--delimiter", "tab"], "--delimiter is for a table such as .csv, got digits"),
+        (["--decimal", ","], "--decimal is for a table such as .csv, got digits"),
+        (["--no-header"], "--header is for a table such as .csv, got digits"),
         (["--test-fraction", "0.5"], "--test-fraction is for rows that are still to be split, but digits has its own"),
         (["--stratify"], "--stratify is for rows that are still to be split, but digits has its own test rows"),
         (["--data", "digits", "--stratify"], "--stratify is for rows"),

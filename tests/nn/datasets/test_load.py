@@ -99,7 +99,7 @@ def test_the_rows_of_the_digits_are_what_is_said_of_them():
 def test_another_kind_of_file_is_refused(tmp_path):
     path = tmp_path / "table.xlsx"
     path.write_bytes(b"PK")
-    with pytest.raises(ConfigError, match=r"must be \.npz or \.csv, got .*table\.xlsx"):
+    with pytest.raises(ConfigError, match=r"must be \.npz or one of \.csv, .*, got .*table\.xlsx: convert"):
         load_dataset(path)
 
 
