@@ -182,7 +182,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path, monkeypatch):
         ({"part2": np.zeros((10, 4, 5), np.uint8)}, r"same features, got shapes \(20, 5, 4\) and \(10, 4, 5\)"),
         ({"part1": (np.arange(20) + 1).astype(np.uint8)}, r"labels must be in \[0, 10\), got 10 at row 9"),
         ({"part0": np.zeros(20, np.uint8)}, r"images must be \(samples, features\)"),
-        ({"part1": np.zeros((20, 1), np.uint8)}, "labels must have one dimension"),
+        ({"part1": np.zeros((20, 2), np.uint8)}, "labels must have one dimension"),
     ],
 )
 def test_files_that_do_not_belong_together(tmp_path, changes, message):

@@ -1,6 +1,7 @@
 """The training loop: the same run for the same seed, and the meaning of its figures."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
