@@ -37,13 +37,18 @@ from .watch import MIB, Watch
 def assert_valid(data):
     """What training relies on."""
     assert data.name
-    assert len(set(data.class_names)) == data.num_classes >= 2
+    assert len(set(data.class_names)) == data.num_classes
+    assert data.num_outputs >= 1
     for split in (data.train, data.test):
-        assert split.images.shape == (len(split), data.features)
+        assert split.images.shape == (len(split), data.inputs.width)
         assert min(split.images.shape) > 0
         assert split.images.dtype in (np.uint8, np.float32, np.float64)
         assert split.images.dtype.isnative
         assert np.isfinite(split.images).all()
+        if not data.class_names:  # numbers to predict
+            assert split.labels.shape == (len(split), data.num_outputs)
+            assert np.isfinite(split.labels).all()
+            continue
         assert split.labels.shape == (len(split),)
         assert split.labels.dtype == np.int64
         assert split.labels.min() >= 0
