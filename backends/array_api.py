@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from importlib import import_module
 
 from .base import Backend
-from .errors import BackendUnavailable
+from .errors import unavailable_if
 
 
 class ArrayAPIBackend(Backend):
@@ -16,9 +15,6 @@ class ArrayAPIBackend(Backend):
     """
 
     name = "array-api"
-
-    def __init__(self, xp: Any) -> None:
-        super().__init__(xp)
 
     def __repr__(self) -> str:
         return f"<ArrayAPIBackend over {self.xp.__name__}>"
@@ -30,9 +26,5 @@ class ArrayAPIStrictBackend(ArrayAPIBackend):
     name = "array-api-strict"
 
     def __init__(self) -> None:
-        try:
-            super().__init__(importlib.import_module("array_api_strict"))
-        except ImportError as error:
-            raise BackendUnavailable(
-                "backend array-api-strict needs the package array-api-strict: pip install array-api-strict"
-            ) from error
+        with unavailable_if("backend array-api-strict cannot import array_api_strict", "pip install array-api-strict"):
+            super().__init__(import_module("array_api_strict"))

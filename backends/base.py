@@ -58,10 +58,8 @@ class Backend(Operations):
         """Return the last layer's outputs on the host, (samples, classes), for images (samples, features)."""
         results = []
         for start in range(0, max(len(images), 1), self.evaluation_rows):  # one tile at least: no images, no rows
-            tile = images[start : start + self.evaluation_rows]
-            rows = self.place(tile, np.zeros(len(tile), dtype=np.int64), scale)
-            x, _ = self.batch(rows, slice(0, len(tile)), layers[0].weight.dtype)
-            results.append(self.to_numpy(self.forward(layers, x)[-1]))
+            tile = self.put(images[start : start + self.evaluation_rows])  # (tile, features)
+            results.append(self.to_numpy(self.logits_on_device(layers, tile, scale)))
         return np.concatenate(results)  # (samples, classes)
 
     def logits_on_device(self, layers: list[Layer], images: Array, scale: float) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from .finite import first_not_finite
 from .flat_gradients import Gradients
 from .generic_plan import GenericPlan, Sums
 from .operations import Operations
-from .optimizers import Optimizer, State
+from .optimizers import State
 from .override import override
 from .plan import Layer, Rows, TrainingJob
 
@@ -51,33 +51,28 @@ class CheckedPlan(GenericPlan):
     ) -> tuple[Gradients, list[Sums]]:
         """Compute gradients; before the all-reduce, every process learns of a fault on any of them."""
         self._checked.step = self.step + 1
-        found, grads, sums = "", [], []
+        found, own = "", []
         try:
-            for part in self._reduction.parts(batch):
-                of_part = self._gradients(order, weights, part, batch.start, size)
-                grads.append(of_part[0])
-                sums.append(of_part[1])
+            own = [self._gradients(order, weights, part, batch.start, size) for part in self._reduction.parts(batch)]
         except NotFinite as error:
             found = error.found
         of_ranks = self.job.communicator.exchange(found)
         for rank, of_rank in enumerate(of_ranks):
             if of_rank:
                 raise NotFinite(self.step + 1, f"rank {rank}: {of_rank}" if len(of_ranks) > 1 else of_rank)
-        return self._reduction.gradients(grads), sums
+        return self._reduction.gradients([grads for grads, _ in own]), [sums for _, sums in own]
 
     @override
     def _update(self, grads: Gradients, learning_rate: float, l2: float) -> None:
         """Update the weights; a failing step leaves them unchanged."""
-        before = [(self._copy(layer.weight), self._copy(layer.bias)) for layer in self.job.layers]
+        copied = partial(self._checked.xp.asarray, copy=True)
+        before = [(copied(layer.weight), copied(layer.bias)) for layer in self.job.layers]
         try:
             super()._update(grads, learning_rate, l2)
         except NotFinite:
             for layer, (weight, bias) in zip(self.job.layers, before, strict=True):
                 layer.weight, layer.bias = weight, bias
             raise
-
-    def _copy(self, array: Array) -> Array:
-        return self._checked.xp.asarray(array, copy=True)
 
 
 class CheckedOperations(Operations):
@@ -92,20 +87,9 @@ class CheckedOperations(Operations):
     def __init__(self, backend: Operations, layers: list[Layer]) -> None:
         super().__init__(backend.xp)
         self._backend, self._layers, self.step = backend, layers, 1
+        self.scope, self.put, self.to_numpy = backend.scope, backend.put, backend.to_numpy  # type: ignore[method-assign]
         self.is_on_host = backend.is_on_host  # type: ignore[misc]
         self.tile_rows = backend.tile_rows  # type: ignore[misc]  # so that its sums are added up alike
-
-    @override
-    def scope(self) -> AbstractContextManager[object]:
-        return self._backend.scope()
-
-    @override
-    def put(self, array: npt.NDArray[Any]) -> Array:
-        return self._backend.put(array)
-
-    @override
-    def to_numpy(self, array: Array) -> npt.NDArray[Any]:
-        return self._backend.to_numpy(array)
 
     @override
     def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
@@ -121,43 +105,25 @@ class CheckedOperations(Operations):
         return y
 
     @override
-    def linear_backward(
-        self, grad_y: Array, y: Array, x: Array, weight: Array, *, activation: str, need_grad_x: bool = True
-    ) -> tuple[Array | None, Array, Array]:
-        grad_x, grad_weight, grad_bias = self._backend.linear_backward(
-            grad_y, y, x, weight, activation=activation, need_grad_x=need_grad_x
-        )
-        k = self._number(weight, "weight")
+    def linear_backward(self, *arrays: Any, **options: Any) -> tuple[Array | None, Array, Array]:
+        grad_x, grad_weight, grad_bias = self._backend.linear_backward(*arrays, **options)
+        k = self._number(arrays[3], "weight")
         self._look({f"the gradient of layers.{k}.weight": grad_weight, f"the gradient of layers.{k}.bias": grad_bias})
         if grad_x is not None:
             self._look({f"the gradient of the output of layers.{k - 1}": grad_x})
         return grad_x, grad_weight, grad_bias
 
     @override
-    def loss(
-        self, outputs: Array, labels: Array, *, loss: str, batch_size: float, weights: Array | None = None
-    ) -> tuple[Array, Array, Array]:
-        loss_sum, correct, grad = self._backend.loss(outputs, labels, loss=loss, batch_size=batch_size, weights=weights)
+    def loss(self, *arrays: Any, **options: Any) -> tuple[Array, Array, Array]:
+        loss_sum, correct, grad = self._backend.loss(*arrays, **options)
         self._look({"the loss": loss_sum, "the gradient of the logits": grad})
         return loss_sum, correct, grad
 
     @override
-    def update(
-        self,
-        optimizer: Optimizer,
-        parameter: Array,
-        grad: Array,
-        state: State,
-        *,
-        step: int,
-        learning_rate: float,
-        l2: float = 0.0,
-    ) -> tuple[Array, State]:
-        kind = "weight" if parameter.ndim == 2 else "bias"
-        name = f"layers.{self._number(parameter, kind)}.{kind}"
-        parameter, state = self._backend.update(
-            optimizer, parameter, grad, state, step=step, learning_rate=learning_rate, l2=l2
-        )
+    def update(self, *arrays: Any, **options: Any) -> tuple[Array, State]:
+        kind = "weight" if arrays[1].ndim == 2 else "bias"
+        name = f"layers.{self._number(arrays[1], kind)}.{kind}"
+        parameter, state = self._backend.update(*arrays, **options)
         self._look(
             {f"the {slot} of {name}": array for slot, array in state.items()} | {f"the updated {name}": parameter}
         )

@@ -1,5 +1,11 @@
 """Exception classes."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 
 class XpnnError(Exception):
     """Base class of errors caused by input or environment; messages say what is wrong and how to fix it."""
@@ -47,3 +53,18 @@ class DeviceError(RunError):
 
 class DeviceLost(DeviceError):  # noqa: N818
     """A GPU stopped responding; its contents are lost and the process must be restarted."""
+
+
+@contextmanager
+def unavailable_if(failed: str, fix: str) -> Iterator[None]:
+    """Context manager: raise any error, since a broken installation raises what it likes, as `BackendUnavailable`."""
+    try:
+        yield
+    except Exception as error:
+        raise BackendUnavailable(f"{failed} ({' '.join(str(error).split()):.200}): {fix}") from error
+
+
+def check_product(product: Any) -> None:
+    """Check that `x @ x.T + 1` is right, an array (2, 2), for the numbers from 0 to 5 as x (2, 3)."""
+    if (got := product.tolist()) != [[6, 15], [15, 51]]:
+        raise ArithmeticError(f"it gave {got} instead of [[6, 15], [15, 51]]")

@@ -18,11 +18,6 @@ class FlatGradients:
 
     It is on the host or on the backend's device, as the communicator requires.
 
-    Args:
-        backend: backend of the gradients.
-        layers: layers of the network.
-        on_host: whether to allocate it on the host.
-
     Attributes:
         buffer: (parameters,).
         ends: end offset of each layer's gradient.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import reduce
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -54,35 +55,27 @@ class GenericPlan(Plan):
 
     @override
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
-        with self._backend.scope():
-            return self._run(order, totals)
-
-    def _run(self, order: npt.NDArray[np.int64] | None, totals: Totals) -> Totals:
-        """Run the steps; the caller has entered the backend's scope."""
         backend, job, options = self._backend, self.job, self.job.options
         samples = job.rows.images.shape[0]
         count = samples if order is None else len(order)
         on_host = None if order is None else checked_order(order, samples)  # (rows,)
-        on_device = None if on_host is None else backend.put(on_host)  # (rows,)
         weights = job.rows.weights if on_host is None or job.rows.weights is None else job.rows.weights[on_host]
         learning_rates = job.learning_rates(self.step + 1, -(-count // job.batch_size))
         sums: list[Sums] = []  # of each step and each of this process's parts of it
-        for learning_rate, batch in zip(learning_rates, _slices(0, count, job.batch_size), strict=True):
-            # What the mean is over: the batch's rows, or what they weigh; if that is nothing, all gradients are 0.
-            size = batch.stop - batch.start if weights is None else float(weights[batch].sum()) or 1.0
-            grads, batch_sums = self._batch_gradients(on_device, weights, batch, size)
-            if options.clip_norm is not None:
-                grads = self._clipped(grads, options.clip_norm)
-            self._update(grads, float(learning_rate), options.penalty(size))
-            sums += batch_sums
-        return self._added(totals, sums, steps=len(learning_rates), rows=count)
-
-    def _added(self, totals: Totals, sums: list[Sums], *, steps: int, rows: int) -> Totals:
-        """Return `totals` plus the sums of some steps, added step by step after one read."""
-        if not sums:
-            return totals
-        of_parts = self._backend.read_sums(sums).reshape(steps, -1, 2).swapaxes(0, 1)  # (parts, steps, 2)
-        return self._reduction.added(totals, of_parts, rows)
+        with backend.scope():
+            on_device = None if on_host is None else backend.put(on_host)  # (rows,)
+            for learning_rate, batch in zip(learning_rates, _slices(0, count, job.batch_size), strict=True):
+                # What the mean is over: the batch's rows, or what they weigh; if that is nothing, all gradients are 0.
+                size = batch.stop - batch.start if weights is None else float(weights[batch].sum()) or 1.0
+                grads, batch_sums = self._batch_gradients(on_device, weights, batch, size)
+                if options.clip_norm is not None:
+                    grads = self._clipped(grads, options.clip_norm)
+                self._update(grads, float(learning_rate), options.penalty(size))
+                sums += batch_sums
+            if not sums:
+                return totals
+            of_parts = backend.read_sums(sums).reshape(len(learning_rates), -1, 2).swapaxes(0, 1)  # (parts, steps, 2)
+        return self._reduction.added(totals, of_parts, count)
 
     def _batch_gradients(
         self, order: Array | None, weights: npt.NDArray[np.float64] | None, batch: slice, size: float
@@ -104,54 +97,35 @@ class GenericPlan(Plan):
             batch_start: first row of the batch.
             size: denominator of the mean.
         """
-        rows = part.stop - part.start
-        most = min(self._backend.tile_rows or rows, self.job.tile_rows or rows, rows) or 1
-        grads: Gradients = []
-        sums: Sums | None = None
-        for tile in list(_slices(part.start, part.stop, most)) or [part]:  # a part without rows has a gradient of 0
-            found = self._tile_gradients(order, weights, tile, batch_start, size, grads, is_last=tile.stop == part.stop)
-            grads, of_tile = found
-            sums = of_tile if sums is None else (sums[0] + of_tile[0], sums[1] + of_tile[1])
-        assert sums is not None  # there is at least one tile
-        return grads, sums
-
-    def _tile_gradients(
-        self,
-        order: Array | None,
-        weights: npt.NDArray[np.float64] | None,
-        tile: slice,
-        batch_start: int,
-        size: float,
-        so_far: Gradients,
-        *,
-        is_last: bool,
-    ) -> tuple[Gradients, Sums]:
-        """Run one tile forward and backward, adding to the gradients `so_far`; see `_gradients`."""
         backend, job, layers = self._backend, self.job, self.job.layers
-        rows = tile if order is None else order[tile]  # (rows,)
-        x, labels = backend.batch(job.rows, rows, layers[0].weight.dtype)  # (rows, features), (rows,)
-        tile_weights = None if weights is None else backend.put(weights[tile])  # (rows,)
-        factors = self._factors(tile.start - batch_start, tile.stop - batch_start)
+        rows = part.stop - part.start
+        most = min(backend.tile_rows or rows, job.tile_rows or rows, rows) or 1
+        grads: Gradients = []  # of the tiles so far
+        sums: list[Sums] = []  # of each tile
 
-        def accumulate(k: int, grads: tuple[Array, Array]) -> tuple[Array, Array]:
-            if so_far:
-                grads = so_far[k][0] + grads[0], so_far[k][1] + grads[1]
-            if is_last:
-                self._reduction.ready(k, grads)
-            return grads
+        def accumulate(k: int, of_tile: tuple[Array, Array]) -> tuple[Array, Array]:
+            if grads:
+                of_tile = grads[k][0] + of_tile[0], grads[k][1] + of_tile[1]
+            if tile.stop == part.stop:
+                self._reduction.ready(k, of_tile)
+            return of_tile
 
-        grads, loss_sum, correct = backend.gradients(
-            layers, x, labels, loss=job.loss, size=size, weights=tile_weights,
-            label_smoothing=job.options.label_smoothing, factors=factors, transform=accumulate,
-        )  # fmt: skip
-        return grads, (loss_sum, correct)
+        for tile in list(_slices(part.start, part.stop, most)) or [part]:  # a part without rows has a gradient of 0
+            index = tile if order is None else order[tile]  # (rows,)
+            x, labels = backend.batch(job.rows, index, layers[0].weight.dtype)  # (rows, features), (rows,)
+            grads, *of_tile = backend.gradients(
+                layers, x, labels, loss=job.loss, size=size,
+                weights=None if weights is None else backend.put(weights[tile]),  # (rows,)
+                label_smoothing=job.options.label_smoothing,
+                factors=self._factors(tile.start - batch_start, tile.stop - batch_start), transform=accumulate,
+            )  # fmt: skip
+            sums.append((of_tile[0], of_tile[1]))
+        return grads, reduce(lambda a, b: (a[0] + b[0], a[1] + b[1]), sums)
 
     def _factors(self, start: int, stop: int) -> list[Array]:
-        """Return the dropout factors of each hidden layer, (rows, units); empty without dropout.
+        """Return the dropout factors of each hidden layer for rows [start, stop) of a batch, (rows, units).
 
-        Args:
-            start: first row of a tile, counted within the batch.
-            stop: one past the last row.
+        Without dropout there are none.
         """
         if self._dropout is None:
             return []

@@ -1,9 +1,11 @@
 """Loss functions and their gradients.
 
-A loss maps the last layer's outputs to the sum of the rows' losses, the number of correctly classified rows, and the
-gradient of the *mean* loss over the batch with respect to the outputs. With row weights, loss and gradient are
-weighted, and the mean is over the sum of the weights. A new loss is a function and a row in `LOSSES`, and its
-interpretation of the outputs a row in `nn/network/outputs.py`.
+A loss maps the last layer's outputs, (rows, outputs), to the sum of the rows' losses (0-d, float64), the number of
+correctly classified rows (0-d, integer), and the gradient of the *mean* loss over the batch with respect to the
+outputs, (rows, outputs). The mean is over `batch_size`: the rows of the whole step, of which those given may be a tile.
+With row weights, (rows,) of float64, loss and gradient are weighted, and `batch_size` is the sum of the weights.
+
+A new loss is a function and a row in `LOSSES`, and its interpretation of the outputs a row in `nn/network/outputs.py`.
 """
 
 from __future__ import annotations
@@ -61,16 +63,8 @@ def softmax_cross_entropy(
     Losses and gradients are accurate to a few roundings for all finite logits, also for labels of probability close
     to 1. Only a loss beyond float64's range, of logits above 8e307, is infinite.
 
-    Args:
-        xp: the array namespace.
-        logits: (rows, classes).
-        labels: (rows,), integers in [0, classes).
-        batch_size: rows of the whole step, or the sum of their weights; `rows` may be a tile.
-        weights: (rows,), float64; None for 1 each.
-
-    Returns:
-        Sum of the rows' losses (0-d, float64, nats), number of correct rows (0-d, integer), and the gradient
-        (rows, classes). Source: Bishop 2006, section 4.3.4; for the numerics, see `log_softmax`.
+    Labels are integers in [0, classes), (rows,); losses are in nats. Source: Bishop 2006, section 4.3.4; for the
+    numerics, see `log_softmax`.
     """
     classes = xp.arange(logits.shape[1], dtype=labels.dtype)  # (classes,)
     one_hot = labels[:, None] == classes[None, :]  # (rows, classes)
@@ -91,16 +85,8 @@ def sigmoid_cross_entropy(
     With `p = sigmoid(z)` an output's loss is `-y log p - (1 - y) log(1 - p) = max(z, 0) - y z + log1p(exp(-|z|))`, and
     its derivative `p - y`; neither overflows.
 
-    Args:
-        xp: the array namespace.
-        logits: (rows, outputs).
-        labels: (rows, outputs), floating, each 0 or 1 (multi-label classification).
-        batch_size: as in `softmax_cross_entropy`.
-        weights: likewise.
-
-    Returns:
-        Sum of the rows' losses (0-d, float64, nats), number of rows with every output on the right side of 0
-        (0-d, integer), and the gradient (rows, outputs). Source: Bishop 2006, sections 4.3.2 and 5.2.
+    Labels are floating, each 0 or 1, (rows, outputs): multi-label classification. A row is correct if every output is
+    on the right side of 0; losses are in nats. Source: Bishop 2006, sections 4.3.2 and 5.2.
     """
     z, y = xp.astype(logits, xp.float64), xp.astype(labels, xp.float64)  # (rows, outputs) each
     positive, e = z > 0, xp.exp(-xp.abs(z))  # (rows, outputs), (rows, outputs) in [0, 1]
@@ -117,16 +103,8 @@ def squared_error(
 ) -> tuple[Array, Array, Array]:
     """Half the squared distance between outputs and labels, for regression.
 
-    Args:
-        xp: the array namespace.
-        outputs: (rows, outputs).
-        labels: (rows, outputs), floating: the targets.
-        batch_size: as in `softmax_cross_entropy`.
-        weights: likewise.
-
-    Returns:
-        Sum of `1/2 sum_j (y_j - t_j)^2` over the rows (0-d, float64), 0 correct rows (0-d, integer), and the gradient
-        `(y - t) / batch_size`, (rows, outputs). Source: Bishop 2006, section 5.2.
+    Labels are the targets, floating, (rows, outputs). A row's loss is `1/2 sum_j (y_j - t_j)^2`, and its gradient
+    `(y - t) / batch_size`; none is correct. Source: Bishop 2006, section 5.2.
     """
     error = xp.astype(outputs, xp.float64) - xp.astype(labels, xp.float64)  # (rows, outputs)
     loss_sum, grad = _weighted(xp, error * error / 2, error / batch_size, weights)
@@ -147,19 +125,8 @@ def smoothed(
 
     A row's target is `1 - label_smoothing` for its class, and `label_smoothing` shared out evenly among all: of logits
     `z` and class `y` its loss grows by `label_smoothing (z_y - mean(z))`, and the gradient by the derivative of that.
-
-    Args:
-        xp: the array namespace.
-        logits: (rows, classes).
-        labels: (rows,), integers in [0, classes).
-        grad: gradient without smoothing, (rows, classes).
-        label_smoothing: in [0, 1).
-        batch_size: as in `softmax_cross_entropy`.
-        weights: likewise.
-
-    Returns:
-        The sum over the rows (0-d, float64, nats), and the gradient, (rows, classes). Source: Szegedy et al. 2016,
-        section 7.
+    Logits, labels, batch size and weights are those of `softmax_cross_entropy`; `grad` is the gradient without
+    smoothing, (rows, classes), and `label_smoothing` in [0, 1). Source: Szegedy et al. 2016, section 7.
     """
     classes = xp.arange(logits.shape[1], dtype=labels.dtype)  # (classes,)
     one_hot = xp.astype(labels[:, None] == classes[None, :], xp.float64)  # (rows, classes)
@@ -169,14 +136,7 @@ def smoothed(
 
 
 def _weighted(xp: Any, losses: Array, grad: Array, weights: Array | None) -> tuple[Array, Array]:
-    """Return the weighted sum of the losses, 0-d, and the weighted gradient, (rows, outputs).
-
-    Args:
-        xp: the array namespace.
-        losses: (rows, outputs), float64.
-        grad: (rows, outputs), float64.
-        weights: (rows,), or None.
-    """
+    """Return the weighted sum of the losses, and the weighted gradient: both are (rows, outputs), of float64."""
     if weights is None:
         return xp.sum(losses), grad
     return xp.sum(losses * weights[:, None]), grad * weights[:, None]

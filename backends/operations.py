@@ -109,7 +109,9 @@ class Operations:
         else:
             images, labels = xp.take(rows.images, index, axis=0), xp.take(rows.labels, index, axis=0)
         x = xp.astype(images, dtype, copy=False)  # (batch, features)
-        return (x * rows.scale if xp.isdtype(images.dtype, "integral") else x), labels
+        if xp.isdtype(images.dtype, "integral"):
+            x *= rows.scale  # in place: it is a copy already, since its type changed
+        return x, labels
 
     def all_finite(self, arrays: Iterable[Array]) -> bool:
         """Return whether arrays of any shapes are all finite, with one read from the device."""
@@ -124,7 +126,9 @@ class Operations:
 
     def linear(self, x: Array, weight: Array, bias: Array, *, activation: str) -> Array:
         """`activation(x @ weight + bias)`: x (batch, in_features), result (batch, out_features)."""
-        return ACTIVATIONS[activation].forward(self.xp, x @ weight + bias)  # (batch, out_features)
+        z = x @ weight  # (batch, out_features)
+        z += bias
+        return ACTIVATIONS[activation].forward(self.xp, z)
 
     def linear_backward(
         self, grad_y: Array, y: Array, x: Array, weight: Array, *, activation: str, need_grad_x: bool = True

@@ -113,7 +113,6 @@ class SGD(Optimizer):
     def update(
         self, xp: Any, parameter: Array, grad: Array, state: State, *, step: int, learning_rate: float
     ) -> tuple[Array, State]:
-        """Apply the step of `formulas`."""
         if not self.momentum:
             return parameter - learning_rate * grad, state
         velocity = self.momentum * state["velocity"] + grad
@@ -143,7 +142,6 @@ class RMSprop(Optimizer):
     def update(
         self, xp: Any, parameter: Array, grad: Array, state: State, *, step: int, learning_rate: float
     ) -> tuple[Array, State]:
-        """Apply the step of `formulas`."""
         mean_square = self.decay * state["mean_square"] + (1 - self.decay) * grad * grad
         return parameter - learning_rate * grad / (xp.sqrt(mean_square) + self.epsilon), {"mean_square": mean_square}
 
@@ -184,7 +182,6 @@ class Adam(Optimizer):
     def update(
         self, xp: Any, parameter: Array, grad: Array, state: State, *, step: int, learning_rate: float
     ) -> tuple[Array, State]:
-        """Apply the step of `formulas`; `m^` and `v^` are bias-corrected."""
         mean = self.beta_1 * state["mean"] + (1 - self.beta_1) * grad
         mean_square = self.beta_2 * state["mean_square"] + (1 - self.beta_2) * grad * grad
         corrected_mean = mean / (1 - self.beta_1**step)
@@ -215,7 +212,6 @@ class AdamW(Adam):
     def update(
         self, xp: Any, parameter: Array, grad: Array, state: State, *, step: int, learning_rate: float
     ) -> tuple[Array, State]:
-        """Apply the step of `formulas`."""
         decayed = parameter * (1 - learning_rate * self.weight_decay)
         return super().update(xp, decayed, grad, state, step=step, learning_rate=learning_rate)
 

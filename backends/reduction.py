@@ -1,9 +1,8 @@
 """Data parallelism: partition of batches among ranks, and reduction of gradients and sums.
 
 Each rank computes the gradients of its parts of a batch. Before the update they are summed over all parts, with the
-same result on every rank, so that all ranks keep the same weights. Three implementations:
+same result on every rank, so that all ranks keep the same weights. `Reduction` is that of one process; of several:
 
-- `WholeBatch`: one process, no reduction.
 - `SumOverRanks`: one part per rank, and an all-reduce of a flat buffer in the communicator's order: results for
   different numbers of ranks agree up to rounding.
 - `SumOfShards`: shards that depend on the batch size alone, with gradients summed in a fixed order: bit-identical
@@ -12,7 +11,6 @@ same result on every rank, so that all ranks keep the same weights. Three implem
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -33,42 +31,38 @@ Span = tuple[int, int]  # of shards: first, and the one after the last
 LEAST_BYTES = 1 << 20
 
 
-class Reduction(ABC):
-    """Partition of batches among ranks, and reduction over them."""
+class Reduction:
+    """Partition of batches among ranks, and reduction over them: of a single process, whose batches are not divided."""
 
-    @abstractmethod
     def parts(self, batch: slice) -> list[slice]:
         """Return this rank's parts of a batch, or of other rows; a part may be empty."""
+        return [batch]
 
-    @abstractmethod
     def ready(self, layer: int, grads: tuple[Array, Array]) -> None:
         """Handle the complete gradient of a layer, during the backward pass of earlier layers.
 
         Called once per layer and part of a step, from the last layer to the first.
         """
 
-    @abstractmethod
     def gradients(self, parts: Sequence[Gradients]) -> Gradients:
         """Return the sum of the gradients over the parts of all ranks, given this rank's."""
+        return parts[0]
 
-    @abstractmethod
     def sum_flat(self, parts: Sequence[Array]) -> None:
         """Replace the first of this rank's buffers, one per part, by the sum over all ranks.
 
         They are (numbers,), in memory that the communicator reduces; the others may be overwritten.
         """
 
-    @abstractmethod
     def total(self, parts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the sum over the parts of all ranks, (...), given this rank's values on the host, (parts, ...)."""
+        whole: npt.NDArray[np.float64] = parts[0]
+        return whole
 
     def added(self, totals: Totals, parts: npt.NDArray[np.float64], rows: int) -> Totals:
-        """Return `totals` plus the sums of some steps, added step by step.
+        """Return `totals` plus the sums of some steps, which have `rows` rows, added step by step.
 
-        Args:
-            totals: sums so far.
-            parts: losses and correct rows of this rank's parts of each step, (parts, steps, 2).
-            rows: number of rows of those steps.
+        `parts` are the losses and correct rows of this rank's parts of each step, (parts, steps, 2).
         """
         loss_sum, correct, rows_so_far = totals
         for loss_of_step, correct_of_step in self.total(parts).tolist():
@@ -81,42 +75,11 @@ class Reduction(ABC):
         return Totals(float(loss_sum), int(correct), int(rows))
 
 
-class WholeBatch(Reduction):
-    """Single process: the batch is not divided."""
-
-    @override
-    def parts(self, batch: slice) -> list[slice]:
-        return [batch]
-
-    @override
-    def ready(self, layer: int, grads: tuple[Array, Array]) -> None:
-        """Do nothing: no other process takes part."""
-
-    @override
-    def gradients(self, parts: Sequence[Gradients]) -> Gradients:
-        return parts[0]
-
-    @override
-    def sum_flat(self, parts: Sequence[Array]) -> None:
-        """Do nothing: the first array is the only one."""
-
-    @override
-    def total(self, parts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        whole: npt.NDArray[np.float64] = parts[0]
-        return whole
-
-
 class SumOverRanks(Reduction):
     """One part of each batch per rank, and one all-reduce per step.
 
     For large networks, communication overlaps with the backward pass: an all-reduce starts as soon as the gradients of
-    consecutive layers reach `LEAST_BYTES`.
-
-    Args:
-        backend: backend of the gradients.
-        layers: layers of the network.
-        communicator: performs the all-reduce.
-        overlap: whether to overlap communication with the backward pass.
+    consecutive layers reach `LEAST_BYTES`, unless `overlap` is False.
     """
 
     def __init__(
@@ -174,14 +137,8 @@ def shards_of(batch_size: int) -> int:
 class SumOfShards(Reduction):
     """Fixed number of shards per batch, distributed over the ranks, with pairwise summation of gradients.
 
-    The sum is a binary tree over the shards. Each rank sums the subtrees that it owns entirely; the ranks exchange
-    these, and each completes the tree.
-
-    Args:
-        backend: backend of the gradients.
-        layers: layers of the network.
-        communicator: exchanges partial sums.
-        shards: number of shards per batch, at least one for each rank.
+    The sum is a binary tree over the shards, at least one for each rank. Each rank sums the subtrees that it owns
+    entirely, once all its shards are there; the ranks exchange these, and each completes the tree.
     """
 
     def __init__(self, backend: Operations, layers: Sequence[Layer], communicator: Communicator, shards: int) -> None:
@@ -199,10 +156,6 @@ class SumOfShards(Reduction):
     def parts(self, batch: slice) -> list[slice]:
         own = _share(slice(0, self._shards), self._communicator.rank, self._communicator.size)
         return [_share(batch, shard, self._shards) for shard in range(own.start, own.stop)]
-
-    @override
-    def ready(self, layer: int, grads: tuple[Array, Array]) -> None:
-        """Do nothing: the order of the sum is fixed, so it waits for all shards."""
 
     @override
     def gradients(self, parts: Sequence[Gradients]) -> Gradients:
@@ -272,4 +225,4 @@ def reduction_of(backend: Operations, job: TrainingJob, *, overlap: bool = True)
         return SumOfShards(backend, job.layers, job.communicator, job.shards)
     if job.communicator.size > 1:
         return SumOverRanks(backend, job.layers, job.communicator, overlap=overlap and job.communicator.overlaps)
-    return WholeBatch()
+    return Reduction()

@@ -78,8 +78,8 @@ class StepOptions:
         check_options(self)
 
     def rows_of_step(self, rows: int) -> int:
-        """Return the number of rows per step, including all accumulated batches."""
-        return rows if self.batch_size is None else self.batch_size * self.accumulate
+        """Return the number of rows per step, including all accumulated batches: all of fewer rows."""
+        return rows if self.batch_size is None else min(int(self.batch_size * self.accumulate), rows)
 
     def penalty(self, size: Sizes) -> Sizes | float:
         """Return the L2 strength of a step whose mean loss is over `size`: rows, or the sum of their weights."""

@@ -31,7 +31,11 @@ CURVES: dict[str, dict[str, Any]] = {
     "invscaling Nesterov": {"learning_rate": "invscaling", "momentum": 0.9, "nesterovs_momentum": True},
     "adam": {"solver": "adam", "learning_rate_init": 0.01},
 }
+# plot_mlp_alpha.py
+LBFGS = {"solver": "lbfgs", "random_state": 1, "max_iter": 2000, "early_stopping": True, "hidden_layer_sizes": [10, 10]}
 ALPHAS = [10.0**exponent for exponent in (-1, 0, 1)]  # five in the example, np.logspace(-1, 1, 5)
+# plot_mnist_filters.py
+FILTERS = {"solver": "sgd", "learning_rate_init": 0.2, "random_state": 1, "max_iter": 8, "hidden_layer_sizes": (40,)}
 
 
 class Example(NamedTuple):
@@ -65,30 +69,14 @@ def alpha(mnist: str | None) -> Iterator[Example]:  # noqa: ARG001
     """Strengths of the penalty with L-BFGS, on three sets of two features."""
     for data, (rows, classes) in two_features(seed=0).items():
         for strength in ALPHAS:
-            settings = {
-                "solver": "lbfgs",
-                "alpha": strength,
-                "random_state": 1,
-                "max_iter": 2000,
-                "early_stopping": True,
-                "hidden_layer_sizes": [10, 10],
-            }
-            yield Example(f"alpha {data} {strength:g}", (rows, classes), settings)
+            yield Example(f"alpha {data} {strength:g}", (rows, classes), {**LBFGS, "alpha": strength})
 
 
 def mnist_filters(mnist: str | None) -> Iterator[Example]:
     """40 hidden units on MNIST for eight epochs."""
     data = load_data(WORKLOADS["W3"], mnist).train
     rows = np.asarray(data.images / 255.0)  # float64, as the example has them
-    settings = {
-        "hidden_layer_sizes": (40,),
-        "max_iter": 8,
-        "alpha": 1e-4,
-        "solver": "sgd",
-        "random_state": 1,
-        "learning_rate_init": 0.2,
-    }
-    yield Example("mnist filters", (rows, data.labels), settings)
+    yield Example("mnist filters", (rows, data.labels), FILTERS)
 
 
 def classifier_comparison(mnist: str | None) -> Iterator[Example]:  # noqa: ARG001
@@ -127,11 +115,6 @@ def two_features(*, seed: int) -> dict[str, Rows]:
 
 def measure(task: Example, *, turns: int, backend: str) -> dict[str, Any]:
     """Fit both estimators in turns, after a warm-up turn.
-
-    Args:
-        task: the task.
-        turns: timed fits of each.
-        backend: backend of xpnn's estimator.
 
     Returns:
         Seconds of each fit, medians, and the ratio of ours to theirs; epochs or iterations, loss and score of each.

@@ -36,13 +36,7 @@ CLAIMS = {
 
 
 def reproduce(recipe: Recipe, choice: DataChoice, backend: str) -> dict[str, Any]:
-    """Train a recipe from seeds 0, 1, ... and return its figures.
-
-    Args:
-        recipe: network and training.
-        choice: source of MNIST; not needed for the digits.
-        backend: name of the backend; `auto` chooses for each recipe.
-    """
+    """Train a recipe from seeds 0, 1, ... and return its figures; `choice` is the source of MNIST."""
     runs = []
     for seed in range(CLAIMS[recipe.name].seeds):
         data = (choice if recipe.dataset == "mnist" else DataChoice()).load(recipe, seed=seed)

@@ -15,7 +15,8 @@ import pytest
 FLOORS = {
     "xpnn": [{"backends"}, {"nn"}, {"bench"}],
     "xpnn.nn": [
-        {"inputs", "files", "distributed", "reference"},
+        {"files", "distributed", "reference"},
+        {"inputs"},
         {"datasets"},
         {"network"},
         {"training"},

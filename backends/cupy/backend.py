@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..activations import ACTIVATIONS, Array, relu
+from ..activations import Array
 from ..base import Backend
 from ..communicator import Communicator
 from ..errors import ConfigError
@@ -67,25 +67,6 @@ class CuPyBackend(Backend):
         return array if is_own else None
 
     @override
-    def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
-        """Gather rows; integers are scaled in place. Out-of-range indices wrap around, as in CuPy."""
-        if isinstance(index, slice):
-            images, labels = rows.images[index], rows.labels[index]
-        else:
-            images, labels = rows.images.take(index, axis=0), rows.labels.take(index, axis=0)
-        x = images.astype(dtype, copy=False)  # (batch, features)
-        if self.xp.isdtype(images.dtype, "integral"):
-            x *= rows.scale  # a copy already, since its type changed
-        return x, labels
-
-    @override
-    def linear(self, x: Array, weight: Array, bias: Array, *, activation: str) -> Array:
-        y = x @ weight  # (batch, out_features)
-        y += bias
-        forward = ACTIVATIONS[activation].forward
-        return self.xp.maximum(y, 0, out=y) if forward is relu else forward(self.xp, y)
-
-    @override
     def evaluate(self, layers: list[Layer], rows: Rows, *, loss: str = "softmax_cross_entropy") -> Totals:
         with gpu_errors(self._cupy, "evaluation", FREE_MEMORY):
             return super().evaluate(layers, rows, loss=loss)
@@ -102,11 +83,7 @@ class CuPyBackend(Backend):
 
     @override
     def compile(self, job: TrainingJob) -> Plan:
-        """Return a plan of CUDA kernels, or the generic plan where they do not support the job.
-
-        Raises:
-            ConfigError: `job.options.precision` is not supported for this job or device.
-        """
+        """Return a plan of CUDA kernels, or the generic plan where they do not support the job."""
         self.check_precision(job.options.precision)
         with gpu_errors(self._cupy, "compiling", smaller_batch(job)):
             return self._compiled(job, current_device(self._cupy))

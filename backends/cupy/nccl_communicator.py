@@ -23,11 +23,6 @@ from .errors import one_line, why_lost
 
 LOGGER = logging.getLogger("xpnn")
 
-# The types that NCCL adds up, by NumPy's names.
-NCCL_TYPES = {
-    name: f"NCCL_{name.upper()}"
-    for name in ("float16", "float32", "float64", "int8", "uint8", "int32", "uint32", "int64", "uint64")
-}
 SYSTEM_ERROR = 2  # ncclSystemError: of the network or of the memory that processes share
 
 
@@ -61,9 +56,6 @@ class NcclCommunicator(Communicator):
             unique_id = host.exchange(self._nccl.get_unique_id() if self.rank == 0 else None)[0]
             self._comm = self._nccl.NcclCommunicator(self.size, unique_id, self.rank)
         self._stream = cupy.cuda.Stream(non_blocking=True)  # of the sums that run beside the current stream's work
-
-    def __repr__(self) -> str:
-        return f"<NcclCommunicator rank {self.rank} of {self.size}>"
 
     @override
     def sum(self, array: Array) -> None:
@@ -136,9 +128,9 @@ class NcclCommunicator(Communicator):
             ConfigError: NCCL does not support the dtype.
         """
         name = np.dtype(array.dtype).name
-        if name not in NCCL_TYPES:
-            raise ConfigError(f"NCCL sums arrays of {', '.join(NCCL_TYPES)}, got {name}")
-        number: int = getattr(self._nccl, NCCL_TYPES[name])
+        number: int | None = getattr(self._nccl, f"NCCL_{name.upper()}", None)
+        if number is None:
+            raise ConfigError(f"NCCL sums arrays of float32, float64 and whole numbers of 8, 32 or 64 bits, got {name}")
         return number
 
     @contextmanager

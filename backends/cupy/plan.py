@@ -150,14 +150,9 @@ def smaller_batch(job: TrainingJob) -> str:
 
 
 def rates_of(job: TrainingJob, first_step: int, sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the rates of each step, (steps, FIELDS).
+    """Return the rates of each step, (steps, FIELDS), given the denominators of their mean losses, (steps,).
 
     Learning rate, Adam's two bias corrections, L2 strength and epsilon; unused ones are 1.
-
-    Args:
-        job: the training.
-        first_step: number of the first step, from 1.
-        sizes: denominators of the mean loss of each step, (steps,).
     """
     optimizer, steps = job.options.optimizer, len(sizes)
     rates = np.ones((steps, FIELDS))
@@ -174,12 +169,7 @@ def rates_of(job: TrainingJob, first_step: int, sizes: npt.NDArray[np.float64]) 
 
 
 def network_of(job: TrainingJob, *, parts: int) -> KernelSpec:
-    """Return the compile-time parameters of the kernels.
-
-    Args:
-        job: the training; `supports` it.
-        parts: see `KernelSpec.parts`.
-    """
+    """Return the compile-time parameters of the kernels for a job that they support; see `KernelSpec`."""
     layers, images = job.layers, job.rows.images
     return KernelSpec(
         sizes=(images.shape[1], *(layer.weight.shape[1] for layer in layers)),

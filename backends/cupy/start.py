@@ -6,7 +6,7 @@ import os
 from importlib import import_module
 from typing import Any
 
-from ..errors import BackendUnavailable
+from ..errors import BackendUnavailable, check_product
 from .errors import one_line
 
 # CUDA 13 needs a driver of branch 580 or newer and compiles for compute capability 7.5 (Turing) or newer, by NVIDIA's
@@ -42,11 +42,9 @@ def start_cupy() -> Any:
     try:
         _take_own_device(cupy)
         x = cupy.arange(6, dtype=cupy.float32).reshape(2, 3)  # (2, 3)
-        got = cupy.asnumpy(x @ x.T + 1).tolist()  # (2, 2): a product by cuBLAS, a kernel compiled by NVRTC, one read
+        check_product(cupy.asnumpy(x @ x.T + 1))  # a product by cuBLAS, a kernel compiled by NVRTC, one read
     except Exception as error:
         raise _unavailable(f"a small kernel does not run on a GPU ({one_line(error)}): {REPAIR}") from error
-    if got != [[6, 15], [15, 51]]:
-        raise _unavailable(f"a small kernel gave {got} instead of [[6, 15], [15, 51]]: {REPAIR}")
     return cupy
 
 

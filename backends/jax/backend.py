@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import wraps
 from importlib import import_module
@@ -13,16 +13,25 @@ import numpy.typing as npt
 
 from ..activations import ACTIVATIONS, Array
 from ..base import Backend
-from ..errors import BackendUnavailable
+from ..errors import check_product, unavailable_if
 from ..generic_plan import GenericPlan
 from ..losses import LOSSES
-from ..operations import in_native_order
 from ..optimizers import SGD, Adam, AdamW, Optimizer, RMSprop, State
 from ..override import override
-from ..plan import Plan, Rows, TrainingJob
+from ..plan import Plan, TrainingJob
 
 INSTALL = 'pip install "xpnn[jax]"'
 TRACED_OPTIMIZERS = (SGD, RMSprop, Adam, AdamW)  # one of the user's own may ask for the value of what is traced
+
+
+def _compiled(operation: str, kind: str, table: Mapping[str, Any]) -> Any:
+    """Return a generic operation, compiled by XLA; its argument `kind` names a row of the table."""
+
+    @wraps(getattr(Backend, operation))
+    def run(self: JaxBackend, *arrays: Array, **options: Any) -> Any:
+        return self._functions.call(*arrays, operation=operation, row=table[options[kind]], **options)
+
+    return run
 
 
 class JaxBackend(Backend):
@@ -44,25 +53,15 @@ class JaxBackend(Backend):
     evaluation_rows = 16384
 
     def __init__(self) -> None:
-        try:
+        with unavailable_if("backend jax cannot import jax", INSTALL):
             self._jax: Any = import_module("jax")
             super().__init__(import_module("jax.numpy"))
-        except Exception as error:  # a broken installation raises what it likes
-            said = " ".join(str(error).split())
-            raise BackendUnavailable(f"backend jax cannot import jax ({said:.200}): {INSTALL}") from error
         self._functions: Any = import_module(".functions", __package__)
         fix = "take another device by JAX_PLATFORMS=cpu in the environment"
-        try:
-            with self.scope():
-                x = self.xp.arange(6, dtype=self.xp.float64).reshape(2, 3)  # (2, 3)
-                got, self._devices = (x @ x.T + 1).tolist(), x.devices()  # (2, 2)
-        except Exception as error:
-            said = " ".join(str(error).split())
-            raise BackendUnavailable(
-                f"backend jax: a small product in float64 does not run ({said:.200}): {fix}"
-            ) from error
-        if got != [[6, 15], [15, 51]]:
-            raise BackendUnavailable(f"backend jax: a small product gave {got} instead of [[6, 15], [15, 51]]: {fix}")
+        with unavailable_if("backend jax: a small product in float64 does not run", fix), self.scope():
+            x = self.xp.arange(6, dtype=self.xp.float64).reshape(2, 3)  # (2, 3)
+            check_product(x @ x.T + 1)
+            self._devices = x.devices()
 
     def scope(self) -> AbstractContextManager[object]:
         """Return a context with 64-bit types, and with full float32 products on GPUs that default to fewer bits."""
@@ -70,10 +69,6 @@ class JaxBackend(Backend):
         scope.enter_context(self._functions.enable_x64(True))
         scope.enter_context(self._jax.default_matmul_precision("highest"))
         return scope
-
-    @override
-    def put(self, array: npt.NDArray[Any]) -> Array:
-        return self.xp.array(in_native_order(array), copy=True)
 
     @override
     def to_numpy(self, array: Array) -> npt.NDArray[Any]:
@@ -86,39 +81,9 @@ class JaxBackend(Backend):
             return None
         return array if array.devices() == self._devices else None
 
-    @override
-    def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
-        if isinstance(index, slice):
-            return super().gather(rows, index, dtype)
-        labels: Array
-        x, labels = self._functions.gather(rows.images, rows.labels, index, scale=rows.scale, dtype=np.dtype(dtype))
-        return x, labels
-
-    @override
-    def all_finite(self, arrays: Iterable[Array]) -> bool:
-        return bool(self._functions.all_finite(list(arrays)))
-
-    @override
-    def linear(self, x: Array, weight: Array, bias: Array, *, activation: str) -> Array:
-        return self._functions.linear(x, weight, bias, activation=activation, row=ACTIVATIONS[activation])
-
-    @override
-    def linear_backward(
-        self, grad_y: Array, y: Array, x: Array, weight: Array, *, activation: str, need_grad_x: bool = True
-    ) -> tuple[Array | None, Array, Array]:
-        grad_x, grad_weight, grad_bias = self._functions.linear_backward(
-            grad_y, y, x, weight, activation=activation, need_grad_x=need_grad_x, row=ACTIVATIONS[activation]
-        )
-        return grad_x, grad_weight, grad_bias
-
-    @override
-    def loss(
-        self, outputs: Array, labels: Array, *, loss: str, batch_size: float, weights: Array | None = None
-    ) -> tuple[Array, Array, Array]:
-        loss_sum, correct, grad = self._functions.loss(
-            outputs, labels, batch_size, weights, loss=loss, row=LOSSES[loss]
-        )
-        return loss_sum, correct, grad
+    linear = _compiled("linear", "activation", ACTIVATIONS)
+    linear_backward = _compiled("linear_backward", "activation", ACTIVATIONS)
+    loss = _compiled("loss", "loss", LOSSES)
 
     @override
     def update(
@@ -136,8 +101,9 @@ class JaxBackend(Backend):
         if type(optimizer) not in TRACED_OPTIMIZERS:
             return super().update(optimizer, parameter, grad, state, step=step, learning_rate=learning_rate, l2=l2)
         updated, next_state = self._functions.update(
-            parameter, grad, state, step, float(learning_rate), float(l2), optimizer=optimizer, has_l2=bool(l2)
-        )
+            parameter, grad, state, float(l2), optimizer=optimizer, has_l2=bool(l2),
+            step=step, learning_rate=float(learning_rate),
+        )  # fmt: skip
         return updated, next_state
 
     @override

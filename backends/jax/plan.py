@@ -15,9 +15,10 @@ from ..activations import ACTIVATIONS, Activation, Array
 from ..base import Backend
 from ..generic_plan import GenericPlan
 from ..losses import LOSSES, Loss
-from ..optimizers import Optimizer, State
+from ..optimizers import State
 from ..override import override
 from ..plan import NO_ROWS, Layer, Rows, Totals, TrainingJob, checked_order
+from ..step_options import StepOptions
 from .functions import GENERIC
 
 Parameters = tuple[tuple[Array, Array], ...]  # (weight, bias) of each layer
@@ -32,9 +33,7 @@ class StepOutline:
         activations: names of the layers' activations.
         loss: name of the loss.
         rows: functions of those names, so that a changed table is retraced.
-        optimizer: the optimizer.
-        l2: strength of the L2 penalty.
-        label_smoothing: probability mass that is spread evenly over the classes.
+        options: options of a step.
         scale: factor of integer images.
         batch_size: rows of a step.
         in_order: whether rows are selected by an order; otherwise they are taken in sequence.
@@ -43,9 +42,7 @@ class StepOutline:
     activations: tuple[str, ...]
     loss: str
     rows: tuple[Activation | Loss, ...]
-    optimizer: Optimizer
-    l2: float
-    label_smoothing: float
+    options: StepOptions
     scale: float
     batch_size: int
     in_order: bool
@@ -65,15 +62,13 @@ class JaxPlan(GenericPlan):
         if rows is None and batch_size < samples:
             rows = np.arange(samples)
         count = samples if rows is None else len(rows)
-        whole, rest = divmod(count, batch_size) if rows is not None else (1, 0)
+        whole = count // batch_size * batch_size if rows is not None else 0
+        parts = [(whole // batch_size, batch_size, slice(0, whole)), (1, count - whole, slice(whole, count))]
         with self._backend.scope():
             sums = jnp.asarray(totals.loss_sum, jnp.float64), jnp.asarray(totals.correct, jnp.int64)  # (), ()
-            if rows is None:
-                sums = self._take(None, 1, count, sums)
-            if rows is not None and whole:
-                sums = self._take(rows[: whole * batch_size], whole, batch_size, sums)
-            if rows is not None and rest:
-                sums = self._take(rows[whole * batch_size :], 1, rest, sums)
+            for steps, size, part in parts:
+                if steps and size:
+                    sums = self._take(None if rows is None else rows[part], steps, size, sums)
             return self._backend.read_totals(*sums, totals.rows + count)
 
     def _take(
@@ -90,11 +85,9 @@ class JaxPlan(GenericPlan):
             order[: len(rows)] = rows
         activations = tuple(layer.activation for layer in job.layers)
         functions: tuple[Activation | Loss, ...] = (*(ACTIVATIONS[name] for name in activations), LOSSES[job.loss])
-        options = job.options
         outline = StepOutline(
-            activations, job.loss, functions, options.optimizer, float(options.l2), float(options.label_smoothing),
-            placed.scale, batch_size, rows is not None,
-        )  # fmt: skip
+            activations, job.loss, functions, job.options, placed.scale, batch_size, in_order=rows is not None
+        )
         parameters = tuple((layer.weight, layer.bias) for layer in job.layers)
         parameters, states, *sums_then = take_steps(
             (parameters, tuple(self._states), *sums),
@@ -133,43 +126,27 @@ def _take_steps(
     Returns:
         The updated `start`.
     """
-    rows, size = Rows(images, labels, outline.scale), outline.batch_size
+    rows, size, options = Rows(images, labels, outline.scale), outline.batch_size, outline.options
+    dtype, update = start[0][0][0].dtype, partial(GENERIC.update, options.optimizer)
 
     def step(k: Array, carry: tuple[Parameters, States, Array, Array]) -> tuple[Parameters, States, Array, Array]:
         parameters, states, loss_sum, correct = carry
         index = jax.lax.dynamic_slice(order, (k * size,), (size,)) if outline.in_order else slice(None)  # (batch,)
-        grads, batch_loss, batch_correct = _gradients(parameters, rows, index, outline)
-        rate = learning_rates[k].astype(parameters[0][0].dtype)
-        parameters, states = _updated(parameters, states, grads, taken + k + 1, rate, outline)
-        return parameters, states, loss_sum + batch_loss, correct + batch_correct
+        x, targets = GENERIC.gather(rows, index, dtype)  # (batch, features), (batch,)
+        layers = [Layer(*each, kind) for each, kind in zip(parameters, outline.activations, strict=True)]
+        grads, batch_loss, batch_correct = GENERIC.gradients(
+            layers, x, targets, loss=outline.loss, size=size, label_smoothing=options.label_smoothing
+        )
+        now = {"step": taken + k + 1, "learning_rate": learning_rates[k].astype(dtype)}
+        moved, kept = [], []
+        for layer, grad, state in zip(layers, grads, states, strict=True):
+            weight, of_weight = update(layer.weight, grad[0], state[0], l2=options.l2, **now)
+            bias, of_bias = update(layer.bias, grad[1], state[1], **now)
+            moved.append((weight, bias))
+            kept.append((of_weight, of_bias))
+        return tuple(moved), tuple(kept), loss_sum + batch_loss, correct + batch_correct
 
     return jax.lax.fori_loop(0, steps, step, start)
-
-
-def _gradients(
-    parameters: Parameters, rows: Rows, index: Array | slice, outline: StepOutline
-) -> tuple[Parameters, Array, Array]:
-    """Return the gradients of the mean loss of a batch, its sum of losses and number of correct rows, ()."""
-    layers = [Layer(*each, kind) for each, kind in zip(parameters, outline.activations, strict=True)]
-    x, labels = GENERIC.gather(rows, index, layers[0].weight.dtype)  # (batch, features), (batch,)
-    grads, loss_sum, correct = GENERIC.gradients(
-        layers, x, labels, loss=outline.loss, size=outline.batch_size, label_smoothing=outline.label_smoothing
-    )
-    return tuple(grads), loss_sum, correct
-
-
-def _updated(
-    parameters: Parameters, states: States, grads: Parameters, step: Array, learning_rate: Array, outline: StepOutline
-) -> tuple[Parameters, States]:
-    """Return the parameters and optimizer state after one step."""
-    update = partial(GENERIC.update, outline.optimizer, step=step, learning_rate=learning_rate)
-    moved, kept = [], []
-    for (weight, bias), (grad_weight, grad_bias), (of_weight, of_bias) in zip(parameters, grads, states, strict=True):
-        weight, of_weight = update(weight, grad_weight, of_weight, l2=outline.l2)
-        bias, of_bias = update(bias, grad_bias, of_bias, l2=0.0)
-        moved.append((weight, bias))
-        kept.append((of_weight, of_bias))
-    return tuple(moved), tuple(kept)
 
 
 take_steps = jax.jit(_take_steps, static_argnames="outline")

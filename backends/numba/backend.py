@@ -43,26 +43,18 @@ class NumbaBackend(NumPyBackend):
         from . import divided_plan as numba_divided_plan
         from . import forward as numba_forward
         from . import plan as numba_plan
-        from .compiler import team as numba_team
-        from .network import functions as numba_functions
-        from .network import layout as numba_layout
-        from .network import optimizers as numba_optimizers
-        from .network import targets as numba_targets
+        from .compiler.team import Team, usable_threads
+        from .network.layout import are_layers
+        from .network.targets import loss_code
 
         super().__init__()
-        self._functions, self._optimizers, self._plan = numba_functions, numba_optimizers, numba_plan
-        self._divided_plan, self._targets, self._layout = numba_divided_plan, numba_targets, numba_layout
-        self._forward, self._team = numba_forward, numba_team.Team(numba_team.usable_threads())
+        self._plan, self._divided_plan, self._forward = numba_plan, numba_divided_plan, numba_forward
+        self._are_layers, self._loss_code, self._team = are_layers, loss_code, Team(usable_threads())
 
     @override
     def suits(self, job: JobOutline) -> bool:
         """What the kernels do not know takes as long as on NumPy."""
-        return (
-            not job.needs_generic_plan
-            and self._functions.activation_code(job.activation) is not None
-            and self._optimizers.rule_of(job.optimizer) is not None
-            and self._targets.loss_code(job.loss) is not None
-        )
+        return not (job.needs_generic_plan or self._plan.unknown_part([job.activation], job.optimizer, job.loss))
 
     @override
     def put(self, array: npt.NDArray[Any]) -> Array:
@@ -71,10 +63,9 @@ class NumbaBackend(NumPyBackend):
 
     @override
     def evaluate(self, layers: list[Layer], rows: Rows, *, loss: str = "softmax_cross_entropy") -> Totals:
-        is_known = self._targets.loss_code(loss) is not None and not is_mapped(
-            rows.images
-        )  # whose logits may be too many
-        if not (is_known and self._forward_pays(layers, rows.images)):
+        is_known = self._loss_code(loss) is not None
+        fits = not is_mapped(rows.images)  # the logits of mapped rows may be too many
+        if not (is_known and fits and self._forward_pays(layers, rows.images)):
             # A small evaluation stands between two epochs, whose cores BLAS's threads would keep busy.
             is_small = _forward_work(layers, len(rows.images)) < FORWARD_WORK
             with one_blas_thread() if is_small else nullcontext():
@@ -92,8 +83,7 @@ class NumbaBackend(NumPyBackend):
 
     def _forward_pays(self, layers: list[Layer], images: npt.NDArray[Any]) -> bool:
         """Whether the kernels know the network, and the rows are worth compiling them."""
-        known = self._layout.are_layers(layers, images)
-        return known and _forward_work(layers, len(images)) >= FORWARD_WORK
+        return self._are_layers(layers, images) and _forward_work(layers, len(images)) >= FORWARD_WORK
 
     @override
     def compile(self, job: TrainingJob) -> Plan:
@@ -110,17 +100,10 @@ class NumbaBackend(NumPyBackend):
 
     def _why_generic(self, job: TrainingJob) -> str:
         """Return what of a job the kernels do not know."""
-        for layer in job.layers:
-            if self._functions.activation_code(layer.activation) is None:
-                return f"the kernels do not know the activation {layer.activation!r}"
-        if self._optimizers.rule_of(job.options.optimizer) is None:
-            return f"the kernels do not know the optimizer {job.options.optimizer.name!r}"
-        if self._targets.loss_code(job.loss) is None:
-            return f"the kernels do not know the loss {job.loss!r}"
-        for name, is_asked in (("dropout", job.options.dropout != 0), ("clipping", job.options.clip_norm is not None)):
-            if is_asked:
-                return f"the kernels do not know {name}"
-        return "the kernels do not take such types, shapes or last layer"
+        options = job.options
+        unknown = self._plan.unknown_part([layer.activation for layer in job.layers], options.optimizer, job.loss)
+        unknown = unknown or ("dropout" if options.dropout else "" if options.clip_norm is None else "clipping")
+        return f"the kernels do not {f'know {unknown}' if unknown else 'take such types, shapes or last layer'}"
 
 
 def _forward_work(layers: list[Layer], rows: int) -> int:

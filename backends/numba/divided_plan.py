@@ -13,14 +13,14 @@ import numpy.typing as npt
 
 from ..errors import ConfigError
 from ..override import override
-from ..plan import NO_ROWS, Plan, Totals, TrainingJob, checked_order
+from ..plan import NO_ROWS, Totals, TrainingJob, checked_order
 from ..reduction import reduction_of
 from .compiler.compile import announced, entry_of
 from .compiler.team import ALONE, Side, Team
-from .engine import Engine
+from .engine import Engine, EnginePlan
 from .first_layer.inputs import DenseInput, SparseInput
 from .network.layout import rows_of
-from .network.optimizers import GRADIENT, KernelState, rule_of
+from .network.optimizers import GRADIENT, KernelState
 from .steps.batches import RunSteps, Sums, new_sums, sizes_and_penalties
 from .steps.by_rows import take_step_with
 from .steps.room import Room
@@ -46,7 +46,7 @@ class Part(NamedTuple):
     sums: Sums
 
 
-class DividedPlan(Plan):
+class DividedPlan(EnginePlan):
     """Of each batch, the gradient of this process's part or of each of its shards; the sum over all; the step.
 
     One part is worked through by all threads together. Of several, each thread takes some by itself: a kernel's result
@@ -61,11 +61,7 @@ class DividedPlan(Plan):
     """
 
     def __init__(self, backend: Backend, job: TrainingJob) -> None:
-        self.job = job
-        self.step = 0
-        rule = rule_of(job.options.optimizer)
-        assert rule is not None  # `supports` says so
-        self._rule = rule
+        super().__init__(job)
         self._reduction = reduction_of(backend, job)
         parts = len(self._reduction.parts(slice(0, 0)))  # of this process
         # Rows of the largest part on any rank, so that all go the same way.
@@ -167,15 +163,6 @@ class DividedPlan(Plan):
         no_rows = np.empty(0, dtype=np.int64)
         batches = RunSteps(no_rows, 1, 1, self._rule, rate, NOTHING, penalty, self.step + 1)
         return engine.layout.network, engine.state, self._whole, batches
-
-    @override
-    def state(self) -> dict[str, npt.NDArray[Any]]:
-        return self._engine.slots()
-
-    @override
-    def load_state(self, state: dict[str, npt.NDArray[Any]], step: int) -> None:
-        self._engine.load_slots(state)
-        self.step = step
 
 
 def _inputs_of(inputs: SparseInput | DenseInput, me: int) -> SparseInput | DenseInput:

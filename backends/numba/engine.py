@@ -12,13 +12,15 @@ import numpy.typing as npt
 from ..errors import ConfigError
 from ..generic_plan import check_state
 from ..mapped import is_mapped, unlocked
-from ..plan import TrainingJob
+from ..override import override
+from ..plan import Plan, TrainingJob
 from .compiler.lane_types import lanes_of
 from .compiler.team import Team, usable_threads
 from .first_layer.columns import kept_columns, new_columns
-from .first_layer.compress import chunk_bounds, compressed, entry_counts
+from .first_layer.compress import chunk_bounds, compressed
 from .first_layer.inputs import DenseInput, SparseInput
 from .network.layout import Layout, rows_of
+from .network.optimizers import rule_of
 from .network.targets import targets_of
 from .steps.room import Problem
 from .steps.schedules import choose_schedule, new_state, tile_bounds
@@ -86,7 +88,7 @@ class Engine:
             bounds = chunk_bounds(images.shape[1], schedule.chunks, int(network.compiled.lanes))
             return DenseInput(images, scale, rows_of(threads, tile * int(network.inputs[0]), dtype), bounds)
         bounds = chunk_bounds(images.shape[1], schedule.chunks)
-        rows = compressed(self.team, images, scale, bounds, entry_counts(self.team, images, bounds), dtype)
+        rows = compressed(self.team, images, scale, bounds, dtype)
         if self.is_kept:
             columns: Any = kept_columns(self.team, rows, np.empty(0, np.int64), np.zeros(1, np.int64))
         else:  # the narrow ways add row by row, and list nothing
@@ -153,3 +155,25 @@ class Engine:
             layers = range(len(self.job.layers))
             arrays = [(slots[f"layers.{k}.weight.{slot}"], slots[f"layers.{k}.bias.{slot}"]) for k in layers]
             self.layout.pack(arrays, buffer)
+
+
+class EnginePlan(Plan):
+    """Plan that an `Engine` carries out, with the optimizer's slots in the layout of the kernels."""
+
+    _engine: Engine
+
+    def __init__(self, job: TrainingJob) -> None:
+        self.job = job
+        self.step = 0
+        rule = rule_of(job.options.optimizer)
+        assert rule is not None  # `supports` says so
+        self._rule = rule
+
+    @override
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        return self._engine.slots()
+
+    @override
+    def load_state(self, state: dict[str, npt.NDArray[Any]], step: int) -> None:
+        self._engine.load_slots(state)
+        self.step = step

@@ -64,7 +64,7 @@ def forward_logits(team: Team, layers: list[Layer], images: npt.NDArray[Any], sc
         index = rows_of(threads, entries, np.uint16 if features <= 1 << 16 else np.uint32)
         value = rows_of(threads, entries, np.uint8 if images.dtype == np.uint8 else dtype)
         rows = Sparse(rows_of(threads, tile * len(bounds), np.int32), index, value, scale, bounds)
-        inputs = UnlistedInput(images, rows, np.arange(tile), bounds)
+        inputs = UnlistedInput(images, rows, np.arange(tile))
     else:
         inputs = DenseInput(images, scale, rows_of(threads, tile * int(layout.network.inputs[0]), dtype), bounds)
     parameters = aligned(layout.count, dtype)

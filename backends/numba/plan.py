@@ -7,19 +7,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..override import override
-from ..plan import NO_ROWS, Plan, Totals, TrainingJob, checked_order
+from ..optimizers import Optimizer
+from ..plan import NO_ROWS, Totals, TrainingJob, checked_order
 from .compiler.compile import announced, entry_of
 from .compiler.team import ALONE
-from .engine import Engine
+from .engine import Engine, EnginePlan
+from .network.functions import activation_code
 from .network.layout import are_layers
 from .network.optimizers import rule_of
-from .network.targets import are_targets
+from .network.targets import are_targets, loss_code
 from .steps.batches import RunSteps, new_sums, sizes_and_penalties
 from .steps.schedules import new_room
 
 
-class NumbaPlan(Plan):
+class NumbaPlan(EnginePlan):
     """All steps of a run in one call of compiled code.
 
     The engine keeps the parameters and the optimizer's slots in a layout of its own; a run begins with a copy of the
@@ -27,11 +28,7 @@ class NumbaPlan(Plan):
     """
 
     def __init__(self, job: TrainingJob) -> None:
-        self.job = job
-        self.step = 0
-        rule = rule_of(job.options.optimizer)
-        assert rule is not None  # `supports` says so
-        self._rule = rule
+        super().__init__(job)
         with announced("compiling the numba plan; cached for the next process"):
             self._engine = engine = Engine(job, job.batch_size)
             self._room = new_room(engine.schedule, engine.layout, engine.state, engine.team.threads)
@@ -76,14 +73,15 @@ class NumbaPlan(Plan):
         batches = RunSteps(order, int(job.batch_size), tile_rows, self._rule, rates, sizes, l2, first)
         return problem, self._room, batches, self._sums
 
-    @override
-    def state(self) -> dict[str, npt.NDArray[Any]]:
-        return self._engine.slots()
 
-    @override
-    def load_state(self, state: dict[str, npt.NDArray[Any]], step: int) -> None:
-        self._engine.load_slots(state)
-        self.step = step
+def unknown_part(activations: list[str], optimizer: Optimizer, loss: str) -> str:
+    """Return the first of these that the kernels do not know, as in "the loss 'mine'"; empty if they know all."""
+    for name in activations:
+        if activation_code(name) is None:
+            return f"the activation {name!r}"
+    if rule_of(optimizer) is None:
+        return f"the optimizer {optimizer.name!r}"
+    return f"the loss {loss!r}" if loss_code(loss) is None else ""
 
 
 def supports(job: TrainingJob) -> bool:

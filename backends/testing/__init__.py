@@ -30,10 +30,7 @@ def check_backend(backend: Backend) -> Iterator[tuple[str, Callable[[], None]]]:
     """Yield each check with its name, which begins with the operations under test.
 
     A check takes no arguments and raises an AssertionError if the backend differs from the generic arithmetic over
-    NumPy. It does not need pytest.
-
-    Args:
-        backend: backend under test; checks leave it unchanged.
+    NumPy. It leaves the backend unchanged, and does not need pytest.
     """
     for check in contract():
         yield check.name, partial(check, backend)

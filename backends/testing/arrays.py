@@ -193,27 +193,22 @@ def assert_batches(backend: Backend, rows: Rows, images: Any, labels: Any, dtype
 
 
 @check(
-    "gather", "batch",
-    dtype=DTYPES, images=["uint8", "float32", "float64"], numbers=[False, True], is_on_host=[False, True],
+    "gather", "batch", "place",
+    dtype=DTYPES, images=["uint8", "float32", "float64"], numbers=[False, True], where=["device", "host", "file"],
 )  # fmt: skip
-def rows_are_taken_scaled_and_cast(backend: Backend, dtype: str, images: str, numbers: bool, is_on_host: bool) -> None:
+def rows_are_taken_scaled_and_cast(backend: Backend, dtype: str, images: str, numbers: bool, where: str) -> None:
     pixels, labels = images_and_classes(dtype=images)
     if numbers:
         labels = labels_of("squared_error", labels, CLASSES)
     rows = backend.place(pixels, labels, np.float64(SCALE))  # which must make no float64 of a float32 network
     assert_batches(backend, rows, pixels, labels, dtype, backend.gather)
     assert_same([backend.to_numpy(rows.images)], [pixels], "the rows themselves, after gather")
-    if is_on_host:
-        rows = Rows(pixels, rows.labels, SCALE, on_host=True)
-    assert_batches(backend, rows, pixels, labels, dtype, backend.batch)
-
-
-@check("place", "batch")
-def images_that_are_mapped_from_a_file_are_taken_like_others(backend: Backend) -> None:
-    pixels, labels = images_and_classes()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        path = Path(folder, "images.npy")
-        np.save(path, pixels)
-        rows = backend.place(np.load(path, mmap_mode="r"), labels, SCALE)
-        assert_batches(backend, rows, pixels, labels, "float64", backend.batch)
+        if where == "host":
+            rows = Rows(pixels, rows.labels, SCALE, on_host=True)
+        elif where == "file":
+            path = Path(folder, "images.npy")
+            np.save(path, pixels)
+            rows = backend.place(np.load(path, mmap_mode="r"), labels, SCALE)
+        assert_batches(backend, rows, pixels, labels, dtype, backend.batch)
         del rows  # else the file would stay open

@@ -201,6 +201,10 @@ def weights_of(backend: Backend, layers: Sequence[Layer]) -> list[Numbers]:
 
 
 def rules() -> dict[str, Optimizer]:
-    """Return every optimizer, and SGD with both kinds of momentum."""
-    momentum = {"momentum": SGD(0.1, momentum=0.9), "nesterov": SGD(0.1, momentum=0.9, nesterov=True)}
-    return {name: kind(0.05) for name, kind in OPTIMIZERS.items()} | momentum
+    """Return every optimizer, and SGD with both kinds of momentum.
+
+    Their numbers are NumPy's, which must make no float64 of a float32 network.
+    """
+    rate, momentum = np.float64(0.05), np.float64(0.9)
+    both = {"momentum": SGD(2 * rate, momentum), "nesterov": SGD(2 * rate, momentum, nesterov=True)}
+    return {name: kind(rate) for name, kind in OPTIMIZERS.items()} | both

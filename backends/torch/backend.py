@@ -13,27 +13,17 @@ import numpy.typing as npt
 
 from ..activations import ACTIVATIONS, Array, relu
 from ..base import Backend
-from ..errors import BackendUnavailable
+from ..errors import check_product, unavailable_if
 from ..override import override
 from ..threads import one_blas_thread
 
 INSTALL = 'pip install "xpnn[torch]"'
 
 
-class OneThread:
-    """Limit of PyTorch to one thread, shared by all Python threads.
+class _OneThread:
+    """Limit of PyTorch to one thread, shared by all open blocks: `before` is the number of threads without it."""
 
-    Attributes:
-        lock: guards the fields.
-        blocks: number of open blocks.
-        before: number of PyTorch threads before the first block.
-    """
-
-    def __init__(self) -> None:
-        self.lock, self.blocks, self.before = Lock(), 0, 1
-
-
-_ONE_THREAD = OneThread()
+    lock, blocks, before = Lock(), 0, 1
 
 
 class TorchBackend(Backend):
@@ -57,28 +47,17 @@ class TorchBackend(Backend):
             device: such as "cpu" or "cuda:1"; None for the device set by `torch.set_default_device` if any, else the
                 current CUDA device if available, else the CPU.
         """
-        try:
+        with unavailable_if("backend torch cannot import torch", INSTALL):
             self._torch: Any = import_module("torch")
             super().__init__(import_module("array_api_compat.torch"))
-        except Exception as error:  # a broken installation raises what it likes
-            said = " ".join(str(error).split())
-            raise BackendUnavailable(f"backend torch cannot import torch ({said:.200}): {INSTALL}") from error
         wanted = self._default_device() if device is None else device
-        try:
+        failed = f"backend torch: a small product in float64 does not run on the device {wanted}"
+        other = 'take another, such as TorchBackend("cpu") or, for PyTorch as a whole, torch.set_default_device("cpu")'
+        with unavailable_if(failed, other):
             # A tensor knows the number of the device, which "cuda" leaves open.
             x = self._torch.arange(6, dtype=self._torch.float64, device=wanted).reshape(2, 3)  # (2, 3)
-            got, self.device = (x @ x.T + 1).tolist(), x.device  # (2, 2)
-        except Exception as error:
-            said = " ".join(str(error).split())
-            raise BackendUnavailable(
-                f"backend torch: a small product in float64 does not run on the device {wanted} ({said:.200}): "
-                'take another, such as TorchBackend("cpu") or, for PyTorch as a whole, torch.set_default_device("cpu")'
-            ) from error
-        if got != [[6, 15], [15, 51]]:
-            raise BackendUnavailable(
-                f"backend torch: a small product gave {got} instead of [[6, 15], [15, 51]] on the device {wanted}: "
-                f"{INSTALL} --force-reinstall"
-            )
+            check_product(x @ x.T + 1)
+            self.device = x.device
         self.tile_rows = 4096 if self.device.type == "cpu" else 65536  # type: ignore[misc]  # hangs on the device
 
     def _default_device(self) -> Any:
@@ -92,18 +71,18 @@ class TorchBackend(Backend):
     @override
     def fixed_order(self) -> Iterator[None]:
         """Limit PyTorch to one thread, since it splits sums among its threads."""
-        with _ONE_THREAD.lock:
-            if not _ONE_THREAD.blocks:
-                _ONE_THREAD.before = self._torch.get_num_threads()
-            _ONE_THREAD.blocks += 1
+        with _OneThread.lock:
+            if not _OneThread.blocks:
+                _OneThread.before = self._torch.get_num_threads()
+            _OneThread.blocks += 1
             self._torch.set_num_threads(1)  # of this Python thread, and of those that have not computed yet
         try:
             with one_blas_thread():
                 yield
         finally:
-            with _ONE_THREAD.lock:
-                _ONE_THREAD.blocks -= 1
-                self._torch.set_num_threads(_ONE_THREAD.before)
+            with _OneThread.lock:
+                _OneThread.blocks -= 1
+                self._torch.set_num_threads(_OneThread.before)
 
     @override
     def put(self, array: npt.NDArray[Any]) -> Array:

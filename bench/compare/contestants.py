@@ -79,9 +79,7 @@ def title_of(name: str) -> str:
 def load_contestant(name: str, device: str = "cuda") -> Callable[[Task], Contestant]:
     """Import a contestant, check its device, and return its constructor.
 
-    Args:
-        name: name of the contestant.
-        device: device of GPU peers; "cpu" to test them, without a graph.
+    The device is that of GPU peers; "cpu" tests them, without a graph.
 
     Raises:
         MissingDependency: a peer's package or device is missing; the message says what to do.
@@ -106,12 +104,7 @@ def load_contestant(name: str, device: str = "cuda") -> Callable[[Task], Contest
 
 
 class BackendContestant(Contestant):
-    """A backend's plan, as in `nn.train`, and `net.predict`, on images in their original dtype.
-
-    Args:
-        task: the task.
-        backend: name of the backend.
-    """
+    """A backend's plan, as in `nn.train`, and `net.predict`, on images in their original dtype."""
 
     compiles = True
 
@@ -123,7 +116,7 @@ class BackendContestant(Contestant):
     @override
     def place(self, data: Dataset) -> None:
         self.net.adopt(data)
-        self.rows = self.net.backend.place(data.train.images, data.train.labels, data.scale)
+        self.rows = self.net.place(data.train)
         self.test = data.test.images
 
     @override

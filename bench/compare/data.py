@@ -19,11 +19,7 @@ SEED = 20
 
 
 def load_data(workload: Workload, mnist: str | None = None) -> Dataset:
-    """Return training and test rows of a workload, cached for consecutive equal ones.
-
-    Args:
-        workload: the workload.
-        mnist: path of MNIST, as in `xpnn train --data`; None for the default.
+    """Return training and test rows of a workload, cached for consecutive equal ones; `mnist` is the option `--data`.
 
     Raises:
         ConfigError: the numbers of features or classes differ from the network's.
@@ -54,13 +50,7 @@ def draw_normal(*, rows: int = TRAIN_ROWS, test_rows: int = TEST_ROWS) -> Datase
 
 
 def draw_pixels(density: float, *, rows: int = TRAIN_ROWS, test_rows: int = TEST_ROWS) -> Dataset:
-    """Draw uint8 rows of 784 pixels, each 1 to 255 with probability `density`, else 0; labelled likewise.
-
-    Raises:
-        ConfigError: the density is not in (0, 1].
-    """
-    if not 0 < density <= 1:
-        raise ConfigError(f"the density must be in (0, 1], got {density}")
+    """Draw uint8 rows of 784 pixels, each 1 to 255 with probability `density`, else 0; labelled likewise."""
     generator = np.random.default_rng(SEED)
     images = generator.integers(1, 256, (rows + test_rows, FEATURES), dtype=np.uint8)  # (samples, features)
     images *= generator.random(images.shape, dtype=np.float32) < density

@@ -39,12 +39,18 @@ class Measurements:
     plan: str = ""  # what a backend's plan says of itself
     failed: str | None = None  # why it takes no further turns
 
-    def note(self, number: int | None, seconds: float) -> None:
-        """Record the time of turn `number`; None is not recorded."""
+    def note(
+        self, number: int | None, *, seconds: float, loss: float | None = None, accuracy: float = math.nan
+    ) -> None:
+        """Record turn `number`, of training with its loss or else of predictions; the time of None is not recorded."""
         if number == 0:
             self.first_seconds = seconds
         elif number is not None:
             self.seconds.append(seconds)
+        if loss is None:
+            self.test_accuracy = accuracy
+        else:
+            self.losses.append(loss)
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures; the excess of the first turn over the median counts as compilation."""
@@ -72,18 +78,10 @@ def measure(
     limit_seconds: float = math.inf,
     progress: Progress = lambda what, share: None,  # noqa: ARG005
 ) -> dict[str, dict[str, Any]]:
-    """Time a workload on every contestant.
+    """Time a workload on every contestant; return the figures of each, or `{"failed": reason}`.
 
-    Args:
-        workload: the workload.
-        data: its rows.
-        workers: processes of the contestants.
-        turns: timed turns of each, after a warm-up turn.
-        limit_seconds: time limit; no further turns after this time and `LEAST_TURNS` turns.
-        progress: called before each step.
-
-    Returns:
-        The figures of each contestant, or `{"failed": reason}`.
+    Each takes `turns` timed turns after a warm-up turn, but none after `limit_seconds` and `LEAST_TURNS` turns.
+    `progress` is called before each step.
     """
     trial = _Trial(workload, data, workers, progress)
     trial.prepare()
@@ -127,23 +125,11 @@ class _Trial:
     def train(self, *, share: float, number: int | None = None) -> None:
         """Run a training turn of every contestant with the same orders; turn 0 warms up, None is not timed."""
         orders = draw_orders(self.workload, self.data, self.generator)
-
-        def turn(worker: Worker, record: Measurements) -> None:
-            took = worker.ask("run_epochs", orders)
-            record.losses.append(took["loss"])
-            record.note(number, took["seconds"])
-
-        self._go_round(turn, share=share)
+        self._go_round(lambda worker, record: record.note(number, **worker.ask("run_epochs", orders)), share=share)
 
     def predict(self, *, share: float, number: int | None = None) -> None:
         """Run predictions of every contestant; turn 0 warms up, None is not timed."""
-
-        def turn(worker: Worker, record: Measurements) -> None:
-            took = worker.ask("predict")
-            record.test_accuracy = took["accuracy"]
-            record.note(number, took["seconds"])
-
-        self._go_round(turn, share=share)
+        self._go_round(lambda worker, record: record.note(number, **worker.ask("predict")), share=share)
 
     def results(self) -> dict[str, dict[str, Any]]:
         """Return all figures, with a mark where results differ from the first successful contestant's."""

@@ -43,11 +43,7 @@ def sweep_points(content: Mapping[str, Any]) -> Points:
 
 
 def save_sweep_picture(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Plot a sweep and save it.
-
-    Args:
-        content: content of the results file.
-        path: file in a format of matplotlib.
+    """Plot a sweep and save it in a format of matplotlib.
 
     Raises:
         ConfigError: there are no points.

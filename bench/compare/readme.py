@@ -41,12 +41,7 @@ def newest(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def table(content: Mapping[str, Any], link: str) -> str:
-    """Return the Markdown table with versions and hardware.
-
-    Args:
-        content: content of the results file.
-        link: link to the file in the README.
-    """
+    """Return the Markdown table of a results file, with versions, hardware and a link to the file."""
     names = [name for name in contestant_names() if name in took_part(content)]
     lines = ["| median milliseconds | " + " | ".join(map(title_of, names)) + " |", "|---" * (len(names) + 1) + "|"]
     marked = False

@@ -60,18 +60,7 @@ def plan_run(
     shapes: int | None = None,
     seed: int = 0,
 ) -> Run:
-    """Return the requested run.
-
-    Args:
-        workloads: names of fixed workloads; None for those of the kind of run.
-        contestants: names; None for all, without slow compilers in quick and wide runs; on a GPU for those that run
-            there.
-        epochs: timed turns of each contestant; None for the default of the kind of run; fewer in a quick run.
-        quick: whether it should finish within a minute.
-        gpu: whether to use the GPU's workloads and contestants, in turns of many epochs.
-        sweep: whether to sweep the widths and batch sizes of the plot.
-        shapes: number of random workloads to draw instead.
-        seed: seed of these.
+    """Return the run that the options of `xpnn bench` ask for; None stands for the default of its kind.
 
     Raises:
         ConfigError: there is no such workload or contestant, or the options exclude each other.
@@ -101,14 +90,7 @@ def plan_run(
 def carry_out(
     run: Run, results: Results, mnist: str | None, *, on_step: Listener, on_workload: Callable[[str], None]
 ) -> None:
-    """Measure every workload missing from the results, and add it.
-
-    Args:
-        run: the run.
-        results: results to extend; its threads are those of each contestant.
-        mnist: path of MNIST, as in `xpnn train --data`.
-        on_step: called before each step.
-        on_workload: called with the name of each finished workload.
+    """Measure every workload missing from the results, and add it; then `on_workload` is called with its name.
 
     Raises:
         RunError: no contestant is available.
@@ -138,11 +120,7 @@ def carry_out(
 
 
 def reasons(missing: Mapping[str, str]) -> str:
-    """Return the reasons of unavailable contestants, grouped by reason.
-
-    Args:
-        missing: reason by contestant.
-    """
+    """Format the contestants in `missing` by their reason."""
     names: dict[str, list[str]] = {}  # by reason
     for name, reason in missing.items():
         names.setdefault(reason, []).append(name)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...backends import ConfigError, XpnnError
+from ...backends import XpnnError
 from ...nn import Dataset
 from .contestant import Contestant, Orders, Task
 from .contestants import load_contestant
@@ -25,8 +25,8 @@ class Stage:
     """A contestant and its data; each public method is a command of the parent."""
 
     def __init__(self) -> None:
-        self._data: Dataset | None = None
-        self._contestant: Contestant | None = None
+        self._data: Any = None
+        self._contestant: Any = None
 
     def start(self, name: str, device: str = "cuda") -> tuple[float, list[dict[str, Any]]]:
         """Load a contestant; return seconds (imports, and on a GPU context and a first kernel) and thread pools."""
@@ -45,7 +45,6 @@ class Stage:
         Also `compiles`, whether the first turn may compile, and `plan`, the contestant's description.
         """
         self._contestant = None  # let go of the last one's memory first
-        assert self._data is not None
         contestant = self._make(task)
         started = time.perf_counter()
         contestant.place(self._data)
@@ -59,35 +58,33 @@ class Stage:
 
     def run_epochs(self, orders: Orders) -> dict[str, float]:
         """Train for a turn; return its seconds and the mean loss of its first epoch."""
-        contestant = self._ready()
-        contestant.take_orders(orders)
-        loss, seconds = _timed(contestant, contestant.run_epochs)
+        self._contestant.take_orders(orders)
+        loss, seconds = _timed(self._contestant, self._contestant.run_epochs)
         return {"seconds": seconds, "loss": float(loss)}
 
     def predict(self) -> dict[str, float]:
         """Classify all test rows; return the seconds and the accuracy."""
-        contestant = self._ready()
-        classes, seconds = _timed(contestant, contestant.predict)
-        assert self._data is not None
+        classes, seconds = _timed(self._contestant, self._contestant.predict)
         return {"seconds": seconds, "accuracy": float(np.mean(classes == self._data.test.labels))}
-
-    def _ready(self) -> Contestant:
-        if self._contestant is None:
-            raise ConfigError("the contestant must be prepared before it runs")
-        return self._contestant
 
 
 def serve(connection: Connection) -> None:
     """Run commands `(method, arguments)` of `Stage` until the pipe is closed; the first is `start`.
 
-    Every answer is `(True, result)`, or `(False, message)` after a failure.
+    Every answer is `(True, result)`, or `(False, message)` after a failure, with the last line of the error.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     stage = Stage()
     with connection, suppress(EOFError):
         while True:
             method, arguments = connection.recv()
-            _answer(connection, getattr(stage, method), *arguments)
+            try:
+                answer = (True, getattr(stage, method)(*arguments))
+            except XpnnError as error:
+                answer = (False, str(error))
+            except Exception as error:
+                answer = (False, " ".join("".join(traceback.format_exception_only(error)).split())[:500])
+            connection.send(answer)
 
 
 def _timed(contestant: Contestant, work: Callable[[], Any]) -> tuple[Any, float]:
@@ -121,14 +118,3 @@ def thread_pools() -> list[dict[str, Any]]:
 
     wanted = ("user_api", "internal_api", "version", "num_threads", "architecture")
     return [{key: pool[key] for key in wanted if key in pool} for pool in threadpool_info()]
-
-
-def _answer(connection: Connection, command: Callable[..., Any], *arguments: Any) -> None:
-    """Run a command and send its result, or the last line of an error."""
-    try:
-        answer = (True, command(*arguments))
-    except XpnnError as error:
-        answer = (False, str(error))
-    except Exception as error:
-        answer = (False, " ".join("".join(traceback.format_exception_only(error)).split())[:500])
-    connection.send(answer)

@@ -54,13 +54,7 @@ def limited_to(threads: int) -> Iterator[None]:
 
 
 class Worker:
-    """Process of a contestant, restarted by the next call after its death.
-
-    Args:
-        name: name of the contestant.
-        threads: number of processors and threads.
-        device: device of a GPU peer.
-    """
+    """Process of a contestant on so many processors and threads, restarted by the next call after its death."""
 
     def __init__(self, name: str, *, threads: int, device: str = "cuda") -> None:
         self.name, self.threads, self.device = name, threads, device
@@ -149,13 +143,7 @@ def started(
 ) -> Iterator[tuple[list[Worker], dict[str, str]]]:
     """Context manager: start the processes of the contestants, and stop them at the end.
 
-    Args:
-        names: names of the contestants.
-        threads: number of processors and threads of each.
-        device: device of GPU peers; "cpu" to test them.
-
-    Yields:
-        The available ones, and the reason for each of the others.
+    Yields the available ones, and the reason for each of the others. The device is that of GPU peers; "cpu" tests them.
     """
     workers = [Worker(name, threads=threads, device=device) for name in names]
     missing: dict[str, str] = {}

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import click
@@ -22,33 +23,26 @@ from ..compare.workloads import GPU_EPOCHS, WORKLOADS, Workload
 from ..program import Program
 
 PIXEL_DENSITY = 0.19  # of drawn images: MNIST's
+say = partial(click.echo, err=True)  # stdout is for the figures
 
 
 def train(
     workload: Workload,
+    *,
     contestant: str,
     mnist: str | None,
-    *,
     turns: int,
     around: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> dict[str, Any]:
     """Time turns of E and 2 E epochs, after a warm-up turn of each.
 
-    The difference is the time of E epochs without the overhead of a turn, which gives the time per step however the
-    plan queues its steps.
-
-    Args:
-        workload: the workload; its epochs are E.
-        contestant: a backend or a peer.
-        mnist: path of MNIST, as in `xpnn train`.
-        turns: timed turns of each length.
-        around: factory of a context manager around the timed turns.
+    The difference is the time of E epochs, the workload's, without the overhead of a turn, which gives the time per
+    step however the plan queues its steps. `around` makes a context manager for the timed turns of each length.
+    Progress and plan are printed to stderr.
 
     Returns:
         Seconds of all turns, per epoch, per step and of the overhead of a turn, the first loss, and the plan's
         description.
-
-    Progress and plan are printed to stderr.
     """
     say(f"loading the data: {workload.summary}")
     data = load_data(workload, mnist)
@@ -75,11 +69,6 @@ def train(
     return {**figures, "seconds_per_epoch": epoch, "seconds_per_step": epoch / steps, "seconds_of_ends": ends}
 
 
-def say(what: str) -> None:
-    """Print a line to stderr; stdout is for the figures."""
-    click.echo(what, err=True)
-
-
 @contextmanager
 def profiled() -> Iterator[None]:
     """Context manager: record with an attached CUDA profiler."""
@@ -94,7 +83,7 @@ def profiled() -> Iterator[None]:
 @click.command(cls=Program)
 @click.argument("name", metavar="WORKLOAD")
 @click.option("--contestant", default="cupy", show_default=True, metavar="NAME", help="A backend or a peer.")
-@click.option("--data", metavar="SOURCE", help="Where MNIST is, as for `xpnn train`.")
+@click.option("--data", "mnist", metavar="SOURCE", help="Where MNIST is, as for `xpnn train`.")
 @click.option("--drawn", is_flag=True, help="Draw the images instead.")
 @click.option("--rows", type=click.IntRange(min=1), help="Number of training rows to use.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Of a turn; what `xpnn bench --gpu` takes by default.")
@@ -102,16 +91,7 @@ def profiled() -> Iterator[None]:
 @click.option("--profile", is_flag=True, help="Tell a CUDA profiler where the timed turns begin and end.")
 @click.option("--no-pool", is_flag=True, help="CuPy allocates each array by itself, so that a sanitizer sees its ends.")
 def main(
-    *,
-    name: str,
-    contestant: str,
-    data: str | None,
-    drawn: bool,
-    rows: int | None,
-    epochs: int | None,
-    turns: int,
-    profile: bool,
-    no_pool: bool,
+    name: str, *, drawn: bool, rows: int | None, epochs: int | None, profile: bool, no_pool: bool, **how: Any
 ) -> None:
     """Train WORKLOAD (W1, W2, ...) and print one JSON object of seconds."""
     if no_pool:
@@ -121,7 +101,7 @@ def main(
     if drawn:
         workload = replace(workload, data="pixels", density=PIXEL_DENSITY)
     around = profiled if profile else nullcontext
-    click.echo(json.dumps(train(workload, contestant, data, turns=turns, around=around)))
+    click.echo(json.dumps(train(workload, around=around, **how)))
 
 
 if __name__ == "__main__":

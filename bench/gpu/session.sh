@@ -4,8 +4,8 @@
 #
 #   bench/gpu/session.sh [--dry-run] tests|bench|profile OUT [WHEELS]
 #
-# OUT gets STEP.json, a row for each part with its outcome, seconds and the end of its output, STEP.log with all of it,
-# and what the parts write. WHEELS is a folder of wheels of packages that the machine lacks. MNIST is found through
+# OUT gets STEP.txt, a line for each part with its outcome, seconds and, of a failed one, the last line of its output;
+# STEP.log with all output; and what the parts write. WHEELS is a folder of wheels of packages that the machine lacks. MNIST is found through
 # XPNN_DATA. A part that fails, takes too long or lacks its program does not stop the others; the exit code is 1 if one
 # failed or took too long. Each step ends within STEP_SECONDS; `bench` resumes OUT/bench-results.json if that is
 # there. No setting of the device is changed.
@@ -49,21 +49,46 @@ cd "$(dirname "$0")/../.."
 until=$(($(date +%s) + STEP_SECONDS))
 for folder in /usr/local/cuda/bin /opt/nvidia/nsight-compute/*; do PATH=$PATH:$folder; done
 
-failed=0  # 1 as soon as a part has
+failed=0 job=  # 1 as soon as a part has failed; the process of the running part
 
 # part NAME SECONDS COMMAND...
 part() {
-  local name=$1 seconds=$2
+  local name=$1 limit=$(($2 * PATIENCE)) left=$((until - $(date +%s))) log=$out/$step.log code=0 outcome absent
   shift 2
   if [ -n "$dry_run" ]; then printf '%s:' "$name"; printf ' %q' "$@"; echo; return; fi
-  "$PYTHON" -m xpnn.bench.gpu.session_part --out "$out/$step.json" --name "$name" --seconds $((seconds * PATIENCE)) \
-    --until "$until" -- "$@" || failed=1
+  if [ "$left" -lt "$limit" ]; then limit=$left; fi
+  absent=$(missing_program "$@")
+  if [ -n "$absent" ]; then outcome="skipped: $absent is not there"
+  elif [ "$limit" -le 0 ]; then outcome='skipped: no time is left'
+  else
+    { printf '\n===== %s:' "$name"; printf ' %q' "$@"; echo; } >>"$log"
+    local begin=$SECONDS
+    timeout --kill-after 5 "$limit" "$@" </dev/null >>"$log" 2>&1 &  # ends the processes that it has started, too
+    job=$!
+    wait "$job" || code=$?
+    local took=$((SECONDS - begin))
+    if [ "$code" -eq 0 ]; then outcome="passed ($took s)"
+    elif [ "$took" -ge "$limit" ]; then outcome="stopped after $limit s"
+    else outcome="failed: exit code $code ($took s): $(grep '[^[:space:]]' "$log" | tail -n 1)"
+    fi
+    if [ "$code" -ne 0 ]; then failed=1; fi
+  fi
+  echo "$name: $outcome" | tee -a "$out/$step.txt"
+}
+
+# Print the program, or the package that `python -m` runs, if it is not installed. A missing module of it is a failure.
+missing_program() {
+  local package=${3:-} find='import sys; from importlib.util import find_spec; sys.exit(not find_spec(sys.argv[1]))'
+  if ! command -v "$1" >/dev/null; then echo "$1"
+  elif [ "${2:-}" = -m ] && ! "$1" -c "$find" "${package%%.*}"; then echo "${package%%.*}"
+  fi
 }
 
 # The clone as the package xpnn, with the metadata that an installation would have: its version and its commands.
 if [ -z "$dry_run" ]; then
   site=$(mktemp -d)
-  trap 'rm -rf "$site"' EXIT
+  set -m  # each part is a job, which Ctrl-C ends with the session
+  trap 'kill "$job" 2>/dev/null || true; rm -rf "$site"' EXIT
   mkdir -p "$out" "$site/xpnn" "$site/xpnn-0.dist-info" "$site/wheels"
   for package in nn backends bench; do ln -s "$PWD/$package" "$site/xpnn/$package"; done
   printf 'Metadata-Version: 2.1\nName: xpnn\nVersion: %s\n' \

@@ -19,13 +19,6 @@ from ..program import Program
 def train_once(recipe: Recipe, data: Dataset, backend: str, *, seed: int, target: float) -> dict[str, Any]:
     """Train a recipe for all its epochs, including the start of the backend.
 
-    Args:
-        recipe: network and training.
-        data: its rows.
-        backend: name of the backend.
-        seed: seed of weights and orders.
-        target: test accuracy to reach, in (0, 1].
-
     Returns:
         `target_epoch`, the first one, from 1, after which the test accuracy is at least the target, and
         `target_seconds` of training up to its end, both None where none is; `training_seconds` of all steps alone;

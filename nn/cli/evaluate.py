@@ -13,16 +13,20 @@ import numpy as np
 import numpy.typing as npt
 import rich_click as click
 
-from ...backends import ConfigError, DataError, RunError, StorageError, log_softmax
+from ...backends import ConfigError, RunError, StorageError, log_softmax
 from ...backends.mapped import is_mapped
-from ..datasets import Dataset, Split, load_dataset
-from ..network.evaluation import check_rows, evaluate_logits
+from ..datasets import Split
+from ..inputs.inputs import Numbers
+from ..network import evaluation
+from ..network.evaluation import held_rows
 from ..network.metrics import calibration_error, confusion_matrix, precision_recall
 from ..network.mlp import MLP
 from ..network.model_file import load
 from ..pictures import evaluation as pictures
 from ..pictures.style import save_picture
+from ..runs.data_choice import DataChoice
 from ..runs.folder import RunFolder, write_json
+from ..runs.recipes import RECIPES
 from .options import (
     AT_LEAST_0,
     UserPath,
@@ -36,93 +40,107 @@ from .options import (
 )
 
 
-@click.command(
-    epilog=examples(
-        "xpnn evaluate runs/mnist-98 --out pictures", "xpnn evaluate runs/mnist-98 --data new.csv --part all"
-    )
-)
+@click.command(epilog=examples("xpnn evaluate runs/mnist-98 --out pictures", "xpnn evaluate runs/wine --data new.csv"))
 @model_argument
-@data_options(label_column=None, stratify=None, whose="run")
+@data_options(stratify=None, whose="run")
 @option("--seed", "Data", "Seed of the split; by default the run's.", AT_LEAST_0, "N")
 @option(
-    "--part", "Data", "Rows: test (the default), train or all; use all for new data.",
-    click.Choice(["test", "train", "all"]), "PART", default="test",
+    "--part", "Data", "Rows: test, train or all; by default test, or all of a file that the run did not have.",
+    click.Choice(["test", "train", "all"]), "PART",
 )  # fmt: skip
 @backend_option
 @option("--out", "Output", "Folder for evaluation.json and the plots.", UserPath(), "FOLDER")
 @json_option
 def evaluate(
-    model: Path, backend: str, seed: int | None, part: str, out: Path | None, as_json: bool, **choice: Any
+    model: Path, backend: str, seed: int | None, part: str | None, out: Path | None, as_json: bool, **choice: Any
 ) -> None:
     """Evaluate a trained network on the data of its run, or on --data.
 
-    The run's seed and split also apply to --data, so that a file is split as in training. --out adds plots: confusion
-    matrix, reliability diagram and worst mistakes.
+    Rows are read as in training: columns and classes are found by name. The run's own file is split as in training.
+    --out adds plots: confusion matrix, reliability diagram and worst mistakes, or predictions against labels.
     """
     net = load(model_path(model), backend=backend)
+    if net.inputs is None:
+        net.inputs = Numbers(count=net.features)
     given = {name: value for name, value in choice.items() if value is not None}
-    dataset = _load(model, seed, source=given.pop("data", None), **given)
-    _check(net, dataset)
-    rows = _part(dataset, part)
-    check_rows(net, rows)
-    logits = net.logits(rows.images)  # (samples, classes)
-    loss, accuracy = evaluate_logits(logits, rows.labels)
-    if not math.isfinite(loss):
-        raise RunError(f"the loss must be finite, got {loss}: are features of these rows far larger than in training?")
-    probabilities = np.exp(log_softmax(np, logits))  # (samples, classes)
-    result = {"rows": len(rows), "loss": loss, "accuracy": accuracy, **_figures(net, probabilities, rows.labels)}
+    name, rows, part = _load(net, model, seed, part, source=given.pop("data", None), **given)
+    rows = held_rows(net, rows)
+    result = _of_classes(net, rows) if net.outputs.has_classes else _of_numbers(net, rows)
+    if not math.isfinite(result["loss"]):
+        raise RunError(
+            f"the loss must be finite, got {result['loss']}: are features of these rows far larger than in training?"
+        )
     if out is not None:
-        _draw(net, rows, probabilities, result, out)
+        _draw(net, rows, result, out)
     if as_json:
         click.echo(json.dumps(result))
         return
     which = {"test": "test rows", "train": "training rows", "all": "rows"}[part]
-    click.echo(f"{dataset.name}: {len(rows):,} {which}, loss {loss:.4f}, {accuracy:.2%} right")
-    click.echo(f"calibration error {result['calibration_error']:.2%}: gap between confidence and accuracy")
-    _print_classes(result)
+    head = f"{name}: {len(rows):,} {which}, loss {result['loss']:.4f}"
+    if net.outputs.has_classes:
+        click.echo(f"{head}, {result['accuracy']:.2%} right")
+        click.echo(f"calibration error {result['calibration_error']:.2%}: gap between confidence and accuracy")
+        _print_classes(result)
+    else:
+        r2 = "not defined" if result["r2"] is None else f"{result['r2']:.4f}"
+        click.echo(f"{head}, R2 {r2}, mean absolute error {result['mean_absolute_error']:.4g}")
     if out is not None:
         click.echo(f"saved in {out}")
 
 
-def _load(model: Path, seed: int | None, *, source: str | None, **split: Any) -> Dataset:
-    """Load the rows as in the run, except for given options; with defaults without a run."""
+def _load(
+    net: MLP, model: Path, seed: int | None, part: str | None, *, source: str | None, **given: Any
+) -> tuple[str, Split, str]:
+    """Load the rows as the network reads them; return the name of the data, the rows, and which part they are."""
     if model.is_dir():
         config = RunFolder(model).read_config()
-        chosen = replace(config.data_from(source), **split)
-        chosen.refuse_idle(split, config.recipe)
-        return chosen.load(config.recipe, seed=config.seed if seed is None else seed)
-    if source is None:
+        chosen = replace(config.data_from(source), **given)
+        chosen.refuse_idle(given, config.recipe)
+        recipe, seed = config.recipe, config.seed if seed is None else seed
+        is_own = chosen.source == config.data.source
+    elif source is None:
         raise ConfigError(
             f"{model} is a model file and does not name its data; add --data SOURCE, or name a run folder"
         )
-    return load_dataset(source, seed=seed or 0, **split)
-
-
-def _check(net: MLP, dataset: Dataset) -> None:
-    """Check that scale, classes and image shape of the data are those of training."""
-    if net.class_names is not None and dataset.class_names != net.class_names:
-        raise DataError(
-            f"the network has the classes {', '.join(net.class_names)}, but {dataset.name} holds "
-            f"{', '.join(dataset.class_names)}: evaluate it on data with the same classes"
+    else:
+        chosen, recipe, seed = DataChoice(source=source, **given), RECIPES["quickstart"], seed or 0
+        is_own = True
+    if part is None:
+        part = "test" if is_own or chosen.has_test_rows(recipe) else "all"
+    regression = not net.outputs.has_classes
+    is_whole = part == "all" and not chosen.has_test_rows(recipe)
+    data = chosen.load(recipe, seed=seed, regression=regression, inputs=net.inputs, is_whole=is_whole)
+    if part != "all":
+        return data.name, data.test if part == "test" else data.train, part
+    if not len(data.test):
+        return data.name, data.train, part
+    splits = (data.train, data.test)
+    if any(is_mapped(each.images) for each in splits):
+        raise ConfigError(
+            f"all rows together would come into memory, but those of {data.name} are mapped from files: "
+            "use --part train and --part test"
         )
-    if dataset.train.images.dtype.kind == "f" and net.input_scale != 1:
-        raise DataError(
-            f"the network was trained on whole numbers, which it multiplies by {net.input_scale:.4g}, but "
-            f"{dataset.name} holds {dataset.train.images.dtype}: give whole numbers in [0, 255] in every cell"
-        )
+    images, labels = (np.concatenate([getattr(each, name) for each in splits]) for name in ("images", "labels"))
+    return data.name, Split(images, labels, inputs=data.inputs), part
 
 
-def _part(dataset: Dataset, part: str) -> Split:
-    """Return the test rows, the training rows, or both."""
-    if part == "all":
-        splits = (dataset.train, dataset.test)
-        if any(is_mapped(each.images) for each in splits):
-            raise ConfigError(
-                f"all rows together would come into memory, but those of {dataset.name} are mapped from files: "
-                "use --part train and --part test"
-            )
-        return Split(np.concatenate([s.images for s in splits]), np.concatenate([s.labels for s in splits]))
-    return dataset.test if part == "test" else dataset.train
+def _of_numbers(net: MLP, rows: Split) -> dict[str, Any]:
+    """Return loss, R2 and mean absolute error of a regression, or loss and accuracy of labels."""
+    result = evaluation.evaluate(net, rows)
+    r2 = None if result.r2 is None or math.isnan(result.r2) else result.r2
+    return {
+        "rows": len(rows), "loss": result.loss, "accuracy": result.accuracy, "r2": r2,
+        "mean_absolute_error": result.mean_absolute_error,
+    }  # fmt: skip
+
+
+def _of_classes(net: MLP, rows: Split) -> dict[str, Any]:
+    """Return loss, accuracy and the figures of each class."""
+    logits = net.logits(rows)  # (samples, classes)
+    loss, accuracy = evaluation.evaluate_logits(logits, rows.labels)
+    probabilities = np.exp(log_softmax(np, logits))  # (samples, classes)
+    head = {"rows": len(rows), "loss": loss, "accuracy": accuracy}
+    return {**head, **_figures(net, probabilities, rows.labels)} if math.isfinite(loss) else head
 
 
 def _figures(net: MLP, probabilities: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> dict[str, Any]:
@@ -154,13 +172,19 @@ def _print_classes(result: dict[str, Any]) -> None:
         click.echo(f"  {name:<{width}} {columns}{rows:>10,}")
 
 
-def _draw(net: MLP, rows: Split, probabilities: npt.NDArray[Any], result: dict[str, Any], out: Path) -> None:
+def _draw(net: MLP, rows: Split, result: dict[str, Any], out: Path) -> None:
     """Write metrics and plots to a folder."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot make the folder {out}: {error.strerror}") from error
     write_json(out / "evaluation.json", result)
+    if not net.outputs.has_classes:
+        predictions = net.predict(rows)  # (samples, outputs)
+        draw = partial(pictures.draw_predictions, labels=rows.labels, predictions=predictions)
+        save_picture(draw, out / "predictions.png")
+        return
+    probabilities = net.predict_proba(rows)  # (samples, classes)
     matrix, calibration = np.array(result["confusion_matrix"]), calibration_error(probabilities, rows.labels)
     save_picture(
         partial(pictures.draw_confusion_matrix, matrix=matrix, class_names=net.names),

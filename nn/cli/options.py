@@ -2,32 +2,87 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import os
 import shlex
 import subprocess
 from collections.abc import Callable, Iterable
-from dataclasses import Field, replace
+from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import rich_click as click
 from click.shell_completion import CompletionItem
 
-from ...backends import ConfigError, registered_backends
+from ...backends import ACTIVATIONS, OPTIMIZERS, ConfigError, look_up, registered_backends
 from ...backends.constraints import options_of
 from ..datasets.load import NAMED
+from ..datasets.table_file import is_table
 from ..files.data_file import existing_path
+from ..runs.data_choice import DataChoice
 from ..runs.folder import RunFolder
 from ..runs.recipes import RECIPES, Recipe
 from ..training.early_stopping import EarlyStopping
 from ..training.options import TrainingOptions
+from ..training.schedules import SCHEDULES
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
+
+class Names(click.ParamType):
+    """Names separated by commas, of which one that holds a comma is quoted as in a csv."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:  # noqa: ARG002
+        """Return the names; see click."""
+        return value if isinstance(value, tuple) else tuple(name.strip() for name in next(csv.reader([value]), []))
+
+
+class Units(click.ParamType):
+    """Units of the hidden layers, separated by commas; none for no hidden layer."""
+
+    name = "units"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Return the units; see click."""
+        if isinstance(value, tuple):
+            return value
+        words = [] if value == "none" else [word.strip() for word in value.split(",")]
+        if not all(word.isdecimal() and int(word) >= 1 for word in words):
+            self.fail(f"{value!r} must be whole numbers >= 1 such as 256,128, or none", param, ctx)
+        return tuple(map(int, words))
+
+
+class ClassWeights(click.ParamType):
+    """`balanced`, or weights by class name: `fraud=10,other=1`."""
+
+    name = "weights"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the word, or the weights; see click."""
+        if value == "balanced" or not isinstance(value, str):
+            return value
+        weights = {}
+        for word in next(csv.reader([value]), []):
+            name, _, number = word.rpartition("=")
+            try:
+                weights[name.strip()] = float(number)
+            except ValueError:
+                self.fail(f"{value!r} must be balanced, or weights by class name such as fraud=10", param, ctx)
+        return weights
+
+
+NAMES = Names()
 SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 AT_LEAST_0, AT_LEAST_1 = click.IntRange(min=0), click.IntRange(min=1)
+
+
+def _tab(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001
+    """Return a delimiter, of which the word tab and a backslash with t stand for a tab."""
+    return "\t" if value in ("tab", "\\t") else value
 
 
 class UserPath(click.Path):
@@ -129,26 +184,48 @@ json_option = option(
 quiet_option = option("--quiet", "Output", "Print nothing but errors.", is_flag=True)
 
 
-def data_options(
-    *, label_column: str | None = "label", stratify: bool | None = False, whose: str = "recipe"
-) -> Callable[[Command], Command]:
+table_options = each(
+    option("--id-column", "Tables", "Column that identifies the rows, or none.", str, "NAME"),
+    option("--delimiter", "Tables", "Separator of cells, tab for a tab.", str, "CHARACTER", callback=_tab),
+    option("--decimal", "Tables", "Decimal sign.", click.Choice([".", ","]), "SIGN"),
+    option("--header/--no-header", "Tables", "Whether there is a header.", default=None),
+)
+
+
+def data_options(*, stratify: bool | None = False, whose: str = "recipe") -> Callable[[Command], Command]:
     """Return the data options with these defaults."""
-    column = label_column or f"the {whose}'s"
+    label = "label, target, class or y, else the last" if whose == "recipe" else f"the {whose}'s"
     return each(
         option(
-            "--data", "Data", "A .csv, an .npz, a folder of .npy or IDX files, or mnist, fashion-mnist, digits.",
+            "--data", "Data",
+            "A table (.csv, .tsv, .parquet, also in .gz or .zip), an .npz, a folder of .npy or IDX files, or mnist, "
+            "fashion-mnist, digits.",
             str, "SOURCE", shell_complete=offer(lambda: NAMED, files=True),
         ),
-        option(
-            "--label-column", "Data", f"Label column of a .csv; by default {column}.", str, "NAME",
-            default=label_column,
-        ),
+        option("--label-column", "Tables", f"Label's column; by default {label}.", str, "NAME"),
+        table_options,
+        option("--drop", "Tables", "Columns to leave out.", NAMES, "NAME,..."),
+        option("--categorical", "Tables", "Columns of categories, such as numbers of a code.", NAMES, "NAME,..."),
         option(
             "--test-fraction", "Data", f"Fraction of rows to hold out for testing; by default the {whose}'s, or 0.2.",
             SHARE, "SHARE",
         ),
         option("--stratify/--no-stratify", "Data", "Preserve class proportions in the split.", default=stratify),
     )  # fmt: skip
+
+
+def take_data_choice(options: dict[str, Any]) -> DataChoice:
+    """Take the data options out of a command's options."""
+    options["source"] = options.pop("data")
+    names = [each.name for each in fields(DataChoice) if each.name in options]
+    given = {name: options.pop(name) for name in names}
+    return DataChoice(**{name: value for name, value in given.items() if value is not None})
+
+
+def recipe_for(name: str | None, choice: DataChoice) -> Recipe:
+    """Return a recipe by name; without one, `table` for tables and `quickstart` for other data."""
+    default = "table" if choice.source is not None and is_table(Path(choice.source)) else "quickstart"
+    return look_up("recipe", name or default, RECIPES)
 
 
 # The options that change a recipe, each None where it is not given.
@@ -182,7 +259,7 @@ def _training_option(name: str, about: Field[Any]) -> Callable[[Command], Comman
 
 
 READ_AS = {  # settings that may be more in Python
-    "class_weight": click.Choice(["balanced"]),
+    "class_weight": ClassWeights(),
     "precision": click.Choice(["full", "bfloat16"]),
     "validation": SHARE,
 }
@@ -190,6 +267,14 @@ SHOWN = {name: about for name, about in options_of(TrainingOptions).items() if a
 training_options = each(
     _training_option("epochs", SHOWN.pop("epochs")),
     option("--lr", "Training", "Learning rate.", float, "RATE"),
+    option("--optimizer", "Training", "Rule of the steps.", click.Choice(list(OPTIMIZERS)), "NAME"),
+    option("--schedule", "Training", "Schedule of the learning rate.", click.Choice(list(SCHEDULES)), "NAME"),
+    option("--hidden", "Network", "Units of the hidden layers, or none.", Units(), "UNITS,..."),
+    option("--activation", "Network", "Activation of the hidden layers.", click.Choice(list(ACTIVATIONS)), "NAME"),
+    option(
+        "--loss", "Network", "softmax_cross_entropy for classes, squared_error for numbers; by default by the labels.",
+        click.Choice(["softmax_cross_entropy", "squared_error"]), "NAME",
+    ),
     *(_training_option(name, about) for name, about in SHOWN.items()),
     option(
         "--patience", "Regularization", "Early stopping after so many epochs without a better validation loss.",
@@ -206,14 +291,22 @@ def changed(
     patience: int | None = None,
     dtype: str | None = None,
     batch_size: int | None = None,
+    hidden: tuple[int, ...] | None = None,
+    activation: str | None = None,
+    loss: str | None = None,
+    optimizer: str | None = None,
     **others: Any,
 ) -> Recipe:
     """Apply options to a recipe, None for those not given."""
     changes = {name: value for name, value in others.items() if value is not None}
     if batch_size is not None:
         changes["batch_size"] = batch_size or None
-    if lr is not None:
-        changes["optimizer"] = replace(recipe.training.optimizer, learning_rate=lr)
+    rule = recipe.training.optimizer if optimizer is None else OPTIMIZERS[optimizer]()
+    changes["optimizer"] = rule if lr is None else replace(rule, learning_rate=lr)
     if patience is not None:
         changes["early_stopping"] = EarlyStopping(patience)
-    return replace(recipe.with_options(**changes), dtype=dtype or recipe.dtype)
+    network: dict[str, Any] = {"dtype": dtype, "activation": activation, "loss": loss}
+    if hidden is not None:
+        network["sizes"] = (recipe.sizes[0], *hidden, recipe.sizes[-1])
+    given = {name: value for name, value in network.items() if value is not None}
+    return replace(recipe.with_options(**changes), **given)

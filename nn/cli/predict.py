@@ -3,61 +3,211 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import rich_click as click
 
-from ...backends import DataError
+from ...backends import ConfigError, DataError, XpnnError
+from ..datasets.table_file import TableFile, TableOptions, is_table, read_table
+from ..files.atomic import write_atomically
+from ..inputs.inputs import Pixels
+from ..inputs.table import Table
+from ..network.mlp import MLP
 from ..network.model_file import load
 from ..pictures.digit_images import load_digit
-from .options import UserPath, backend_option, examples, json_option, model_argument, model_path
+from .options import UserPath, backend_option, examples, json_option, model_argument, model_path, option, table_options
 
 COLUMNS = 80
 LONGEST_BAR = 30  # characters, for a probability of 1
+BAD_INPUT = 2  # exit code
+PICTURE_ID, PICTURE_LABEL = "ImageId", "Label"  # headers for tables of pictures, as Kaggle asks for
 
 
-@click.command(epilog=examples("xpnn predict runs/mnist-98 seven.png", "xpnn predict runs/mnist-98 *.png --json"))
+class Answers(NamedTuple):
+    """Predictions of some rows.
+
+    Attributes:
+        predictions: class, labels or number of each row, (rows,).
+        probabilities: (rows, outputs); None for regression.
+    """
+
+    predictions: list[Any]
+    probabilities: npt.NDArray[Any] | None
+
+
+@click.command(
+    epilog=examples(
+        "xpnn predict runs/mnist-98 seven.png",
+        "xpnn predict runs/mnist-98 *.png --json",
+        "xpnn predict runs/table rows.csv --out predictions.csv",
+    )
+)
 @model_argument
-@click.argument("images", nargs=-1, required=True, type=UserPath(), metavar="IMAGE...")
+@click.argument("files", nargs=-1, required=True, type=UserPath(), metavar="FILE...")
+@table_options
 @backend_option
+@option("--out", "Output", "File for the predictions of a table, a .csv or .parquet.", UserPath(), "FILE")
+@option("--proba", "Output", "Add a column of probabilities for each class.", is_flag=True)
 @json_option
-def predict(model: Path, images: tuple[Path, ...], backend: str, as_json: bool) -> None:
-    """Print the class probabilities of image files.
+def predict(
+    model: Path,
+    files: tuple[Path, ...],
+    id_column: str | None,
+    delimiter: str | None,
+    decimal: str | None,
+    header: bool | None,
+    backend: str,
+    out: Path | None,
+    proba: bool,
+    as_json: bool,
+) -> None:
+    """Predict the rows of a table, or the class of pictures.
 
-    An IMAGE may have any size and shows one figure, dark on light or light on dark; it is cropped, scaled and centred
-    like the training images.
+    A table has the columns of the training, in any order; the identifier's column goes with the predictions. A picture
+    may have any size and shows one figure, dark on light or light on dark; it is cropped, scaled and centred like the
+    training images.
     """
     net = load(model_path(model), backend=backend)
-    if net.image_shape is None:
-        raise DataError(f"{model} was not trained on images, but on rows of {net.features} features")
-    if net.input_scale == 1:
-        raise DataError(
-            f"{model} was trained on images of floating numbers, and has no known value of full ink: train it "
-            "on whole numbers in [0, 255], or scale your rows yourself and call net.predict"
-        )
-    largest = round(1 / net.input_scale)  # the value of full ink in the training images
-    rows = np.stack(
-        [load_digit(path, image_shape=net.image_shape, largest=largest) for path in images]
-    )  # (n, features)
-    probabilities = net.predict_proba(rows)  # (n, classes)
-    if net.outputs.has_classes:
-        predictions = [net.names[k] for k in probabilities.argmax(axis=1)]
-    else:  # each row may have several labels, or none
-        is_label = net.predict(rows) == 1  # (n, outputs)
-        predictions = [", ".join(np.array(net.names)[row]) or "none of the labels" for row in is_label]
-    if as_json:
-        results = [
-            {"image": str(path), "prediction": name, "probabilities": dict(zip(net.names, row.tolist(), strict=True))}
-            for path, name, row in zip(images, predictions, probabilities, strict=True)
-        ]
-        click.echo(json.dumps({"predictions": results}))
+    tables = [path for path in files if is_table(path)]
+    if tables and len(files) > 1:
+        raise ConfigError(f"predictions are of one table at a time, got {len(files)} files: call it for each")
+    if tables:
+        table = read_table(tables[0], TableOptions(delimiter, decimal, header))
+        _predict_table(net, table, tables[0], id_column, out=out, proba=proba, as_json=as_json)
         return
-    for path, name, row in zip(images, predictions, probabilities, strict=True):  # row: (classes,)
-        click.echo(f"{path}: {name} ({row.max():.3f})")
-        for line in _bars(net.names, row.tolist()):
-            click.echo(line)
+    if out is not None or proba:
+        raise ConfigError("--out and --proba are for tables: pictures are answered on the screen, or by --json")
+    _predict_pictures(net, model, files, as_json=as_json)
+
+
+def answers(net: MLP, rows: Any) -> Answers:
+    """Predict rows of any library, with classes by name."""
+    if not net.outputs.has_probabilities:
+        numbers = net.predict(rows)  # (rows, outputs)
+        return Answers([row[0] if len(row) == 1 else row for row in numbers.tolist()], None)
+    probabilities = np.asarray(net.predict_proba(rows))  # (rows, outputs)
+    if net.outputs.has_classes:
+        return Answers([net.names[k] for k in probabilities.argmax(axis=1)], probabilities)
+    names, is_label = np.array(net.names), probabilities > 0.5  # (outputs,), (rows, outputs)
+    return Answers([", ".join(names[row]) or "none of the labels" for row in is_label], probabilities)
+
+
+def _predict_table(
+    net: MLP, file: TableFile, path: Path, id_column: str | None, *, out: Path | None, proba: bool, as_json: bool
+) -> None:
+    """Predict the rows of a table, and write or print them as a table."""
+    import polars as pl
+
+    inputs, frame = net.inputs, file.frame
+    named = inputs if isinstance(inputs, Table) else None
+    identifier = _identifier(file, named, id_column)
+    rows = frame if named is not None and named.is_named else _numbers(net, frame, identifier, path)
+    try:
+        predictions, probabilities = answers(net, rows)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    if named is not None:
+        for name, count in named.missing(frame).items():
+            click.echo(f"column {name}: {count:,} missing values, for which the training rows' median stands", err=True)
+    is_picture = isinstance(inputs, Pixels)
+    label = (named.label if named is not None else None) or (PICTURE_LABEL if is_picture else "prediction")
+    ids = frame[identifier] if identifier else pl.Series(
+        PICTURE_ID if is_picture else "row", np.arange(1, len(frame) + 1)
+    )  # fmt: skip
+    columns: dict[str, Any] = {ids.name: ids, label if label != ids.name else "prediction": predictions}
+    if proba and probabilities is not None:
+        columns |= {f"probability of {name}": probabilities[:, k] for k, name in enumerate(net.names)}
+    table = pl.DataFrame(columns)
+    if as_json:
+        click.echo(json.dumps({"predictions": table.to_dicts()}, default=str))
+    elif out is None:
+        click.echo(table.write_csv(), nl=False)
+    else:
+        write_atomically(out, _content(table, out))
+        click.echo(f"saved {out}, {len(table):,} predictions")
+
+
+def _content(table: Any, out: Path) -> bytes:
+    """Return a table as the content of a file."""
+    import io
+
+    content = io.BytesIO()
+    if out.suffix.lower() in (".parquet", ".pq"):
+        table.write_parquet(content)
+    elif out.suffix.lower() in (".csv", ".txt"):
+        table.write_csv(content)
+    else:
+        raise ConfigError(f"predictions are written as .csv or .parquet, got {out}: name such a file")
+    return content.getvalue()
+
+
+def _identifier(file: TableFile, inputs: Table | None, id_column: str | None) -> str | None:
+    """Return the column that identifies the rows: as said, as in training, or one without a name."""
+    names = file.frame.columns
+    if id_column is not None and id_column != "none":
+        if id_column not in names:
+            raise ConfigError(
+                f"--id-column must name a column, got {id_column!r:.80}: there are {', '.join(names):.200}"
+            )
+        return id_column
+    known = inputs.identifier if inputs is not None else None
+    if id_column is None and known in names:
+        return known
+    learned = {column.name for column in inputs.columns} if inputs is not None else set()
+    return next((name for name in file.unnamed if name not in learned), None)
+
+
+def _numbers(net: MLP, frame: Any, identifier: str | None, path: Path) -> Any:
+    """Return the columns of numbers for a network whose columns have no names: all but identifier and label."""
+    rows = frame.drop(identifier) if identifier else frame
+    if rows.width == net.features + 1:
+        rows = rows.drop([name for name in rows.columns if name.lower() in ("label", "target", "class", "y")])
+    if rows.width != net.features:
+        raise DataError(f"{path} must have {net.features} columns of numbers, got {rows.width}: leave out the others")
+    return rows
+
+
+def _predict_pictures(net: MLP, model: Path, files: Sequence[Path], *, as_json: bool) -> None:
+    """Print the class probabilities of pictures; those that cannot be read are said, and the others answered."""
+    if net.image_shape is None:
+        raise DataError(f"{model} was not trained on images, but on {_rows_of(net)}: pass a table of such rows")
+    largest = round(1 / net.input_scale)  # the value of full ink in the training images
+    rows, read, failed = [], [], {}
+    for path in files:
+        try:
+            rows.append(load_digit(path, image_shape=net.image_shape, largest=largest))  # (features,)
+            read.append(path)
+        except XpnnError as error:
+            failed[path] = str(error)
+            logging.getLogger("xpnn").debug("%s", error)
+    predictions, probabilities = answers(net, np.stack(rows)) if rows else Answers([], np.empty((0, net.num_outputs)))
+    if as_json:
+        known = [] if probabilities is None else probabilities.tolist()
+        results: list[dict[str, Any]] = [
+            {"image": str(path), "prediction": name, "probabilities": dict(zip(net.names, row, strict=True))}
+            for path, name, row in zip(read, predictions, known, strict=True)
+        ]
+        results += [{"image": str(path), "error": reason} for path, reason in failed.items()]
+        click.echo(json.dumps({"predictions": results}))
+    else:
+        for path, name, row in zip(read, predictions, probabilities, strict=True):  # row: (classes,)
+            click.echo(f"{path}: {name} ({row.max():.3f})")
+            for line in _bars(net.names, row.tolist()):
+                click.echo(line)
+    for reason in failed.values():
+        click.echo(f"xpnn: {reason}", err=True)
+    if failed:
+        sys.exit(BAD_INPUT)
+
+
+def _rows_of(net: MLP) -> str:
+    return f"rows of {net.features} features" if net.inputs is None else net.inputs.describe()
 
 
 def _bars(names: Sequence[str], probabilities: Sequence[float]) -> Iterator[str]:

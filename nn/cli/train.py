@@ -14,12 +14,13 @@ from typing import Any
 import rich_click as click
 from click.core import ParameterSource
 
-from ...backends import ConfigError, DeviceError, MissingDependency, StorageError, get_backend, look_up
+from ...backends import ConfigError, DeviceError, MissingDependency, StorageError, get_backend
 from ...backends.communicator import Communicator
 from ...backends.machine import hardware, versions
 from ...backends.override import override
 from ...backends.threads import at_most_threads
 from ..datasets.load import NAMED
+from ..inputs.table import Table
 from ..network.model_file import save
 from ..pictures.curves import save_curves
 from ..pictures.live import LiveCurves
@@ -45,6 +46,8 @@ from .options import (
     option,
     quiet_option,
     recipe_argument,
+    recipe_for,
+    take_data_choice,
     training_options,
 )
 from .progress import Progress, progress_callback
@@ -89,10 +92,6 @@ def train(  # noqa: D103 - the help is in the decorator
     /,
     recipe_name: str | None,
     backend: str,
-    data: str | None,
-    label_column: str,
-    test_fraction: float | None,
-    stratify: bool,
     seed: int,
     out: Path | None,
     resume: Path | None,
@@ -104,8 +103,11 @@ def train(  # noqa: D103 - the help is in the decorator
     as_json: bool,
     quiet: bool,
     verbose: bool,
-    **changes: Any,
+    **others: Any,
 ) -> None:
+    data = others["data"]
+    choice = take_data_choice(others)
+    changes = others
     talk = not (quiet or as_json)
     if not talk:
         logging.getLogger("xpnn").setLevel(logging.WARNING)
@@ -123,16 +125,16 @@ def train(  # noqa: D103 - the help is in the decorator
     else:
         if recipe_name in NAMED:
             raise ConfigError(f"{recipe_name} is a data set, not a recipe: xpnn train --data {recipe_name}")
-        recipe = changed(look_up("recipe", recipe_name or "quickstart", RECIPES), **changes)
+        recipe = recipe_for(recipe_name, choice)
+        changed(recipe, **changes)  # refuses what cannot be, before any data are read
         now = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]  # to the millisecond
         folder = RunFolder(out or Path("runs") / f"{recipe.name}-{now}")
     with folder, at_most_threads(threads), StopOnSignal() as signals:
         if recipe is None:
             start = _resumed(folder, backend if "backend" in _given(ctx) else None, changes["precision"], data, ranks)
         else:
-            choice = DataChoice(data, label_column, test_fraction, stratify)
             choice.refuse_idle(_given(ctx), recipe)
-            start = _new(folder, recipe, choice, backend, seed, ranks)
+            start = _new(folder, recipe, changes, choice, backend, seed, ranks)
         processes = None if communicator is None else lead(communicator, start)
         if start.is_finished():
             tell_again(start, as_json=as_json, talk=talk)
@@ -166,11 +168,23 @@ def train(  # noqa: D103 - the help is in the decorator
             leave(128 + signals.received)
 
 
-def _new(folder: RunFolder, recipe: Recipe, choice: DataChoice, backend: str, seed: int, ranks: int) -> Start:
+def _new(
+    folder: RunFolder,
+    recipe: Recipe,
+    changes: dict[str, Any],
+    choice: DataChoice,
+    backend: str,
+    seed: int,
+    ranks: int,
+) -> Start:
     """Prepare a new run, without writing anything."""
     folder.refuse_existing()
     choice = choice.absolute()
-    data = choice.load(recipe, seed=seed)
+    loss = changes.get("loss")
+    data = choice.load(recipe, seed=seed, regression=None if loss is None else loss == "squared_error")
+    if recipe.by_rows and not isinstance(data.inputs, Table):  # pictures in a table
+        recipe = RECIPES["quickstart"]
+    recipe = changed(recipe.fitted_to(data), **changes)
     chosen = get_backend(backend, job=recipe.outline(data))
     return Start(folder, RunConfig(recipe, choice, chosen.name, seed), data, chosen, None, resumed=False, ranks=ranks)
 
@@ -186,7 +200,7 @@ def _resumed(folder: RunFolder, backend: str | None, precision: str | None, sour
     if folder.checkpoint.exists() or folder.has_results():
         checkpoint = Checkpoint.load(folder.checkpoint)
     choice = config.data_from(source)
-    data = choice.load(config.recipe, seed=config.seed)
+    data = choice.load(config.recipe, seed=config.seed, regression=config.recipe.loss == "squared_error")
     if checkpoint is not None:
         checkpoint.check_sizes(config.recipe.sizes_for(data))
     chosen = get_backend(backend or config.backend, job=config.recipe.outline(data))

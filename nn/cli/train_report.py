@@ -15,6 +15,7 @@ from ..datasets.load import NAMED
 from ..files.atomic import read_whole
 from ..files.limits import CONFIG_BYTES
 from ..files.text import parse_object
+from ..inputs.table import Table
 from ..runs.config import RunConfig
 from ..runs.data_choice import DataChoice
 from ..runs.folder import RunFolder
@@ -52,20 +53,16 @@ def announce(start: Start, *, verbose: bool) -> None:
     sizes = "-".join(map(str, recipe.sizes_for(data)))
     batch = "full batch" if training.batch_size is None else f"batch {training.batch_size}"
     click.echo(f"{recipe.name}: {sizes} on {data.name}, {len(data.train):,} rows, {training.optimizer.name}, {batch}")
-    click.echo(f"features: {reading_of(data)}")
+    for note in data.notes:
+        click.echo(note)
+    click.echo(f"features: {data.inputs.describe()}")
+    for line in data.inputs.lines() if isinstance(data.inputs, Table) else ():
+        click.echo(f"  {line}")
     if start.resumed and start.checkpoint is None:
         click.echo("no checkpoint yet: starting from the first step")
     click.echo(f"backend {backend.name}")
     if verbose and backend.reason:
         click.echo(backend.reason)
-
-
-def reading_of(data: Dataset) -> str:
-    """Describe the scaling of inputs, which a single value out of range changes for all."""
-    least, largest = data.train.facts.range
-    if data.train.images.dtype.kind == "f":
-        return f"numbers from {least:g} to {largest:g}, taken as they are"
-    return f"whole numbers from {least} to {largest}, divided by {1 / data.scale:g}"
 
 
 def report(start: Start, history: History) -> None:
@@ -89,8 +86,11 @@ def report(start: Start, history: History) -> None:
 
 def worse_than_guessing(start: Start, history: Sequence[EpochResult]) -> str:
     """Return a warning if the loss exceeds that of uniform probabilities, else an empty string."""
-    last, guessing = history[-1], math.log(start.data.num_classes)
-    if last.train_accuracy is None or last.train_loss <= guessing:
+    last = history[-1]
+    guessing = (
+        math.log(start.data.num_classes) if start.data.num_classes else 0.5
+    )  # of the mean, in standard deviations
+    if last.train_loss <= guessing:
         return ""
     is_falling = len(history) > 1 and last.train_loss < history[-2].train_loss
     advice = "take more --epochs, or scale the features to about 1" if is_falling else "lower --lr"
@@ -118,12 +118,14 @@ def _next(start: Start) -> Iterator[str]:
     path, data = start.folder.path, data_option(start.config.data)
     rows = f" {data}" if data else ""
     yield f"xpnn evaluate {shell_words(path)}{rows} --out pictures"
-    if start.data.image_shape is None:
-        yield f"xpnn explain {shell_words(path)}"
-        return
-    if start.data.train.images.dtype.kind != "f":  # else nobody knows which number full ink is
+    if isinstance(start.data.inputs, Table):
+        yield f"xpnn predict {shell_words(path)} new.csv --out predictions.csv"
+        yield f"xpnn export {shell_words(path)} --onnx net.onnx"
+    elif start.data.image_shape is not None:
         yield f"xpnn predict {shell_words(path)} picture.png"
         yield f"xpnn export {shell_words(path)} --html digit.html"
+    else:
+        yield f"xpnn explain {shell_words(path)}"
 
 
 def tell_again(start: Start, *, as_json: bool, talk: bool) -> None:

@@ -83,12 +83,12 @@ def from_arrays(
     rows = read_rows(given, whats, how, inputs)
     numbers, names = _labels(given_labels, whats, rows.counts, class_names, regression, inputs)
     places: list[Places] = [slice(0, count) for count in rows.counts]
-    if len(given) == 1 and test_fraction is None:
-        places.append(slice(0, 0))
-    elif len(given) == 1:
+    if len(given) == 1 and test_fraction is not None:
         places = list(
             split_places(numbers[0], test_fraction=test_fraction, seed=seed, stratify=stratify, in_order=rows.is_mapped)
         )
+    elif len(given) == 1:
+        places.append(slice(0, 0))
     parts = list(zip((0, len(given) - 1), places, strict=True))
     raw = [rows.take(k, at) for k, at in parts]
     try:

@@ -6,16 +6,18 @@ import difflib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ...backends.errors import ConfigError, DataError
 from ..files.data_file import existing_path
+from ..inputs.inputs import Inputs
 from .dataset import Dataset
 from .digits import load_digits
 from .idx_folder import find_parts
 from .mnist import FASHION_MNIST, MNIST, load_folder, load_source
 from .npy_folder import find_arrays, load_arrays
-from .table import load_csv, load_npz
+from .table import load_npz, load_table
+from .table_file import SUFFIXES, TableOptions, is_table
 
 # A new data set is one function of the data folder and one row.
 NAMED: dict[str, Callable[[str | os.PathLike[str] | None], Dataset]] = {
@@ -29,23 +31,33 @@ def load_dataset(
     source: str | os.PathLike[str],
     *,
     data_dir: str | os.PathLike[str] | None = None,
-    label_column: str = "label",
-    test_fraction: float = 0.2,
+    label_column: str | None = None,
+    dialect: TableOptions | None = None,
+    test_fraction: float | None = 0.2,
     seed: int = 0,
     stratify: bool = False,
+    regression: bool | None = None,
+    inputs: Inputs | None = None,
+    **reading: Any,
 ) -> Dataset:
     """Load a data set by name, or from a file or folder.
 
     Args:
         source: `mnist`, `fashion-mnist` or `digits`; or the path of a folder with the four IDX files, of a folder with
             `images.npy` and `labels.npy` (or the other names of arrays in an `.npz`), whose images are mapped and may
-            exceed memory, of an `.npz` or of a `.csv`. Names take precedence over paths; `./mnist` is a path.
+            exceed memory, of an `.npz`, or of a table: `.csv`, `.tsv`, `.txt`, also in `.gz` or `.zip`, or `.parquet`.
+            Names take precedence over paths; `./mnist` is a path.
         data_dir: folder of the files of `mnist` or `fashion-mnist`, or its parent; None for the folder in XPNN_DATA,
             with a download of missing files.
-        label_column: header of the label column of a `.csv`.
-        test_fraction: fraction of rows to hold out, in (0, 1), if the source has no test set.
+        label_column: label's column of a table; None for one called `label`, `target`, `class` or `y`, else the last.
+        dialect: delimiter, decimal sign and header of a text table; None to find them.
+        test_fraction: fraction of rows to hold out, in (0, 1), if the source has no test set; None for none.
         seed: seed of the split.
         stratify: whether to preserve class proportions in the split.
+        regression: whether labels are numbers to predict; None: for a table, if they are many, see `are_measurements`.
+        inputs: inputs of a trained network, by which rows and labels are read; None to learn them.
+        reading: `pixels`, `image_shape`, `standardize`, and for tables `drop`, `categorical` and `id_column`, see
+            `nn.from_arrays`.
 
     Returns:
         Training and test rows: images (samples, features), labels (samples,) in [0, num_classes).
@@ -60,19 +72,22 @@ def load_dataset(
     path = existing_path(source)
     if path is None:
         _raise_not_found(source)
-    split = {"test_fraction": test_fraction, "seed": seed, "stratify": stratify}
+    options: dict[str, Any] = {
+        "test_fraction": test_fraction, "seed": seed, "stratify": stratify, "regression": regression, "inputs": inputs,
+        **reading,
+    }  # fmt: skip
     if path.is_dir():
         arrays = None if find_parts(path) else find_arrays(path)
         if arrays is None:
             return load_folder(path)
-        return load_arrays(arrays, **split)
-    suffix = path.suffix.lower()
-    if suffix == ".npz":
-        return load_npz(path, **split)
-    if suffix == ".csv":
-        return load_csv(path, label_column=label_column, **split)
+        return load_arrays(arrays, **options)
+    if path.suffix.lower() == ".npz":
+        return load_npz(path, **options)
+    if is_table(path):
+        return load_table(path, label_column=label_column, dialect=dialect or TableOptions(), **options)
     raise ConfigError(
-        f"a data file must be .npz or .csv, got {path}: convert it, or name the folder of IDX or .npy files"
+        f"a data file must be .npz or one of {', '.join(SUFFIXES)}, got {path}: convert it, or name the folder of IDX "
+        "or .npy files"
     )
 
 
@@ -84,5 +99,5 @@ def _raise_not_found(source: str | os.PathLike[str]) -> NoReturn:
     nearest = difflib.get_close_matches(str(source).lower().replace("_", "-"), NAMED, n=1, cutoff=0.0)[0]
     raise ConfigError(
         f"unknown data set {source!r}: the names are {', '.join(NAMED)} (nearest: {nearest!r}); "
-        f"or give a path to a folder of IDX or .npy files, an .npz or a .csv"
+        "or give a path to a folder of IDX or .npy files, an .npz or a table such as .csv"
     )

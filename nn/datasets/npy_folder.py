@@ -12,7 +12,7 @@ from ...backends.errors import DataError
 from .arrays import from_files
 from .dataset import Dataset
 from .npy import map_npy
-from .table import WITH_TEST, WITHOUT_TEST
+from .table import WITH_TEST, WITHOUT_TEST, pixels_of
 
 
 def find_arrays(folder: Path) -> list[Path] | None:
@@ -39,17 +39,18 @@ def find_arrays(folder: Path) -> list[Path] | None:
     return None
 
 
-def load_arrays(paths: Sequence[Path], **split: Any) -> Dataset:
+def load_arrays(paths: Sequence[Path], **options: Any) -> Dataset:
     """Load `.npy` files in the order of `find_arrays`; images are memory-mapped, labels are read.
 
     Args:
         paths: images, labels, and optionally test images and test labels.
-        split: `test_fraction`, `seed` and `stratify` of `from_arrays`, which holds out the last of mapped rows.
+        options: those of `from_arrays`, which holds out the last of mapped rows.
 
     Raises:
         DataError: a file is malformed, or rejected by `from_arrays`.
-        ConfigError: the options of the split are invalid.
+        ConfigError: the options are invalid.
     """
     arrays = [map_npy(path) if k % 2 == 0 else np.array(map_npy(path)) for k, path in enumerate(paths)]
     folder = paths[0].parent
-    return from_files(folder, arrays, name=folder.resolve().name, **split)
+    pixels = pixels_of([path.stem for path in paths], arrays)
+    return from_files(folder, arrays, name=folder.resolve().name, **{**pixels, **options})

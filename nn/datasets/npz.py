@@ -9,21 +9,20 @@ from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, cast
-from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import DataError
 from ..files import limits
+from ..files.archive import OpenedBriefly, is_plain
 from ..files.data_file import fill, opened, unpackable
 from ..files.text import printable
 from .npy import HEADER_BYTES, NpyHeader, parse_header
 
-ENCRYPTED = 0x1  # in the flags of a zip's member
 
-
-def read_npz(path: Path, choices: Sequence[tuple[str, ...]]) -> list[npt.NDArray[Any]]:
+def read_npz(path: Path, choices: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], list[npt.NDArray[Any]]]:
     """Read arrays of an `.npz` by the first matching set of names; pickled objects are never loaded.
 
     Before any array is read, the archive must be within `limits`, and each array's header must match its size.
@@ -33,14 +32,17 @@ def read_npz(path: Path, choices: Sequence[tuple[str, ...]]) -> list[npt.NDArray
         choices: sets of names; the first that is complete in the archive is used.
 
     Returns:
-        The arrays in the order of their names.
+        The set of names, and the arrays in its order.
 
     Raises:
         DataError: the file cannot be read, lacks the arrays, is malformed, or would expand too much.
     """
     with opened(path) as (file, size):
         try:
-            with ZipFile(_OpenedBriefly(file, path)) as archive, warnings.catch_warnings():
+            with (
+                ZipFile(OpenedBriefly(file, path, remedy="write it with numpy.savez")) as archive,
+                warnings.catch_warnings(),
+            ):
                 warnings.simplefilter("ignore")  # what Python and NumPy say of odd headers, which are refused or right
                 members = _checked_members(archive.infolist(), path, size)
                 names = next((row for row in choices if set(row) <= members.keys()), ())
@@ -49,7 +51,7 @@ def read_npz(path: Path, choices: Sequence[tuple[str, ...]]) -> list[npt.NDArray
                     found = ", ".join(members) or "no arrays"
                     raise DataError(f"{path} must hold {accepted}, got {found!r:.200}: rename the arrays")
                 arrays = [_read_header(archive, members[name], f"{path}: {name}") for name in names]
-                return [_read_array(archive, member) for member in arrays]
+                return names, [_read_array(archive, member) for member in arrays]
         except DataError:
             raise
         except Exception as error:  # a damaged archive shows itself in many kinds: zip, zlib, struct, token, memory
@@ -68,22 +70,6 @@ class _Member:
     header: NpyHeader
 
 
-class _OpenedBriefly:
-    """File with limited reads: `ZipFile` would read a table of contents of any size at once."""
-
-    def __init__(self, file: BufferedIOBase, path: Path) -> None:
-        self._file, self._path = file, path
-        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
-
-    def read(self, size: int = -1) -> bytes:
-        if size > limits.ARCHIVE_TABLE_BYTES:
-            raise DataError(
-                f"{self._path}: the archive's table of contents must be at most {limits.ARCHIVE_TABLE_BYTES} bytes, "
-                f"got {size}: write it with numpy.savez"
-            )
-        return self._file.read(limits.ARCHIVE_TABLE_BYTES if size < 0 else size)
-
-
 def _checked_members(infos: Sequence[ZipInfo], path: Path, size: int) -> dict[str, ZipInfo]:
     """Return the members by array name."""
     if len(infos) > limits.DATA_FILES:
@@ -93,7 +79,7 @@ def _checked_members(infos: Sequence[ZipInfo], path: Path, size: int) -> dict[st
         name = info.filename.removesuffix(".npy")
         if name in members:
             raise DataError(f"{path} must hold each array once, got {name!r:.80} twice: write it with numpy.savez")
-        if info.flag_bits & ENCRYPTED or info.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+        if not is_plain(info):
             raise DataError(
                 f"{path}: {name!r:.80} is encrypted or compressed by another method than numpy's: "
                 "write it with numpy.savez or numpy.savez_compressed"

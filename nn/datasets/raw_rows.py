@@ -18,7 +18,7 @@ from ...backends.mapped import is_mapped
 from ...backends.override import override
 from ..inputs.arguments import refuse_not_finite
 from ..inputs.arrays import host_array
-from ..inputs.facts import RowFacts
+from ..inputs.facts import NO_FACTS, RowFacts
 from ..inputs.frames import as_frame, frame_values, with_text_names
 from ..inputs.inputs import BYTE, Inputs, Numbers, Pixels, largest_pixel
 from ..inputs.table import Table, table_of_numbers
@@ -93,6 +93,7 @@ class FrameRows(RawRows):
     def __init__(self, frames: list[Frame], how: Reading, inputs: Inputs | None) -> None:
         self._frames, self._how = frames, how
         self.counts = [len(frame) for frame in frames]
+        self._learned: tuple[Frame | None, RowFacts] = (None, NO_FACTS)  # training rows and their cells
         if inputs is None:
             self._chosen = choose_columns(
                 frames[0], drop=how.drop, categorical=how.categorical, id_column=how.id_column
@@ -106,19 +107,23 @@ class FrameRows(RawRows):
 
     @override
     def learn(self, part: Frame) -> Inputs:
-        return learn_table(part, self._chosen, label=self._how.label)
+        table, cells = learn_table(part, self._chosen, label=self._how.label)
+        self._learned = part, RowFacts(cells)
+        return table
 
     @override
     def facts(self, part: Frame, inputs: Inputs) -> RowFacts:
         assert isinstance(inputs, Table)  # see `read_rows`
-        return RowFacts(cells_of(part, inputs))
+        return self._learned[1] if part is self._learned[0] else RowFacts(cells_of(part, inputs))
 
     @override
     def refuse(self, inputs: Inputs | None) -> None:
         for frame in self._frames:
-            table = inputs if isinstance(inputs, Table) else learn_table(frame, self._chosen)
-            cells = cells_of(frame, table)
-            table.check(cells, RowFacts(cells), "float64")
+            if isinstance(inputs, Table):
+                cells = cells_of(frame, inputs)
+                inputs.check(cells, RowFacts(cells), "float64")
+            else:
+                learn_table(frame, self._chosen)
 
 
 class ArrayRows(RawRows):
@@ -218,7 +223,7 @@ def read_rows(given: Sequence[Any], whats: list[str], how: Reading, inputs: Inpu
         DataError: they have the wrong dimensions, or are no numbers.
         ConfigError: options of frames are given for arrays.
     """
-    frames = [as_frame(each) for each in given]
+    frames: list[Any] = [as_frame(each) for each in given]
     if all(frame is not None and hasattr(frame, "columns") for frame in frames):
         is_table = isinstance(inputs, Table) and inputs.is_named if inputs else not _holds_pixels(frames[0], how)
         if is_table:

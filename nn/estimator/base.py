@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,15 +14,17 @@ from sklearn.base import BaseEstimator, RegressorMixin, _fit_context
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from ...backends import BackendUnavailable, DivergenceError, JobOutline, Layer, get_backend
+from ...backends import Backend, BackendUnavailable, ConfigError, DivergenceError, JobOutline, Layer, get_backend
 from ..datasets.dataset import Split
+from ..files.text import is_plain
+from ..inputs.inputs import Inputs, Numbers
+from ..inputs.table import Column, Table
 from ..network.mlp import MLP
-from .constraints import ACTIVATION_ROWS, CONSTRAINTS, STOCHASTIC_SOLVERS
 from .dense_rows import dense_rows, dense_tiles
 from .draws import Arrays, starting_weights
 from .fit import Fit, Record
 from .lbfgs import fit_with_lbfgs
-from .parameters import Parameters
+from .parameters import ACTIVATION_ROWS, CONSTRAINTS, STOCHASTIC_SOLVERS, Parameters
 from .stochastic import fit_with_steps, optimizer_of
 
 # the network's loss -> scikit-learn's name of the activation of its outputs
@@ -136,10 +139,7 @@ class BaseMLP(BaseEstimator, Parameters):
             if is_first
             else (self.coefs_, self.intercepts_)
         )
-        net.load_parameters(
-            {f"layers.{k}.weight": np.asarray(array) for k, array in enumerate(coefs)}
-            | {f"layers.{k}.bias": np.asarray(array) for k, array in enumerate(intercepts)}
-        )
+        net.load_parameters(named_parameters(coefs, intercepts))
         return Fit(self, net, rows, random_state, is_partial, record)
 
     def _take_over(self, fit: Fit) -> None:
@@ -179,6 +179,51 @@ class BaseMLP(BaseEstimator, Parameters):
         ]
         return np.concatenate([backend.logits(layers, tile, 1.0) for tile in dense_tiles(rows, self._record.dtype)])
 
+    # As a network
+
+    def to_mlp(self, *, backend: str | Backend | None = None) -> MLP:
+        """Return the fitted estimator as an `nn.MLP` of the same answers, for `nn.save` and the exports.
+
+        Its rows are the columns of a table by the names in `feature_names_in_`, or rows of numbers if there are none.
+        Two classes have an output each, of which the first is 0: `softmax([0, z])` is `[1 - sigmoid(z), sigmoid(z)]`.
+
+        Args:
+            backend: a name for `get_backend`, or a backend; None for that of the last fit.
+
+        Raises:
+            NotFittedError: the estimator is not fitted.
+            ConfigError: names of columns are not different texts without control characters.
+        """
+        check_is_fitted(self, "coefs_")
+        loss, names, weight, bias = self._last_layer()
+        coefs, intercepts = [*self.coefs_[:-1], weight], [*self.intercepts_[:-1], bias]
+        net = MLP(
+            [self.n_features_in_, *(len(intercept) for intercept in intercepts)],
+            activation=ACTIVATION_ROWS[self.activation],
+            loss=loss,
+            backend=self.backend_ if backend is None else backend,
+            dtype=self._record.dtype.name,
+        )
+        net.load_parameters(named_parameters(coefs, intercepts))
+        net.inputs = replace(self._network_inputs(), class_names=names)
+        return net
+
+    def _last_layer(self) -> tuple[str, tuple[str, ...], npt.NDArray[Any], npt.NDArray[Any]]:
+        """Return the network's loss, its class names, and weight and bias of its last layer."""
+        return self._loss_of_columns, (), self.coefs_[-1], self.intercepts_[-1]
+
+    def _network_inputs(self) -> Inputs:
+        """Return the meaning of the rows that the estimator was fitted on."""
+        names = [str(name) for name in getattr(self, "feature_names_in_", ())]
+        if not names:
+            return Numbers(count=self.n_features_in_)
+        if len(set(names)) < len(names) or not all(map(is_plain, names)):
+            raise ConfigError(
+                f"columns must have different names without control characters, got {names!r:.200}: rename them and "
+                "fit again"
+            )
+        return Table(columns=tuple(map(Column, names)))
+
     # scikit-learn's conventions
 
     def __sklearn_tags__(self) -> Any:
@@ -199,6 +244,12 @@ class BaseMLP(BaseEstimator, Parameters):
                 stacklevel=2,
             )
             self.backend_ = "numpy"
+
+
+def named_parameters(coefs: Arrays, intercepts: Arrays) -> dict[str, npt.NDArray[Any]]:
+    """Return weights and biases by their names in a network."""
+    weights = {f"layers.{k}.weight": np.asarray(array) for k, array in enumerate(coefs)}
+    return weights | {f"layers.{k}.bias": np.asarray(array) for k, array in enumerate(intercepts)}
 
 
 def hidden_units(hidden_layer_sizes: Any) -> list[int]:

@@ -11,6 +11,7 @@ from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets, type_of_target
 
+from ...backends.override import override
 from ..network.outputs import OUTPUTS
 from .base import BaseMLP, has_partial_fit
 
@@ -164,7 +165,24 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         both = outputs if self._is_multilabel or self.n_outputs_ > 1 else np.hstack([-outputs, outputs])
         return np.asarray(log_probabilities(xp, both))  # (samples, classes or labels)
 
+    @override
+    def _last_layer(self) -> tuple[str, tuple[str, ...], npt.NDArray[Any], npt.NDArray[Any]]:
+        names = tuple(_name(value) for value in self.classes_.tolist())
+        _, _, weight, bias = super()._last_layer()  # (in_features, outputs), (outputs,)
+        if self._is_multilabel:
+            return self._loss_of_columns, names, weight, bias
+        if self.n_outputs_ == 1:  # the logit of the second class, beside 0 for the first
+            without = len(names) - 1
+            weight = np.hstack([np.zeros((len(weight), without), weight.dtype), weight])  # (in_features, classes)
+            bias = np.hstack([np.zeros(without, bias.dtype), bias])  # (classes,)
+        return "softmax_cross_entropy", names, weight, bias
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _name(value: object) -> str:
+    """Return the name of a class, of a whole number without a fraction as in data sets."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -18,16 +18,9 @@ from .parameters import Parameters
 class Record:
     """Training progress of an estimator, for `partial_fit` and warm starts; it is pickled.
 
-    Attributes:
+    Attributes, beside those that the estimator has by the same name and an underscore:
         dtype: dtype of coefficients and predictions.
-        n_iter: epochs or iterations of the last fit.
-        t: total number of processed rows.
-        loss: loss of the last epoch including the penalty.
-        loss_curve: loss of each epoch.
-        best_loss: minimum loss, without early stopping.
-        validation_scores: score of each epoch with early stopping.
-        best_validation_score: maximum of them.
-        best_parameters: parameters of that epoch; empty before.
+        best_parameters: parameters of the epoch with the best validation score; empty before.
         no_improvement_count: epochs since the last improvement by `tol`.
         rate_factor: factor of `learning_rate_init`.
         optimizer_state: state at the end of the last fit.

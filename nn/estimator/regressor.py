@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from .base import BaseMLP, has_partial_fit
-from .constraints import CONSTRAINTS
+from .parameters import CONSTRAINTS
 
 
 @dataclass(eq=False, repr=False)

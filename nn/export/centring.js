@@ -62,56 +62,41 @@ function findInk(signal, hasSpare, settings) {
 }
 
 // The mean of 3 by 3 pixels; those at the border count twice.
-function smoothen({ data, rows, columns }) {
-  const across = picture(rows, columns);
-  const smooth = picture(rows, columns);
-  for (let row = 0; row < rows; row += 1) {
-    for (let column = 0; column < columns; column += 1) {
-      const i = row * columns + column;
-      across.data[i] = (data[i - (column > 0)] + data[i] + data[i + (column < columns - 1)]) / 3;
-    }
-  }
-  for (let row = 0; row < rows; row += 1) {
-    for (let column = 0; column < columns; column += 1) {
-      const i = row * columns + column;
-      const [above, below] = [i - columns * (row > 0), i + columns * (row < rows - 1)];
-      smooth.data[i] = (across.data[above] + across.data[i] + across.data[below]) / 3;
-    }
-  }
-  return smooth;
+const smoothen = (levels) => transpose(meanAcross(transpose(meanAcross(levels))));
+
+// The mean of each pixel and its neighbours in the row.
+function meanAcross({ data, rows, columns }) {
+  const mean = picture(rows, columns);
+  data.forEach((value, i) => {
+    const column = i % columns;
+    mean.data[i] = (data[i - (column > 0)] + value + data[i + (column < columns - 1)]) / 3;
+  });
+  return mean;
 }
 
 // The pixels above a threshold, without the blots (pixels that touch, corners too) of less than a share of the largest.
-function withoutDust({ data, rows, columns }, threshold, dust) {
-  const isOpen = new Uint8Array(data.length); // above the threshold, and of no blot yet
-  for (let i = 0; i < data.length; i += 1) isOpen[i] = data[i] > threshold ? 1 : 0;
+function withoutDust({ data, columns }, threshold, dust) {
   const blots = new Int32Array(data.length); // 0 where there is none
-  const waiting = new Int32Array(data.length);
   const masses = [0];
+  const waiting = [];
+  const reach = (i) => {
+    if (!(data[i] > threshold) || blots[i] > 0) return;
+    blots[i] = masses.length;
+    waiting.push(i);
+  };
   for (let seed = 0; seed < data.length; seed += 1) {
-    if (!isOpen[seed]) continue;
-    const blot = masses.length;
+    reach(seed);
     let mass = 0;
-    let count = 1;
-    [waiting[0], isOpen[seed]] = [seed, 0];
-    while (count > 0) {
-      count -= 1;
-      const i = waiting[count];
-      blots[i] = blot;
+    while (waiting.length > 0) {
+      const i = waiting.pop();
       mass += data[i];
-      const column = i % columns;
-      const [left, right] = [column > 0 ? -1 : 0, column < columns - 1 ? 1 : 0];
-      const last = Math.min(i + columns, data.length - columns + column);
-      for (let middle = i < columns ? i : i - columns; middle <= last; middle += columns) {
-        for (let j = middle + left; j <= middle + right; j += 1) {
-          if (!isOpen[j]) continue;
-          isOpen[j] = 0;
-          waiting[count] = j;
-          count += 1;
-        }
+      for (const middle of [i - columns, i, i + columns]) {
+        if (i % columns > 0) reach(middle - 1);
+        reach(middle);
+        if (i % columns < columns - 1) reach(middle + 1);
       }
     }
-    masses.push(mass);
+    if (mass > 0) masses.push(mass);
   }
   const least = dust * masses.reduce((a, b) => Math.max(a, b));
   const mask = new Uint8Array(data.length);
@@ -130,61 +115,42 @@ function dilate(mask, rows, columns) {
 
 // Strokes that scaling by `factor` would leave too thin, drawn again with a broader round pen.
 function widen(ink, factor, settings) {
-  const inside = distances(pad(ink, 1), (value) => !(value > 0.5)).data.filter((distance) => distance > 0);
+  const inside = distances(pad(ink, 1), (value) => !(value > 0.5)).filter((distance) => distance > 0);
   const width = (4 * inside.reduce((a, b) => a + b, 0)) / inside.length - 2;
   if (!(width * factor < settings.thin_stroke)) return ink;
   const reach = (settings.pen_width / factor - width) / 2;
   const wider = pad(ink, Math.ceil(reach));
-  const outside = distances(wider, (value) => value > 0.5);
+  const outside = distances(wider, (value) => value > 0.5, reach + 1);
   wider.data.forEach((value, i) => {
-    wider.data[i] = Math.max(value, clip(reach + 1 - outside.data[i], 0, 1));
+    wider.data[i] = Math.max(value, clip(reach + 1 - outside[i], 0, 1));
   });
   return wider;
 }
 
-function pad({ data, rows, columns }, margin) {
-  const wider = picture(rows + 2 * margin, columns + 2 * margin);
-  for (let row = 0; row < rows; row += 1) {
-    const line = data.subarray(row * columns, (row + 1) * columns);
-    wider.data.set(line, (row + margin) * wider.columns + margin);
+const pad = (ink, margin) => paste(ink, picture(ink.rows + 2 * margin, ink.columns + 2 * margin), margin, margin);
+
+// Copies a picture onto a larger sheet, with its corner at (top, left).
+function paste(content, sheet, top, left) {
+  for (let row = 0; row < content.rows; row += 1) {
+    const line = content.data.subarray(row * content.columns, (row + 1) * content.columns);
+    sheet.data.set(line, (top + row) * sheet.columns + left);
   }
-  return wider;
+  return sheet;
 }
 
-// Each pixel's distance to the nearest one that is a target: parabolas over the columns, then over the rows
-// (Felzenszwalb and Huttenlocher 2012, section 2).
-function distances({ data, rows, columns }, isTarget) {
-  const squares = new Float64Array(data.length);
-  for (let i = 0; i < squares.length; i += 1) squares[i] = isTarget(data[i]) ? 0 : 1e12;
-  const longest = Math.max(rows, columns);
-  const room = { f: new Float64Array(longest), places: new Int32Array(longest), bounds: new Float64Array(longest + 1) };
-  for (let column = 0; column < columns; column += 1) lowerEnvelope(squares, column, columns, rows, room);
-  for (let row = 0; row < rows; row += 1) lowerEnvelope(squares, row * columns, 1, columns, room);
-  return { data: squares.map(Math.sqrt), rows, columns };
-}
-
-// Replaces f(p) by the least f(q) + (p - q)^2, along `length` numbers that stand `step` apart. A parabola is given by
-// its place q; `bounds` has where it becomes the lowest.
-function lowerEnvelope(squares, start, step, length, { f, places, bounds }) {
-  for (let q = 0; q < length; q += 1) f[q] = squares[start + q * step];
-  [places[0], bounds[0], bounds[1]] = [0, -Infinity, Infinity];
-  let last = 0;
-  for (let q = 1; q < length; q += 1) {
-    let bound;
-    for (;;) {
-      const p = places[last];
-      bound = (f[q] + q * q - f[p] - p * p) / (2 * (q - p));
-      if (bound > bounds[last]) break;
-      last -= 1;
+// Each pixel's distance to the nearest target, at most `farthest`, (rows * columns,): down the columns, then across.
+function distances({ data, columns }, isTarget, farthest = Infinity) {
+  const down = new Float64Array(data).map((value) => (isTarget(value) ? 0 : Infinity));
+  for (let i = columns; i < data.length; i += 1) down[i] = Math.min(down[i], down[i - columns] + 1);
+  for (let i = data.length - columns - 1; i >= 0; i -= 1) down[i] = Math.min(down[i], down[i + columns] + 1);
+  return down.map((distance, i) => {
+    const column = i % columns;
+    let square = Math.min(distance, farthest) ** 2;
+    for (let step = 1; step * step < square && step < columns; step += 1) {
+      const left = step <= column ? down[i - step] : Infinity;
+      const right = column + step < columns ? down[i + step] : Infinity;
+      square = Math.min(square, step * step + Math.min(left, right) ** 2);
     }
-    last += 1;
-    places[last] = q;
-    bounds[last] = bound;
-    bounds[last + 1] = Infinity;
-  }
-  for (let p = 0, k = 0; p < length; p += 1) {
-    while (bounds[k + 1] < p) k += 1;
-    const q = places[k];
-    squares[start + p * step] = f[q] + (p - q) * (p - q);
-  }
+    return Math.sqrt(square);
+  });
 }

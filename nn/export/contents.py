@@ -12,24 +12,12 @@ import numpy.typing as npt
 
 from ...backends import ConfigError, DivergenceError, look_up
 from ...backends.finite import first_not_finite
-from ..files.text import is_plain
+from ..inputs.inputs import Pixels
+from ..inputs.table import Table
 from ..network.mlp import MLP
 
 # loss: what is made of the last layer's outputs
 OUTPUT_FUNCTIONS = {"softmax_cross_entropy": "softmax", "sigmoid_cross_entropy": "sigmoid", "squared_error": "identity"}
-
-
-def check_network(net: object) -> MLP:
-    """Check that a network can be exported, and return it.
-
-    Raises:
-        ConfigError: it is not a network, or a class name has unsupported characters.
-    """
-    if not isinstance(net, MLP):
-        raise ConfigError(f"the network must be an nn.MLP, got {type(net).__name__}: nn.load(path) gives one")
-    if bad := [name for name in net.class_names or () if not is_plain(name)]:
-        raise ConfigError(f"class names must be without control characters, got {bad[0]!r:.80}: rename the class")
-    return net
 
 
 def finite_parameters(net: MLP) -> dict[str, npt.NDArray[Any]]:
@@ -50,14 +38,15 @@ def output_function(net: MLP) -> str:
 
 
 def describe(net: MLP) -> dict[str, Any]:
-    """Return the description of a network as JSON values."""
+    """Return the description of a network as JSON values; a scale has meaning for pixels alone, names for a table."""
     return {
         "sizes": list(net.sizes),
         "activation": net.activation,
         "output": output_function(net),
         "dtype": net.dtype,
-        "input_scale": net.input_scale,
         "inputs": None if net.inputs is None else net.inputs.settings(),
+        **({"input_scale": net.input_scale} if isinstance(net.inputs, Pixels) else {}),
+        **({"feature_names": list(net.inputs.feature_names)} if isinstance(net.inputs, Table) else {}),
         "class_names": None if net.class_names is None else list(net.class_names),
         "image_shape": None if net.image_shape is None else list(net.image_shape),
         "xpnn_version": version("xpnn"),

@@ -5,8 +5,7 @@ function frame(ink, factor, rows, columns, settings) {
   let framed;
   if (Math.min(rows, columns) >= settings.small_side) {
     const [height, width] = [round(ink.rows * factor), round(ink.columns * factor)];
-    const isSame = height === ink.rows && width === ink.columns;
-    framed = place(isSame ? ink : resize(ink, height, width), rows, columns, rows / 2, columns / 2);
+    framed = place(resize(ink, height, width), rows, columns, rows / 2, columns / 2);
   } else {
     const height = Math.max(round(rows / factor), ink.rows);
     const width = Math.max(round(columns / factor), ink.columns);
@@ -26,12 +25,7 @@ function place(content, rows, columns, middleRow, middleColumn) {
   });
   const top = clip(Math.ceil(middleRow - down / sum - 0.5), 0, rows - content.rows);
   const left = clip(Math.ceil(middleColumn - across / sum - 0.5), 0, columns - content.columns);
-  const sheet = picture(rows, columns);
-  for (let row = 0; row < content.rows; row += 1) {
-    const line = content.data.subarray(row * content.columns, (row + 1) * content.columns);
-    sheet.data.set(line, (top + row) * columns + left);
-  }
-  return sheet;
+  return paste(content, picture(rows, columns), top, left);
 }
 
 // The picture in another size, as Pillow scales it: the mean of the covered area, or Lanczos when it grows.

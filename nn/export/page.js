@@ -17,13 +17,12 @@ const bars = network.names.map((name) => {
   const row = make("li", "bar");
   const label = make("span", "name", name);
   label.title = name;
-  const track = make("span", "track");
-  const fill = make("span", "fill");
-  const value = make("span", "value", "–");
-  track.append(fill);
-  row.append(label, track, value);
+  const share = make("progress", "");
+  share.ariaHidden = "true"; // the value says the same
+  const value = make("span", "value");
+  row.append(label, share, value);
   part("bars").append(row);
-  return { row, fill, value };
+  return { row, share, value };
 });
 
 const MANY = 12; // more classes than fit: the most probable one comes first
@@ -32,8 +31,8 @@ const MANY = 12; // more classes than fit: the most probable one comes first
 function showAnswer(probabilities) {
   const best = probabilities?.reduce((top, value, k) => (value > probabilities[top] ? k : top), 0);
   const chosen = network.output === "softmax" ? (k) => k === best : (k) => probabilities?.[k] > 0.5;
-  bars.forEach(({ row, fill, value }, k) => {
-    fill.style.width = probabilities ? `${100 * probabilities[k]}%` : "0";
+  bars.forEach(({ row, share, value }, k) => {
+    share.value = probabilities?.[k] ?? 0;
     value.textContent = probabilities ? percent(probabilities[k]) : "–";
     row.classList.toggle("best", chosen(k));
     if (bars.length > MANY) row.style.order = probabilities ? Math.round(-1e6 * probabilities[k]) : 0;

@@ -18,9 +18,12 @@ from ...backends import ConfigError, DataError
 from ...backends.activations import LEAKY_SLOPE
 from ..files import limits
 from ..files.atomic import write_atomically
+from ..inputs.inputs import Pixels
+from ..inputs.table import Table
 from ..network.mlp import MLP
+from ..network.model_file import as_network
 from ..pictures import digit_images
-from .contents import as_path, check_network, describe, finite_parameters
+from .contents import as_path, describe, finite_parameters
 
 SCRIPTS = ("network.js", "centring.js", "framing.js", "sheet.js", "cells.js", "page.js")  # one after the other
 STYLES = ("theme.css", "answer.css", "page.css")
@@ -40,11 +43,11 @@ def to_html(net: MLP, path: str | os.PathLike[str]) -> None:
     drawing of light ink on black, `data` (rows * columns,) in [0, 255].
 
     Args:
-        net: a network trained on integer images, on any backend.
+        net: a network of pixels, on any backend.
         path: the file, replaced atomically.
 
     Raises:
-        DataError: the inputs are not images, too narrow, or floating-point, so that the value of full ink is unknown.
+        DataError: the inputs are not images, their shape is not known, or they are too narrow.
         DivergenceError: a weight is not a finite number.
         StorageError: the file cannot be written; an existing file is left unchanged.
         ConfigError: the network is too large for a page, has no probabilities, or a class name cannot be written.
@@ -54,6 +57,7 @@ def to_html(net: MLP, path: str | os.PathLike[str]) -> None:
 
 def html_bytes(net: MLP) -> bytes:
     """Return the content of the file; see `to_html`."""
+    net = as_network(net)
     # In JSON a "<" may be written so too: no name of a class can end the element that holds it.
     data = json.dumps(_network(net)).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     folder = files(__package__)
@@ -77,23 +81,23 @@ def html_bytes(net: MLP) -> bytes:
 
 def _network(net: MLP) -> dict[str, Any]:
     """Return the network as read by `network.js`."""
-    check_network(net)
-    if net.image_shape is None:
+    inputs = net.inputs
+    if not isinstance(inputs, Pixels):
+        rows = f"a table of {inputs.width} columns" if isinstance(inputs, Table) else f"rows of {net.features} features"
         raise DataError(
-            f"the network was not trained on images, but on rows of {net.features} features, which cannot be drawn: "
-            "export it as .onnx or .npz"
+            f"the network was not trained on images, but on {rows}, which cannot be drawn: export it as .onnx or .npz"
         )
-    if net.input_scale == 1:
+    if inputs.shape is None:
         raise DataError(
-            "the network was trained on images of floating numbers, and has no known value of full ink: train "
-            "it on whole numbers in [0, 255], or export it as .onnx or .npz"
+            f"the shape of the network's images of {net.features} pixels is not known: train it on data with "
+            "image_shape=(rows, columns), or export it as .onnx or .npz"
         )
-    if max(net.image_shape) > NARROWEST * min(net.image_shape):
+    if max(inputs.shape) > NARROWEST * min(inputs.shape):
         raise DataError(
-            f"images of {net.image_shape[0]} x {net.image_shape[1]} pixels are too narrow to draw: export the network "
+            f"images of {inputs.shape[0]} x {inputs.shape[1]} pixels are too narrow to draw: export the network "
             "as .onnx or .npz"
         )
-    largest = round(1 / net.input_scale)  # the value of full ink in the training images
+    largest = round(inputs.largest)  # the value of full ink in the training images
     digit_images.scale_to(np.zeros(1, dtype=np.uint8), largest)  # a wrong one is told as by `xpnn predict`
     about = describe(net)
     if about["output"] == "identity":
@@ -111,9 +115,9 @@ def _network(net: MLP) -> dict[str, Any]:
         "names": list(net.names),
         "leaky_slope": LEAKY_SLOPE,
         "largest": largest,
-        "sheet_shape": sheet_shape(net.image_shape),
+        "sheet_shape": sheet_shape(inputs.shape),
         "centring": {
-            "box": digit_images.content_box(net.image_shape),
+            "box": digit_images.content_box(inputs.shape),
             "min_contrast": digit_images.MIN_CONTRAST,
             "edge": digit_images.EDGE,
             "dust": digit_images.DUST,

@@ -197,7 +197,7 @@ class Table(Inputs):
             numbers = cells[:, is_number]  # (samples, numbers)
             if np.isnan(numbers).any():
                 numbers = np.where(np.isnan(numbers), made._numbers[2][is_number], numbers)
-            for k, mean, std in zip(np.flatnonzero(is_number), *moments(numbers), strict=True):
+            for k, mean, std in zip(np.flatnonzero(is_number).tolist(), *moments(numbers), strict=True):
                 columns[k] = replace(columns[k], mean=float(mean), std=float(std))
         return replace(self, columns=tuple(columns))
 
@@ -208,6 +208,11 @@ class Table(Inputs):
             if column.kind == "category":
                 values = cells[:, k]
                 counts[column.name] = int(np.sum(~(np.isin(values, column.codes) | np.isnan(values))))
+        return {name: count for name, count in counts.items() if count}
+
+    def missing(self, frame: Any) -> dict[str, int]:
+        """Count the empty cells of a frame in each column that was complete in training."""
+        counts = {c.name: int(frame[c.name].is_null().sum()) for c in self.columns if not c.has_flag}
         return {name: count for name, count in counts.items() if count}
 
     def lines(self) -> Iterator[str]:

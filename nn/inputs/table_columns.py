@@ -88,7 +88,9 @@ def choose_columns(
     return TableColumns(tuple(features), frozenset(categorical), identifier, tuple(words))
 
 
-def learn_table(frame: Frame, chosen: TableColumns, *, label: str | None = None) -> Table:
+def learn_table(
+    frame: Frame, chosen: TableColumns, *, label: str | None = None
+) -> tuple[Table, npt.NDArray[np.float64]]:
     """Learn the kind, levels and standardization of the columns from the training rows.
 
     Args:
@@ -96,12 +98,16 @@ def learn_table(frame: Frame, chosen: TableColumns, *, label: str | None = None)
         chosen: the columns.
         label: name of the label's column.
 
+    Returns:
+        The table, and the cells of the rows, (rows, columns).
+
     Raises:
         DataError: a column has no values, or numbers that are not finite.
     """
     columns = [_column_of(frame.get_column(name), name, name in chosen.categories) for name in chosen.features]
     table = Table(columns=tuple(columns), label=label, identifier=chosen.identifier)
-    return table.learn(cells_of(frame, table))
+    cells = cells_of(frame, table)  # (rows, columns)
+    return table.learn(cells), cells
 
 
 def cells_of(frame: Frame, table: Table) -> npt.NDArray[np.float64]:

@@ -184,7 +184,9 @@ class MLP:
     def place(self, rows: Split) -> Rows:
         """Copy rows from `hold` to the device, as features and labels of the loss."""
         inputs = rows.inputs or Numbers()
-        labels = rows.labels if inputs.target is None else inputs.target.standardized(rows.labels)
+        labels = rows.labels
+        if inputs.target is not None and not self.outputs.has_probabilities:
+            labels = inputs.target.standardized(labels)
         features = inputs.features(rows.images, self.dtype)  # (samples, features)
         placed = self.backend.place(features, labels, inputs.scale, rows.weights)
         return placed._replace(nonzeros=rows.facts.nonzeros if features is rows.images else None)
@@ -232,13 +234,14 @@ class MLP:
     def _append_layer(self, weight: npt.NDArray[Any], bias: npt.NDArray[Any]) -> None:
         """Append the next layer: weight (in_features, out_features), bias (out_features,)."""
         is_last = len(self.layers) == len(self.sizes) - 2
-        arrays = (self.backend.put(array.astype(self.dtype)) for array in (weight, bias))
-        self.layers.append(Layer(*arrays, "identity" if is_last else self.activation))
+        put, dtype = self.backend.put, self.dtype
+        activation = "identity" if is_last else self.activation
+        self.layers.append(Layer(put(weight.astype(dtype)), put(bias.astype(dtype)), activation))
 
     def _in_units(self, xp: Any, outputs: Any) -> Any:
         """Return the last layer's outputs, (samples, outputs), of a regression in the labels' units."""
         target = None if self.inputs is None else self.inputs.target
-        return outputs if target is None else target.in_units(xp, outputs)
+        return target.in_units(xp, outputs) if target is not None and not self.outputs.has_probabilities else outputs
 
     def are_finite(self) -> bool:
         """Return whether all weights and biases are finite."""

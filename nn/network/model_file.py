@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from ...backends import Backend, ConfigError, DivergenceError, ModelFileError, get_backend
 from ...backends.constraints import is_finite_number
@@ -20,18 +20,44 @@ from .mlp import MLP
 KIND = "model"
 
 
-def save(net: MLP, path: str | os.PathLike[str]) -> None:
+@runtime_checkable
+class Estimator(Protocol):
+    """A fitted estimator of `xpnn.nn.estimator`, which is saved and exported as a network."""
+
+    def to_mlp(self, *, backend: str | Backend | None = None) -> MLP:
+        """Return the network."""
+
+
+def as_network(given: object) -> MLP:
+    """Return a network that can be written, or that of an estimator.
+
+    Raises:
+        ConfigError: it is neither, or a name has control characters.
+    """
+    net = given.to_mlp(backend="numpy") if isinstance(given, Estimator) else given
+    if not isinstance(net, MLP):
+        raise ConfigError(
+            f"the network must be an nn.MLP, got {type(given).__name__}: nn.load(path) gives one, and so does to_mlp() "
+            "of an estimator of xpnn.nn.estimator"
+        )
+    if bad := [name for name in net.class_names or () if not is_plain(name)]:
+        raise ConfigError(f"class names must be without control characters, got {bad[0]!r:.80}: rename the class")
+    return net
+
+
+def save(net: MLP | Estimator, path: str | os.PathLike[str]) -> None:
     """Save a network as safetensors: weights by name, and everything else in the file's description.
+
+    Args:
+        net: the network, or a fitted estimator of `xpnn.nn.estimator`, which `load` gives back as a network.
+        path: the file, replaced atomically.
 
     Raises:
         StorageError: the file cannot be written; an existing file is left unchanged.
         DivergenceError: a weight is not finite; likewise.
         ConfigError: a class name contains control characters.
     """
-    if not isinstance(net, MLP):
-        raise ConfigError(f"the network must be an nn.MLP, got {type(net).__name__}: nn.save(net, path)")
-    if bad := [name for name in net.class_names or () if not is_plain(name)]:
-        raise ConfigError(f"class names must be without control characters, got {bad[0]!r:.80}: rename the class")
+    net = as_network(net)
     parameters = net.parameters()
     if place := first_not_finite(parameters):
         raise DivergenceError(f"{path} is not written, because of {place}: save the last good network")

@@ -34,6 +34,11 @@ class Outputs:
     has_classes: bool = False
     has_accuracy: bool = True
 
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether the outputs are probabilities."""
+        return self.log_probabilities is not None
+
 
 def check_classes(labels: npt.NDArray[Any], outputs: int) -> None:
     """Check that labels, (samples,), are integers in [0, outputs)."""

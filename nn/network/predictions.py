@@ -53,8 +53,8 @@ def answer(net: MLP, images: Any, read: Callable[[Any, Array], Array]) -> Any:
 
 def _host_rows(inputs: Inputs, images: Any, net: MLP) -> npt.NDArray[Any]:
     """Return the features of rows, (samples, features)."""
-    frame = as_frame(images) if isinstance(inputs, Table) and inputs.is_named else None
-    if frame is not None and hasattr(frame, "columns"):
+    frame: Any = as_frame(images)
+    if isinstance(inputs, Table) and inputs.is_named and hasattr(frame, "columns"):
         rows: npt.NDArray[Any] = cells_of(with_text_names(frame), inputs)  # (samples, columns)
     else:
         rows = host_array(images, what="images", fix="pass equal rows of numbers")
@@ -66,9 +66,8 @@ def _host_rows(inputs: Inputs, images: Any, net: MLP) -> npt.NDArray[Any]:
         rows = rows.astype(np.float64)
     if len(rows):
         inputs.check(rows, RowFacts(rows), net.dtype)
-    if isinstance(inputs, Table) and (unseen := inputs.unseen(rows)):
-        name, count = next(iter(unseen.items()))
-        LOGGER.warning("column %r has %d cells of a level that no training row had: it counts for nothing", name, count)
+    for name, count in inputs.unseen(rows).items() if isinstance(inputs, Table) else ():
+        LOGGER.warning("column %r has %d cells of a level that no training row had: they count for none", name, count)
     return inputs.features(rows, net.dtype)
 
 

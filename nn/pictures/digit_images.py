@@ -185,24 +185,18 @@ def _widen(ink: Pixels, factor: float) -> Pixels:
     return np.maximum(drawn, wider, out=drawn)
 
 
-def _fit(ink: Pixels, box: tuple[int, int]) -> Pixels:
-    """Scale the ink to the box, keeping its aspect ratio."""
-    factor = min(box[0] / ink.shape[0], box[1] / ink.shape[1])
-    shape = round(ink.shape[0] * factor), round(ink.shape[1] * factor)
-    return ink if shape == ink.shape else resize(ink, shape)  # (content rows, content columns)
-
-
 def _frame(ink: Pixels, box: tuple[int, int], image_shape: tuple[int, int]) -> Pixels:
     """Scale the ink to the box and centre it by mass in a black frame, as far as it fits.
 
     Frames from 16 pixels on use whole-pixel shifts, as in MNIST. For smaller frames the ink is centred at its original
     resolution before scaling.
     """
+    factor = min(box[0] / ink.shape[0], box[1] / ink.shape[1])
     if min(image_shape) >= SMALL_SIDE:
+        content = resize(ink, (round(ink.shape[0] * factor), round(ink.shape[1] * factor)))
         # the middle is pixel 14 of 0..27: over MNIST's test rows the centre averages 14.0 and lies in [13.5, 14.5)
-        frame = _place(_fit(ink, box), image_shape, (image_shape[0] / 2, image_shape[1] / 2))  # (rows, columns)
+        frame = _place(content, image_shape, (image_shape[0] / 2, image_shape[1] / 2))  # (rows, columns)
     else:
-        factor = min(box[0] / ink.shape[0], box[1] / ink.shape[1])
         height, width = (max(round(image_shape[k] / factor), ink.shape[k]) for k in (0, 1))
         # the centre of the 8x8 digits averages 3.5 and 3.6 of 0..7
         sheet = _place(ink, (height, width), ((height - 1) / 2, (width - 1) / 2))  # (height, width)

@@ -32,17 +32,13 @@ def draw_confusion_matrix(figure: Figure, matrix: npt.NDArray[np.integer[Any]], 
         class_names: one name per class, 2 to 100.
 
     Raises:
-        DataError: the matrix is not square, does not match the names, or has a negative count.
+        DataError: there are too few or too many classes.
     """
     from matplotlib.colors import PowerNorm
 
     num_classes = len(class_names)
     if not 2 <= num_classes <= MAX_CLASSES:
         raise DataError(f"a confusion matrix is drawn for 2 to {MAX_CLASSES} classes, got {num_classes}")
-    if matrix.shape != (num_classes, num_classes):
-        raise DataError(f"matrix must be {(num_classes, num_classes)}, a row and a column a class; got {matrix.shape}")
-    if matrix.min() < 0:
-        raise DataError(f"matrix must hold counts from 0, got {matrix.min()}; count rows per (true, predicted) class")
     digits = len(str(matrix.max()))
     cell = max(0.34, 0.092 * digits + 0.1, 3.6 / num_classes)  # inches, room for the longest count and the title
     figure.clear()
@@ -76,6 +72,22 @@ def draw_confusion_matrix(figure: Figure, matrix: npt.NDArray[np.integer[Any]], 
     bar.outline.set_visible(False)
 
 
+def draw_predictions(figure: Figure, labels: npt.NDArray[Any], predictions: npt.NDArray[Any]) -> None:
+    """Draw the predictions of a regression against the labels, with the line on which both are equal.
+
+    Args:
+        figure: figure to draw on.
+        labels: (samples, outputs).
+        predictions: likewise, in the same units.
+    """
+    axes = figure.add_subplot()
+    ends = [float(min(labels.min(), predictions.min())), float(max(labels.max(), predictions.max()))]
+    axes.plot(ends, ends, color="0.6", linewidth=1)
+    axes.scatter(labels, predictions, s=8, alpha=0.5, linewidths=0)
+    axes.set_xlabel("true")
+    axes.set_ylabel("predicted")
+
+
 def draw_worst_mistakes(
     figure: Figure,
     images: npt.NDArray[Any],
@@ -93,16 +105,7 @@ def draw_worst_mistakes(
         probabilities: predicted probabilities, (samples, classes), in [0, 1].
         class_names: one name per class.
         image_shape: (rows, columns) of an image.
-
-    Raises:
-        DataError: the shapes do not match.
     """
-    wanted = (len(labels), image_shape[0] * image_shape[1]), (len(labels), len(class_names))
-    if (images.shape, probabilities.shape) != wanted:
-        raise DataError(
-            f"images and probabilities must be {wanted[0]} and {wanted[1]}, a row a label; "
-            f"got {images.shape} and {probabilities.shape}"
-        )
     predicted = probabilities.argmax(axis=1)  # (samples,)
     mistakes = np.flatnonzero(predicted != labels)  # (mistakes,)
     of_truth = probabilities[mistakes, labels[mistakes]]  # (mistakes,)

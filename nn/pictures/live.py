@@ -94,8 +94,8 @@ class LiveCurves(Callback):
     def on_train_end(self, run: TrainingRun) -> None:
         """Draw the final curves, in the window and in the file."""
         self._redraw(run)
-        with suppress(XpnnError):  # the network is saved next, and tells if there is no room
-            save_curves(run.history, self._path, title=self._title)
+        if self._figure is not None:
+            self._save(run)
 
     def _redraw(self, run: TrainingRun) -> None:
         """Draw in the window, or in the file without one."""
@@ -112,5 +112,9 @@ class LiveCurves(Callback):
             except Exception:  # any toolkit's own kind of error
                 plt.close(figure)  # or its last picture would stay
             self._figure = None
-        with suppress(XpnnError):  # a full disk may have room again
+        self._save(run)
+
+    def _save(self, run: TrainingRun) -> None:
+        """Draw in the file, if there is room."""
+        with suppress(XpnnError):  # a full disk may have room again, and the network, which is saved next, tells
             save_curves(run.history, self._path, title=self._title)

@@ -53,35 +53,26 @@ def save_picture(draw: Callable[[Figure], None], path: str | os.PathLike[str], *
         RunError: the file cannot be written.
         MissingDependency: matplotlib is not installed.
     """
-    require_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
 
+        style = picture_style()
+    except ImportError as error:
+        raise MissingDependency('drawing needs matplotlib: pip install "xpnn[cli]"') from error
     target = Path(path)
     formats = FigureCanvasAgg.get_supported_filetypes()
     suffix = target.suffix[1:].lower()
     if suffix not in formats:
         raise ConfigError(f"{target} has no suffix of a picture that can be written; use one of {', '.join(formats)}")
     content = io.BytesIO()
-    with picture_style(), warnings.catch_warnings():
+    with style, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a class name in a script that the font lacks
         figure = Figure()
         FigureCanvasAgg(figure)
         draw(figure)
         figure.savefig(content, format=suffix, dpi=DOTS_PER_INCH, bbox_inches="tight" if crop else None)
     write_atomically(target, content.getvalue())
-
-
-def require_matplotlib() -> None:
-    """Check that matplotlib can be imported.
-
-    Raises:
-        MissingDependency: it is not installed.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise MissingDependency('drawing needs matplotlib: pip install "xpnn[cli]"') from error
 
 
 def picture_style() -> AbstractContextManager[None]:

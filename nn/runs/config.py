@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -35,7 +35,9 @@ class RunConfig:
     seed: int
 
     def __post_init__(self) -> None:
-        for text in (self.recipe.name, self.recipe.summary, self.data.source or "", self.data.label_column):
+        choice = self.data
+        of_data = (choice.source, choice.label_column, choice.id_column, *choice.drop, *choice.categorical)
+        for text in (self.recipe.name, self.recipe.summary, *(name or "" for name in of_data)):
             if not is_plain(text):  # else the run could not be read again
                 raise ConfigError(f"names and paths must be without control characters, got {text!r:.80}: rename it")
 
@@ -57,7 +59,8 @@ class RunConfig:
         if training.get("early_stopping") is not None:
             training["early_stopping"] = _made(EarlyStopping, dict(training["early_stopping"]))
         recipe = _made(Recipe, settings | {"training": _made(TrainingOptions, training)})
-        look_up("data set", recipe.dataset, NAMED)  # never a path
+        if recipe.dataset:
+            look_up("data set", recipe.dataset, NAMED)  # never a path
         rest = {"recipe": recipe, "data": _made(DataChoice, dict(config["data"]))}
         made: RunConfig = _made(cls, rest | {name: config[name] for name in ("backend", "seed")})
         return made
@@ -80,29 +83,19 @@ class RunConfig:
         )
 
 
+types_of = cache(get_type_hints)
+
+
 def _made(kind: Any, values: dict[str, Any]) -> Any:
-    """Create a dataclass from JSON values of its fields' types; raise KeyError, TypeError or ValueError."""
-    hints = _hints(kind)
+    """Create a dataclass from JSON values of its fields' types; raise TypeError or ValueError."""
+    hints = types_of(kind)
     for name, value in values.items():
         if name not in hints:
             raise TypeError(f"{kind.__name__} has no {name!r:.80}")
         if not _fits(value, hints[name]):
             raise TypeError(f"{name} cannot be {value!r:.80}")
-    if lacking := [field.name for field in fields(kind) if _is_required(field) and field.name not in values]:
-        raise KeyError(lacking[0])
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     return kind(**values)
-
-
-def _is_required(field: Field[Any]) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
-
-
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    """Return the evaluated types of a class's fields, cached."""
-    hints = get_type_hints(kind)
-    return {field.name: hints[field.name] for field in fields(kind)}
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -16,7 +16,6 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ...backends import ConfigError, ModelFileError, RunFolderInUse, StorageError
@@ -57,9 +56,7 @@ class RunFolder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -128,10 +125,6 @@ class RunFolder:
     def has_results(self) -> bool:
         """Return whether the run has finished an epoch or saved its network."""
         return self.model.exists() or (self.metrics.exists() and self.metrics.stat().st_size > 0)
-
-    def files(self) -> list[str]:
-        """Return the sorted names of its files, except hidden ones."""
-        return sorted(file.name for file in self.path.iterdir() if not file.name.startswith("."))
 
     def read_config(self) -> RunConfig:
         """Read the configuration.

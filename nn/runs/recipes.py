@@ -5,6 +5,7 @@ A new recipe is a row in `RECIPES`. Results are in `docs/recipes.md`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,10 +14,15 @@ from ..datasets import Dataset, Split
 from ..inputs.arguments import are_whole
 from ..network.initializers import INITIALIZERS
 from ..network.mlp import DTYPES, MLP
-from ..training.checkpoint import Checkpoint
+from ..network.outputs import OUTPUTS
+from ..training.early_stopping import EarlyStopping
 from ..training.history import History
 from ..training.options import TrainingOptions
-from ..training.trainer import Trainer
+from ..training.train import train
+
+# (rows at most, hidden units, batch size) of the recipe for tables
+SIZES = ((2_000, (100,), 32), (50_000, (100,), 128), (math.inf, (100,), 512))
+STEPS, LEAST_EPOCHS, MOST_EPOCHS = 20_000, 12, 200
 
 
 @dataclass(frozen=True)
@@ -26,11 +32,13 @@ class Recipe:
     Attributes:
         name: name of the recipe.
         summary: description in one line.
-        dataset: name of the data set.
+        dataset: name of the data set; empty if there is none.
         sizes: features, hidden units, classes; the first and last are replaced for other data.
         training: training options.
         initializer: initializer of weights and biases.
         activation: activation of the hidden layers.
+        loss: loss, a row of `LOSSES`; None for squared error on numbers, and softmax cross-entropy on classes.
+        by_rows: whether hidden units, batch size and epochs follow from the number of rows.
         dtype: dtype of weights and arithmetic.
         test_fraction: fraction of all rows to hold out, in place of the data's own split; None to keep that.
     """
@@ -42,6 +50,8 @@ class Recipe:
     training: TrainingOptions
     initializer: str = "he"
     activation: str = "relu"
+    loss: str | None = None
+    by_rows: bool = False
     dtype: str = "float32"
     test_fraction: float | None = None
 
@@ -49,8 +59,25 @@ class Recipe:
         if not (are_whole(self.sizes, least=1) and len(self.sizes) >= 2):
             raise ConfigError(f"sizes of a recipe must be two or more whole numbers >= 1, got {self.sizes!r:.80}")
         look_up("activation", self.activation, ACTIVATIONS)
+        if self.loss is not None:
+            look_up("loss", self.loss, OUTPUTS)
         look_up("initializer", self.initializer, INITIALIZERS)
         look_up("dtype", self.dtype, DTYPES)
+
+    def fitted_to(self, data: Dataset) -> Recipe:
+        """Return the recipe with the loss of the data's labels, and if `by_rows` with sizes for so many rows.
+
+        Up to 2,000 rows a hidden layer of 64 units and batches of 32, up to 50,000 two layers and batches of 128,
+        beyond them batches of 1,024; epochs for about 20,000 steps, in [12, 200].
+        """
+        loss = self.loss or ("squared_error" if data.inputs.target is not None else "softmax_cross_entropy")
+        if not self.by_rows:
+            return replace(self, loss=loss)
+        rows = len(data.train)
+        hidden, batch = next((hidden, batch) for most, hidden, batch in SIZES if rows <= most)
+        epochs = min(max(round(STEPS * batch / rows), LEAST_EPOCHS), MOST_EPOCHS)
+        sizes = (data.features, *hidden, data.num_outputs)
+        return replace(self, loss=loss, sizes=sizes, by_rows=False).with_options(batch_size=batch, epochs=epochs)
 
     def with_options(self, **options: Any) -> Recipe:
         """Return the recipe with other training options."""
@@ -77,6 +104,7 @@ class Recipe:
         net = MLP(
             self.sizes_for(data),
             activation=self.activation,
+            loss=self.fitted_to(data).loss or "",
             initializer=self.initializer,
             backend=backend,
             dtype=self.dtype,
@@ -85,12 +113,9 @@ class Recipe:
         net.adopt(data)
         return net
 
-    def train(self, net: MLP, data: Dataset | Split, *, resume: Checkpoint | None = None, **arguments: Any) -> History:
+    def train(self, net: MLP, data: Dataset | Split, **arguments: Any) -> History:
         """Train `net` on `data`; arguments and errors as in `nn.train`."""
-        trainer = Trainer(net, data, self.training, **arguments)
-        if resume is not None:
-            trainer.resume(resume)
-        return trainer.run()
+        return train(net, data, **vars(self.training), **arguments)
 
     def outline(self, data: Dataset) -> JobOutline:
         """Return the job outline for `get_backend("auto", job=...)`."""
@@ -100,6 +125,7 @@ class Recipe:
             epochs=self.training.epochs,
             optimizer=self.training.optimizer,
             activation=self.activation,
+            loss=self.fitted_to(data).loss or "",
             needs_generic_plan=self.training.needs_generic_plan,
         )
 
@@ -128,5 +154,12 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (
     Recipe(
         "mnist-98", "784-256-10, Adam, batch 128: over 98 % in eight epochs", "mnist", (784, 256, 10),
         TrainingOptions(optimizer=Adam(3e-3), epochs=8, batch_size=128, schedule="cosine"),
+    ),
+    Recipe(
+        "table", "sizes by the number of rows, Adam, early stopping; the default for tables", "", (1, 64, 1),
+        TrainingOptions(
+            optimizer=Adam(1e-3), epochs=200, batch_size=32, validation=0.1, early_stopping=EarlyStopping(20)
+        ),
+        by_rows=True,
     ),
 )}  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...backends import ConfigError, DataError, DivergenceError, ModelFileError, Totals
-from ...backends.constraints import is_finite_number, is_whole
+from ...backends.constraints import NOT_NEGATIVE, whole
 from ...backends.finite import first_not_finite
 from ..files.data_file import existing_path
 from ..files.tensors import Arrays, read_tensors, write_tensors
@@ -22,7 +22,8 @@ from .identity import Identity
 
 KIND = "checkpoint"
 FILE_NAME = "checkpoint.safetensors"  # in a run folder
-PARTS = ("parameters", "optimizer", "best", "history")  # before a slash in the names of its arrays
+PARTS = ("parameters", "optimizer_state", "best")  # before a slash in the names of its arrays, beside "history"
+FIELDS = ("step", "generator_state", "epoch", "position", "totals", "seconds", "training")  # in its description
 
 
 class OptimizerState(NamedTuple):
@@ -148,21 +149,9 @@ class Checkpoint:
         """
         if place := first_not_finite(self.parameters | self.optimizer_state):
             raise DivergenceError(f"{path} is not written, because of {place}: the last good checkpoint is kept")
-        arrays = {f"parameters/{name}": array for name, array in self.parameters.items()}
-        arrays |= {f"optimizer/{name}": array for name, array in self.optimizer_state.items()}
-        arrays |= {f"best/{name}": array for name, array in self.best.items()}
+        arrays = {f"{part}/{name}": array for part in PARTS for name, array in getattr(self, part).items()}
         arrays |= {f"history/{name}": column for name, column in self.history.columns().items()}
-        description = {
-            "kind": KIND,
-            "step": self.step,
-            "generator_state": self.generator_state,
-            "epoch": self.epoch,
-            "position": self.position,
-            "totals": list(self.totals),
-            "seconds": self.seconds,
-            "training": self.training,
-        }
-        write_tensors(Path(path), arrays, description)
+        write_tensors(Path(path), arrays, {"kind": KIND} | {name: getattr(self, name) for name in FIELDS})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Checkpoint:
@@ -181,51 +170,30 @@ class Checkpoint:
         is_folder = found is not None and found.is_dir()
         arrays, description = read_tensors(Path(path) / FILE_NAME if is_folder else Path(path), KIND)
         try:
-            parts = {prefix: _with_prefix(arrays, f"{prefix}/") for prefix in PARTS}
-            if unknown := arrays.keys() - {f"{prefix}/{name}" for prefix, part in parts.items() for name in part}:
-                raise ValueError(f"it has an array {min(unknown)!r:.80}, which belongs to no checkpoint")
-            for prefix in ("parameters", "optimizer", "best"):
-                if place := first_not_finite(parts[prefix]):
+            parts: dict[str, Arrays] = {part: {} for part in (*PARTS, "history")}
+            for name, array in arrays.items():
+                part, _, own_name = name.partition("/")
+                if part not in parts:
+                    raise ValueError(f"it has an array {name!r:.80}, which belongs to no checkpoint")
+                parts[part][own_name] = array
+                if part != "history" and (place := first_not_finite({name: array})):
                     raise ValueError(f"there is {place}")
-            loss_sum, correct, rows = description["totals"]
-            if not (_number(loss_sum, "loss") >= 0 and _whole(correct, "correct rows") <= _whole(rows, "rows")):
-                raise ValueError(f"its sums cannot be {description['totals']!r:.80}")
-            return cls(
-                parameters=parts["parameters"],
-                optimizer_state=parts["optimizer"],
-                step=_whole(description["step"], "step"),
-                generator_state=dict(description["generator_state"]),
-                epoch=_whole(description["epoch"], "epoch"),
-                position=_whole(description["position"], "position"),
-                totals=Totals(float(loss_sum), correct, rows),
-                seconds=_number(description["seconds"], "seconds"),
-                history=History.from_columns(parts["history"]),
-                training=dict(description["training"]),
-                best=parts["best"],
-            )
+            values = {name: description[name] for name in FIELDS}
+            totals = Totals(*values["totals"])
+            counts = {name: values[name] for name in ("step", "epoch", "position")} | totals._asdict()
+            NOT_NEGATIVE.check("its loss", counts.pop("loss_sum"))
+            NOT_NEGATIVE.check("its seconds", values["seconds"])
+            for name, count in counts.items():
+                whole(0).check(f"its {name}", count)
+            if totals.correct > totals.rows:
+                raise ValueError(f"its sums cannot be {totals}")
+            values |= {name: dict(values[name]) for name in ("generator_state", "training")}
+            values |= {"totals": totals, **parts, "history": History.from_columns(parts["history"])}
+            return cls(**values)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelFileError(f"{path} is damaged or was written by another version: {reason_of(error)}") from error
-
-
-def _whole(number: object, what: str) -> int:
-    """Return an integer >= 0 from JSON."""
-    if not (isinstance(number, int) and is_whole(number, least=0)):
-        raise ValueError(f"its {what} must be a whole number >= 0, got {number!r:.80}")
-    return number
-
-
-def _number(number: object, what: str) -> float:
-    """Return a finite number >= 0 from JSON."""
-    if not (isinstance(number, int | float) and is_finite_number(number, least=0)):
-        raise ValueError(f"its {what} must be a finite number >= 0, got {number!r:.80}")
-    return float(number)
 
 
 def _as_json(state: Mapping[str, Any]) -> str:
     """Return a generator's state as JSON, with arrays as lists."""
     return json.dumps(state, default=np.ndarray.tolist, sort_keys=True)
-
-
-def _with_prefix(arrays: Arrays, prefix: str) -> Arrays:
-    """Return the arrays whose names begin with `prefix`, which is removed."""
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

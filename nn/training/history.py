@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, overload
+from collections import UserList
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,24 +38,10 @@ class EpochResult:
 
 
 FIGURES = tuple(field.name for field in fields(EpochResult))
-ALWAYS = ("epoch", "train_loss", "seconds")  # the figures that no epoch lacks
 
 
-class History(Sequence[EpochResult]):
+class History(UserList[EpochResult]):
     """Results of the epochs of a run, in order."""
-
-    def __init__(self, results: Iterable[EpochResult] = ()) -> None:
-        self._results = list(results)
-
-    @overload
-    def __getitem__(self, index: int) -> EpochResult: ...
-    @overload
-    def __getitem__(self, index: slice) -> History: ...
-    def __getitem__(self, index: int | slice) -> EpochResult | History:
-        return History(self._results[index]) if isinstance(index, slice) else self._results[index]
-
-    def __len__(self) -> int:
-        return len(self._results)
 
     def __repr__(self) -> str:
         return f"History({len(self)} epochs{f', last {self[-1]}' if self else ''})"
@@ -70,22 +57,17 @@ class History(Sequence[EpochResult]):
         """Return the history from its `columns`.
 
         Raises:
-            KeyError, ValueError: a column is missing or has the wrong length or dtype, or epochs are not 1, 2, ...
+            KeyError, TypeError, ValueError: a column is missing or has the wrong shape, epochs are not 1, 2, ..., or a
+                number cannot be.
         """
-        epochs = columns["epoch"]
-        if epochs.dtype != np.int64 or not np.array_equal(epochs, np.arange(1, epochs.size + 1)):
-            raise ValueError("the epochs of its history must be 1, 2, ...")
-        values: dict[str, list[Any]] = {}
-        for name in FIGURES:
-            if columns[name].shape != epochs.shape or columns[name].dtype not in (np.float64, np.int64):
-                raise ValueError(f"{name} of its history must be one number an epoch, got shape {columns[name].shape}")
-            values[name] = columns[name].tolist()
-            if name not in ALWAYS:
-                values[name] = [None if math.isnan(number) else number for number in values[name]]
-            if not all(number is None or math.isfinite(number) for number in values[name]):
-                raise ValueError(f"{name} of its history must be finite")
-        return cls(EpochResult(**dict(zip(FIGURES, row, strict=True))) for row in zip(*values.values(), strict=True))
-
-    def append(self, result: EpochResult) -> None:
-        """Add the result of the next epoch."""
-        self._results.append(result)
+        if columns["epoch"].dtype != np.int64:
+            raise ValueError("the epochs of its history must be whole numbers")
+        history = cls()
+        for row in zip(*(columns[name].tolist() for name in FIGURES), strict=True):
+            result = EpochResult(*(None if math.isnan(number) else number for number in row))  # type: ignore[arg-type]
+            known = [number for number in astuple(result) if number is not None]
+            is_complete = None not in (result.train_loss, result.seconds)
+            if not (result.epoch == len(history) + 1 and is_complete and np.isfinite(known).all()):
+                raise ValueError(f"its history cannot have {result} as epoch {len(history) + 1}")
+            history.append(result)
+        return history

@@ -37,7 +37,7 @@ class TrainingOptions(StepOptions):
     class_weight: ClassWeight | None = option(
         None, None,
         "Class weights. \"balanced\" for equal influence of all classes; or weights by class index or name.",
-        panel="Training", metavar="balanced", is_identity=False,
+        panel="Training", metavar="WEIGHTS", is_identity=False,
     )  # fmt: skip
     shuffle: bool = option(True, FLAG, "Whether to shuffle the rows in every epoch; without effect on full batches.")
     validation: Split | float | None = option(

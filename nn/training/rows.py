@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 
@@ -21,24 +20,13 @@ from .streams import Batches, StreamedRows
 Data = Dataset | Split | Batches
 
 
-class TrainingRows(NamedTuple):
-    """Checked rows of a run.
-
-    Attributes:
-        source: training rows with weights.
-        test: test rows, or None.
-        validation: validation rows, or None.
-    """
-
-    source: RowSource
-    test: Split | None
-    validation: Split | None
-
-
 def training_rows(
     net: MLP, data: Data, options: TrainingOptions, seed: int | np.random.Generator, communicator: Communicator
-) -> TrainingRows:
+) -> tuple[RowSource, Split | None, Split | None]:
     """Check and split the rows; arguments as in `Trainer`.
+
+    Returns:
+        The source of the training rows with their weights; test rows and validation rows, if any.
 
     Raises:
         ConfigError: an argument has an invalid value.
@@ -54,7 +42,7 @@ def training_rows(
     match data:
         case Batches():
             source = StreamedRows(data, net, options, communicator)  # refuses to hold out a share
-            return TrainingRows(source, None, validation if isinstance(validation, Split) else None)
+            return source, None, validation if isinstance(validation, Split) else None
         case Split():
             rows, test = held_rows(net, data), None
         case Dataset():
@@ -74,4 +62,4 @@ def training_rows(
     weights = row_weights(net, rows, options.class_weight, names)
     if weights is not None and not weights.any():
         raise DataError("all weights are 0: there is nothing to learn; give some rows a positive weight")
-    return TrainingRows(kind(replace(rows, weights=weights), options, communicator.size), test, validation)
+    return kind(replace(rows, weights=weights), options, communicator.size), test, validation

@@ -10,7 +10,7 @@ import numpy as np
 from ...backends import Plan, Totals
 from ...backends.communicator import ALONE, Communicator
 from ...backends.finite import first_not_finite
-from ...backends.reduction import Reduction, WholeBatch
+from ...backends.reduction import Reduction
 from ..files.tensors import Arrays
 from ..network.mlp import MLP
 from .checkpoint import Checkpoint, OptimizerState
@@ -57,7 +57,7 @@ class TrainingRun:
     generator: np.random.Generator
     identity: Identity
     communicator: Communicator = ALONE
-    reduction: Reduction = field(default_factory=WholeBatch)
+    reduction: Reduction = field(default_factory=Reduction)
     history: History = field(default_factory=History)
     told: int = 0
     epoch: int = 1

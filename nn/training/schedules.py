@@ -33,9 +33,9 @@ SCHEDULES: dict[str, Schedule] = {"constant": constant, "step": step, "cosine": 
 
 
 def learning_rate_at(
-    learning_rate: float, schedule: str | Schedule, *, total_steps: int, warmup_steps: int = 0
+    learning_rate: float, schedule: str | Schedule, *, total_steps: int, warmup_steps: int = 0, first_step: int = 1
 ) -> Callable[[int], float]:
-    """Return the function from step number, from 1, to learning rate.
+    """Return the function from step number to learning rate.
 
     Args:
         learning_rate: base learning rate.
@@ -43,6 +43,7 @@ def learning_rate_at(
         total_steps: steps of the run, including warm-up.
         warmup_steps: steps of linear warm-up from `learning_rate / warmup_steps` (Goyal et al. 2017, section 2.2),
             before the schedule begins.
+        first_step: number of the step at which the schedule, or its warm-up, begins.
 
     Raises:
         ConfigError: the schedule is unknown, or the warm-up takes all steps.
@@ -52,8 +53,9 @@ def learning_rate_at(
         raise ConfigError(f"warmup_steps must be in [0, {total_steps}), the steps of this training, got {warmup_steps}")
 
     def at(number: int) -> float:
-        if number <= warmup_steps:
-            return learning_rate * number / warmup_steps
-        return learning_rate * factor((number - 1 - warmup_steps) / (total_steps - warmup_steps))
+        taken = number - first_step  # steps before this one
+        if taken < warmup_steps:
+            return learning_rate * (taken + 1) / warmup_steps
+        return learning_rate * factor((taken - warmup_steps) / (total_steps - warmup_steps))
 
     return at

@@ -100,17 +100,11 @@ class ResidentRows(RowSource):
         ranks: number of processes.
 
     Raises:
-        ConfigError: too few rows for the batch size, or too small batches for the processes.
+        ConfigError: batches are too small for the processes.
     """
 
     def __init__(self, rows: Split, options: TrainingOptions, ranks: int) -> None:
         count, size = len(rows), options.rows_of_step(len(rows))
-        if size > count:
-            times = f", times accumulate={options.accumulate}," if options.accumulate > 1 else ""
-            raise ConfigError(
-                f"batch_size{times} must be a whole number in [1, {count}], the number of training rows, "
-                f"got {size}; None (on the command line: full) takes all rows"
-            )
         most = shards_of(size) if options.reproducible else size
         if ranks > most:
             shards = f", whose {most} shards are added up in a fixed order," if options.reproducible else ""
@@ -139,7 +133,7 @@ class ResidentRows(RowSource):
             seed=make_generator(seed, stream=VALIDATION_STREAM),
             stratify=int(np.unique(classes, return_counts=True)[1].min()) > 1,
         )
-        return rows.take(np.sort(kept)), rows.take(np.sort(held))
+        return rows.take(np.sort(np.asarray(kept))), rows.take(np.sort(np.asarray(held)))
 
     @override
     def begin(self, epoch: int, generator: np.random.Generator) -> None:

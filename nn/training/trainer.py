@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import numpy as np
@@ -61,7 +61,13 @@ class Trainer:
             )
         first_step = 1 if optimizer_state is None else optimizer_state.step + 1
         self._identity = Identity(net, options, source, validation, dropout_seed, first_step)
-        self._learning_rate = self._schedule()
+        self._learning_rate = learning_rate_at(
+            options.optimizer.learning_rate,
+            options.schedule,
+            total_steps=options.epochs * (source.steps_per_epoch or 1),
+            warmup_steps=options.warmup_steps,
+            first_step=first_step,
+        )
         self._callbacks, self._communicator = callbacks, communicator
         self._optimizer_state, self._detect_anomaly = optimizer_state, detect_anomaly
         self._checkpoint: Checkpoint | None = None
@@ -115,18 +121,6 @@ class Trainer:
         if run.best:
             net.load_parameters(run.best)
         return run.history
-
-    def _schedule(self) -> Callable[[int], float]:
-        """Return the function from step number to learning rate, with the schedule starting at the first step."""
-        identity, options = self._identity, self._identity.options
-        at = learning_rate_at(
-            options.optimizer.learning_rate,
-            options.schedule,
-            total_steps=options.epochs * (identity.source.steps_per_epoch or 1),
-            warmup_steps=options.warmup_steps,
-        )
-        first_step = identity.first_step
-        return at if first_step == 1 else lambda step: at(step - first_step + 1)
 
 
 def _placed_parts(net: MLP, reduction: Reduction, rows: Split | None) -> list[Rows] | None:

@@ -256,6 +256,3 @@ def test_the_formulas_that_are_shown_are_those_of_the_settings():
         choices = ("learning_rate", "nesterov", "epsilon_hat")  # which decide on the formula
         assert all(name in text for name in optimizer.settings() if name not in choices)
         assert "lr" in text
-        shown = kind.update.__doc__  # the formula stands in one place
-        assert "`formulas`" in shown
-        assert "<-" not in shown

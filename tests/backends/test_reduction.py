@@ -14,9 +14,9 @@ from xpnn.backends.reduction import (
     LEAST_BYTES,
     MOST_SHARDS,
     FlatGradients,
+    Reduction,
     SumOfShards,
     SumOverRanks,
-    WholeBatch,
     reduction_of,
     shards_of,
 )
@@ -97,14 +97,14 @@ def test_the_reduction_is_that_of_the_job():
     def chosen(**options):
         return type(reduction_of(NUMPY, training_job(small_layers(), rows, optimizer=SGD(), batch_size=4, **options)))
 
-    assert chosen() is WholeBatch
+    assert chosen() is Reduction
     assert chosen(communicator=Seat(0, 2)) is SumOverRanks
     assert chosen(communicator=Seat(0, 2), shards=2) is SumOfShards
     assert chosen(shards=1) is SumOfShards  # a batch that is small enough to be one shard
 
 
 def test_one_process_has_whole_batches_and_adds_nothing():
-    whole, grads = WholeBatch(), random_gradients(small_layers(), 1)
+    whole, grads = Reduction(), random_gradients(small_layers(), 1)
     assert whole.parts(slice(3, 9)) == [slice(3, 9)]
     assert whole.gradients([grads]) is grads
     assert whole.totals([Totals(1.5, 2, 3)]) == Totals(1.5, 2, 3)

@@ -82,7 +82,7 @@ struct PixelColumns {
     }
 };
 
-// A matrix (rows, columns) by rows, or its transpose; and a transpose with a row of ones below.
+// A matrix (rows, columns) by rows, and its transpose with a row of ones below.
 struct Matrix {
     const REAL* numbers;
     int rows, columns;
@@ -91,12 +91,6 @@ struct Matrix {
     __device__ __forceinline__ REAL operator()(int i, int j) const {
         return i < rows && j < columns ? numbers[int64(i) * columns + j] : REAL(0);
     }
-};
-struct Transposed {
-    Matrix matrix;
-    static constexpr bool SECOND_IS_CONTIGUOUS = false;
-
-    __device__ __forceinline__ REAL operator()(int i, int j) const { return matrix(j, i); }
 };
 struct TransposedWithOnes {
     Matrix matrix;
@@ -152,7 +146,7 @@ extern "C" __global__ __launch_bounds__(THREADS) void hidden_backward(
     const REAL* y = layer_of(values, l - 1);  // (BATCH, inputs)
     REAL* grad = layer_of(grads, l - 1);      // (BATCH, inputs)
     HiddenTile::product(
-        Matrix{layer_of(grads, l), batch.rows, weight.columns}, Transposed{weight},
+        Matrix{layer_of(grads, l), batch.rows, weight.columns}, TransposedWithOnes{weight},  // no ones: the depth ends before
         [&](int m, int n, REAL grad_y) {
             const int64 i = int64(m) * weight.rows + n;
             if (m < batch.rows && n < weight.rows) grad[i] = activation_backward(grad_y, y[i]);

@@ -70,16 +70,9 @@ def _features_backward_dense(
 def features_backward(
     tile: Tile, network: Network, update: Update, block: int, first: int, last: int, grad: Matrix
 ) -> None:
-    """Accumulate, or step with, the gradients of one block's weights for features first to last.
+    """Accumulate, or step with, the gradients of one block's weights for features first to last, in eights if dense.
 
-    Args:
-        tile: rows, listed by feature.
-        network: sizes and places.
-        update: what becomes of the gradients.
-        block: which units.
-        first: first feature, of dense rows in eights.
-        last: the feature after the last.
-        grad: gradient with respect to what goes into the first layer's activation, (rows, units).
+    The rows of `tile` are listed by feature; `grad` is the gradient of the activation's input, (rows, units).
     """
 
 

@@ -65,13 +65,8 @@ def _by_feature(features: Any, tile: Tile, network: Network, update: Update, chu
 
 @chosen_by_kind({Columns: _by_row, ByteColumns: _by_row, KeptColumns: _by_feature, Matrix: _by_feature})
 def chunk_backward(features: Any, tile: Tile, network: Network, update: Update, chunk: int, grad: Matrix) -> None:
-    """Accumulate, or step with, the gradients of one chunk's weights.
+    """Accumulate, or step with, the gradients of one chunk's weights; `features` are those of the tile.
 
-    Args:
-        features: those of the tile; lists that are not kept are not made either, and entries are added row by row.
-        tile: rows.
-        network: sizes and places.
-        update: what becomes of the gradients.
-        chunk: which features.
-        grad: gradient with respect to what goes into the first layer's activation, (rows, units).
+    Lists that are not kept are not made either: their entries are added row by row. `grad` is the gradient of the
+    activation's input, (rows, units).
     """

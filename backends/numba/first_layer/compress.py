@@ -46,21 +46,7 @@ def chunk_bounds(features: int, chunks: int, unit: int = 1) -> npt.NDArray[np.in
     return np.array([units * chunk // chunks * unit for chunk in range(chunks + 1)])
 
 
-def entry_counts(team: Team, images: npt.NDArray[Any], bounds: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-    """Return how many numbers are not zero in each chunk of each row, (samples, chunks)."""
-    counts = np.empty((len(images), len(bounds) - 1), dtype=np.int32)
-    team.run(count_entries, images, bounds, counts)
-    return counts
-
-
-def compressed(
-    team: Team,
-    images: npt.NDArray[Any],
-    scale: float,
-    bounds: npt.NDArray[np.int64],
-    counts: npt.NDArray[np.int32],
-    dtype: Any,
-) -> Sparse:
+def compressed(team: Team, images: npt.NDArray[Any], scale: float, bounds: npt.NDArray[np.int64], dtype: Any) -> Sparse:
     """Return the rows of images (samples, features) as lists of entries.
 
     Args:
@@ -68,10 +54,11 @@ def compressed(
         images: the rows.
         scale: what values are multiplied by.
         bounds: see `chunk_bounds`.
-        counts: see `entry_counts`.
         dtype: type of the values, unless the images are bytes, which they stay.
     """
-    samples, chunks = counts.shape
+    samples, chunks = len(images), len(bounds) - 1
+    counts = np.empty((samples, chunks), dtype=np.int32)
+    team.run(count_entries, images, bounds, counts)
     ends = np.cumsum(counts, dtype=np.int64)
     entries = int(ends[-1]) if ends.size else 0
     starts = np.zeros((samples, chunks + 1), dtype=np.int64 if entries > np.iinfo(np.int32).max else np.int32)
@@ -80,6 +67,5 @@ def compressed(
     starts[:, chunks] = flat[chunks::chunks]
     index = np.empty(entries, dtype=np.uint16 if images.shape[1] <= 1 << 16 else np.uint32)
     value = np.empty(entries, dtype=np.uint8 if images.dtype == np.uint8 else dtype)
-    starts = starts.reshape(-1)
-    team.run(list_entries, images, starts, chunks + 1, index, value)
-    return Sparse(starts, index, value, float(scale), bounds)
+    team.run(list_entries, images, starts.reshape(-1), chunks + 1, index, value)
+    return Sparse(starts.reshape(-1), index, value, float(scale), bounds)

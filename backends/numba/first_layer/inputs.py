@@ -36,13 +36,11 @@ class UnlistedInput(NamedTuple):
         images: (samples, features).
         rows: sparse rows of a tile, whose arrays have the threads as their first axis.
         positions: 0, 1, 2, ..., (tile rows,).
-        bounds: as in `SparseInput`.
     """
 
     images: Any
     rows: Sparse
     positions: Any
-    bounds: Any
 
 
 class DenseInput(NamedTuple):
@@ -105,7 +103,7 @@ def _sparse_tile(inputs: SparseInput, network: Network, index: Any, me: int, num
 
 
 def _unlisted_tile(inputs: UnlistedInput, network: Network, index: Any, me: int, number: int, rows: int) -> SparseTile:
-    images, bounds, used, at = inputs.images, inputs.bounds, index.shape[0], 0
+    images, bounds, used, at = inputs.images, inputs.rows.bounds, index.shape[0], 0
     sparse = Sparse(inputs.rows.starts[me], inputs.rows.index[me], inputs.rows.value[me], inputs.rows.scale, bounds)
     features, pitch, zero = images.shape[1], bounds.shape[0], images.dtype.type(0)
     for row in range(used):

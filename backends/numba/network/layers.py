@@ -85,15 +85,7 @@ def gradient_of_panel(
 ) -> None:
     """Accumulate, or step with, layer k's `x.T @ grad` of one panel of units and the inputs start to stop, in eights.
 
-    Args:
-        network: sizes and places.
-        k: which layer.
-        x: its input, (rows, inputs).
-        grad: gradient with respect to what goes into its activation, (rows, units).
-        panel: which units.
-        start: first input.
-        stop: the input after the last.
-        update: what becomes of the gradient.
+    `x` is the layer's input, (rows, inputs), and `grad` the gradient of its activation's input, (rows, units).
     """
     weight, widths = weight_of(network, k, update.state.grads), network.compiled
     for column in range(start, stop, MICROTILE_ROWS):

@@ -116,34 +116,24 @@ class Layout:
         self, arrays: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]], buffer: npt.NDArray[Any]
     ) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
         """Return views of all parts of each layer's weight and bias, each with its place in a buffer, (count,)."""
-        places = []
+        places, network = [], self.network
         for k, (weight, bias) in enumerate(arrays):
-            (in_features, out_features), blocks = weight.shape, self._blocks(k, buffer)
-            width = blocks.shape[2]
+            in_features, out_features = weight.shape
+            inputs, units, width = int(network.inputs[k]), int(network.units[k]), int(network.widths[k])
+            weight_at, bias_at = int(network.weight_at[k]), int(network.bias_at[k])
+            blocks = buffer[weight_at : weight_at + inputs * units].reshape(units // width, inputs, width)
             full, rest = divmod(out_features, width)
             if full:
                 parts = weight[:, : full * width].reshape(in_features, full, width)  # no copy: one axis becomes two
                 places.append((parts.transpose(1, 0, 2), blocks[:full, :in_features]))
             if rest:
                 places.append((weight[:, full * width :], blocks[full, :in_features, :rest]))
-            places.append((bias, self._bias(k, buffer)))
+            places.append((bias, buffer[bias_at : bias_at + out_features]))
         return places
 
     def empty_arrays(self, dtype: Any) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
         """Return arrays of the layers' shapes: weight (in_features, out_features), bias (out_features,)."""
         return [(np.empty(shape, dtype=dtype), np.empty(shape[1], dtype=dtype)) for shape in self._shapes]
-
-    def _blocks(self, k: int, buffer: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return layer k's weight in a buffer, (blocks, inputs, width)."""
-        network = self.network
-        inputs, units, width = int(network.inputs[k]), int(network.units[k]), int(network.widths[k])
-        at = int(network.weight_at[k])
-        return buffer[at : at + inputs * units].reshape(units // width, inputs, width)
-
-    def _bias(self, k: int, buffer: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return layer k's bias in a buffer, (out_features,)."""
-        at = int(self.network.bias_at[k])
-        return buffer[at : at + self._shapes[k][1]]
 
 
 def rows_of(rows: int, count: int, dtype: Any) -> Any:

@@ -73,15 +73,7 @@ def output_loss_row(
     number counts as 0; the logarithms of all `1 + e^-|z|` are one of their product. Source: Bishop 2006, sections 4.3.2
     and 5.2; for the way that it is computed, see `losses.sigmoid_cross_entropy`.
 
-    Args:
-        targets: of all samples.
-        sample: which of them.
-        logits: the last layer's outputs, (rows, outputs with padding).
-        grad: result, alike; 0 in the padding.
-        row: which row.
-        outputs: how many there are.
-        factor: what the gradient, not the loss, is multiplied by.
-        lanes: one register.
+    The arguments are those of `targets.loss_of_row`, but that the gradient, not the loss, is multiplied by `factor`.
     """
     zero = like(load(logits.buffer, logits.at, lanes), 0)
     one, half, end, factors = like(zero, 1), like(zero, 0.5), like(zero, outputs), like(zero, factor)

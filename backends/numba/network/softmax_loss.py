@@ -47,15 +47,8 @@ def softmax_cross_entropy_row(
     Both are right to a few roundings for all finite logits, but that terms of the sum that are no normal numbers count
     as 0. Source: Bishop 2006, 4.3.4; for the way that it is computed, see `losses.log_softmax`.
 
-    Args:
-        logits: (rows, classes with padding).
-        grad: result, alike; 0 in the padding.
-        row: which row.
-        label: its class; outside of [0, classes) it is none, as in `losses.softmax_cross_entropy`.
-        classes: how many there are.
-        weight: what the gradient, not the loss, is multiplied by.
-        size: what it is divided by.
-        lanes: one register.
+    The arguments are those of `targets.loss_of_row`, but for the row's class `label`, outside of [0, classes) none, as
+    in `losses.softmax_cross_entropy`, and its weight, which the gradient is multiplied by, and the loss is not.
     """
     zero = like(load(logits.buffer, logits.at, lanes), 0)
     least, one = like(zero, -np.inf), like(zero, 1)

@@ -134,7 +134,7 @@ def loss_of_row(
         targets: of all samples.
         sample: which of them.
         logits: the last layer's output, (rows, outputs with padding).
-        grad: result, alike.
+        grad: result, alike; 0 in the padding.
         row: the sample's row in both.
         outputs: how many there are without padding.
         size: what the mean is over.

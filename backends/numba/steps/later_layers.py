@@ -37,13 +37,7 @@ def logits_of(network: Network, parameters: Any, work: Work, start: int, stop: i
 def loss_of_rows(problem: Problem, work: Work, index: Any, size: float, start: int, stop: int) -> None:
     """Write the loss of rows start to stop, whether each is right, and the gradient of its logits, to `work`.
 
-    Args:
-        problem: network and targets.
-        work: room for the tile, with its logits.
-        index: which sample each row of the tile is, (rows in use,).
-        size: what the mean of the batch is over.
-        start: first row.
-        stop: the row after the last, at most the rows in use.
+    `index` has the sample of each row of the tile, (rows in use,), and `size` is what the mean of the batch is over.
     """
     network, last = problem.network, problem.network.inputs.shape[0] - 1
     logits, grad = output_of(network, last, work.outputs, work.rows), output_of(network, last, work.grads, work.rows)

@@ -37,15 +37,8 @@ def narrow_backward(
 ) -> None:
     """Go on from the products of all chunks to the loss and back, and accumulate, or step with, the gradients.
 
-    Args:
-        problem: network and targets.
-        tile: rows.
-        update: what becomes of the gradients.
-        work: room for the tile; the rows' losses are left there.
-        products: see `narrow_forward`.
-        first_chunk: first chunk whose weights' gradients are taken; those of all other parameters are.
-        end_chunk: the chunk after the last.
-        alone: a team of this thread only.
+    Of the first layer's weights only those of the chunks first to end have theirs taken, of the other parameters all.
+    The rows' losses are left in `work`; `alone` is a team of this thread only.
     """
     network, grad = problem.network, output_of(problem.network, 0, work.grads, work.rows)
     first_output = output_of(network, 0, work.outputs, work.rows)

@@ -23,10 +23,7 @@ ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh}
 class Jax(Contestant):
     """JAX training with donated parameters and state; rows are gathered inside, except for full batches.
 
-    Args:
-        task: the task.
-        device: "cpu" or "cuda".
-        tf32: whether float32 products may use TF32, JAX's default on a GPU.
+    On the device "cuda", float32 products may use TF32, JAX's default there, if `tf32` says so.
     """
 
     compiles = True

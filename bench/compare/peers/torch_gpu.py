@@ -31,11 +31,8 @@ class TorchGPU(TorchEager):
     A group reads its rows from `self.rows`, filled before each call. Full batches gather no rows, and their groups span
     the epochs of a turn.
 
-    Args:
-        task: the task.
-        device: "cuda"; or "cpu" in tests, where the same steps run without a graph.
-        steps: steps per group; None for an epoch.
-        tf32: whether float32 products may use TF32.
+    `steps` is the number of steps per group; None for an epoch. On the device "cpu", in tests, the same steps run
+    without a graph.
     """
 
     compiles = True
@@ -182,14 +179,14 @@ class TorchMaxAutotune(TorchGPU):
     def prepare_update(self) -> None:
         torch.compiler.reset()  # the graphs of the workload before
         self.make_state()
-        kept = [self.images, self.labels, self.rows, self.loss_sums, self.count, *self.parameters]
-        for tensor in (*kept, *(slot for slots in self.moments for slot in slots)):
+        self.state = [self.count, *(slot for slots in self.moments for slot in slots)]
+        for tensor in (self.images, self.labels, self.rows, self.loss_sums, *self.parameters, *self.state):
             # Else its graphs would copy every input before each step, and refuse those that are changed in place.
             torch._dynamo.mark_static_address(tensor)
 
     @override
     def reset_update(self) -> None:
-        for tensor in (self.count, *(slot for slots in self.moments for slot in slots)):
+        for tensor in self.state:
             tensor.zero_()
 
     @override

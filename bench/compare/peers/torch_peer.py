@@ -95,13 +95,8 @@ class TorchEager(Contestant):
     ) -> Any:
         """Train on one batch as `step` does, in place and without autograd state, so that it can be compiled.
 
-        Args:
-            rows: (batch,) integers, or None for all rows.
-            parameters: weights and biases.
-            moments: Adam's first and second moment of each parameter.
-            count: steps so far, (1,); for Adam only.
-            images: (samples, features).
-            labels: (samples,).
+        `rows` are (batch,) integers, or None for all of `images`, (samples, features), and `labels`, (samples,). For
+        Adam, `count`, (1,), is the number of steps so far, and `moments` has both moments of each parameter.
         """
         rule = self.task.optimizer
         x, labels = take(images, rows), take(labels, rows)

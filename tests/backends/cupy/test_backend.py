@@ -89,7 +89,8 @@ def test_a_small_kernel_that_does_not_run(cupy, monkeypatch, where):
 
 def test_kernel_with_a_wrong_result(cupy, monkeypatch):
     monkeypatch.setattr(cupy, "asnumpy", lambda _: np.zeros((2, 2)))
-    assert refusal() == f"a small kernel gave [[0.0, 0.0], [0.0, 0.0]] instead of [[6, 15], [15, 51]]: {start.REPAIR}"
+    said = "it gave [[0.0, 0.0], [0.0, 0.0]] instead of [[6, 15], [15, 51]]"
+    assert refusal() == f"a small kernel does not run on a GPU ({said}): {start.REPAIR}"
 
 
 # Arrays

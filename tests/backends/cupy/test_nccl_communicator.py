@@ -132,7 +132,7 @@ def test_one_process_takes_steps_with_the_sums_of_many(backend, alone, make_laye
 
 
 def test_a_type_that_nccl_does_not_sum(backend, alone):
-    with pytest.raises(ConfigError, match=r"NCCL sums arrays of float16, .*, got complex128"):
+    with pytest.raises(ConfigError, match=r"NCCL sums arrays of float32, .*, got complex128"):
         alone.sum(backend.put(np.zeros(2, np.complex128)))
 
 

@@ -11,7 +11,7 @@ import pytest
 from xpnn import nn
 from xpnn.backends import SGD, ConfigError
 from xpnn.bench.compare.measure import Measurements, mark, measure
-from xpnn.bench.compare.workers import Worker, WorkerFailed, limited_to, started, usable_cores
+from xpnn.bench.compare.workers import Worker, limited_to, started, usable_cores
 from xpnn.bench.compare.workloads import Workload
 
 SMALL = Workload("small", (6, 4, 3), 8, SGD(0.1))
@@ -159,11 +159,6 @@ def test_more_threads_than_processors_are_refused() -> None:
         limited_to(99_999),
     ):
         pass
-
-
-def test_a_task_before_its_data_is_refused() -> None:
-    with started(("script",), threads=1) as ((worker,), _), pytest.raises(WorkerFailed, match="must be prepared"):
-        worker.ask("predict")
 
 
 def test_who_is_off_is_marked() -> None:

@@ -26,12 +26,6 @@ def test_pixels_have_the_density_that_was_asked_for(density: float) -> None:
     assert data.train.images.max() == 255
 
 
-@pytest.mark.parametrize("density", [0.0, 1.01, -0.5])
-def test_an_impossible_density_is_refused(density: float) -> None:
-    with pytest.raises(ConfigError, match=r"the density must be in \(0, 1\], got"):
-        draw_pixels(density)
-
-
 def test_normal_rows_are_standard_normal_and_the_same_each_time() -> None:
     data = draw_normal(rows=500, test_rows=50)
     assert data.train.images.dtype == np.float32

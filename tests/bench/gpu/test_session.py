@@ -1,7 +1,7 @@
 """The session on a machine with a GPU, with other parameters here; its parts, and the modules that they run."""
 
+import errno
 import json
-import math
 import os
 import re
 import shlex
@@ -18,8 +18,7 @@ import pytest
 from click.testing import CliRunner
 from xpnn.backends import ConfigError, DataError, RunError, why_unavailable
 from xpnn.bench.compare import results_file
-from xpnn.bench.gpu import one_training, session_part, time_to_accuracy
-from xpnn.bench.gpu.session_part import last_line, run_part
+from xpnn.bench.gpu import one_training, time_to_accuracy
 from xpnn.nn import EpochResult, History
 from xpnn.nn.cli.app import xpnn
 
@@ -28,8 +27,8 @@ SCRIPT = ROOT / "bench" / "gpu" / "session.sh"
 STEPS = ("tests", "bench", "profile")
 
 needs_bash = pytest.mark.skipif(
-    shutil.which("bash") is None or shutil.which("realpath") is None or not SCRIPT.exists(),
-    reason="bash, realpath or the clone is not there",
+    None in map(shutil.which, ("bash", "realpath", "timeout")) or not SCRIPT.exists(),
+    reason="bash, realpath, timeout or the clone is not there",
 )
 
 
@@ -118,13 +117,11 @@ def test_a_step_runs_on_a_clone_that_is_not_installed_and_goes_on_after_a_failur
     )
     assert result.returncode == 1, result.stderr
     passed, told = result.stdout.splitlines()
-    assert re.fullmatch(r"time-to-accuracy: passed \([\d.]+ s\)", passed)
-    assert re.match(r"bench: failed: exit code 2 \([\d.]+ s\): xpnn: unknown workload 'W9'", told)
-    trained, failed = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
-    assert [trained["part"], trained["outcome"]] == ["time-to-accuracy", "passed"]
-    assert trained["command"] in (tmp_path / "bench.log").read_text(encoding="utf-8")
-    assert [failed["part"], failed["outcome"]] == ["bench", "failed: exit code 2"]
-    assert "unknown workload 'W9'" in failed["tail"]
+    assert re.fullmatch(r"time-to-accuracy: passed \(\d+ s\)", passed)
+    assert re.match(r"bench: failed: exit code 2 \(\d+ s\): xpnn: unknown workload 'W9'", told)
+    assert (tmp_path / "bench.txt").read_text(encoding="utf-8") == result.stdout
+    log = (tmp_path / "bench.log").read_text(encoding="utf-8")
+    assert re.search(r"===== bench: .* bench --gpu --workloads W9 .*\n.*unknown workload 'W9'", log)
     content = json.loads((tmp_path / "time-to-accuracy.json").read_text(encoding="utf-8"))
     assert content["versions"]["xpnn"] == re.search('version = "(.+)"', (ROOT / "pyproject.toml").read_text())[1]
     assert content["results"][0]["seed"] == 3
@@ -146,9 +143,29 @@ def test_a_failure_does_not_stop_the_parts_after_it_and_is_not_forgotten(tmp_pat
 def test_a_step_whose_time_is_over_says_what_it_left_out(tmp_path: Path) -> None:
     result = session("tests", tmp_path, STEP_SECONDS="0", WORKLOADS="W1", SANITIZERS="memcheck", RECIPES="quickstart")
     assert result.returncode == 0, result.stderr
-    rows = json.loads((tmp_path / "tests.json").read_text(encoding="utf-8"))
-    assert [row["part"] for row in rows] == ["backends", "pytest", "parity-quickstart", "memcheck-W1"]
-    assert {row["outcome"] for row in rows[:3]} == {"skipped: no time is left"}
+    parts_and_outcomes = [line.split(": ", 1) for line in result.stdout.splitlines()]
+    assert [name for name, _ in parts_and_outcomes] == ["backends", "pytest", "parity-quickstart", "memcheck-W1"]
+    assert {outcome for _, outcome in parts_and_outcomes[:3]} == {"skipped: no time is left"}
+
+
+@needs_bash
+def test_a_part_whose_program_is_missing_is_skipped_and_one_that_breaks_is_not(tmp_path: Path) -> None:
+    if shutil.which("ncu") or shutil.which("nsys"):
+        pytest.skip("the profilers are there")
+    result = session("profile", tmp_path, WORKLOADS="W9")
+    steps, *profilers = result.stdout.splitlines()
+    assert steps.startswith("steps-W9: failed: exit code 2")
+    assert profilers == ["ncu-W9: skipped: ncu is not there", "nsys-W9: skipped: nsys is not there"]
+
+
+@needs_bash
+def test_a_package_that_is_missing_is_skipped(tmp_path: Path) -> None:
+    python = tmp_path / "python"  # without pytest
+    python.write_text(f'#!/bin/sh\ncase $* in *find_spec*pytest*) exit 1;; esac\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    result = session("tests", tmp_path / "out", PYTHON=str(python), RECIPES="", WORKLOADS="")
+    assert result.stdout.splitlines()[1] == "pytest: skipped: pytest is not there"
+    assert result.returncode == 0
 
 
 @needs_bash
@@ -158,65 +175,21 @@ def test_wrong_usage_of_the_script_exits_2(arguments: list[str]) -> None:
     assert [result.returncode, "usage:" in result.stderr] == [2, True]
 
 
-def test_a_part_that_takes_too_long_is_ended_with_all_that_it_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not hasattr(os, "mkfifo"):
-        pytest.skip("there are no named pipes here")
-    os.mkfifo(tmp_path / "held")
-    pipes = []
-
-    class Impatient(subprocess.Popen):
-        def wait(self, timeout: float | None = None) -> int:
-            """Lose patience as soon as the process has started another."""
-            if timeout is not None:
-                pipes.append((tmp_path / "held").open("rb", buffering=0))  # which waits for a writer
-                raise subprocess.TimeoutExpired(self.args, timeout)
-            return super().wait()
-
-    monkeypatch.setattr(session_part.subprocess, "Popen", Impatient)
-    child = f"pipe = open({str(tmp_path / 'held')!r}, 'w'); import signal; signal.pause()"
-    code = f"import subprocess, sys; print('begun', flush=True); subprocess.run([sys.executable, '-c', {child!r}])"
-    row = run_part("long", [sys.executable, "-c", code], seconds=3, until=math.inf, log=tmp_path / "log")
-    assert row["outcome"] == "stopped after 3 s"
-    assert row["tail"] == "begun\n"
-    (pipe,) = pipes
-    with pipe:
-        assert pipe.read() == b""  # its last writer is gone
-
-
-def test_a_part_whose_program_is_missing_is_skipped(tmp_path: Path) -> None:
-    row = run_part("tool", ["no-such-tool", "-x"], seconds=5, until=math.inf, log=tmp_path / "log")
-    assert row == {"part": "tool", "command": "no-such-tool -x", "outcome": "skipped: no-such-tool is not there"}
-
-
-def test_a_part_whose_package_is_missing_is_skipped_and_one_that_breaks_is_not(tmp_path: Path) -> None:
-    until, log = math.inf, tmp_path / "log"
-    row = run_part("tests", [sys.executable, "-m", "no_such_package", "-q"], seconds=1e5, until=until, log=log)
-    assert row["outcome"] == "skipped: no_such_package is not there"
-    row = run_part("own", [sys.executable, "-m", "xpnn.no_such_module"], seconds=1e5, until=until, log=log)
-    assert [row["outcome"], "No module named" in row["tail"]] == ["failed: exit code 1", True]
-
-
-@pytest.mark.parametrize(
-    ("command", "exit_code", "told"),
-    [
-        ([sys.executable, "-c", "print('fine')"], 0, r"tool: passed \([\d.]+ s\)"),
-        ([sys.executable, "-c", "print('a\\nthe reason\\n'); exit(9)"], 1,
-         r"tool: failed: exit code 9 \([\d.]+ s\): the reason"),
-        ([sys.executable, "-c", "exit(3)"], 1, r"tool: failed: exit code 3 \([\d.]+ s\)"),
-        (["no-such-tool"], 0, "tool: skipped: no-such-tool is not there"),
-    ],
-)  # fmt: skip
-def test_a_part_tells_how_it_ended(tmp_path: Path, command: list[str], exit_code: int, told: str) -> None:
-    options = ["--out", str(tmp_path / "step.json"), "--name", "tool", "--seconds", "1e5", "--", *command]
-    result = CliRunner().invoke(session_part.main, options)
-    assert result.exit_code == exit_code
-    assert re.fullmatch(told, result.output.rstrip("\n"))
-
-
-def test_the_last_line_is_the_last_that_says_something() -> None:
-    assert [last_line("a\nb \r\n\n \n"), last_line("a\rb"), last_line("\n")] == ["b", "b", ""]
+@needs_bash
+def test_a_part_that_takes_too_long_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    held, test = tmp_path / "held", tmp_path / "test_wait.py"
+    test.write_text(
+        f"import os, subprocess\nos.mkfifo({str(held)!r})\n"
+        f"subprocess.run(['sleep', '1000'], stdin=os.open({str(held)!r}, os.O_RDWR))\n",
+        encoding="utf-8",
+    )
+    result = session(
+        "tests", tmp_path / "out", TESTS=str(test), RECIPES="", WORKLOADS="", PATIENCE="1", PYTEST_SECONDS="5"
+    )
+    assert result.returncode == 1, result.stderr
+    assert result.stdout.splitlines()[1] == "pytest: stopped after 5 s"
+    with pytest.raises(OSError, match=os.strerror(errno.ENXIO)):  # nobody has the pipe open to read it
+        os.open(held, os.O_WRONLY | os.O_NONBLOCK)
 
 
 @pytest.mark.parametrize("program", [time_to_accuracy, one_training])

@@ -139,7 +139,7 @@ def test_the_page_s_probabilities_are_ours(name, trained, page):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_activation(activation, dtype, page):
     net = nn.MLP([15, 9, 7, 4], activation=activation, dtype=dtype, backend="numpy", seed=4)
-    net.image_shape = (3, 5)
+    net.inputs = nn.Pixels(count=15, shape=(3, 5))
     images = np.random.default_rng(0).integers(0, 256, (10, 15)).astype(np.uint8)
     browser = page(net)
     np.testing.assert_allclose(
@@ -154,7 +154,7 @@ def test_every_activation(activation, dtype, page):
 
 def test_classes_that_do_not_exclude_each_other(page):
     net = nn.MLP([16, 3], loss="sigmoid_cross_entropy", backend="numpy")
-    net.image_shape, net.class_names = (4, 4), ("red", "green", "blue")
+    net.inputs = nn.Pixels(count=16, shape=(4, 4), class_names=("red", "green", "blue"))
     net.load_parameters({"layers.0.weight": np.zeros((16, 3)), "layers.0.bias": np.array([2.0, -2.0, 1.0])})
     browser = page(net)
     images = np.zeros((1, 16), dtype=np.uint8)
@@ -196,8 +196,8 @@ def scribble(shape, width, seed):
 @pytest.mark.parametrize("image_shape", [(28, 28), (8, 8), (20, 12), (7, 18), (3, 21), (100, 100)])
 def test_a_drawing_is_centred_as_a_picture_by_predict(image_shape, page, tmp_path):
     net = nn.MLP([image_shape[0] * image_shape[1], 2], backend="numpy")
-    net.image_shape, net.input_scale = image_shape, 1 / 16 if image_shape == (8, 8) else 1 / 255
-    largest = round(1 / net.input_scale)
+    largest = 16 if image_shape == (8, 8) else 255
+    net.inputs = nn.Pixels(largest=largest, shape=image_shape)
     browser, (rows, columns) = page(net), sheet_shape(image_shape)
     for seed, width in enumerate((3, 8, 14, 22, 30, 45)):
         levels = scribble((rows, columns), width, seed)
@@ -265,7 +265,7 @@ def test_what_predict_finds_no_ink_in(level, page, trained, tmp_path):
 
 def test_units_show_their_weights(page):
     net = nn.MLP([9, 2], backend="numpy")
-    net.image_shape = (3, 3)
+    net.inputs = nn.Pixels(count=9, shape=(3, 3))
     weight = np.zeros((9, 2))
     weight[4, 1], weight[0, 1] = 2.0, -2.0
     net.load_parameters({"layers.0.weight": weight, "layers.0.bias": np.array([0.5, -0.25])})
@@ -297,7 +297,7 @@ HOSTILE = (
 @pytest.mark.parametrize("hidden", [[], [700, 3, 5000]])
 def test_nothing_overflows_and_no_name_is_html(hidden, width, page):
     net = nn.MLP([24 * 9, *hidden, 8], backend="numpy")
-    net.image_shape, net.class_names = (24, 9), HOSTILE
+    net.inputs = nn.Pixels(count=24 * 9, shape=(24, 9), class_names=HOSTILE)
     last = net.layers[-1]
     last.weight[:], last.bias[:] = 0, np.arange(8) == 2
     browser = page(net, width=width, pixels=2)
@@ -316,7 +316,7 @@ def test_nothing_overflows_and_no_name_is_html(hidden, width, page):
 
 def test_of_many_classes_the_most_probable_comes_first(page):
     net = nn.MLP([64, 30], backend="numpy")
-    net.image_shape = (8, 8)
+    net.inputs = nn.Pixels(count=64, shape=(8, 8))
     net.layers[0].weight[:], net.layers[0].bias[:] = 0, np.arange(30) % 17
     browser = page(net)
     draw(browser, FIGURES["1"])
@@ -328,7 +328,7 @@ def test_of_many_classes_the_most_probable_comes_first(page):
 @pytest.mark.parametrize("image_shape", [(24, 9), (9, 24), (60, 8)])
 def test_the_sheet_is_seen_whole_and_undistorted(image_shape, page):
     net = nn.MLP([image_shape[0] * image_shape[1], 2], backend="numpy")
-    net.image_shape = image_shape
+    net.inputs = nn.Pixels(shape=image_shape)
     browser, (rows, columns) = page(net, height=700), sheet_shape(image_shape)
     size = browser.find_element(By.ID, "sheet").size
     assert size["height"] <= 0.7 * 700 + 1

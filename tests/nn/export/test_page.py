@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ NAMES = ("</script><script>alert(1)</script>", "<!--<script>", "$script &amp; ${
 @pytest.fixture
 def net():
     net = nn.MLP([6, 5, 4], activation="leaky_relu", backend="numpy")
-    net.image_shape, net.class_names = (2, 3), NAMES
+    net.inputs = nn.Pixels(count=6, shape=(2, 3), class_names=NAMES)
     return net
 
 
@@ -65,11 +66,11 @@ def test_nothing_but_its_own_script_and_style_is_allowed(page):
 
 @pytest.mark.parametrize(
     ("names", "title"),
-    [(None, "Draw a digit"), (tuple("1234567890"), "Draw a digit"), (tuple("abcdefghij"), "Draw a picture")],
+    [((), "Draw a digit"), (tuple("1234567890"), "Draw a digit"), (tuple("abcdefghij"), "Draw a picture")],
 )
 def test_title(names, title, tmp_path):
     net = nn.MLP([6, 10], backend="numpy")
-    net.image_shape, net.class_names = (2, 3), names
+    net.inputs = nn.Pixels(count=6, shape=(2, 3), class_names=names)
     to_html(net, tmp_path / "page.html")
     assert f"<title>{title}</title>" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
@@ -85,27 +86,42 @@ def test_the_sheet_has_pixels_to_spare(image_shape, shape):
     assert exported.sheet_shape(image_shape) == shape
 
 
-def changed(net, **attributes):
-    for name, value in attributes.items():
-        setattr(net, name, value)
-    return net
+PIXELS = nn.Pixels(count=6, shape=(2, 3))
 
 
 @pytest.mark.parametrize(
-    ("attributes", "error", "message"),
+    ("inputs", "error", "message"),
     [
-        ({"image_shape": None}, DataError, "not trained on images, but on rows of 6 features, which cannot be drawn"),
-        ({"input_scale": 1.0}, DataError, "has no known value of full ink: train it on whole numbers"),
-        ({"image_shape": (1, 9)}, DataError, "images of 1 x 9 pixels are too narrow to draw"),
-        ({"input_scale": 1 / 1000}, ConfigError, r"largest must be in \[1, 255\], got 1000"),
-        ({"loss": "squared_error"}, ConfigError, "a network of loss squared_error has none: export it as .onnx"),
-        ({"class_names": ("a", "b", "c", "\x07")}, ConfigError, r"must be without control characters, got '\\x07'"),
+        (None, DataError, "not trained on images, but on rows of 6 features, which cannot be drawn"),
+        (nn.Numbers(count=6), DataError, "not trained on images, but on rows of 6 features, which cannot be drawn"),
+        (nn.Table(columns=(nn.Column("a"),)), DataError, "but on a table of 1 columns, which cannot be drawn"),
+        (replace(PIXELS, shape=None), DataError, r"images of 6 pixels is not known: train it on data with image_shape"),
+        (nn.Pixels(shape=(1, 9)), DataError, "images of 1 x 9 pixels are too narrow to draw"),
+        (replace(PIXELS, largest=1000), ConfigError, r"largest must be in \[1, 255\], got 1000"),
+        (replace(PIXELS, class_names=("a", "b", "c", "\x07")), ConfigError, r"control characters, got '\\x07'"),
     ],
 )
-def test_what_can_be_no_page(attributes, error, message, net, tmp_path):
+def test_what_can_be_no_page(inputs, error, message, net, tmp_path):
+    net.inputs = inputs
     with pytest.raises(error, match=message):
-        to_html(changed(net, **attributes), tmp_path / "page.html")
+        to_html(net, tmp_path / "page.html")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_shows_probabilities(net, tmp_path):
+    net.loss = "squared_error"
+    with pytest.raises(ConfigError, match=r"a network of loss squared_error has none: export it as \.onnx"):
+        to_html(net, tmp_path / "page.html")
+
+
+def test_images_of_floats_have_a_known_full_ink(tmp_path):
+    images = np.random.default_rng(0).random((20, 4, 4))
+    data = nn.from_arrays(images, np.arange(20) % 2)
+    net = nn.MLP([16, 2], backend="numpy")
+    nn.train(net, data, epochs=1, batch_size=10)
+    to_html(net, tmp_path / "page.html")
+    about = json.loads(data_of((tmp_path / "page.html").read_text(encoding="utf-8")))
+    assert (about["largest"], about["input_scale"], about["image_shape"]) == (255, 1 / 255, [4, 4])
 
 
 def test_too_large_or_not_finite(net, tmp_path, monkeypatch):

@@ -29,7 +29,7 @@ LABELS = [0, 1, 0, 1]
 def learned(columns, make=polars.DataFrame, **options):
     """The table of all columns."""
     frame = nw.from_native(make(columns))
-    return learn_table(frame, choose_columns(frame, **options))
+    return learn_table(frame, choose_columns(frame, **options))[0]
 
 
 def cells(columns, table, make=polars.DataFrame):
@@ -97,7 +97,7 @@ def test_levels_that_no_training_row_had(backend, caplog):
         net.predict(frame)
         assert caplog.messages == []
         net.predict(new)
-    assert caplog.messages == ["column 'town' has 2 cells of a level that no training row had: it counts for nothing"]
+    assert caplog.messages == ["column 'town' has 2 cells of a level that no training row had: they count for none"]
 
 
 def test_numbers_may_be_levels():
@@ -160,7 +160,7 @@ def test_decimals_and_categories_of_the_library(make):
     if make is not pandas.DataFrame:
         assert cells({"price": [Decimal("1.5"), None]}, learned({"price": [Decimal("1.5")]}, make), make)[0, 0] == 1.5
     categories = pandas.DataFrame({"town": pandas.Categorical(["b", None, "a"], categories=["b", "c", "a"])})
-    table = learn_table(nw.from_native(categories), choose_columns(nw.from_native(categories)))
+    table, _ = learn_table(nw.from_native(categories), choose_columns(nw.from_native(categories)))
     assert table.columns[0].levels == ("a", "b")
 
 
@@ -226,7 +226,7 @@ def test_columns_are_chosen_by_the_caller():
     assert choose_columns(frame, drop=("town", "age")).features == ("member", "visits")
     chosen = choose_columns(frame, id_column="visits", categorical=("member",))
     assert (chosen.features, chosen.identifier) == (("age", "town", "member"), "visits")
-    assert learn_table(frame, chosen).columns[2].levels == ("False", "True")
+    assert learn_table(frame, chosen)[0].columns[2].levels == ("False", "True")
     for option in ({"drop": ("Town",)}, {"categorical": ("Town",)}, {"id_column": "Town"}):
         with pytest.raises(ConfigError, match=rf"{next(iter(option))} must name a column, got 'Town': there are 'age'"):
             choose_columns(frame, **option)

@@ -211,17 +211,9 @@ class TestConfusionMatrix:
         figure = drawn(draw_confusion_matrix, np.zeros((2, 2), dtype=np.int64), ("no", "yes"))
         assert figure.axes[0].get_title(loc="left") == "0 of 0 correct"
 
-    @pytest.mark.parametrize(
-        ("matrix", "names", "message"),
-        [
-            (np.zeros((2, 3), dtype=int), "ab", r"matrix must be \(2, 2\).*got \(2, 3\)"),
-            (np.zeros((1, 1), dtype=int), "a", "2 to 100 classes, got 1"),
-            (np.array([[1, -2], [0, 1]]), "ab", "counts from 0, got -2"),
-        ],
-    )
-    def test_refused(self, matrix, names, message, tmp_path):
-        with pytest.raises(DataError, match=message):
-            save_picture(lambda figure: draw_confusion_matrix(figure, matrix, names), tmp_path / "confusion.png")
+    def test_one_class_is_refused(self, tmp_path):
+        with pytest.raises(DataError, match="2 to 100 classes, got 1"):
+            save_picture(lambda figure: draw_confusion_matrix(figure, np.zeros((1, 1), int), "a"), tmp_path / "c.png")
         assert not list(tmp_path.iterdir())
 
 
@@ -258,10 +250,6 @@ class TestWorstMistakes:
         figure = drawn(draw_worst_mistakes, self.IMAGES, self.LABELS, probabilities, "abc", (2, 3))
         assert "no mistakes" in words(figure)
         assert not figure.axes
-
-    def test_refused(self):
-        with pytest.raises(DataError, match=r"must be \(4, 4\) and \(4, 3\).*got \(4, 6\) and \(4, 3\)"):
-            draw_worst_mistakes(Figure(), self.IMAGES, self.LABELS, self.PROBABILITIES, "abc", (2, 2))
 
 
 class Clock:
@@ -317,7 +305,7 @@ class TestLiveCurves:
         clock = Clock()
         with caplog.at_level(logging.INFO, logger="xpnn"):
             train(LiveCurves(tmp_path / "c.png", clock=clock), clock, [100.5, 101, 101.5, 101.9, 102, 102.1])
-        assert redraws.file == [0, 2, 5, 6, 6]  # before the first step, at 101 and 102, at the end
+        assert redraws.file == [0, 2, 5, 6]  # before the first step, at 101 and 102, at the end
         (message,) = caplog.messages
         assert re.fullmatch(r"no window \(matplotlib's backend agg has none.*\): .*c\.png is redrawn instead", message)
         assert not pyplot.get_fignums()

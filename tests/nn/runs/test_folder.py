@@ -87,8 +87,7 @@ def test_an_empty_folder_and_one_with_nothing_but_traces_are_new(tmp_path):
         (tmp_path / "run" / name).touch()
     with RunFolder(tmp_path / "run") as folder:
         folder.create(CONFIG)
-    assert folder.files() == ["config.json"]
-    assert not list(folder.path.glob("*.tmp"))
+    assert {path.name for path in folder.path.iterdir()} - {".lock"} == {"config.json"}
 
 
 def test_what_a_killed_process_left_half_written_is_swept_up(folder):
@@ -278,7 +277,7 @@ def changed(**changes):
         ({"recipe__training__optimizer__learning_rate": "fast"}, "learning_rate cannot be 'fast'"),
         ({"recipe__training__optimizer__learning_rate": -1}, "learning_rate of adam must be a finite number > 0"),
         ({"recipe__training__optimizer__name": "adm"}, "unknown optimizer 'adm'; did you mean 'adam'"),
-        ({"recipe__training__optimizer__slots": ["x"]}, "Adam has no 'slots'"),
+        ({"recipe__training__optimizer__slots": ["x"]}, "slots cannot be"),
         ({"recipe__dataset": "/etc"}, "unknown data set '/etc'"),
         ({"recipe__extra": 1}, "Recipe has no 'extra'"),
         ({"recipe__name": "\x1b[2Jclear"}, "name cannot be"),

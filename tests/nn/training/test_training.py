@@ -1,7 +1,7 @@
 """The training loop: the same run for the same seed, and the meaning of its figures."""
 
+import dataclasses
 import math
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -146,7 +146,7 @@ def test_the_network_keeps_the_inputs_of_the_first_data_that_it_is_trained_on(ma
     data, net = make_data(), network()
     nn.train(net, data, epochs=1, batch_size=8)
     assert (net.input_scale, net.class_names, net.image_shape) == (1 / 255, ("a", "b", "c"), (2, 3))
-    other = nn.Dataset("other", data.train, data.test, replace(data.inputs, largest=100))
+    other = nn.Dataset("other", data.train, data.test, dataclasses.replace(data.inputs, largest=100))
     nn.train(net, other, epochs=1, batch_size=8)
     assert net.inputs == data.inputs
 

@@ -94,8 +94,8 @@ def test_the_first_compilation_is_announced_once(caplog):
 COUNT = """
 import numpy as np
 from xpnn.backends.numba.compiler.team import Team
-from xpnn.backends.numba.first_layer.compress import entry_counts
-print(entry_counts(Team(1), np.eye(2, 3), np.array([0, 1, 3])).tolist())
+from xpnn.backends.numba.first_layer.compress import compressed
+print(compressed(Team(1), np.eye(2, 3), 1.0, np.array([0, 1, 3]), np.float64).starts.tolist())
 """
 
 
@@ -112,5 +112,5 @@ def test_the_cache_folder_may_be_missing_or_unwritable(tmp_path, writable):
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", COUNT], env=environment, capture_output=True, text=True
     )
-    assert (result.returncode, result.stdout) == (0, "[[1, 0], [0, 1]]\n"), result.stderr
+    assert (result.returncode, result.stdout) == (0, "[0, 1, 1, 1, 1, 2]\n"), result.stderr
     assert bool(list(folder.rglob("*count_entries*.nbc"))) == writable

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from xpnn.backends import Layer
 from xpnn.backends.numba.compiler.team import Team
-from xpnn.backends.numba.first_layer.compress import chunk_bounds, compressed, entry_counts
+from xpnn.backends.numba.first_layer.compress import chunk_bounds, compressed
 from xpnn.backends.numba.network.layout import CACHE_LINE, Layout, aligned, padded
 
 SIZES = [(19, 3), (19, 8, 1), (19, 37, 9, 3), (1, 5, 40)]
@@ -124,10 +124,8 @@ def test_rows_as_lists_of_their_entries(threads, chunks, kind, dtype, value):
     images[[0, 5, 16]] = 0
     images[7] = 200
     bounds, team = chunk_bounds(19, chunks), Team(threads)
-    counts = entry_counts(team, images, bounds)
     expected = [[np.count_nonzero(row[a:b]) for a, b in pairwise(bounds)] for row in images]
-    assert counts.tolist() == expected
-    sparse = compressed(team, images, 1 / 255, bounds, counts, np.dtype(dtype))
+    sparse = compressed(team, images, 1 / 255, bounds, np.dtype(dtype))
     row, feature = np.nonzero(images)
     assert sparse.index.tolist() == feature.tolist()
     assert sparse.index.dtype == np.uint16
@@ -142,7 +140,7 @@ def test_rows_as_lists_of_their_entries(threads, chunks, kind, dtype, value):
 
 def test_images_without_an_entry():
     images, bounds, team = np.zeros((3, 19), dtype=np.uint8), chunk_bounds(19, 1), Team(1)
-    sparse = compressed(team, images, 1.0, bounds, entry_counts(team, images, bounds), np.dtype(np.float64))
+    sparse = compressed(team, images, 1.0, bounds, np.dtype(np.float64))
     assert sparse.starts.tolist() == [0] * 6
     assert sparse.index.size == sparse.value.size == 0
 
@@ -151,6 +149,6 @@ def test_features_beyond_two_bytes():
     images, team = np.zeros((2, 70_000), dtype=np.uint8), Team(1)
     images[1, 69_999] = 3
     bounds = chunk_bounds(70_000, 1)
-    sparse = compressed(team, images, 1.0, bounds, entry_counts(team, images, bounds), np.dtype(np.float64))
+    sparse = compressed(team, images, 1.0, bounds, np.dtype(np.float64))
     assert sparse.index.tolist() == [69_999]
     assert sparse.value.tolist() == [3]
