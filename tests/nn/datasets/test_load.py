@@ -95,7 +95,7 @@ def test_a_path_object_is_never_a_name(tmp_path, monkeypatch):
 def test_another_kind_of_file_is_refused(tmp_path):
     path = tmp_path / "table.xlsx"
     path.write_bytes(b"PK")
-    with pytest.raises(ConfigError, match=r"must be \.npz or \.csv, got .*table\.xlsx"):
+    with pytest.raises(ConfigError, match=r"must be \.npz or one of \.csv, .*, got .*table\.xlsx"):
         load_dataset(path)
 
 
