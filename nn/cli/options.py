@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import Field, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich_click as click
 from click.shell_completion import CompletionItem
@@ -31,7 +31,13 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
-class Names(click.ParamType):
+if TYPE_CHECKING:
+    ParamType = click.ParamType[Any, Any]
+else:
+    ParamType = click.ParamType  # which was not generic before click 8.4
+
+
+class Names(ParamType):
     """Names separated by commas, of which one that holds a comma is quoted as in a csv."""
 
     name = "names"
@@ -41,7 +47,7 @@ class Names(click.ParamType):
         return value if isinstance(value, tuple) else tuple(name.strip() for name in next(csv.reader([value]), []))
 
 
-class Units(click.ParamType):
+class Units(ParamType):
     """Units of the hidden layers, separated by commas; none for no hidden layer."""
 
     name = "units"
@@ -56,7 +62,7 @@ class Units(click.ParamType):
         return tuple(map(int, words))
 
 
-class ClassWeights(click.ParamType):
+class ClassWeights(ParamType):
     """`balanced`, or weights by class name: `fraud=10,other=1`."""
 
     name = "weights"
@@ -301,7 +307,9 @@ def changed(
     changes = {name: value for name, value in others.items() if value is not None}
     if batch_size is not None:
         changes["batch_size"] = batch_size or None
-    rule = recipe.training.optimizer if optimizer is None else OPTIMIZERS[optimizer]()
+    rule = recipe.training.optimizer
+    if optimizer is not None:
+        rule = OPTIMIZERS[optimizer](**({} if lr is None else {"learning_rate": lr}))
     changes["optimizer"] = rule if lr is None else replace(rule, learning_rate=lr)
     if patience is not None:
         changes["early_stopping"] = EarlyStopping(patience)

@@ -196,7 +196,8 @@ def _predict_pictures(net: MLP, model: Path, files: Sequence[Path], *, as_json: 
         results += [{"image": str(path), "error": reason} for path, reason in failed.items()]
         click.echo(json.dumps({"predictions": results}))
     else:
-        for path, name, row in zip(read, predictions, probabilities, strict=True):  # row: (classes,)
+        shown = np.empty((0, 0)) if probabilities is None else probabilities
+        for path, name, row in zip(read, predictions, shown, strict=True):  # row: (classes,)
             click.echo(f"{path}: {name} ({row.max():.3f})")
             for line in _bars(net.names, row.tolist()):
                 click.echo(line)

@@ -17,7 +17,7 @@ from ..inputs.inputs import Inputs, Target
 from .dataset import Dataset, Split
 from .labels import check_labels, check_targets, encode_labels, labels_by_name
 from .raw_rows import Reading, read_rows
-from .split import Places, split_places
+from .split import Places, last_places, split_places
 
 
 def from_arrays(
@@ -83,12 +83,12 @@ def from_arrays(
     rows = read_rows(given, whats, how, inputs)
     numbers, names = _labels(given_labels, whats, rows.counts, class_names, regression, inputs)
     places: list[Places] = [slice(0, count) for count in rows.counts]
-    if len(given) == 1 and test_fraction is not None:
-        places = list(
-            split_places(numbers[0], test_fraction=test_fraction, seed=seed, stratify=stratify, in_order=rows.is_mapped)
-        )
-    elif len(given) == 1:
+    if len(given) == 1 and test_fraction is None:
         places.append(slice(0, 0))
+    elif len(given) == 1 and test_fraction is not None and rows.is_mapped:
+        places = list(last_places(numbers[0], test_fraction=test_fraction, stratify=stratify))
+    elif len(given) == 1 and test_fraction is not None:
+        places = list(split_places(numbers[0], test_fraction=test_fraction, seed=seed, stratify=stratify))
     parts = list(zip((0, len(given) - 1), places, strict=True))
     raw = [rows.take(k, at) for k, at in parts]
     try:

@@ -19,7 +19,7 @@ from ...backends.override import override
 from ..inputs.arguments import refuse_not_finite
 from ..inputs.arrays import host_array
 from ..inputs.facts import NO_FACTS, RowFacts
-from ..inputs.frames import as_frame, frame_values, with_text_names
+from ..inputs.frames import as_table, frame_values, with_text_names
 from ..inputs.inputs import BYTE, Inputs, Numbers, Pixels, largest_pixel
 from ..inputs.table import Table, table_of_numbers
 from ..inputs.table_columns import cells_of, choose_columns, learn_table
@@ -223,8 +223,8 @@ def read_rows(given: Sequence[Any], whats: list[str], how: Reading, inputs: Inpu
         DataError: they have the wrong dimensions, or are no numbers.
         ConfigError: options of frames are given for arrays.
     """
-    frames: list[Any] = [as_frame(each) for each in given]
-    if all(frame is not None and hasattr(frame, "columns") for frame in frames):
+    frames = [frame for each in given if (frame := as_table(each)) is not None]
+    if len(frames) == len(given):
         is_table = isinstance(inputs, Table) and inputs.is_named if inputs else not _holds_pixels(frames[0], how)
         if is_table:
             _refuse_empty_frames(frames, whats)

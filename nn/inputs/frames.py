@@ -67,6 +67,12 @@ def with_text_names(frame: Frame) -> Frame:
     return frame.rename(dict(zip(frame.columns, texts, strict=True)))
 
 
+def as_table(given: Any) -> Frame | None:
+    """Wrap a frame as `as_frame` does; None for anything else, also for a column."""
+    frame: Any = as_frame(given)
+    return frame if hasattr(frame, "columns") else None
+
+
 def only_column(given: Any) -> Any:
     """Return the column of a single-column frame; anything else unchanged."""
     frame: Any = as_frame(given)

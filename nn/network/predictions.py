@@ -16,7 +16,7 @@ from ..datasets.hold import hold_rows
 from ..inputs.arguments import refuse_not_finite
 from ..inputs.arrays import answer_like, host_array
 from ..inputs.facts import RowFacts
-from ..inputs.frames import as_frame, with_text_names
+from ..inputs.frames import as_table, with_text_names
 from ..inputs.inputs import BYTE, Inputs, Numbers, Pixels
 from ..inputs.table import Table
 from ..inputs.table_columns import cells_of
@@ -53,8 +53,8 @@ def answer(net: MLP, images: Any, read: Callable[[Any, Array], Array]) -> Any:
 
 def _host_rows(inputs: Inputs, images: Any, net: MLP) -> npt.NDArray[Any]:
     """Return the features of rows, (samples, features)."""
-    frame: Any = as_frame(images)
-    if isinstance(inputs, Table) and inputs.is_named and hasattr(frame, "columns"):
+    frame = as_table(images)
+    if isinstance(inputs, Table) and inputs.is_named and frame is not None:
         rows: npt.NDArray[Any] = cells_of(with_text_names(frame), inputs)  # (samples, columns)
     else:
         rows = host_array(images, what="images", fix="pass equal rows of numbers")

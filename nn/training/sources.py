@@ -133,7 +133,7 @@ class ResidentRows(RowSource):
             seed=make_generator(seed, stream=VALIDATION_STREAM),
             stratify=int(np.unique(classes, return_counts=True)[1].min()) > 1,
         )
-        return rows.take(np.sort(np.asarray(kept))), rows.take(np.sort(np.asarray(held)))
+        return rows.take(np.sort(kept)), rows.take(np.sort(held))
 
     @override
     def begin(self, epoch: int, generator: np.random.Generator) -> None:
