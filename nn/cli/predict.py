@@ -199,9 +199,6 @@ def _predict_pictures(net: MLP, model: Path, files: Sequence[Path], *, as_json: 
     errors = [result["error"] for result in results if "error" in result]
     if as_json:
         click.echo(json.dumps({"predictions": results}))
-    elif probabilities is None:
-        for path, found in zip(read, predictions, strict=True):
-            click.echo(f"{path}: {found}")
     else:
         for line in (line for result in results if "error" not in result for line in _lines(result)):
             click.echo(line)

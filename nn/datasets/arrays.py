@@ -91,18 +91,21 @@ def from_arrays(
         places = list(split_places(numbers[0], test_fraction=test_fraction, seed=seed, stratify=stratify))
     parts = list(zip((0, len(given) - 1), places, strict=True))
     raw = [rows.take(k, at) for k, at in parts]
-    if inputs is None:
-        target = None if names else Target.learn(numbers[0][places[0]])
-        inputs = replace(rows.learn(raw[0]), class_names=names, target=target)
-    splits = []
-    for (k, at), part in zip(parts, raw, strict=True):
-        facts = rows.facts(part, inputs)
-        if len(facts.rows) and not facts.are_finite_in("float64"):
-            rows.refuse_not_finite()
-        if len(facts.rows):
-            inputs.check(facts.rows, facts, "float64")
-        splits.append(Split(facts.rows, numbers[k][at], inputs=inputs, facts=facts))
-    return Dataset(name, splits[0], splits[1], inputs, rows.notes)
+    try:
+        if inputs is None:
+            target = None if names else Target.learn(numbers[0][places[0]])
+            inputs = replace(rows.learn(raw[0]), class_names=names, target=target)
+        facts = [rows.facts(part, inputs) for part in raw]
+        for each in facts:
+            if len(each.rows):
+                inputs.check(each.rows, each, "float64")
+    except DataError:
+        rows.refuse(inputs)
+        raise
+    train, test = (
+        Split(each.rows, numbers[k][at], inputs=inputs, facts=each) for (k, at), each in zip(parts, facts, strict=True)
+    )
+    return Dataset(name, train, test, inputs, rows.notes)
 
 
 def _labels(

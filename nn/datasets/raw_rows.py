@@ -19,7 +19,7 @@ from ...backends.override import override
 from ..inputs.arguments import refuse_not_finite
 from ..inputs.arrays import host_array, shape_of_images
 from ..inputs.facts import NO_FACTS, RowFacts
-from ..inputs.frames import as_table, frame_values
+from ..inputs.frames import as_table, frame_values, with_text_names
 from ..inputs.inputs import BYTE, Inputs, Numbers, Pixels, largest_pixel
 from ..inputs.table import Table, table_of_numbers
 from ..inputs.table_columns import cells_of, choose_columns, learn_table, refuse_infinite
@@ -82,8 +82,9 @@ class RawRows(ABC):
     def facts(self, part: Any, inputs: Inputs) -> RowFacts:
         """Return the rows of a part, (rows, columns), in the meaning of `inputs`."""
 
-    def refuse_not_finite(self) -> None:  # noqa: B027
-        """Raise the error that names the first number that is not finite, by its row before the split."""
+    @abstractmethod
+    def refuse(self, inputs: Inputs | None) -> None:
+        """Raise the error of what has no meaning in `inputs`, or cannot be learned, by its row before the split."""
 
 
 class FrameRows(RawRows):
@@ -130,6 +131,15 @@ class FrameRows(RawRows):
         assert isinstance(inputs, Table)  # of `learn`
         return self._learned[1] if part is self._learned[0] else RowFacts(cells_of(part, inputs))
 
+    @override
+    def refuse(self, inputs: Inputs | None) -> None:
+        for frame in self._frames:
+            if isinstance(inputs, Table):
+                cells = cells_of(frame, inputs)
+                inputs.check(cells, RowFacts(cells), "float64")
+            else:
+                learn_table(frame, self._chosen)
+
 
 class ArrayRows(RawRows):
     """Rows of arrays, flattened to (samples, columns) of one dtype."""
@@ -145,6 +155,8 @@ class ArrayRows(RawRows):
         if is_pixels is None:
             is_pixels = self._shape is not None or (self.is_mapped and arrays[0].dtype == np.uint8)
         self._pixels = _pixel_kind([RowFacts(array) for array in flat]) if is_pixels else None
+        if how.pixels and self._pixels is None:
+            _refuse_other_than_pixels(flat, whats)
         dtype = _table_dtype(flat) if self._pixels is None else self._pixels.dtype
         divisor = 1.0 if self._pixels is None else self._pixels.divisor
         self._flat = [_converted(array, dtype, divisor, what) for array, what in zip(flat, whats, strict=True)]
@@ -161,20 +173,19 @@ class ArrayRows(RawRows):
             return Pixels(count=count, largest=largest, shape=self._shape or _square(count))
         if self.is_mapped or not self._how.standardize or self._shape is not None:
             return Numbers(count=count)
-        if not part.are_finite_in("float32"):
-            self.refuse_not_finite()
         return table_of_numbers(part.rows)
 
     @override
     def facts(self, part: RowFacts, inputs: Inputs) -> RowFacts:
-        if inputs.width not in (None, part.rows.shape[1]):
-            raise DataError(f"rows must have {inputs.width} columns as those of the training, got {part.rows.shape[1]}")
         return part
 
     @override
-    def refuse_not_finite(self) -> None:
+    def refuse(self, inputs: Inputs | None) -> None:
         for rows, what in zip(self._flat, self._whats, strict=True):
-            refuse_not_finite(rows, "float32" if rows.dtype.itemsize < 8 or self._pixels is None else None, what=what)
+            if not (isinstance(inputs, Table) and inputs.is_named):  # whose values may be missing
+                refuse_not_finite(rows, None if isinstance(inputs, Numbers | Pixels) else "float32", what=what)
+            if inputs is not None:
+                inputs.check(rows, RowFacts(rows), "float64")
 
 
 class PixelKind(NamedTuple):
@@ -203,6 +214,17 @@ def _pixel_kind(facts: list[RowFacts]) -> PixelKind | None:
     return PixelKind(np.dtype(np.float32), float(most), float(most)) if np.isfinite(most) else None
 
 
+def _refuse_other_than_pixels(arrays: list[npt.NDArray[Any]], whats: list[str]) -> None:
+    """Raise the error that names the numbers of rows, (samples, features), that are not pixels."""
+    for array, what in zip(arrays, whats, strict=True):
+        refuse_not_finite(array, what=what)
+    least, most = (end(RowFacts(array).range[k] for array in arrays) for k, end in enumerate((min, max)))
+    raise DataError(
+        f"pixels must be whole numbers >= 0, or scaled to [0, 1], got numbers from {least:g} to {most:g}: scale them, "
+        "or leave out pixels=True"
+    )
+
+
 def read_rows(given: Sequence[Any], whats: list[str], how: Reading, inputs: Inputs | None) -> RawRows:
     """Read rows of any library.
 
@@ -221,7 +243,7 @@ def read_rows(given: Sequence[Any], whats: list[str], how: Reading, inputs: Inpu
         is_table = isinstance(inputs, Table) and inputs.is_named if inputs else not _holds_pixels(frames[0], how)
         if is_table:
             _refuse_empty_frames(frames, whats)
-            return FrameRows(frames, how, inputs)
+            return FrameRows([with_text_names(frame) for frame in frames], how, inputs)
         if how.pixels is None and inputs is None:
             how = replace(how, pixels=True)
         given = [frame_values(frame, what=what) for frame, what in zip(frames, whats, strict=True)]
@@ -233,6 +255,9 @@ def read_rows(given: Sequence[Any], whats: list[str], how: Reading, inputs: Inpu
             f"images and test_images must have the same features, got shapes {arrays[0].shape} and "
             f"{arrays[-1].shape}: cut or pad them alike"
         )
+    width = math.prod(arrays[0].shape[1:])
+    if inputs is not None and inputs.width not in (None, width):
+        raise DataError(f"rows must have {inputs.width} columns as those of the training, got {width}")
     return ArrayRows(arrays, whats, how)
 
 

@@ -16,8 +16,8 @@ from ..datasets.hold import hold_rows
 from ..inputs.arguments import refuse_not_finite
 from ..inputs.arrays import answer_like, host_array, shape_of_images
 from ..inputs.facts import RowFacts
-from ..inputs.frames import as_table
-from ..inputs.inputs import Inputs, Numbers, Pixels
+from ..inputs.frames import as_table, with_text_names
+from ..inputs.inputs import BYTE, Inputs, Numbers, Pixels
 from ..inputs.table import Table
 from ..inputs.table_columns import cells_of
 
@@ -55,7 +55,7 @@ def _host_rows(inputs: Inputs, images: Any, net: MLP) -> npt.NDArray[Any]:
     """Return the features of rows, (samples, features)."""
     frame = as_table(images)
     if isinstance(inputs, Table) and inputs.is_named and frame is not None:
-        rows: npt.NDArray[Any] = cells_of(frame, inputs)  # (samples, columns)
+        rows: npt.NDArray[Any] = cells_of(with_text_names(frame), inputs)  # (samples, columns)
     else:
         rows = host_array(images, what="images", fix="pass equal rows of numbers")
         if rows.dtype.kind not in "buif":
@@ -78,13 +78,15 @@ def _own_rows(inputs: Inputs, images: Array, net: MLP) -> Array:
         raise DataError(f"images must be numbers, got dtype {images.dtype}")
     rows = _flat(inputs, images)  # (samples, features)
     dtype = net.layers[0].weight.dtype
-    if isinstance(inputs, Pixels) and int(rows.shape[0]) and rows.dtype not in (xp.uint8, xp.bool):
+    is_byte = isinstance(inputs, Pixels) and rows.dtype == xp.uint8 and inputs.takes_bytes
+    if isinstance(inputs, Pixels) and int(rows.shape[0]) and not is_byte and rows.dtype != xp.bool:
         least, most = float(xp.min(rows)), float(xp.max(rows))
         if not (least >= 0 and most <= 1):  # else they are scaled
             host = host_array(rows, what="images", fix="")
             inputs.check(host, RowFacts(host), net.dtype)
-            return xp.astype(rows, dtype) * inputs.scale
-        return rows if xp.isdtype(rows.dtype, "integral") else xp.astype(rows, dtype)
+        elif xp.isdtype(rows.dtype, "real floating"):
+            return xp.astype(rows, dtype)
+        return xp.astype(rows, xp.uint8) if most <= BYTE else xp.astype(rows, dtype) * inputs.scale
     if xp.isdtype(rows.dtype, "real floating"):
         rows = xp.astype(rows, dtype, copy=False)
         if not backend.all_finite([rows]):
