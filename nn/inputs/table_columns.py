@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
 from ..files.text import is_plain, printable
-from .table import Column, Table
+from .table import LARGEST, Column, Table
 
 if TYPE_CHECKING:
     from .frames import Frame, Series

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,15 @@ from ..datasets.dataset import Split
 from .mlp import MLP
 
 
-class Evaluation(NamedTuple):
-    """Loss and accuracy on some rows.
+class LossAndAccuracy(NamedTuple):
+    """The figures that an `Evaluation` unpacks to."""
+
+    loss: float
+    accuracy: float | None
+
+
+class Evaluation(LossAndAccuracy):
+    """Loss and accuracy on some rows: `loss, accuracy = nn.evaluate(net, rows)`. A regression has two more figures.
 
     Attributes:
         loss: mean loss, in nats for a cross-entropy; of standardized labels for a regression with a `Target`.
@@ -24,10 +31,25 @@ class Evaluation(NamedTuple):
         mean_absolute_error: of a regression, in the labels' units, mean over its outputs; None for others.
     """
 
-    loss: float
-    accuracy: float | None
-    r2: float | None = None
-    mean_absolute_error: float | None = None
+    r2: float | None
+    mean_absolute_error: float | None
+
+    def __new__(
+        cls,
+        loss: float,
+        accuracy: float | None,
+        r2: float | None = None,
+        mean_absolute_error: float | None = None,
+    ) -> Self:
+        """Return the figures."""
+        self = super().__new__(cls, loss, accuracy)
+        self.r2, self.mean_absolute_error = r2, mean_absolute_error
+        return self
+
+    def __repr__(self) -> str:
+        if self.mean_absolute_error is None:
+            return super().__repr__()
+        return f"Evaluation(loss={self.loss}, r2={self.r2}, mean_absolute_error={self.mean_absolute_error})"
 
 
 def evaluate(net: MLP, rows: Split) -> Evaluation:

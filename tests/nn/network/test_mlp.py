@@ -138,7 +138,7 @@ def test_pictures_are_flattened_row_by_row(backend):
         (np.zeros((4, 3)), r"shape \(samples, 2\), got \(4, 3\)$"),
         (np.zeros(2), r"shape \(samples, 2\), got \(2,\); for one row pass images\[None, :\]"),
         (np.zeros((4, 2, 2)), r"got \(4, 2, 2\)$"),
-        (np.zeros((1, 1, 1, 2)), r"got \(1, 1, 1, 2\)$"),
+        (np.zeros((1, 1, 1, 1, 2)), r"got \(1, 1, 1, 1, 2\)$"),
         (5.0, r"got \(\)$"),
         ([["a", "b"]], "images must be numbers, got dtype <U1"),
         (np.zeros((4, 2), complex), "images must be numbers, got dtype complex128"),
