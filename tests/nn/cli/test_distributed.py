@@ -24,8 +24,12 @@ from xpnn.nn.cli.train import train
 TRAIN = ["train", "--backend", "numpy", "--epochs", "3", "--batch-size", "128", "--dtype", "float64"]
 # Only sums in a fixed order have the same bits on other numbers of processes, and of BLAS's threads.
 LONG = ["train", "--backend", "numpy", "--epochs", "6", "--batch-size", "256", "--reproducible"]
+TABLE = [
+    "train", "--backend", "numpy", "--epochs", "2", "--dtype", "float64", "--class-weight", "b=2", "--drop", "size",
+    "--delimiter", "tab",
+]  # fmt: skip
 
-# On two ranks: a run, then another one that waits for a signal after step 8. Rank 1 is in a folder of its own.
+# On two ranks: a run, one on a table, then one that waits for a signal after step 8. Rank 1 is in a folder of its own.
 SCRIPT = f"""
 import os, sys, time
 sys.modules["matplotlib"] = None  # no picture, for which rank 1 would wait
@@ -37,6 +41,7 @@ if launched()[0] == 1:
     os.mkdir("of rank 1")
     os.chdir("of rank 1")
 xpnn({TRAIN} + ["--data", sys.argv[1], "--out", "run", "--distributed"], standalone_mode=False)
+xpnn({TABLE} + ["--data", sys.argv[2], "--out", "table", "--distributed"], standalone_mode=False)
 
 def check_and_wait(watch, *sums, check=loop.Watch.check):
     check(watch, *sums)
@@ -66,6 +71,15 @@ def rows(make_problem, tmp_path):
     path = str(tmp_path / "rows.npz")
     np.savez(path, x_train=images[:700], y_train=labels[:700], x_test=images[700:], y_test=labels[700:])
     return path
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A table of numbers, categories and cells that are missing, by its path."""
+    rows = (f"{7 * row}\t{row % 9}\t{'' if row % 5 == 0 else 'uvw'[row % 3]}\t{'ab'[row % 2]}\n" for row in range(100))
+    path = tmp_path / "table.txt"
+    path.write_text("Id\tsize\tword\tlabel\n" + "".join(rows))
+    return str(path)
 
 
 def alone(*arguments):
@@ -98,9 +112,9 @@ def files_of(folder):
     return {path.name for path in Path(folder).iterdir()}
 
 
-def test_two_ranks_leave_what_one_leaves_and_a_signal_to_the_launcher_stops_and_saves(mpiexec, rows):
+def test_two_ranks_leave_what_one_leaves_and_a_signal_to_the_launcher_stops_and_saves(mpiexec, rows, table):
     Path("script.py").write_text(SCRIPT, encoding="utf-8")
-    process = mpiexec.start(2, "-m", "xpnn.nn.distributed", "script.py", rows)
+    process = mpiexec.start(2, "-m", "xpnn.nn.distributed", "script.py", rows, table)
     lines = []
     while "at step 8\n" not in lines:
         lines.append(process.stdout.readline())
@@ -109,10 +123,14 @@ def test_two_ranks_leave_what_one_leaves_and_a_signal_to_the_launcher_stops_and_
     result = mpiexec.ended(process)
     assert result.returncode == 128 + signal.SIGTERM, result.stderr
     assert result.stderr.count(f"resume with: mpiexec -n 2 xpnn train --resume long --data {rows} --distributed\n") == 1
-    assert len([line for line in lines if line.startswith("2 processes on 1 machine, each with ")]) == 2
+    assert len([line for line in lines if line.startswith("2 processes on 1 machine, each with ")]) == 3
     assert lines.count("saved in run\n") == 1
     assert files_of("of rank 1") == set()
 
+    alone(*TABLE, "--data", table, "--out", "table alone")
+    assert Path("table/config.json").read_text() == Path("table alone/config.json").read_text()
+    for name, array in parameters("table alone").items():
+        np.testing.assert_allclose(parameters("table")[name], array, rtol=1e-9, atol=1e-12)
     alone(*TRAIN, "--data", rows, "--out", "alone")
     assert files_of("run") == files_of("alone") - {"curves.png"}
     for ours, theirs in zip(metrics("run"), metrics("alone"), strict=True):
@@ -234,6 +252,8 @@ def test_ranks_with_other_options_are_refused(joined):
     assert {str(error) for error in errors} == {
         "rank 2 has --seed 3, rank 0 has 2: all ranks must have the same; start all ranks with the same arguments"
     }
+    errors = joined([["--class-weight", "a=2"], ["--class-weight", "a=3"]])
+    assert str(errors[0]).startswith("rank 1 has --class-weight {'a': 3.0}, rank 0 has {'a': 2.0}: all ranks must have")
 
 
 def test_ranks_with_other_versions_are_refused(joined, ranks, monkeypatch):
