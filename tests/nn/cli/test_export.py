@@ -39,7 +39,7 @@ def test_all_three_at_once(model):
     for name in written():
         assert f"saved {name}, {Path(name).stat().st_size:,} bytes" in result.stdout
     assert "open it in a browser" in result.stdout
-    assert "rows: uint8, (any number, 6)" in result.stdout
+    assert "images: uint8, (any number, 6)" in result.stdout
     with np.load("a.npz", allow_pickle=False) as file:
         np.testing.assert_array_equal(file["layers.0.weight"], model.parameters()["layers.0.weight"])
 
@@ -81,7 +81,7 @@ def test_c_of_8_bit_integers_is_calibrated_on_the_rows_of_the_run():
 
 def test_what_the_onnx_model_takes():
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
-    assert "rows: float32" in run("net.safetensors", "--onnx", "a.onnx", "--input", "float").stdout
+    assert "images: float32" in run("net.safetensors", "--onnx", "a.onnx", "--input", "float").stdout
     assert onnx.load("a.onnx").graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
 
 
