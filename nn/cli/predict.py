@@ -111,7 +111,7 @@ def _predict_table(
     try:
         predictions, probabilities = answers(net, rows)
     except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+        raise DataError(f"{path}: {file.with_lines(str(error))}") from error
     if named is not None and named.is_named:
         _say_missing(named, frame)
     is_picture = isinstance(inputs, Pixels)

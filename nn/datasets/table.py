@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,6 @@ from .table_file import TableFile, TableOptions, read_table
 WITH_TEST = (("train_images", "train_labels", "test_images", "test_labels"), ("x_train", "y_train", "x_test", "y_test"))
 WITHOUT_TEST = (("images", "labels"), ("X", "y"))
 LABELS = ("label", "target", "class", "y")  # names of a label's column, the first that there is
-ROW = re.compile(r"\bat row (\d+)")
 
 
 def load_npz(path: Path, **options: Any) -> Dataset:
@@ -96,8 +94,7 @@ def load_table(
             **options,
         )  # fmt: skip
     except DataError as error:
-        message = ROW.sub(lambda row: f"in line {file.line(int(row[1]))}", str(error))
-        raise DataError(f"{path}: {message}") from error
+        raise DataError(f"{path}: {file.with_lines(str(error))}") from error
     return replace(data, notes=(*notes, *data.notes))
 
 

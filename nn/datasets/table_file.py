@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 PARQUET_SUFFIXES = (".parquet", ".pq")
 PACKED_SUFFIXES = (".csv.gz", ".tsv.gz", ".txt.gz", ".zip")
 SUFFIXES = (".csv", ".tsv", ".txt", *PACKED_SUFFIXES, *PARQUET_SUFFIXES)
+ROW = re.compile(r"\bat row (\d+)")
 
 __all__ = ["SUFFIXES", "TableFile", "TableOptions", "is_table", "read_table"]
 
@@ -51,6 +53,10 @@ class TableFile:
     def line(self, row: int) -> int:
         """Return the line of the file in which a row begins; for parquet its number from 1."""
         return self.first_line + row if self.lines is None else int(self.lines[row])
+
+    def with_lines(self, message: str) -> str:
+        """Return a message that names a row by its index with the line of the file instead."""
+        return ROW.sub(lambda row: f"in line {self.line(int(row[1]))}", message)
 
 
 def is_table(path: Path) -> bool:
