@@ -445,7 +445,7 @@ def test_numbers_are_predicted_in_the_label_s_units(regression: tuple[Path, Path
         (["new.csv", "--out", "p.xlsx"], "predictions are written as .csv or .parquet, got p.xlsx: name such a file"),
         (["new.csv", "--id-column", "key"], "--id-column must name a column, got 'key': there are Id, age, income"),
         (["renamed.csv"], "renamed.csv: the rows must have the columns of the training, got no 'age'"),
-        (["words.csv"], "column 'age' must be numbers as in the training, got old at row 1"),
+        (["words.csv"], "column 'age' must be numbers as in the training, got old in line 3"),
         (["new.png"], "was not trained on images, but on"),
         (["new.png", "--proba"], "--out and --proba are for tables"),
     ],
