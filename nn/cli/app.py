@@ -21,7 +21,7 @@ COMMANDS = {  # name -> its one line
     "train": "Train a network from a recipe.",
     "evaluate": "Evaluate a trained network on labelled rows.",
     "predict": "Classify image files with a trained network.",
-    "export": "Export a trained network as ONNX, NumPy or a web page.",
+    "export": "Export a trained network as ONNX, NumPy, C or a web page.",
     "explain": "Print a network's tensors and formulas.",
     "parity": "Compare training on several backends.",
     "backends": "Report on this machine and test its backends.",

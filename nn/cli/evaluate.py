@@ -25,7 +25,7 @@ from ..network.model_file import load
 from ..pictures import evaluation as pictures
 from ..pictures.style import save_picture
 from ..runs.data_choice import DataChoice
-from ..runs.folder import RunFolder, write_json
+from ..runs.folder import RunFolder, defined, write_json
 from ..runs.recipes import RECIPES
 from .options import (
     AT_LEAST_0,
@@ -38,6 +38,7 @@ from .options import (
     model_path,
     option,
 )
+from .train_report import regression_figures
 
 
 @click.command(epilog=examples("xpnn evaluate runs/mnist-98 --out pictures", "xpnn evaluate runs/wine --data new.csv"))
@@ -82,8 +83,7 @@ def evaluate(
         click.echo(f"calibration error {result['calibration_error']:.2%}: gap between confidence and accuracy")
         _print_classes(result)
     else:
-        r2 = "not defined" if result["r2"] is None else f"{result['r2']:.4f}"
-        click.echo(f"{head}, R2 {r2}, mean absolute error {result['mean_absolute_error']:.4g}")
+        click.echo(f"{head}, {regression_figures(result['r2'], result['mean_absolute_error'])}")
     if out is not None:
         click.echo(f"saved in {out}")
 
@@ -97,7 +97,7 @@ def _load(
         chosen = replace(config.data_from(source), **given)
         chosen.refuse_idle(given, config.recipe)
         recipe, seed = config.recipe, config.seed if seed is None else seed
-        is_own = chosen.source == config.data.source
+        is_own = (chosen.source or recipe.dataset) == (config.data.source or recipe.dataset)
     elif source is None:
         raise ConfigError(
             f"{model} is a model file and does not name its data; add --data SOURCE, or name a run folder"
@@ -127,9 +127,8 @@ def _load(
 def _of_numbers(net: MLP, rows: Split) -> dict[str, Any]:
     """Return loss, R2 and mean absolute error of a regression, or loss and accuracy of labels."""
     result = evaluation.evaluate(net, rows)
-    r2 = None if result.r2 is None or math.isnan(result.r2) else result.r2
     return {
-        "rows": len(rows), "loss": result.loss, "accuracy": result.accuracy, "r2": r2,
+        "rows": len(rows), "loss": result.loss, "accuracy": result.accuracy, "r2": defined(result.r2),
         "mean_absolute_error": result.mean_absolute_error,
     }  # fmt: skip
 
@@ -159,7 +158,7 @@ def _figures(net: MLP, probabilities: npt.NDArray[Any], labels: npt.NDArray[np.i
 
 def _numbers(values: npt.NDArray[Any]) -> list[int | float | None]:
     """Return numbers, (n,), for JSON, with None for NaN."""
-    return [None if math.isnan(number) else number for number in values.tolist()]
+    return [defined(number) for number in values.tolist()]
 
 
 def _print_classes(result: dict[str, Any]) -> None:

@@ -8,17 +8,19 @@ import os
 import shlex
 import subprocess
 from collections.abc import Callable, Iterable
-from dataclasses import Field, replace
+from dataclasses import Field, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich_click as click
 from click.shell_completion import CompletionItem
 
-from ...backends import ACTIVATIONS, OPTIMIZERS, ConfigError, registered_backends
+from ...backends import ACTIVATIONS, OPTIMIZERS, ConfigError, look_up, registered_backends
 from ...backends.constraints import options_of
 from ..datasets.load import NAMED
+from ..datasets.table_file import is_table
 from ..files.data_file import existing_path
+from ..runs.data_choice import DataChoice
 from ..runs.folder import RunFolder
 from ..runs.recipes import RECIPES, Recipe
 from ..training.early_stopping import EarlyStopping
@@ -29,7 +31,13 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
-class Names(click.ParamType):
+if TYPE_CHECKING:
+    ParamType = click.ParamType[Any, Any]
+else:
+    ParamType = click.ParamType  # which was not generic before click 8.4
+
+
+class Names(ParamType):
     """Names separated by commas, of which one that holds a comma is quoted as in a csv."""
 
     name = "names"
@@ -39,7 +47,7 @@ class Names(click.ParamType):
         return value if isinstance(value, tuple) else tuple(name.strip() for name in next(csv.reader([value]), []))
 
 
-class Units(click.ParamType):
+class Units(ParamType):
     """Units of the hidden layers, separated by commas; none for no hidden layer."""
 
     name = "units"
@@ -54,7 +62,7 @@ class Units(click.ParamType):
         return tuple(map(int, words))
 
 
-class ClassWeights(click.ParamType):
+class ClassWeights(ParamType):
     """`balanced`, or weights by class name: `fraud=10,other=1`."""
 
     name = "weights"
@@ -212,6 +220,20 @@ def data_options(*, stratify: bool | None = False, whose: str = "recipe") -> Cal
     )  # fmt: skip
 
 
+def take_data_choice(options: dict[str, Any]) -> DataChoice:
+    """Take the data options out of a command's options."""
+    options["source"] = options.pop("data")
+    names = [each.name for each in fields(DataChoice) if each.name in options]
+    given = {name: options.pop(name) for name in names}
+    return DataChoice(**{name: value for name, value in given.items() if value is not None})
+
+
+def recipe_for(name: str | None, choice: DataChoice) -> Recipe:
+    """Return a recipe by name; without one, `table` for tables and `quickstart` for other data."""
+    default = "table" if choice.source is not None and is_table(Path(choice.source)) else "quickstart"
+    return look_up("recipe", name or default, RECIPES)
+
+
 # The options that change a recipe, each None where it is not given.
 
 
@@ -285,7 +307,9 @@ def changed(
     changes = {name: value for name, value in others.items() if value is not None}
     if batch_size is not None:
         changes["batch_size"] = batch_size or None
-    rule = recipe.training.optimizer if optimizer is None else OPTIMIZERS[optimizer]()
+    rule = recipe.training.optimizer
+    if optimizer is not None:
+        rule = OPTIMIZERS[optimizer](**({} if lr is None else {"learning_rate": lr}))
     changes["optimizer"] = rule if lr is None else replace(rule, learning_rate=lr)
     if patience is not None:
         changes["early_stopping"] = EarlyStopping(patience)

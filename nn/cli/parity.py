@@ -5,14 +5,24 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from typing import Any
 
 import rich_click as click
 
-from ...backends import ConfigError, get_backend, look_up, registered_backends
-from ..runs.data_choice import DataChoice
+from ...backends import ConfigError, get_backend, registered_backends
 from ..runs.parity import TOLERANCES, AccuracyParity, StepParity, compare_accuracies, compare_steps, subset, to_json
-from ..runs.recipes import RECIPES
-from .options import AT_LEAST_0, AT_LEAST_1, data_options, examples, json_option, offer, option, recipe_argument
+from .options import (
+    AT_LEAST_0,
+    AT_LEAST_1,
+    data_options,
+    examples,
+    json_option,
+    offer,
+    option,
+    recipe_argument,
+    recipe_for,
+    take_data_choice,
+)
 
 
 @click.command(epilog=examples("xpnn parity", "xpnn parity mnist-98 --backends numpy,cupy --seeds 0"))
@@ -29,26 +39,25 @@ from .options import AT_LEAST_0, AT_LEAST_1, data_options, examples, json_option
 def parity(
     recipe_name: str | None,
     backends: str,
-    data: str | None,
-    label_column: str,
-    test_fraction: float | None,
-    stratify: bool,
     steps: int,
     seeds: int,
     rows: int | None,
     as_json: bool,
+    **others: Any,
 ) -> None:
     """Train RECIPE on several backends from the same seeds and compare them; exit 1 if they differ.
 
     Compares losses and weights after each of --steps steps, in float64 and float32, and test accuracies of --seeds
     complete runs.
     """
-    recipe = look_up("recipe", recipe_name or "quickstart", RECIPES)
+    choice = take_data_choice(others)
+    recipe = recipe_for(recipe_name, choice)
     contestants = [get_backend(name.strip()) for name in backends.split(",")]
     names = [backend.name for backend in contestants]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ConfigError(f"--backends compares different backends, got {twice} twice: name each once")
-    dataset = DataChoice(data, label_column, test_fraction, stratify).load(recipe, seed=0)
+    dataset = choice.load(recipe, seed=0)
+    recipe = recipe.fitted_to(dataset)
     if rows is not None:
         dataset = subset(dataset, rows)
         batch_size = recipe.training.batch_size and min(recipe.training.batch_size, len(dataset.train))

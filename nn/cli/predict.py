@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import rich_click as click
 
-from ...backends import ConfigError, DataError, XpnnError
+from ...backends import ConfigError, DataError
 from ..datasets.table_file import TableFile, TableOptions, is_table, read_table
 from ..files.atomic import write_atomically
-from ..inputs.inputs import Pixels
+from ..inputs.inputs import BYTE, Pixels
 from ..inputs.table import Table
 from ..network.mlp import MLP
 from ..network.model_file import load
@@ -26,6 +25,7 @@ from .options import UserPath, backend_option, examples, json_option, model_argu
 COLUMNS = 80
 LONGEST_BAR = 30  # characters, for a probability of 1
 BAD_INPUT = 2  # exit code
+MEDIAN = "for which the training rows' median stands"
 PICTURE_ID, PICTURE_LABEL = "ImageId", "Label"  # headers for tables of pictures, as Kaggle asks for
 
 
@@ -112,9 +112,8 @@ def _predict_table(
         predictions, probabilities = answers(net, rows)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    if named is not None:
-        for name, count in named.missing(frame).items():
-            click.echo(f"column {name}: {count:,} missing values, for which the training rows' median stands", err=True)
+    if named is not None and named.is_named:
+        _say_missing(named, frame)
     is_picture = isinstance(inputs, Pixels)
     label = (named.label if named is not None else None) or (PICTURE_LABEL if is_picture else "prediction")
     ids = frame[identifier] if identifier else pl.Series(
@@ -124,13 +123,22 @@ def _predict_table(
     if proba and probabilities is not None:
         columns |= {f"probability of {name}": probabilities[:, k] for k, name in enumerate(net.names)}
     table = pl.DataFrame(columns)
+    if out is not None:
+        write_atomically(out, _content(table, out))
     if as_json:
         click.echo(json.dumps({"predictions": table.to_dicts()}, default=str))
     elif out is None:
         click.echo(table.write_csv(), nl=False)
     else:
-        write_atomically(out, _content(table, out))
         click.echo(f"saved {out}, {len(table):,} predictions")
+
+
+def _say_missing(inputs: Table, frame: Any) -> None:
+    """Say in which columns values are missing that were complete in training."""
+    kinds = {column.name: column.kind for column in inputs.columns}
+    for name, count in inputs.missing(frame).items():
+        meaning = "which are in no category" if kinds[name] == "category" else MEDIAN
+        click.echo(f"column {name}: {count:,} missing values, {meaning}", err=True)
 
 
 def _content(table: Any, out: Path) -> bytes:
@@ -150,14 +158,16 @@ def _content(table: Any, out: Path) -> bytes:
 def _identifier(file: TableFile, inputs: Table | None, id_column: str | None) -> str | None:
     """Return the column that identifies the rows: as said, as in training, or one without a name."""
     names = file.frame.columns
-    if id_column is not None and id_column != "none":
+    if id_column == "none":
+        return None
+    if id_column is not None:
         if id_column not in names:
             raise ConfigError(
                 f"--id-column must name a column, got {id_column!r:.80}: there are {', '.join(names):.200}"
             )
         return id_column
     known = inputs.identifier if inputs is not None else None
-    if id_column is None and known in names:
+    if known in names:
         return known
     learned = {column.name for column in inputs.columns} if inputs is not None else set()
     return next((name for name in file.unnamed if name not in learned), None)
@@ -174,36 +184,62 @@ def _numbers(net: MLP, frame: Any, identifier: str | None, path: Path) -> Any:
 
 
 def _predict_pictures(net: MLP, model: Path, files: Sequence[Path], *, as_json: bool) -> None:
-    """Print the class probabilities of pictures; those that cannot be read are said, and the others answered."""
+    """Print an answer for each picture in order: class probabilities, or why it cannot be read."""
     if net.image_shape is None:
         raise DataError(f"{model} was not trained on images, but on {_rows_of(net)}: pass a table of such rows")
     largest = round(1 / net.input_scale)  # the value of full ink in the training images
-    rows, read, failed = [], [], {}
+    read: list[npt.NDArray[Any] | DataError] = []
     for path in files:
         try:
-            rows.append(load_digit(path, image_shape=net.image_shape, largest=largest))  # (features,)
-            read.append(path)
-        except XpnnError as error:
-            failed[path] = str(error)
-            logging.getLogger("xpnn").debug("%s", error)
-    predictions, probabilities = answers(net, np.stack(rows)) if rows else Answers([], np.empty((0, net.num_outputs)))
+            row = load_digit(path, image_shape=net.image_shape, largest=min(largest, BYTE))  # (features,)
+            read.append(row if largest <= BYTE else row / BYTE)  # pixels, or scaled to [0, 1]
+        except DataError as error:
+            read.append(error)
+    results = _results(net, files, read)
+    errors = [result["error"] for result in results if "error" in result]
     if as_json:
-        known = [] if probabilities is None else probabilities.tolist()
-        results: list[dict[str, Any]] = [
-            {"image": str(path), "prediction": name, "probabilities": dict(zip(net.names, row, strict=True))}
-            for path, name, row in zip(read, predictions, known, strict=True)
-        ]
-        results += [{"image": str(path), "error": reason} for path, reason in failed.items()]
         click.echo(json.dumps({"predictions": results}))
     else:
-        for path, name, row in zip(read, predictions, probabilities, strict=True):  # row: (classes,)
-            click.echo(f"{path}: {name} ({row.max():.3f})")
-            for line in _bars(net.names, row.tolist()):
-                click.echo(line)
-    for reason in failed.values():
+        for line in (line for result in results if "error" not in result for line in _lines(result)):
+            click.echo(line)
+    for reason in errors:
         click.echo(f"xpnn: {reason}", err=True)
-    if failed:
+    if errors:
         sys.exit(BAD_INPUT)
+
+
+def _results(net: MLP, files: Sequence[Path], read: Sequence[npt.NDArray[Any] | DataError]) -> list[dict[str, Any]]:
+    """Return the answer for each picture as JSON.
+
+    Args:
+        net: the network.
+        files: the pictures.
+        read: row of each, (features,), or the error of reading it.
+    """
+    rows = [row for row in read if not isinstance(row, DataError)]
+    predictions, probabilities = answers(net, np.stack(rows)) if rows else Answers([], None)
+    results: list[dict[str, Any]] = []
+    answered = 0
+    for path, row in zip(files, read, strict=True):
+        result: dict[str, Any] = {"image": str(path)}
+        if isinstance(row, DataError):
+            result["error"] = str(row)
+        else:
+            result["prediction"] = predictions[answered]
+            if probabilities is not None:
+                result["probabilities"] = dict(zip(net.names, probabilities[answered].tolist(), strict=True))
+            answered += 1
+        results.append(result)
+    return results
+
+
+def _lines(result: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of an answer."""
+    probabilities = result.get("probabilities", {})
+    largest = f" ({max(probabilities.values()):.3f})" if probabilities else ""
+    yield f"{result['image']}: {result['prediction']}{largest}"
+    if probabilities:
+        yield from _bars(tuple(probabilities), tuple(probabilities.values()))
 
 
 def _rows_of(net: MLP) -> str:

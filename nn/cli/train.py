@@ -14,14 +14,15 @@ from typing import Any
 import rich_click as click
 from click.core import ParameterSource
 
-from ...backends import ConfigError, DeviceError, MissingDependency, StorageError, get_backend, look_up
+from ...backends import ConfigError, DeviceError, MissingDependency, StorageError, get_backend
 from ...backends.communicator import Communicator
 from ...backends.machine import hardware, versions
 from ...backends.override import override
 from ...backends.threads import at_most_threads
 from ..datasets.load import NAMED
-from ..datasets.table_file import is_table
 from ..inputs.table import Table
+from ..network.evaluation import evaluate
+from ..network.mlp import MLP
 from ..network.model_file import save
 from ..pictures.curves import save_curves
 from ..pictures.live import LiveCurves
@@ -47,6 +48,8 @@ from .options import (
     option,
     quiet_option,
     recipe_argument,
+    recipe_for,
+    take_data_choice,
     training_options,
 )
 from .progress import Progress, progress_callback
@@ -91,7 +94,6 @@ def train(  # noqa: D103 - the help is in the decorator
     /,
     recipe_name: str | None,
     backend: str,
-    data: str | None,
     seed: int,
     out: Path | None,
     resume: Path | None,
@@ -105,8 +107,8 @@ def train(  # noqa: D103 - the help is in the decorator
     verbose: bool,
     **others: Any,
 ) -> None:
-    choices = {each.name: others.pop(each.name) for each in dataclasses.fields(DataChoice) if each.name in others}
-    choices |= {name: choices[name] or () for name in ("drop", "categorical")}
+    data = others["data"]
+    choice = take_data_choice(others)
     changes = others
     talk = not (quiet or as_json)
     if not talk:
@@ -125,8 +127,7 @@ def train(  # noqa: D103 - the help is in the decorator
     else:
         if recipe_name in NAMED:
             raise ConfigError(f"{recipe_name} is a data set, not a recipe: xpnn train --data {recipe_name}")
-        default = "table" if data is not None and is_table(Path(data)) else "quickstart"
-        recipe = look_up("recipe", recipe_name or default, RECIPES)
+        recipe = recipe_for(recipe_name, choice)
         changed(recipe, **changes)  # refuses what cannot be, before any data are read
         now = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]  # to the millisecond
         folder = RunFolder(out or Path("runs") / f"{recipe.name}-{now}")
@@ -134,7 +135,6 @@ def train(  # noqa: D103 - the help is in the decorator
         if recipe is None:
             start = _resumed(folder, backend if "backend" in _given(ctx) else None, changes["precision"], data, ranks)
         else:
-            choice = DataChoice(source=data, **choices)
             choice.refuse_idle(_given(ctx), recipe)
             start = _new(folder, recipe, changes, choice, backend, seed, ranks)
         processes = None if communicator is None else lead(communicator, start)
@@ -151,7 +151,7 @@ def train(  # noqa: D103 - the help is in the decorator
         if tensorboard:
             listeners.append(TensorBoard(folder.path))
         progress = progress_callback(quiet=not talk)
-        history = _run(
+        net, history = _run(
             start, [*listeners, signals], progress=progress, detect_anomaly=detect_anomaly, communicator=communicator
         )
         if received := agreed_signal(communicator, signals):
@@ -160,12 +160,13 @@ def train(  # noqa: D103 - the help is in the decorator
             leave(128 + received)
         with suppress(MissingDependency):  # the run is done; its picture is not worth failing for
             save_curves(history, folder.curves, title=start.config.recipe.name)
-        summary = summarize(start.config, history, versions=versions(), hardware=hardware(), ranks=ranks)
+        judged = evaluate(net, start.data.test) if len(start.data.test) and not net.outputs.has_accuracy else None
+        summary = summarize(start.config, history, versions=versions(), hardware=hardware(), ranks=ranks, judged=judged)
         write_json(folder.summary, summary)
         if as_json:
             click.echo(json.dumps({**summary, "out": str(folder.path)}))
         elif talk:
-            report(start, history)
+            report(start, history, judged)
         if signals.received:  # after the last step: all is done and saved
             leave(128 + signals.received)
 
@@ -225,7 +226,7 @@ def _run(
     progress: Progress,
     detect_anomaly: bool,
     communicator: Communicator | None,
-) -> History:
+) -> tuple[MLP, History]:
     """Train and save the network, also if training was stopped."""
     recipe, seed = start.config.recipe, start.config.seed
     record = RecordRun(start.folder, start.config, resumed=start.resumed)
@@ -248,7 +249,7 @@ def _run(
             f"{error}; the last checkpoint is in {start.folder.path}: resume with {going_on(start)}, "
             f"or on another backend with {going_on(start)} --backend NAME"
         ) from error
-    return history
+    return net, history
 
 
 def _given(ctx: click.Context) -> set[str]:

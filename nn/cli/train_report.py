@@ -16,6 +16,7 @@ from ..files.atomic import read_whole
 from ..files.limits import CONFIG_BYTES
 from ..files.text import parse_object
 from ..inputs.table import Table
+from ..network.evaluation import Evaluation
 from ..runs.config import RunConfig
 from ..runs.data_choice import DataChoice
 from ..runs.folder import RunFolder
@@ -65,9 +66,9 @@ def announce(start: Start, *, verbose: bool) -> None:
         click.echo(backend.reason)
 
 
-def report(start: Start, history: History) -> None:
+def report(start: Start, history: History, judged: Evaluation | None) -> None:
     """Print the result, its location and next commands."""
-    click.echo(_result(start, history))
+    click.echo(_result(start, history, judged))
     if warning := worse_than_guessing(start, history):
         click.echo(warning, err=True)
     click.echo(f"\nsaved in {shell_words(start.folder.path)}")
@@ -97,8 +98,14 @@ def worse_than_guessing(start: Start, history: Sequence[EpochResult]) -> str:
     return f"its loss, {last.train_loss:.3g}, is above that of guessing, {guessing:.3g}: {advice}"
 
 
-def _result(start: Start, history: History) -> str:
-    """Format the accuracies, or losses without classes."""
+def regression_figures(r2: float | None, mean_absolute_error: float) -> str:
+    """Format the figures of a regression; R2 is None or NaN if all labels of the rows are equal."""
+    shown = "not defined" if r2 is None or math.isnan(r2) else f"{r2:.4f}"
+    return f"R2 {shown}, mean absolute error {mean_absolute_error:.4g}"
+
+
+def _result(start: Start, history: History, judged: Evaluation | None) -> str:
+    """Format the accuracies; losses without classes, and figures of a regression on the test rows."""
     stopping, rows = start.config.recipe.training.early_stopping, len(start.data.test)
     took = f", in {sum(result.seconds for result in history):.2f} s"
     last = history[-1] if stopping is None else stopping.kept(history)
@@ -106,7 +113,10 @@ def _result(start: Start, history: History) -> str:
         took += f"\nno improvement since epoch {last.epoch} of {len(history)}, whose weights are kept"
     if last.train_accuracy is None:
         test = "" if last.test_loss is None else f", {last.test_loss:.4g} on the {rows:,} test rows"
-        return f"loss {last.train_loss:.4g} on the training rows{test}{took}"
+        text = f"loss {last.train_loss:.4g} on the training rows{test}{took}"
+        if judged is None or judged.mean_absolute_error is None:
+            return text
+        return f"{regression_figures(judged.r2, judged.mean_absolute_error)} on the {rows:,} test rows\n{text}"
     train = f"{last.train_accuracy:.2%} of the training rows"
     if last.test_accuracy is None:
         return f"{train} right{took}"

@@ -17,7 +17,7 @@ from ..inputs.inputs import Inputs, Target
 from .dataset import Dataset, Split
 from .labels import check_labels, check_targets, encode_labels, labels_by_name
 from .raw_rows import Reading, read_rows
-from .split import Places, split_places
+from .split import Places, last_places, split_places
 
 
 def from_arrays(
@@ -37,12 +37,12 @@ def from_arrays(
 ) -> Dataset:
     """Create a data set from arrays or frames.
 
-    Arrays may be of NumPy, PyTorch, JAX, CuPy or any library that supports DLPack or `__array__`; lists, and frames of
-    pandas, polars and pyarrow with features as columns, work as well.
+    Arrays may be of NumPy, PyTorch, JAX, CuPy or any library that supports DLPack or `__array__`; lists, frames of
+    pandas, polars and pyarrow with features as columns, and sparse arrays of SciPy, which become dense, work as well.
 
-    Pixels are images (samples, rows, columns), and rows that `pixels` or `image_shape` says to be images. Whole numbers
-    in [0, 255] become uint8, of which the network scales the largest of the training rows, or 255 if that is above 127,
-    to 1; numbers in [0, 1] are taken as scaled already.
+    Pixels are images (samples, rows, columns), and rows that `pixels` or `image_shape` says to be images; one channel
+    may be an axis of its own. Whole numbers in [0, 255] become uint8, of which the network scales the largest of the
+    training rows, or 255 if that is above 127, to 1; numbers in [0, 1] are taken as scaled already.
 
     All other rows are tables. Numbers are standardized by the training rows. In frames, texts become categories, a
     missing number becomes the column's median and a flag, and columns that identify rows are left out. The network
@@ -53,7 +53,7 @@ def from_arrays(
     shuffled before the split: the last rows are held out, so the file must not be sorted by class.
 
     Args:
-        images: (samples, columns), or (samples, rows, columns).
+        images: (samples, columns), or (samples, rows, columns), also with one channel behind the samples or at the end.
         labels: (samples,), integers, strings or other hashable values, numbered in sorted order; with `class_names`,
             integers in [0, num_classes). Categorical labels of pandas and polars' `Enum` are numbered by category,
             including unused ones. For regression numbers, (samples,) or (samples, outputs).
@@ -85,24 +85,27 @@ def from_arrays(
     places: list[Places] = [slice(0, count) for count in rows.counts]
     if len(given) == 1 and test_fraction is None:
         places.append(slice(0, 0))
-    elif len(given) == 1:
-        places = list(
-            split_places(numbers[0], test_fraction=test_fraction, seed=seed, stratify=stratify, in_order=rows.is_mapped)
-        )
+    elif len(given) == 1 and test_fraction is not None and rows.is_mapped:
+        places = list(last_places(numbers[0], test_fraction=test_fraction, stratify=stratify))
+    elif len(given) == 1 and test_fraction is not None:
+        places = list(split_places(numbers[0], test_fraction=test_fraction, seed=seed, stratify=stratify))
     parts = list(zip((0, len(given) - 1), places, strict=True))
     raw = [rows.take(k, at) for k, at in parts]
-    if inputs is None:
-        target = None if names else Target.learn(numbers[0][places[0]])
-        inputs = replace(rows.learn(raw[0]), class_names=names, target=target)
-    splits = []
-    for (k, at), part in zip(parts, raw, strict=True):
-        facts = rows.facts(part, inputs)
-        if len(facts.rows) and not facts.are_finite_in("float64"):
-            rows.refuse_not_finite()
-        if len(facts.rows):
-            inputs.check(facts.rows, facts, "float64")
-        splits.append(Split(facts.rows, numbers[k][at], inputs=inputs, facts=facts))
-    return Dataset(name, splits[0], splits[1], inputs, rows.notes)
+    try:
+        if inputs is None:
+            target = None if names else Target.learn(numbers[0][places[0]])
+            inputs = replace(rows.learn(raw[0]), class_names=names, target=target)
+        facts = [rows.facts(part, inputs) for part in raw]
+        for each in facts:
+            if len(each.rows):
+                inputs.check(each.rows, each, "float64")
+    except DataError:
+        rows.refuse(inputs)
+        raise
+    train, test = (
+        Split(each.rows, numbers[k][at], inputs=inputs, facts=each) for (k, at), each in zip(parts, facts, strict=True)
+    )
+    return Dataset(name, train, test, inputs, rows.notes)
 
 
 def _labels(

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ...backends.errors import DataError
 from ..inputs.inputs import Inputs
-from ..inputs.table import UNSEEN, Column, Table
+from ..inputs.table import Column, Table
 from .dataset import Split
 
 
@@ -23,15 +23,20 @@ def hold_rows(rows: Split, inputs: Inputs) -> Split:
     Raises:
         DataError: columns or classes are missing, or the number of columns differs.
     """
-    own = rows.inputs
+    own, images, labels = rows.inputs, rows.images, rows.labels
     if own == inputs:
         return rows
-    if own is None:
-        return replace(rows, inputs=inputs)
-    images, labels = rows.images, rows.labels
     if isinstance(own, Table) and isinstance(inputs, Table) and own.is_named and inputs.is_named:
         images = _cells(images, own, inputs)  # (samples, columns)
-    if labels.ndim == 1 and own.class_names and inputs.class_names and own.class_names != inputs.class_names:
+    if images.ndim == 2 and inputs.width not in (None, images.shape[1]):
+        raise DataError(f"the rows must have {inputs.width} columns as those of the training, got {images.shape[1]}")
+    if (
+        labels.ndim == 1
+        and own is not None
+        and own.class_names
+        and inputs.class_names
+        and own.class_names != inputs.class_names
+    ):
         labels = _classes(labels, own.class_names, inputs.class_names)  # (samples,)
     return replace(rows, images=images, labels=labels, inputs=inputs)
 
@@ -47,21 +52,21 @@ def _cells(cells: npt.NDArray[np.float64], own: Table, inputs: Table) -> npt.NDA
     for k, column in enumerate(inputs.columns):
         given = own.columns[place[column.name]]
         values = cells[:, place[column.name]]  # (samples,)
-        if given.kind == "category":
+        if given.kind == "category" or (column.kind == "category" and not column.has_numbers):
             values = _recoded(values, given, column)
         made[:, k] = values
     return made
 
 
 def _recoded(values: npt.NDArray[np.float64], own: Column, column: Column) -> npt.NDArray[np.float64]:
-    """Return the cells of a category, (samples,), by the levels of `column`."""
+    """Return the cells of a category, or those of a category in the training, (samples,), by the levels of `column`."""
     if column.kind != "category":
         raise DataError(
             f"column {column.name!r:.80} must be numbers as in the training, got the text {own.levels[0]!r}"
         )
-    coded = np.where(np.isnan(values), np.nan, UNSEEN)  # (samples,)
-    for level, code in own.code_of.items():
-        coded[values == code] = column.code_of.get(level, UNSEEN)
+    coded = np.where(np.isnan(values), np.nan, column.unseen)  # (samples,)
+    for level, code in own.code_of.items():  # none of numbers, which are no level of words
+        coded[values == code] = column.code_of.get(level, column.unseen)
     return coded
 
 

@@ -10,20 +10,26 @@ from typing import Any, NoReturn
 
 from ...backends.errors import ConfigError, DataError
 from ..files.data_file import existing_path
-from ..inputs.inputs import Inputs
+from ..inputs.inputs import Inputs, Pixels
 from .dataset import Dataset
 from .digits import load_digits
-from .idx_folder import find_parts
+from .idx_folder import find_parts, idx_prefix
 from .mnist import FASHION_MNIST, MNIST, load_folder, load_source
 from .npy_folder import find_arrays, load_arrays
 from .table import load_npz, load_table
 from .table_file import SUFFIXES, TableOptions, is_table
 
-# A new data set is one function of the data folder and one row.
+# A new data set is one function of the data folder and one row, and one in `PIXELS` if it has pictures.
 NAMED: dict[str, Callable[[str | os.PathLike[str] | None], Dataset]] = {
     "mnist": lambda data_dir: load_source(MNIST, data_dir=data_dir),
     "fashion-mnist": lambda data_dir: load_source(FASHION_MNIST, data_dir=data_dir),
     "digits": lambda _: load_digits(),
+}
+# Meaning of their rows, for what is said of them before they are there.
+PIXELS: dict[str, Inputs] = {
+    "mnist": Pixels(count=784, shape=(28, 28)),
+    "fashion-mnist": Pixels(count=784, shape=(28, 28)),
+    "digits": Pixels(count=64, largest=16, shape=(8, 8)),
 }
 
 
@@ -43,7 +49,8 @@ def load_dataset(
     """Load a data set by name, or from a file or folder.
 
     Args:
-        source: `mnist`, `fashion-mnist` or `digits`; or the path of a folder with the four IDX files, of a folder with
+        source: `mnist`, `fashion-mnist` or `digits`; or the path of a folder with the four IDX files of MNIST, EMNIST,
+            QMNIST, KMNIST or the like, of one of the four (if the folder has several data sets), of a folder with
             `images.npy` and `labels.npy` (or the other names of arrays in an `.npz`), whose images are mapped and may
             exceed memory, of an `.npz`, or of a table: `.csv`, `.tsv`, `.txt`, also in `.gz` or `.zip`, or `.parquet`.
             Names take precedence over paths; `./mnist` is a path.
@@ -81,6 +88,8 @@ def load_dataset(
         if arrays is None:
             return load_folder(path)
         return load_arrays(arrays, **options)
+    if (prefix := idx_prefix(path)) is not None:
+        return load_folder(path.parent, prefix)
     if path.suffix.lower() == ".npz":
         return load_npz(path, **options)
     if is_table(path):

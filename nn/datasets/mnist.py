@@ -16,7 +16,7 @@ from ..files.data_file import existing_path
 from .dataset import Dataset
 from .download import cache_folder, fetch
 from .idx import read_idx
-from .idx_folder import PARTS, find_parts, load_parts
+from .idx_folder import PARTS, find_parts, find_sets, idx_prefix, load_parts
 
 ENVIRONMENT = "XPNN_DATA"
 
@@ -105,16 +105,17 @@ def load_source(source: Source, *, data_dir: str | os.PathLike[str] | None = Non
     return load_parts(parts, name=source.name, class_names=source.class_names)
 
 
-def load_folder(folder: Path) -> Dataset:
-    """Load the four IDX files of a folder: MNIST, Fashion-MNIST, or a data set named after the folder.
+def load_folder(folder: Path, prefix: str | None = None) -> Dataset:
+    """Load the four IDX files of a folder: MNIST, Fashion-MNIST, or a data set named after the files or the folder.
 
     Args:
         folder: images in it are (samples, rows, columns) or (samples, features), labels (samples,).
+        prefix: prefix of the files' names, see `find_sets`; None for the only one.
 
     Raises:
-        DataError: a file is missing or malformed, or the four do not match.
+        DataError: a file is missing or malformed, the four do not match, or there are several data sets.
     """
-    parts = find_parts(folder)
+    parts = find_parts(folder, None if prefix is None else [prefix])
     if parts is None:
         raise DataError(
             f"{folder} must hold the four IDX files {', '.join(PARTS)} (.gz or unpacked), or images.npy and "
@@ -122,12 +123,14 @@ def load_folder(folder: Path) -> Dataset:
         )
     source = _recognize(parts)
     if source is None:
-        return load_parts(parts, name=folder.resolve().name)
+        return load_parts(parts, name=idx_prefix(parts[0]) or folder.resolve().name)
     return load_parts(parts, name=source.name, class_names=source.class_names)
 
 
 def find_local(source: Source, data_dir: str | os.PathLike[str] | None = None) -> list[Path] | None:
     """Find the four files of a named data set in `data_dir`, or else in the folder in XPNN_DATA.
+
+    Names of the files may begin with the name of the data set, as in `fashion-mnist-train-images-idx3-ubyte`.
 
     Returns:
         The files in the order of `PARTS`; None if `data_dir` is None and XPNN_DATA does not contain them.
@@ -145,7 +148,7 @@ def find_local(source: Source, data_dir: str | os.PathLike[str] | None = None) -
     if folder is None or not folder.is_dir():
         raise DataError(f"{origin} must name a folder, got {os.fspath(place)!r:.300}: check the path")
     for candidate in (folder / source.name, folder):
-        parts = find_parts(candidate)
+        parts = find_parts(candidate, ["", source.name])
         if parts is not None and (_recognize(parts) or source).name == source.name:
             return parts
     if data_dir is None:
@@ -157,14 +160,19 @@ def find_local(source: Source, data_dir: str | os.PathLike[str] | None = None) -
 
 
 def _recognize(parts: list[Path]) -> Source | None:
-    """Identify a data set of `SOURCES` by its first test labels; None for another data set."""
+    """Identify a data set of `SOURCES` by its files' prefix or its first test labels; None for another data set."""
+    if prefix := idx_prefix(parts[-1]):
+        return next((source for source in SOURCES if source.name == prefix), None)
     first = tuple(read_idx(parts[-1]).ravel()[:10].tolist())  # test labels, (10,)
     return next((source for source in SOURCES if source.first_labels == first), None)
 
 
 def _found(folder: Path) -> str:
     """Describe the data sets in a folder and in its sub-folders of known names."""
-    places = (folder, *(folder / source.name for source in SOURCES))
-    found = {place: _recognize(parts) for place in places if (parts := find_parts(place)) is not None}
-    names = [f"{'another data set' if source is None else source.name} in {place}" for place, source in found.items()]
+    names = []
+    for place in (folder, *(folder / source.name for source in SOURCES)):
+        for prefix in find_sets(place):
+            if (parts := find_parts(place, [prefix])) is not None:
+                source = _recognize(parts)
+                names.append(f"{(prefix or 'another data set') if source is None else source.name} in {place}")
     return " and ".join(names) or "none of them"

@@ -17,12 +17,12 @@ from ...backends.machine import memory_bytes
 from ...backends.mapped import is_mapped
 from ...backends.override import override
 from ..inputs.arguments import refuse_not_finite
-from ..inputs.arrays import host_array
-from ..inputs.facts import RowFacts
-from ..inputs.frames import as_frame, frame_values
+from ..inputs.arrays import host_array, shape_of_images
+from ..inputs.facts import NO_FACTS, RowFacts
+from ..inputs.frames import as_table, frame_values, with_text_names
 from ..inputs.inputs import BYTE, Inputs, Numbers, Pixels, largest_pixel
 from ..inputs.table import Table, table_of_numbers
-from ..inputs.table_columns import cells_of, choose_columns, learn_table
+from ..inputs.table_columns import cells_of, choose_columns, learn_table, refuse_infinite
 from .split import Places
 
 if TYPE_CHECKING:
@@ -82,35 +82,63 @@ class RawRows(ABC):
     def facts(self, part: Any, inputs: Inputs) -> RowFacts:
         """Return the rows of a part, (rows, columns), in the meaning of `inputs`."""
 
-    def refuse_not_finite(self) -> None:  # noqa: B027
-        """Raise the error that names the first number that is not finite, by its row before the split."""
+    @abstractmethod
+    def refuse(self, inputs: Inputs | None) -> None:
+        """Raise the error of what has no meaning in `inputs`, or cannot be learned, by its row before the split."""
 
 
 class FrameRows(RawRows):
-    """Rows of frames, whose columns have names."""
+    """Rows of frames, whose columns have names.
+
+    Numbers are checked here, before the split, so that messages name the rows as they were given.
+    """
 
     def __init__(self, frames: list[Frame], how: Reading, inputs: Inputs | None) -> None:
         self._frames, self._how = frames, how
+        self._cells: list[npt.NDArray[np.float64]] = []  # by the inputs of a trained network
         self.counts = [len(frame) for frame in frames]
+        self._learned: tuple[Frame | None, RowFacts] = (None, NO_FACTS)  # training rows and their cells
         if inputs is None:
             self._chosen = choose_columns(
                 frames[0], drop=how.drop, categorical=how.categorical, id_column=how.id_column
             )
             self.notes = self._chosen.words
+            for frame in frames:
+                refuse_infinite(frame, self._chosen)
+            return
+        assert isinstance(inputs, Table)  # see `read_rows`
+        self._cells = [cells_of(frame, inputs) for frame in frames]  # each (rows, columns)
+        for cells in self._cells:
+            inputs.check(cells, RowFacts(cells), "float64")
 
     @override
-    def take(self, k: int, places: Places) -> Frame:
+    def take(self, k: int, places: Places) -> Frame | RowFacts:
+        if self._cells:
+            return RowFacts(self._cells[k][places])
         frame = self._frames[k]
         return frame[places.start : places.stop] if isinstance(places, slice) else frame[places.tolist()]
 
     @override
     def learn(self, part: Frame) -> Inputs:
-        return learn_table(part, self._chosen, label=self._how.label)
+        table, cells = learn_table(part, self._chosen, label=self._how.label)
+        self._learned = part, RowFacts(cells)
+        return table
 
     @override
-    def facts(self, part: Frame, inputs: Inputs) -> RowFacts:
-        assert isinstance(inputs, Table)  # see `read_rows`
-        return RowFacts(cells_of(part, inputs))
+    def facts(self, part: Frame | RowFacts, inputs: Inputs) -> RowFacts:
+        if isinstance(part, RowFacts):
+            return part
+        assert isinstance(inputs, Table)  # of `learn`
+        return self._learned[1] if part is self._learned[0] else RowFacts(cells_of(part, inputs))
+
+    @override
+    def refuse(self, inputs: Inputs | None) -> None:
+        for frame in self._frames:
+            if isinstance(inputs, Table):
+                cells = cells_of(frame, inputs)
+                inputs.check(cells, RowFacts(cells), "float64")
+            else:
+                learn_table(frame, self._chosen)
 
 
 class ArrayRows(RawRows):
@@ -127,6 +155,8 @@ class ArrayRows(RawRows):
         if is_pixels is None:
             is_pixels = self._shape is not None or (self.is_mapped and arrays[0].dtype == np.uint8)
         self._pixels = _pixel_kind([RowFacts(array) for array in flat]) if is_pixels else None
+        if how.pixels and self._pixels is None:
+            _refuse_other_than_pixels(flat, whats)
         dtype = _table_dtype(flat) if self._pixels is None else self._pixels.dtype
         divisor = 1.0 if self._pixels is None else self._pixels.divisor
         self._flat = [_converted(array, dtype, divisor, what) for array, what in zip(flat, whats, strict=True)]
@@ -143,20 +173,19 @@ class ArrayRows(RawRows):
             return Pixels(count=count, largest=largest, shape=self._shape or _square(count))
         if self.is_mapped or not self._how.standardize or self._shape is not None:
             return Numbers(count=count)
-        if not part.are_finite_in("float32"):
-            self.refuse_not_finite()
         return table_of_numbers(part.rows)
 
     @override
     def facts(self, part: RowFacts, inputs: Inputs) -> RowFacts:
-        if inputs.width not in (None, part.rows.shape[1]):
-            raise DataError(f"rows must have {inputs.width} columns as those of the training, got {part.rows.shape[1]}")
         return part
 
     @override
-    def refuse_not_finite(self) -> None:
+    def refuse(self, inputs: Inputs | None) -> None:
         for rows, what in zip(self._flat, self._whats, strict=True):
-            refuse_not_finite(rows, "float32" if rows.dtype.itemsize < 8 or self._pixels is None else None, what=what)
+            if not (isinstance(inputs, Table) and inputs.is_named):  # whose values may be missing
+                refuse_not_finite(rows, None if isinstance(inputs, Numbers | Pixels) else "float32", what=what)
+            if inputs is not None:
+                inputs.check(rows, RowFacts(rows), "float64")
 
 
 class PixelKind(NamedTuple):
@@ -185,6 +214,17 @@ def _pixel_kind(facts: list[RowFacts]) -> PixelKind | None:
     return PixelKind(np.dtype(np.float32), float(most), float(most)) if np.isfinite(most) else None
 
 
+def _refuse_other_than_pixels(arrays: list[npt.NDArray[Any]], whats: list[str]) -> None:
+    """Raise the error that names the numbers of rows, (samples, features), that are not pixels."""
+    for array, what in zip(arrays, whats, strict=True):
+        refuse_not_finite(array, what=what)
+    least, most = (end(RowFacts(array).range[k] for array in arrays) for k, end in enumerate((min, max)))
+    raise DataError(
+        f"pixels must be whole numbers >= 0, or scaled to [0, 1], got numbers from {least:g} to {most:g}: scale them, "
+        "or leave out pixels=True"
+    )
+
+
 def read_rows(given: Sequence[Any], whats: list[str], how: Reading, inputs: Inputs | None) -> RawRows:
     """Read rows of any library.
 
@@ -198,12 +238,12 @@ def read_rows(given: Sequence[Any], whats: list[str], how: Reading, inputs: Inpu
         DataError: they have the wrong dimensions, or are no numbers.
         ConfigError: options of frames are given for arrays.
     """
-    frames = [as_frame(each) for each in given]
-    if all(frame is not None and hasattr(frame, "columns") for frame in frames):
+    frames = [frame for each in given if (frame := as_table(each)) is not None]
+    if len(frames) == len(given):
         is_table = isinstance(inputs, Table) and inputs.is_named if inputs else not _holds_pixels(frames[0], how)
         if is_table:
             _refuse_empty_frames(frames, whats)
-            return FrameRows(frames, how, inputs)
+            return FrameRows([with_text_names(frame) for frame in frames], how, inputs)
         if how.pixels is None and inputs is None:
             how = replace(how, pixels=True)
         given = [frame_values(frame, what=what) for frame, what in zip(frames, whats, strict=True)]
@@ -215,6 +255,9 @@ def read_rows(given: Sequence[Any], whats: list[str], how: Reading, inputs: Inpu
             f"images and test_images must have the same features, got shapes {arrays[0].shape} and "
             f"{arrays[-1].shape}: cut or pad them alike"
         )
+    width = math.prod(arrays[0].shape[1:])
+    if inputs is not None and inputs.width not in (None, width):
+        raise DataError(f"rows must have {inputs.width} columns as those of the training, got {width}")
     return ArrayRows(arrays, whats, how)
 
 
@@ -236,6 +279,7 @@ def _refuse_empty_frames(frames: list[Any], whats: list[str]) -> None:
 
 def _check_images(given: Any, what: str) -> npt.NDArray[Any]:
     values = host_array(given, what=what, fix="pass equal rows of numbers")
+    values = values.reshape(shape_of_images(values, what=what))
     if values.ndim not in (2, 3):
         raise DataError(
             f"{what} must be (samples, features) or (samples, rows, columns), got shape {values.shape}: "

@@ -24,8 +24,7 @@ def split_places(
     test_fraction: float,
     seed: int | np.random.Generator,
     stratify: bool = False,
-    in_order: bool = False,
-) -> tuple[Places, Places]:
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Split rows into training and test rows.
 
     Args:
@@ -33,22 +32,15 @@ def split_places(
         test_fraction: fraction of test rows, in (0, 1), rounded to whole rows.
         seed: seed of the shuffle, or its generator.
         stratify: whether to split each class separately, with at least one row of it on both sides.
-        in_order: whether the last rows are the test rows, as for memory-mapped rows, which are not shuffled.
 
     Returns:
-        Indices of the training rows and of the test rows, both in shuffled order; slices if `in_order`.
+        Indices of the training rows and of the test rows, both in shuffled order.
 
     Raises:
-        ConfigError: the fraction is not in (0, 1), the seed is invalid, or rows in order are to be stratified.
-        DataError: a side would be empty, a class to be stratified has a single row, or a class of rows in order has no
-            training rows.
+        ConfigError: the fraction is not in (0, 1), or the seed is invalid.
+        DataError: a side would be empty, or a class to be stratified has a single row.
     """
-    if not (is_finite_number(test_fraction, least=0) and 0 < test_fraction < 1):
-        raise ConfigError(
-            f"test_fraction must be in (0, 1), got {test_fraction!r:.80}: 0.2 holds out a fifth of the rows"
-        )
-    if in_order:
-        return _last_rows(labels, test_fraction, stratify=stratify)
+    _check_fraction(test_fraction)
     order = make_generator(seed).permutation(len(labels))  # (samples,)
     is_test = np.zeros(len(labels), dtype=np.bool_)  # (samples,), by place in `order`
     if stratify:
@@ -67,8 +59,19 @@ def split_places(
     return train, test
 
 
-def _last_rows(labels: npt.NDArray[Any], test_fraction: float, *, stratify: bool) -> tuple[slice, slice]:
-    """Hold out the last rows."""
+def last_places(labels: npt.NDArray[Any], *, test_fraction: float, stratify: bool = False) -> tuple[slice, slice]:
+    """Hold out the last rows for testing, of memory-mapped rows, which are not shuffled.
+
+    Args:
+        labels: classes, (samples,), or other labels, (samples, ...).
+        test_fraction: fraction of test rows, in (0, 1), rounded to whole rows.
+        stratify: refused.
+
+    Raises:
+        ConfigError: the fraction is not in (0, 1), or the rows are to be stratified.
+        DataError: a side would be empty, a class has no training rows, or all test rows have one class.
+    """
+    _check_fraction(test_fraction)
     if stratify:
         raise ConfigError(
             "a stratified split brings the rows into memory, but these are mapped from a file: shuffle the file, which "
@@ -88,6 +91,13 @@ def _last_rows(labels: npt.NDArray[Any], test_fraction: float, *, stratify: bool
                 f"{labels[cut]}: shuffle the file, or pass test_images and test_labels"
             )
     return slice(0, cut), slice(cut, len(labels))
+
+
+def _check_fraction(test_fraction: float) -> None:
+    if not (is_finite_number(test_fraction, least=0) and 0 < test_fraction < 1):
+        raise ConfigError(
+            f"test_fraction must be in (0, 1), got {test_fraction!r:.80}: 0.2 holds out a fifth of the rows"
+        )
 
 
 def _refuse_empty(train: int, test: int, test_fraction: float) -> None:

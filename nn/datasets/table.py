@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,6 @@ from .dataset import Dataset
 from .labels import are_measurements
 from .npz import read_npz
 from .table_file import TableFile, TableOptions, read_table
-
-if TYPE_CHECKING:
-    import polars as pl
 
 WITH_TEST = (("train_images", "train_labels", "test_images", "test_labels"), ("x_train", "y_train", "x_test", "y_test"))
 WITHOUT_TEST = (("images", "labels"), ("X", "y"))
@@ -137,7 +134,9 @@ def find_label(
 
 def _labels(file: TableFile, path: Path, label: str) -> npt.NDArray[Any]:
     """Return the labels of a table, (rows,): numbers or texts."""
-    column: pl.Series = file.frame[label]
+    import polars as pl
+
+    column = file.frame[label]
     if column.null_count():
         row = int(column.is_null().arg_max() or 0)
         raise DataError(
@@ -146,4 +145,5 @@ def _labels(file: TableFile, path: Path, label: str) -> npt.NDArray[Any]:
         )
     if column.dtype.is_numeric():
         return column.to_numpy()
-    return np.array([str(value).strip() for value in column.to_list()])
+    text = column.cast(pl.String) if column.dtype != pl.Boolean else column.cast(pl.String).str.to_titlecase()
+    return np.array(text.str.strip_chars().to_list())

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from ...backends.machine import memory_bytes
+from ..inputs.sparse_rows import dense
 
 TILE_ROWS = 4096  # of a sparse matrix that are made dense at once for a prediction
 
@@ -18,17 +18,10 @@ def dense_rows(rows: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """Convert rows (samples, features), sparse or dense, to a C-contiguous array.
 
     Raises:
-        ValueError: a sparse matrix would not fit into the machine's memory.
+        DataError: a sparse matrix would not fit into the machine's memory.
     """
     if sparse.issparse(rows):
-        needed, memory = rows.shape[0] * rows.shape[1] * np.dtype(dtype).itemsize, memory_bytes()
-        if needed > memory:
-            raise ValueError(
-                f"X of shape {rows.shape} takes {needed / 2**30:,.1f} GiB as a dense array, and this machine has "
-                f"{memory / 2**30:,.1f}: pass fewer columns (feature selection, TruncatedSVD), dtype='float32', or use "
-                "partial_fit on parts of the rows"
-            )
-        rows = rows.toarray(order="C")
+        rows = dense(rows, dtype, what="X")
     with np.errstate(over="ignore"):  # what does not fit becomes infinite, and the training names it
         return np.asarray(rows, dtype=dtype, order="C")  # of which rows are taken
 

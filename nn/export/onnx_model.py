@@ -122,11 +122,6 @@ def model_inputs(net: MLP, input_type: str = "auto") -> dict[str, tuple[str, int
     return {"images": (net.dtype if dtype == "float" else dtype, net.features)}
 
 
-def input_dtype(net: MLP, input_type: str = "auto") -> str:
-    """Return the dtype of the model's first input; see `model_inputs`."""
-    return next(iter(model_inputs(net, input_type).values()))[0]
-
-
 def _pixel_type(net: MLP) -> str:
     """Return the smallest type of whole numbers for the network's pixels; "float" if it takes others."""
     if not isinstance(net.inputs, Pixels):

@@ -1,7 +1,8 @@
 """Conversion of arrays of any library to host rows, and of results to the caller's library.
 
-NumPy, lists, PyTorch, JAX, CuPy, any library with DLPack or `__array__`, and frames of pandas, polars and pyarrow. Host
-arrays of NumPy's dtypes are not copied. Results for frames are NumPy arrays, as in scikit-learn.
+NumPy, lists, PyTorch, JAX, CuPy, any library with DLPack or `__array__`, frames of pandas, polars and pyarrow, and
+SciPy's sparse arrays. Host arrays of NumPy's dtypes are not copied. Results for frames and sparse arrays are NumPy
+arrays, as in scikit-learn.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import numpy.typing as npt
 
 from ...backends.errors import DataError
 from .frames import as_frame, categories_of, frame_values, library_of
+from .sparse_rows import dense
 
+COLOURS = (3, 4)  # channels of RGB and RGBA
 ON_HOST = (1, 3)  # device types of DLPack: the CPU's memory, and what CUDA has pinned of it
 
 
@@ -22,7 +25,7 @@ def host_array(given: Any, *, what: str, fix: str) -> npt.NDArray[Any]:
     """Convert an array to NumPy, without a copy if it is in host memory.
 
     Args:
-        given: an array of any library, a frame, or anything convertible to an array.
+        given: an array of any library, a frame, a sparse array of SciPy's, or anything convertible to an array.
         what: name in messages.
         fix: advice in messages by default.
 
@@ -30,7 +33,7 @@ def host_array(given: Any, *, what: str, fix: str) -> npt.NDArray[Any]:
         An array of the same shape. Dtypes that NumPy lacks, such as bfloat16, become float32.
 
     Raises:
-        DataError: it cannot be converted, or has missing values.
+        DataError: it cannot be converted, has missing values, or is sparse and would not fit into memory.
     """
     try:
         if isinstance(given, np.ma.MaskedArray) and (masked := int(np.sum(given.mask))):
@@ -45,6 +48,8 @@ def host_array(given: Any, *, what: str, fix: str) -> npt.NDArray[Any]:
         if library == "cupy":
             on_host: npt.NDArray[Any] = given.get()
             return on_host
+        if library == "scipy" and hasattr(given, "toarray"):
+            return dense(given, what=what)
         if not hasattr(given, "__array__") and hasattr(given, "__dlpack__"):
             is_on_host = given.__dlpack_device__()[0] in ON_HOST
             return np.from_dlpack(given) if is_on_host else np.from_dlpack(given, device="cpu")
@@ -53,6 +58,32 @@ def host_array(given: Any, *, what: str, fix: str) -> npt.NDArray[Any]:
         raise
     except Exception as error:  # an object of another library raises what it likes
         raise DataError(f"{what} cannot become a NumPy array ({error!s:.200}): {fix}") from error
+
+
+def shape_of_images(images: Any, *, what: str) -> tuple[int, ...]:
+    """Return the shape of images without an axis of one channel, first or last as in PyTorch and TensorFlow.
+
+    Args:
+        images: an array of any library.
+        what: name in messages.
+
+    Raises:
+        DataError: they are in colour.
+    """
+    shape = tuple(map(int, images.shape))
+    if len(shape) != 4:
+        return shape
+    for axis in (1, 3):
+        if shape[axis] == 1:
+            return shape[:axis] + shape[axis + 1 :]
+    for axis in (3, 1):
+        if shape[axis] in COLOURS:
+            colours = "" if shape[axis] == 3 else "[..., :3]" if axis == 3 else "[:, :3]"  # the fourth is transparency
+            raise DataError(
+                f"{what} must be grey, (samples, rows, columns), got {shape[axis]} channels in shape {shape}: pass "
+                f"{what}{colours}.mean(axis={axis}).astype({what}.dtype), or one of the channels"
+            )
+    return shape
 
 
 def answer_like(given: Any, answer: Any) -> Any:

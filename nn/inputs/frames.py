@@ -53,6 +53,26 @@ def as_frame(given: Any) -> Frame | Series | None:
     return frame if isinstance(frame, nw.DataFrame | nw.Series) else None
 
 
+def with_text_names(frame: Frame) -> Frame:
+    """Return a frame whose columns have texts as names: "0" for pandas' 0.
+
+    Raises:
+        DataError: two columns have the same text.
+    """
+    texts = [str(name) for name in frame.columns]
+    if texts == frame.columns:
+        return frame
+    if len(set(texts)) < len(texts):
+        raise DataError("columns must have names of their own, got a number and a text that is the same: rename one")
+    return frame.rename(dict(zip(frame.columns, texts, strict=True)))
+
+
+def as_table(given: Any) -> Frame | None:
+    """Wrap a frame as `as_frame` does; None for anything else, also for a column."""
+    frame: Any = as_frame(given)
+    return frame if hasattr(frame, "columns") else None
+
+
 def only_column(given: Any) -> Any:
     """Return the column of a single-column frame; anything else unchanged."""
     frame: Any = as_frame(given)

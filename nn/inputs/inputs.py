@@ -200,6 +200,11 @@ class Pixels(Inputs):
             raise ConfigError(f"image_shape must have the product {self.count}, the features, got {self.shape}")
 
     @property
+    def takes_bytes(self) -> bool:
+        """Whether any byte is a pixel."""
+        return self.largest * FAR >= BYTE
+
+    @property
     @override
     def scale(self) -> float:
         return 1 / self.largest
@@ -221,7 +226,7 @@ class Pixels(Inputs):
     @override
     def check(self, rows: npt.NDArray[Any], facts: RowFacts, dtype: str) -> None:
         # Whole numbers of which one is above 1 are pixels; numbers that are all in [0, 1] are scaled already.
-        if (rows.dtype == np.uint8 and self.largest * FAR >= BYTE) or facts.are_within(0, 1):
+        if (rows.dtype == np.uint8 and self.takes_bytes) or facts.are_within(0, 1):
             return
         if rows.dtype.kind == "f":
             refuse_not_finite(rows, dtype)
@@ -257,8 +262,8 @@ class Pixels(Inputs):
 
     @override
     def settings(self) -> dict[str, Any]:
-        shape = None if self.shape is None else list(self.shape)
-        return {**super().settings(), "count": self.count, "largest": self.largest, "shape": shape}
+        shape = None if self.shape is None else [int(side) for side in self.shape]
+        return {**super().settings(), "count": self.count, "largest": float(self.largest), "shape": shape}
 
     @classmethod
     @override
@@ -323,7 +328,7 @@ def check_target(target: Any, outputs: int) -> Target | None:
     mean, std = (tuple(target[name]) for name in ("mean", "std"))
     if len(mean) != outputs or len(std) != outputs or not all(is_finite_number(x, least=-np.inf) for x in mean + std):
         raise ValueError(f"mean and std of the target must be {outputs} finite numbers each, got {target!r:.200}")
-    if min(std) <= 0:
+    if min(std) <= 0 or not math.isfinite(1 / min(std)):
         raise ValueError(f"std of the target must be > 0, got {min(std)!r:.80}")
     return Target(mean, std)
 

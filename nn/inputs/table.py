@@ -22,7 +22,7 @@ from .facts import RowFacts
 from .inputs import Inputs, moments
 
 KINDS = ("number", "truth", "category")
-UNSEEN = -1.0  # cell of a text that no training row has
+UNSEEN = -1.0  # cell of a text that no training row has, unless a level has it
 LARGEST = float(np.finfo(np.float32).max)  # number of a cell, whose square is finite in float64
 SHOWN_COLUMNS = 20
 
@@ -53,12 +53,21 @@ class Column:
     levels: tuple[str, ...] = ()
 
     @cached_property
+    def has_numbers(self) -> bool:
+        """Whether all levels are numbers that differ."""
+        numbers = {_number(level) for level in self.levels}
+        return None not in numbers and len(numbers) == len(self.levels)
+
+    @cached_property
     def codes(self) -> npt.NDArray[np.float64]:
         """Cell of each level, (levels,): its number if all levels are numbers, else its index."""
-        numbers = [_number(level) for level in self.levels]
-        if None in numbers or len(set(numbers)) < len(numbers):
-            return np.arange(len(self.levels), dtype=np.float64)
+        numbers = [_number(level) for level in self.levels] if self.has_numbers else range(len(self.levels))
         return np.array(numbers, dtype=np.float64)
+
+    @cached_property
+    def unseen(self) -> float:
+        """Cell of a level that no training row has."""
+        return UNSEEN if UNSEEN not in self.codes else float(self.codes.min()) - 1
 
     @cached_property
     def code_of(self) -> dict[str, float]:
@@ -188,7 +197,7 @@ class Table(Inputs):
             numbers = cells[:, is_number]  # (samples, numbers)
             if np.isnan(numbers).any():
                 numbers = np.where(np.isnan(numbers), made._numbers[2][is_number], numbers)
-            for k, mean, std in zip(np.flatnonzero(is_number), *moments(numbers), strict=True):
+            for k, mean, std in zip(np.flatnonzero(is_number).tolist(), *moments(numbers), strict=True):
                 columns[k] = replace(columns[k], mean=float(mean), std=float(std))
         return replace(self, columns=tuple(columns))
 
@@ -224,7 +233,8 @@ class Table(Inputs):
         columns = []
         for column in self.columns:
             given = {each.name: (getattr(column, each.name), each.default) for each in fields(Column)}
-            columns.append({name: value for name, (value, default) in given.items() if value != default})
+            settings = {name: value for name, (value, default) in given.items() if value != default}
+            columns.append(settings | ({"levels": list(column.levels)} if column.levels else {}))
         about = {name: getattr(self, name) for name in ("is_named", "label", "identifier")}
         return {**super().settings(), "columns": columns, **about}
 
@@ -234,10 +244,12 @@ class Table(Inputs):
         columns = tuple(_column(dict(each)) for each in settings["columns"])
         if not columns or len({column.name for column in columns}) < len(columns):
             raise ValueError("columns must have names of their own")
+        if type(settings["is_named"]) is not bool:
+            raise ValueError(f"is_named must be true or false, got {settings['is_named']!r:.80}")
         names = {name: settings[name] for name in ("label", "identifier")}
         if not all(name is None or (isinstance(name, str) and is_plain(name)) for name in names.values()):
             raise ValueError("names of columns must be texts without control characters")
-        return cls(columns=columns, is_named=bool(settings["is_named"]), **names)
+        return cls(columns=columns, is_named=settings["is_named"], **names)
 
     @cached_property
     def _numbers(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -258,7 +270,7 @@ def _number(text: str) -> float | None:
         number = float(text)
     except ValueError:
         return None
-    return number if np.isfinite(number) else None
+    return number if abs(number) <= LARGEST else None
 
 
 def _column(settings: dict[str, Any]) -> Column:

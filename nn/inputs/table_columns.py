@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
 from ..files.text import is_plain, printable
-from .table import UNSEEN, Column, Table
+from .table import LARGEST, Column, Table
 
 if TYPE_CHECKING:
     from .frames import Frame, Series
@@ -23,6 +23,7 @@ IDENTIFIER = re.compile(
     r"|id|index|key|row|row[ _.-]?(id|names?|number)|unnamed.*|.*[ _.-]id", re.IGNORECASE | re.DOTALL
 )
 CAMEL_IDENTIFIER = re.compile(r".*[a-z]I[dD]", re.DOTALL)
+DAY = 86_400_000  # milliseconds
 TRUTHS = {"true": 1.0, "false": 0.0}
 
 
@@ -87,7 +88,29 @@ def choose_columns(
     return TableColumns(tuple(features), frozenset(categorical), identifier, tuple(words))
 
 
-def learn_table(frame: Frame, chosen: TableColumns, *, label: str | None = None) -> Table:
+def refuse_infinite(frame: Frame, chosen: TableColumns) -> None:
+    """Check that the numbers of a frame fit into float32.
+
+    Raises:
+        DataError: one is infinite or larger.
+    """
+    for name in chosen.features:
+        series = frame.get_column(name) if name in frame.columns else None
+        if series is None or not series.dtype.is_float() or name in chosen.categories:
+            continue
+        numbers = _numbers(series, name)  # (rows,)
+        is_wrong = np.abs(numbers) > LARGEST  # (rows,), false for a missing value
+        if is_wrong.any():
+            row = int(is_wrong.argmax())
+            raise DataError(
+                f"column {name!r:.80} must be finite in float32, got {numbers[row]} at row {row}: fill the cell or "
+                "drop its row"
+            )
+
+
+def learn_table(
+    frame: Frame, chosen: TableColumns, *, label: str | None = None
+) -> tuple[Table, npt.NDArray[np.float64]]:
     """Learn the kind, levels and standardization of the columns from the training rows.
 
     Args:
@@ -95,12 +118,16 @@ def learn_table(frame: Frame, chosen: TableColumns, *, label: str | None = None)
         chosen: the columns.
         label: name of the label's column.
 
+    Returns:
+        The table, and the cells of the rows, (rows, columns).
+
     Raises:
         DataError: a column has no values, or numbers that are not finite.
     """
     columns = [_column_of(frame.get_column(name), name, name in chosen.categories) for name in chosen.features]
     table = Table(columns=tuple(columns), label=label, identifier=chosen.identifier)
-    return table.learn(cells_of(frame, table))
+    cells = cells_of(frame, table)  # (rows, columns)
+    return table.learn(cells), cells
 
 
 def cells_of(frame: Frame, table: Table) -> npt.NDArray[np.float64]:
@@ -151,11 +178,11 @@ def _numbers(series: Series, name: str) -> npt.NDArray[np.float64]:
     import narwhals.stable.v2 as nw
 
     if series.dtype.is_integer() or series.dtype.is_float() or series.dtype.is_decimal() or series.dtype == nw.Boolean:
-        return series.cast(nw.Float64).fill_null(float("nan")).to_numpy()  # (rows,)
-    if series.dtype in (nw.Date, nw.Datetime, nw.Duration):
-        kind = "timedelta64[s]" if series.dtype == nw.Duration else "datetime64[s]"
-        times = np.array(series.to_list(), dtype=kind)  # (rows,)
-        return np.where(np.isnat(times), np.nan, times.astype(np.int64) / 86_400)  # (rows,)
+        return _floats(series)
+    if series.dtype in (nw.Date, nw.Datetime):
+        return _floats(series.dt.timestamp("ms")) / DAY
+    if series.dtype == nw.Duration:
+        return _floats(series.dt.total_milliseconds()) / DAY
     values = series.to_list()
     numbers = np.full(len(values), np.nan)
     for row, value in enumerate(values):
@@ -172,11 +199,17 @@ def _numbers(series: Series, name: str) -> npt.NDArray[np.float64]:
     return numbers
 
 
+def _floats(series: Series) -> npt.NDArray[np.float64]:
+    """Return a column of numbers, (rows,), NaN for missing ones."""
+    import narwhals.stable.v2 as nw
+
+    return series.cast(nw.Float64).fill_null(float("nan")).to_numpy()
+
+
 def _codes(series: Series, column: Column) -> npt.NDArray[np.float64]:
-    """Return the cells of a category, (rows,): NaN for a missing value, `UNSEEN` for an unknown level."""
+    """Return the cells of a category, (rows,), NaN for a missing value."""
     code = column.code_of
-    unseen = UNSEEN if UNSEEN not in code.values() else float(min(code.values())) - 1
-    return np.array([np.nan if text is None else code.get(text, unseen) for text in _texts(series)])
+    return np.array([np.nan if text is None else code.get(text, column.unseen) for text in _texts(series)])
 
 
 def _texts(series: Series) -> list[str | None]:

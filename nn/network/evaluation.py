@@ -59,7 +59,8 @@ def evaluate_predictions(predictions: npt.NDArray[Any], labels: npt.NDArray[Any]
     spread = np.square(labels - labels.mean(axis=0)).sum(axis=0)  # (outputs,)
     with np.errstate(divide="ignore", invalid="ignore"):
         r2 = 1 - np.square(errors).sum(axis=0) / spread  # (outputs,)
-    return float(np.where(spread > 0, r2, np.nan).mean()), float(np.abs(errors).mean())
+    varies = (labels != labels[0]).any(axis=0)  # (outputs,); the spread of equal labels is rounding
+    return float(np.where(varies, r2, np.nan).mean()), float(np.abs(errors).mean())
 
 
 def evaluate_logits(logits: npt.NDArray[Any], labels: npt.NDArray[np.int64]) -> tuple[float, float]:

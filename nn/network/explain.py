@@ -24,6 +24,39 @@ class Line(NamedTuple):
     text: str
 
 
+class End(NamedTuple):
+    """Formulas behind the last layer.
+
+    Attributes:
+        outputs: name of the last layer's outputs.
+        probabilities: formula of the probabilities; empty if there are none.
+        loss: formula of the loss.
+        gradient: gradient of the loss with respect to the outputs.
+    """
+
+    outputs: str
+    probabilities: str
+    loss: str
+    gradient: str
+
+
+ENDS = {
+    "softmax_cross_entropy": End(
+        "logits", "exp(logits - max) / sum over classes of exp(logits - max)",
+        "-mean over rows of log probabilities[label]", "(probabilities - one_hot(labels)) / batch",
+    ),
+    "sigmoid_cross_entropy": End(
+        "logits", "1 / (1 + exp(-logits))",
+        "-mean over rows of the sum over labels of log(p where label is 1, else 1 - p), p being probabilities",
+        "(probabilities - labels) / batch",
+    ),
+    "squared_error": End(
+        "outputs", "",
+        "mean over rows of the sum over outputs of (outputs - labels)^2 / 2", "(outputs - labels) / batch",
+    ),
+}  # fmt: skip
+
+
 def tensors(sizes: Sequence[int]) -> list[Line]:
     """Return weights and biases with parameter counts, and the total."""
     lines, total = [], 0
@@ -34,29 +67,27 @@ def tensors(sizes: Sequence[int]) -> list[Line]:
     return [*lines, Line("parameters", "", f"{total:,}")]
 
 
-def forward(sizes: Sequence[int], activation: str) -> list[Line]:
-    """Return the forward pass, from images to loss."""
-    depth, shown = len(sizes) - 1, ACTIVATIONS[activation].formula
-    lines = [Line("x", f"(batch, {sizes[0]})", "images * scale, numbers in [0, 1]")]
+def forward(sizes: Sequence[int], activation: str, *, loss: str, rows: str) -> list[Line]:
+    """Return the forward pass, from the rows, described in a line, to the loss."""
+    depth, shown, end = len(sizes) - 1, ACTIVATIONS[activation].formula, ENDS[loss]
+    lines = [Line("x", f"(batch, {sizes[0]})", rows)]
     for k in range(1, depth + 1):
-        z = "logits" if k == depth else f"z{k}"
+        z = end.outputs if k == depth else f"z{k}"
         shape = f"(batch, {sizes[k]})"
         lines.append(Line(z, shape, f"{_input(k)} @ weight{k} + bias{k}"))
         if k < depth:
             lines.append(Line(f"y{k}", shape, f"{activation}(z{k}) = {_rename('x', f'z{k}', shown)}"))
-    return [
-        *lines,
-        Line("probabilities", f"(batch, {sizes[-1]})", "exp(logits - max) / sum over classes of exp(logits - max)"),
-        Line("loss", "()", "-mean over rows of log probabilities[label]"),
-    ]
+    if end.probabilities:
+        lines.append(Line("probabilities", f"(batch, {sizes[-1]})", end.probabilities))
+    return [*lines, Line("loss", "()", end.loss)]
 
 
-def backward(sizes: Sequence[int], activation: str) -> list[Line]:
+def backward(sizes: Sequence[int], activation: str, *, loss: str) -> list[Line]:
     """Return the backward pass, from the loss to the gradient of every tensor."""
-    depth = len(sizes) - 1
-    lines = [Line("grad_logits", f"(batch, {sizes[-1]})", "(probabilities - one_hot(labels)) / batch")]
+    depth, end = len(sizes) - 1, ENDS[loss]
+    lines = [Line(f"grad_{end.outputs}", f"(batch, {sizes[-1]})", end.gradient)]
     for k in range(depth, 0, -1):
-        grad_z = "grad_logits" if k == depth else f"grad_z{k}"
+        grad_z = f"grad_{end.outputs}" if k == depth else f"grad_z{k}"
         lines.append(Line(f"grad_weight{k}", f"({sizes[k - 1]}, {sizes[k]})", f"{_input(k)}.T @ {grad_z}"))
         lines.append(Line(f"grad_bias{k}", f"({sizes[k]},)", f"sum over rows of {grad_z}"))
         if k > 1:

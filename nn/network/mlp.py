@@ -83,19 +83,31 @@ class MLP:
         self.inputs: Inputs | None = None
         generator = make_generator(seed)
         self.layers: list[Layer] = []
-        for k, (in_features, out_features) in enumerate(pairwise(self.sizes)):
-            weight, bias = draw(generator, in_features, out_features)  # (in_features, out_features), (out_features,)
-            last = k == len(self.sizes) - 2
-            self.layers.append(
-                Layer(
-                    self.backend.put(weight.astype(numpy_dtype)),
-                    self.backend.put(bias.astype(numpy_dtype)),
-                    "identity" if last else activation,
-                )
-            )
+        for in_features, out_features in pairwise(self.sizes):
+            self._append_layer(*draw(generator, in_features, out_features))
 
     def __repr__(self) -> str:
         return f"MLP({'-'.join(map(str, self.sizes))}, {self.activation}, {self.dtype}, {self.backend.name})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes to be pickled: parameters on the host, and the backend by its name."""
+        return {**vars(self), "backend": self.backend.name, "layers": [*self.parameters().values()]}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Restore a pickled network onto its backend.
+
+        Raises:
+            BackendUnavailable: the backend is not available on this machine; `nn.load` takes another.
+        """
+        vars(self).update(state, backend=get_backend(state["backend"]), layers=[])
+        for weight, bias in zip(state["layers"][::2], state["layers"][1::2], strict=True):
+            self._append_layer(weight, bias)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MLP:
+        """Return a copy on the same backend."""
+        made = memo[id(self)] = type(self).__new__(type(self))
+        made.__setstate__({**self.__getstate__(), "backend": self.backend})
+        return made
 
     @property
     def features(self) -> int:
@@ -175,8 +187,9 @@ class MLP:
         labels = rows.labels
         if inputs.target is not None and not self.outputs.has_probabilities:
             labels = inputs.target.standardized(labels)
-        placed = self.backend.place(inputs.features(rows.images, self.dtype), labels, inputs.scale, rows.weights)
-        return placed._replace(nonzeros=rows.facts.nonzeros)
+        features = inputs.features(rows.images, self.dtype)  # (samples, features)
+        placed = self.backend.place(features, labels, inputs.scale, rows.weights)
+        return placed._replace(nonzeros=rows.facts.nonzeros if features is rows.images else None)
 
     def logits(self, images: Any) -> Any:
         """Return the last layer's outputs.
@@ -217,6 +230,13 @@ class MLP:
             label of probability above 1/2, (samples, outputs), int64; for the squared error the outputs.
         """
         return answer(self, images, lambda xp, outputs: self.outputs.predict(xp, self._in_units(xp, outputs)))
+
+    def _append_layer(self, weight: npt.NDArray[Any], bias: npt.NDArray[Any]) -> None:
+        """Append the next layer: weight (in_features, out_features), bias (out_features,)."""
+        is_last = len(self.layers) == len(self.sizes) - 2
+        put, dtype = self.backend.put, self.dtype
+        activation = "identity" if is_last else self.activation
+        self.layers.append(Layer(put(weight.astype(dtype)), put(bias.astype(dtype)), activation))
 
     def _in_units(self, xp: Any, outputs: Any) -> Any:
         """Return the last layer's outputs, (samples, outputs), of a regression in the labels' units."""

@@ -14,10 +14,10 @@ from ...backends.activations import Array
 from ..datasets.dataset import Split
 from ..datasets.hold import hold_rows
 from ..inputs.arguments import refuse_not_finite
-from ..inputs.arrays import answer_like, host_array
+from ..inputs.arrays import answer_like, host_array, shape_of_images
 from ..inputs.facts import RowFacts
-from ..inputs.frames import as_frame
-from ..inputs.inputs import Inputs, Numbers, Pixels
+from ..inputs.frames import as_table, with_text_names
+from ..inputs.inputs import BYTE, Inputs, Numbers, Pixels
 from ..inputs.table import Table
 from ..inputs.table_columns import cells_of
 
@@ -32,7 +32,7 @@ def answer(net: MLP, images: Any, read: Callable[[Any, Array], Array]) -> Any:
 
     Args:
         net: the network.
-        images: (samples, columns) or (samples, rows, columns), of any library, or an `nn.Split`.
+        images: (samples, columns), (samples, rows, columns) or with one channel more, of any library, or an `nn.Split`.
         read: function from namespace and outputs, (samples, outputs), to the predictions.
 
     Raises:
@@ -53,9 +53,9 @@ def answer(net: MLP, images: Any, read: Callable[[Any, Array], Array]) -> Any:
 
 def _host_rows(inputs: Inputs, images: Any, net: MLP) -> npt.NDArray[Any]:
     """Return the features of rows, (samples, features)."""
-    frame = as_frame(images) if isinstance(inputs, Table) and inputs.is_named else None
-    if frame is not None and hasattr(frame, "columns"):
-        rows: npt.NDArray[Any] = cells_of(frame, inputs)  # (samples, columns)
+    frame = as_table(images)
+    if isinstance(inputs, Table) and inputs.is_named and frame is not None:
+        rows: npt.NDArray[Any] = cells_of(with_text_names(frame), inputs)  # (samples, columns)
     else:
         rows = host_array(images, what="images", fix="pass equal rows of numbers")
         if rows.dtype.kind not in "buif":
@@ -78,13 +78,15 @@ def _own_rows(inputs: Inputs, images: Array, net: MLP) -> Array:
         raise DataError(f"images must be numbers, got dtype {images.dtype}")
     rows = _flat(inputs, images)  # (samples, features)
     dtype = net.layers[0].weight.dtype
-    if isinstance(inputs, Pixels) and int(rows.shape[0]) and rows.dtype not in (xp.uint8, xp.bool):
+    is_byte = isinstance(inputs, Pixels) and rows.dtype == xp.uint8 and inputs.takes_bytes
+    if isinstance(inputs, Pixels) and int(rows.shape[0]) and not is_byte and rows.dtype != xp.bool:
         least, most = float(xp.min(rows)), float(xp.max(rows))
         if not (least >= 0 and most <= 1):  # else they are scaled
             host = host_array(rows, what="images", fix="")
             inputs.check(host, RowFacts(host), net.dtype)
-            return xp.astype(rows, dtype) * inputs.scale
-        return rows if xp.isdtype(rows.dtype, "integral") else xp.astype(rows, dtype)
+        elif xp.isdtype(rows.dtype, "real floating"):
+            return xp.astype(rows, dtype)
+        return xp.astype(rows, xp.uint8) if most <= BYTE else xp.astype(rows, dtype) * inputs.scale
     if xp.isdtype(rows.dtype, "real floating"):
         rows = xp.astype(rows, dtype, copy=False)
         if not backend.all_finite([rows]):
@@ -95,7 +97,7 @@ def _own_rows(inputs: Inputs, images: Array, net: MLP) -> Array:
 
 def _flat(inputs: Inputs, images: Any) -> Any:
     """Flatten images to rows of as many numbers as those of the training."""
-    shape = tuple(map(int, images.shape))
+    shape = shape_of_images(images, what="images")
     if len(shape) == 3:
         shape = shape[0], shape[1] * shape[2]
     if len(shape) != 2 or shape[1] != inputs.width:

@@ -52,6 +52,7 @@ def load_digit(
     box = content_box(image_shape)
     scale_to(np.zeros(1, dtype=np.uint8), largest)  # a wrong `largest` is told before any work
     grey = read_grey(Path(path))  # (height, width)
+    units = largest if grey.max() <= largest else 255  # the picture may be written in those of the data set
     if np.ptp(grey) == 0:
         raise _no_ink(path)
     if grey.shape != image_shape or not _has_dark_background(grey):
@@ -62,8 +63,10 @@ def load_digit(
         if spare:
             ink = _widen(ink, min(box[0] / ink.shape[0], box[1] / ink.shape[1]))  # (ink rows, ink columns)
         grey = 255 * _frame(ink, box, image_shape)  # (rows, columns)
-    elif grey.max() <= largest:
-        return grey.astype(np.uint8).reshape(-1)  # (rows * columns,); written in the units of the data set
+    elif np.ptp(grey) < MIN_CONTRAST * units / 255:
+        raise _no_ink(path)
+    elif units == largest:
+        return np.rint(grey).astype(np.uint8).reshape(-1)  # (rows * columns,)
     return scale_to(np.rint(grey).astype(np.uint8).reshape(-1), largest)  # (rows * columns,)
 
 

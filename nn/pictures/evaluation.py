@@ -1,4 +1,4 @@
-"""Plots of an evaluation: confusion matrix, reliability diagram, and worst mistakes.
+"""Plots of an evaluation: confusion matrix, reliability diagram, worst mistakes, and predictions of a regression.
 
 Each function draws on a figure; `style.save_picture` creates the figure and saves it.
 """
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MAX_CLASSES = 100  # cells and pixels grow with the square
 DIAGRAM_SIZE = (4.8, 5.6)  # inches
+SQUARE_SIZE = 4.8  # inches
 MOST_MISTAKES = 25  # in one picture
 
 
@@ -80,12 +81,15 @@ def draw_predictions(figure: Figure, labels: npt.NDArray[Any], predictions: npt.
         labels: (samples, outputs).
         predictions: likewise, in the same units.
     """
-    axes = figure.add_subplot()
     ends = [float(min(labels.min(), predictions.min())), float(max(labels.max(), predictions.max()))]
-    axes.plot(ends, ends, color="0.6", linewidth=1)
-    axes.scatter(labels, predictions, s=8, alpha=0.5, linewidths=0)
-    axes.set_xlabel("true")
-    axes.set_ylabel("predicted")
+    figure.clear()
+    figure.set_size_inches(SQUARE_SIZE, SQUARE_SIZE)
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots()
+    axes.plot(ends, ends, color=FAINT_COLOUR, linewidth=1)
+    axes.scatter(labels, predictions, s=8, alpha=0.5, linewidths=0, color=TEST_COLOUR)
+    axes.set_xlabel("label")
+    axes.set_ylabel("prediction")
 
 
 def draw_worst_mistakes(

@@ -20,6 +20,9 @@ Pixels = npt.NDArray[np.float32]
 
 # Pillow knows forty more; for one of them, EPS, it starts Ghostscript, which runs the program that the file is.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF", "WEBP")
+# Full white in pictures of wide numbers, the first that no level is above: a 16-bit file may hold the levels of 8 bits,
+# or the 10, 12 or 14 bits of a camera, and floating numbers may be in [0, 1].
+FULL_LEVELS = (1.0, *(float(2**bits - 1) for bits in (8, 10, 12, 14, 16)))
 WORKING_SIDE = 1024  # a longer picture is first shrunk to this: finer detail is lost in 28 pixels anyway
 
 
@@ -93,8 +96,7 @@ def _to_grey(picture: Image.Image) -> Pixels:
     if picture.mode.startswith(("I", "F")):  # 16 and 32 bits
         levels = np.nan_to_num(np.asarray(picture, dtype=np.float32), posinf=0, neginf=0)  # (height, width)
         peak = float(levels.max())
-        wide = picture.mode.startswith("I;16")
-        full = 65535.0 if wide else min(s for s in (1.0, 255.0, 65535.0, max(peak, 1.0)) if s >= peak)
+        full = next((full for full in FULL_LEVELS if full >= peak), peak)
         return (levels.clip(0) * np.float32(255 / full)).astype(np.float32)
     if picture.mode == "LAB":
         return np.asarray(picture.getchannel("L"), dtype=np.float32)

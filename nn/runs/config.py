@@ -17,6 +17,8 @@ from ..training.options import TrainingOptions
 from .data_choice import DataChoice
 from .recipes import Recipe
 
+TAB = "\t"  # a delimiter, the only control character of a configuration
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -104,10 +106,12 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, each) for each in get_args(hint))
     if get_origin(hint) is tuple:  # of any length
         return isinstance(value, list) and all(_fits(each, get_args(hint)[0]) for each in value)
+    if get_origin(hint) is Mapping:
+        return isinstance(value, dict) and all(is_plain(name) and _fits(each, float) for name, each in value.items())
     if hint is float:
         return type(value) in (int, float) and math.isfinite(value)
     if hint is str:
-        return type(value) is str and is_plain(value)
+        return type(value) is str and (is_plain(value) or value == TAB)
     if hint in (int, bool, NoneType):
         return type(value) is hint
-    return isinstance(hint, type) and isinstance(value, hint)  # no function, mapping or array
+    return isinstance(hint, type) and isinstance(value, hint)  # no function or array

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ...backends import ConfigError
 from ..datasets import Dataset, load_dataset, resplit
-from ..datasets.idx_folder import find_parts
+from ..datasets.idx_folder import find_parts, idx_prefix
 from ..datasets.load import NAMED
 from ..datasets.mnist import SOURCES
 from ..datasets.npy_folder import find_arrays
@@ -122,6 +122,8 @@ class DataChoice:
             ConfigError: an option would have no effect.
         """
         source = recipe.dataset if self.source is None else self.source
+        if not source:
+            return  # `load` refuses
         if idle := sorted(OF_TABLES & set(options)) if not is_table(Path(source)) else []:
             raise ConfigError(f"--{idle[0].replace('_', '-')} is for a table such as .csv, got {source}: leave it out")
         if self.has_test_rows(recipe) and (idle := sorted({"test_fraction", "stratify"} & set(options))):
@@ -136,10 +138,10 @@ class DataChoice:
 
 
 def _has_test_rows(path: Path | None) -> bool:
-    """Return whether it is a folder with a test set; two `.npy` files are images and labels to be split."""
-    if path is None or not path.is_dir() or find_parts(path) is not None:
-        return path is not None and path.is_dir()
-    arrays = find_arrays(path)
+    """Return whether it is a folder with a test set, or one of four IDX files; two `.npy` files are yet to be split."""
+    if path is None or not path.is_dir():
+        return path is not None and idx_prefix(path) is not None
+    arrays = None if find_parts(path) is not None else find_arrays(path)
     return arrays is None or len(arrays) == 4
 
 

@@ -12,6 +12,7 @@ summary.json            the result
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -22,6 +23,7 @@ from ...backends import ConfigError, ModelFileError, RunFolderInUse, StorageErro
 from ..files.atomic import append, is_temporary, read_whole, remove_temporaries, sync_folder, write_atomically
 from ..files.limits import CONFIG_BYTES
 from ..files.text import parse_object, reason_of
+from ..network.evaluation import Evaluation
 from ..training.checkpoint import FILE_NAME
 from ..training.history import EpochResult, History
 from ..training.run import TrainingRun
@@ -183,7 +185,13 @@ class RecordRun(SaveCheckpoints):
 
 
 def summarize(
-    config: RunConfig, history: History, *, versions: Mapping[str, Any], hardware: Mapping[str, Any], ranks: int = 1
+    config: RunConfig,
+    history: History,
+    *,
+    versions: Mapping[str, Any],
+    hardware: Mapping[str, Any],
+    ranks: int = 1,
+    judged: Evaluation | None = None,
 ) -> dict[str, Any]:
     """Return the result of a run, the content of `summary.json`.
 
@@ -193,9 +201,13 @@ def summarize(
         versions: package versions.
         hardware: description of the hardware.
         ranks: number of processes.
+        judged: evaluation of a regression on the test rows, or None.
     """
     stopping, seconds = config.recipe.training.early_stopping, [result.seconds for result in history]
     last, kept = history[-1], history[-1] if stopping is None else stopping.kept(history)
+    of_regression = {} if judged is None else {
+        "test_r2": defined(judged.r2), "test_mean_absolute_error": judged.mean_absolute_error
+    }  # fmt: skip
     return {
         "recipe": config.recipe.name,
         "backend": config.backend,
@@ -208,11 +220,17 @@ def summarize(
         "test_accuracy": kept.test_accuracy,
         "train_loss": kept.train_loss,
         "test_loss": kept.test_loss,
+        **of_regression,
         "total_seconds": sum(seconds),
         "median_epoch_seconds": statistics.median(seconds),
         "versions": dict(versions),
         "hardware": dict(hardware),
     }
+
+
+def defined(number: float | None) -> float | None:
+    """Return a figure for JSON, with None for NaN."""
+    return None if number is None or math.isnan(number) else number
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

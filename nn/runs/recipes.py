@@ -67,8 +67,8 @@ class Recipe:
     def fitted_to(self, data: Dataset) -> Recipe:
         """Return the recipe with the loss of the data's labels, and if `by_rows` with sizes for so many rows.
 
-        Up to 2,000 rows a hidden layer of 64 units and batches of 32, up to 50,000 two layers and batches of 128,
-        beyond them batches of 1,024; epochs for about 20,000 steps, in [12, 200].
+        Batches of 32 up to 2,000 rows, of 128 up to 50,000, and of 512 beyond, with the hidden units of `SIZES`; epochs
+        for about 20,000 steps, in [12, 200].
         """
         loss = self.loss or ("squared_error" if data.inputs.target is not None else "softmax_cross_entropy")
         if not self.by_rows:

@@ -7,14 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ...backends import ConfigError, DataError, Plan, Rows, Totals
 from ...backends.communicator import Communicator
 from ...backends.constraints import is_whole
 from ...backends.override import override
 from ..datasets.dataset import Split
-from ..inputs.arrays import host_array
-from ..inputs.inputs import Numbers, Pixels
+from ..inputs.arrays import host_array, shape_of_images
+from ..inputs.inputs import Inputs, Numbers, Pixels
 from ..network.evaluation import held_rows
 from ..network.mlp import MLP
 from .identity import check_sum
@@ -35,8 +36,8 @@ class Batches:
 
     A batch is `(images, labels)`, `(images, labels, weights)` or an `nn.Split`: images (rows, features) or pictures
     (rows, height, width), labels and weights as in a Split, in arrays of any library. They are read as the network's
-    `inputs` say; if it has none, the first batch decides: uint8 are pixels in [0, 255], others the features as they
-    are. Each batch is checked, and batch sizes may vary.
+    `inputs` say; if it has none, as those of the validation rows do; else the first batch decides: uint8 are pixels in
+    [0, 255], others the features as they are. Each batch is checked, and batch sizes may vary.
 
     Args:
         source: a function from epoch number, from 1, to an iterable of batches, or a re-iterable such as a list or a
@@ -111,10 +112,12 @@ class StreamedRows(RowSource):
         if options.reproducible:
             raise ConfigError("reproducible needs batches of one size: pass all rows, which may be mapped from a file")
         labels = np.empty(0, np.int64) if net.outputs.has_classes else np.empty((0, net.num_outputs))
-        width = net.features if net.inputs is None else net.inputs.width
-        self.rows = Split(np.empty((0, width or net.features), np.float32), labels, inputs=net.inputs)
+        validation = options.validation if isinstance(options.validation, Split) else None
+        inputs = net.inputs or (validation.inputs if validation else None)
+        width = inputs.width if inputs else net.features
+        self.rows = Split(np.empty((0, width or net.features), np.float32), labels, inputs=inputs)
         self.steps_per_epoch = batches.steps_per_epoch
-        self._batches, self._net, self._communicator = batches, net, communicator
+        self._batches, self._net, self._communicator, self._validation = batches, net, communicator, validation
         self._waiting: Iterator[Any] = iter(())
         self._next: Any = None
         self._epoch, self.taken, self.weight, self._is_over = 0, 0, 0.0, True
@@ -178,6 +181,17 @@ class StreamedRows(RowSource):
                 "each rank must make the same batches, of which it takes a part; shuffle by the epoch's number"
             )
 
+    def _inputs_of(self, images: npt.NDArray[Any]) -> Inputs:
+        """Return the inputs that the first batch decides."""
+        inputs = (Pixels if images.dtype == np.uint8 else Numbers)(count=self._net.features)
+        held = self._validation and self._net.inputs_for(self._validation)
+        if held and held.KIND != inputs.KIND:
+            raise DataError(
+                f"images are {inputs.KIND} as {images.dtype}, but those for validation are {held.KIND}: say what they "
+                "are by net.inputs = nn.Pixels() or nn.Numbers()"
+            )
+        return held or inputs
+
     def _checked(self, given: Any) -> Split:
         """Check a batch and convert it to rows."""
         what = f"batch {self.taken + 1} of epoch {self._epoch}"
@@ -190,11 +204,11 @@ class StreamedRows(RowSource):
                 host_array(array, what=name, fix="pass equal rows of numbers")
                 for array, name in zip(given, ("images", "labels", "weights"), strict=False)
             )
-            if images.ndim == 3:
-                images = images.reshape(len(images), -1)  # (rows, features)
+            shape = shape_of_images(images, what="images")
+            if len(shape) == 3:
+                images = images.reshape(len(images), shape[1] * shape[2])  # (rows, features)
             if self._net.inputs is None:
-                is_pixels = images.dtype == np.uint8
-                self._net.inputs = (Pixels if is_pixels else Numbers)(count=self._net.features)
+                self._net.inputs = self._inputs_of(images)
             rows = held_rows(self._net, Split(images, labels, *weights))
         except DataError as error:
             raise DataError(f"{what}: {error}") from error

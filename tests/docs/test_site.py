@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -252,6 +253,20 @@ def test_the_exported_arrays_of_the_page_give_the_same_answers(run_page, capsys)
     assert "the same classes: True" in printed
     assert "the same numbers: True" in printed
     np.testing.assert_allclose(page["logits"], page["net"].logits(page["data"].test.images), rtol=0, atol=1e-4)
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+def test_the_c_program_of_the_page_gives_the_same_classes(docs, run_page, tmp_path):
+    page = run_page("howto/export.md")
+    (program,) = re.findall(
+        r"^```c\n(.*?)^```$", (docs / "howto/export.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    (tmp_path / "main.c").write_text(program)
+    build = ["gcc", "-std=c99", "-O2", "-Wall", "-Werror", "-Ifirmware", "main.c", "firmware/network.c", "-lm"]
+    subprocess.run([*build, "-o", "digits"], cwd=tmp_path, check=True)
+    pixels = (tmp_path / "pixels.txt").read_bytes()
+    printed = subprocess.run([tmp_path / "digits"], input=pixels, capture_output=True, check=True).stdout
+    assert printed.split() == [b"%d" % each for each in page["net"].predict(page["data"].test.images[:5])]
 
 
 def test_the_page_on_scikit_learn_runs(run_page):

@@ -64,11 +64,11 @@ def saved_run(make_data, tmp_path):
 def damage(amount, tmp_path):
     """`damage(1000, files, load, check)`: load so many files, each drawn as its name and content."""
 
-    def run(full, files, load, check):
+    def run(full, files, load, check, *, slice=SLICE):  # noqa: A002
         watch = Watch()
 
         @settings(
-            max_examples=amount(full, slice=SLICE),
+            max_examples=amount(full, slice=slice),
             deadline=None,
             database=None,
             derandomize=True,
@@ -81,7 +81,7 @@ def damage(amount, tmp_path):
             watch.load(load, tmp_path / name, check)
 
         each()
-        assert watch.files >= amount(full, slice=SLICE)
+        assert watch.files >= amount(full, slice=slice)
         assert 0 < watch.refused < watch.files  # most damage is seen, and some is none
         assert watch.memory < MOST_MEMORY
         return watch

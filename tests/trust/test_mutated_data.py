@@ -6,14 +6,17 @@ import struct
 import zipfile
 import zlib
 from contextlib import suppress
+from functools import partial
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import strategies as st
 from xpnn import nn
 from xpnn.backends import DataError, XpnnError
 from xpnn.nn.datasets import read_idx
 from xpnn.nn.datasets.idx_folder import PARTS
+from xpnn.nn.files.text import is_plain
 from xpnn.nn.pictures.digit_images import load_digit
 
 from .conftest import MOST_MEMORY
@@ -25,6 +28,7 @@ from .valid_data import (
     IDX_FOLDERS,
     IDX_TOKENS,
     NPY_TOKENS,
+    PARQUET_TOKENS,
     TABLES,
     ZIP_TOKENS,
     npy_bytes,
@@ -37,17 +41,24 @@ from .watch import MIB, Watch
 def assert_valid(data):
     """What training relies on."""
     assert data.name
-    assert len(set(data.class_names)) == data.num_classes >= 2
+    assert all(map(is_plain, data.notes))
     for split in (data.train, data.test):
-        assert split.images.shape == (len(split), data.features)
+        assert split.images.shape == (len(split), data.inputs.width)
         assert min(split.images.shape) > 0
         assert split.images.dtype in (np.uint8, np.float32, np.float64)
         assert split.images.dtype.isnative
-        assert np.isfinite(split.images).all()
+        features = data.inputs.features(split.images, "float32")  # of tables, whose cells may be missing
+        assert features.shape == (len(split), data.features)
+        assert np.isfinite(features).all()
+        if not data.class_names:  # the label of a table is a number
+            assert split.labels.shape == (len(split), data.num_outputs)
+            assert np.isfinite(split.labels).all()
+            continue
         assert split.labels.shape == (len(split),)
         assert split.labels.dtype == np.int64
         assert split.labels.min() >= 0
         assert split.labels.max() < data.num_classes
+    assert len(set(data.class_names)) == data.num_classes
     assert data.image_shape is None or np.prod(data.image_shape) == data.features
 
 
@@ -99,9 +110,32 @@ def test_npz(damage, show, compression, what):
     show(5, f"mutations of {what}", str(damage(10_000, archives(compression), nn.load_dataset, assert_valid)))
 
 
-def test_csv(damage, show):
-    tables = st.sampled_from(TABLES).flatmap(lambda table: mutated(table, CSV_TOKENS)).map(lambda text: ("a.csv", text))
-    show(5, "mutations of .csv", str(damage(15_000, tables, nn.load_dataset, assert_valid)))
+@st.composite
+def tables(draw):
+    """Draw a damaged text table, some of them packed."""
+    name, content = (
+        draw(st.sampled_from(("a.csv", "a.csv", "a.tsv", "a.csv.gz", "a.zip"))),
+        draw(st.sampled_from(TABLES)),
+    )
+    if name.endswith(("csv", "tsv")):
+        return name, draw(mutated(content, CSV_TOKENS))
+    pack = partial(gzip.compress, mtime=0) if name.endswith(".gz") else lambda text: zip_bytes({"a.csv": text}, 8)
+    if draw(st.booleans()):  # behind the checksum
+        return name, pack(draw(mutated(content, CSV_TOKENS)))
+    return name, draw(mutated(pack(content), GZIP_TOKENS if name.endswith(".gz") else ZIP_TOKENS))
+
+
+def test_text_tables(damage, show):
+    show(5, "mutations of .csv, .tsv, .gz and .zip", str(damage(15_000, tables(), nn.load_dataset, assert_valid)))
+
+
+def test_parquet(damage, show):
+    """Few of them: each starts a process, which decodes it."""
+    frame = pl.DataFrame({"a": [0.5 * k for k in range(9)], "b": ["x", "y", None] * 3, "label": [0, 1, 2] * 3})
+    file = io.BytesIO()
+    frame.write_parquet(file, compression="uncompressed")
+    files = mutated(file.getvalue(), PARQUET_TOKENS).map(lambda content: ("a.parquet", content))
+    show(5, "mutations of .parquet", str(damage(300, files, nn.load_dataset, assert_valid, slice=12)))
 
 
 def test_pictures(damage, show):

@@ -69,6 +69,8 @@ TABLES = [
     b"label,a,b\n" + b"".join(b"%d,%d,%d\n" % (row % 3, row, 2 * row) for row in range(9)),
     b'\xef\xbb\xbfsize,"label",hue\r\n1.5,"a, b",-2\r\n2.5, dog ,1e3\r\n\r\n3.5,"a, b",0\r\n4.5,dog,7.\r\n',
     "a,label\n1,é\n2,日本\n3,é\n4,日本\n".encode(),
+    b"Id;day;on;price\n"
+    + b"".join(b"%d;2026-01-%02d;%s;%d,5\n" % (k, k, [b"True", b""][k % 2], k * k) for k in range(1, 9)),
 ]
 CSV_TOKENS = [
     *(
@@ -86,6 +88,16 @@ CSV_TOKENS = [
         b" ",
     ),
     *(b"nan", b"inf", b"-", b"1e999", b"0x1p3", b"1_0", b"9" * 400, b"," * 300, b"x" * 140_000, b"\x1b[2J", b"label"),
+]
+PARQUET_TOKENS = [
+    b"PAR1",
+    b"schema",
+    b"ARROW:schema",
+    b"label",
+    b"\xff\xff\xff\x7f",
+    b"\x15\x00",
+    b"\x19\x4c",
+    b"\x28\xb5\x2f\xfd",
 ]
 
 

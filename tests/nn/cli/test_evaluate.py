@@ -6,6 +6,7 @@ import json
 import logging
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from PIL import Image
 from xpnn import nn
 from xpnn.nn.cli.app import xpnn
 from xpnn.nn.datasets.mnist import FASHION_MNIST, MNIST
+from xpnn.nn.inputs.inputs import Pixels
+from xpnn.nn.inputs.table import Column, Table
 from xpnn.nn.runs.data_choice import DataChoice
 from xpnn.nn.runs.folder import RunFolder
 from xpnn.nn.runs.recipes import RECIPES, Recipe
@@ -42,7 +45,7 @@ def train(*arguments: str) -> dict:
     return figures("train", *arguments, "--epochs", "2", "--out", "run")
 
 
-def write_csv(name: str, *, rows: int = 300, dtype: str = "int", label: str = "kind") -> np.ndarray:
+def write_csv(name: str, *, rows: int = 300, dtype: str = "int", label: str = "kind", pixel: str = "p") -> np.ndarray:
     """Write rows of the 8x8 digits; the images are (rows, 64)."""
     digits = nn.load_dataset("digits")
     images = digits.train.images[:rows].astype(dtype)  # (rows, 64)
@@ -50,7 +53,7 @@ def write_csv(name: str, *, rows: int = 300, dtype: str = "int", label: str = "k
         ",".join(map(str, [*row, number]))
         for row, number in zip(images.tolist(), digits.train.labels[:rows].tolist(), strict=True)
     ]
-    Path(name).write_text("\n".join([",".join([*(f"p{k}" for k in range(64)), label]), *lines]), encoding="utf-8")
+    Path(name).write_text("\n".join([",".join([*(f"{pixel}{k}" for k in range(64)), label]), *lines]), encoding="utf-8")
     return images
 
 
@@ -122,9 +125,9 @@ def test_options_of_evaluate_go_before_the_run_s(
     train("--data", "rows.csv", "--label-column", "kind", "--stratify", "--seed", "5")
     load, loaded = DataChoice.load, []
 
-    def watch(self: DataChoice, recipe: Recipe, *, seed: int) -> nn.Dataset:
+    def watch(self: DataChoice, recipe: Recipe, *, seed: int, **options: Any) -> nn.Dataset:
         loaded.append((self, seed))
-        return load(DataChoice(str(Path("rows.csv")), "kind"), recipe, seed=seed)
+        return load(DataChoice(str(Path("rows.csv")), "kind"), recipe, seed=seed, **options)
 
     monkeypatch.setattr(DataChoice, "load", watch)
     figures("evaluate", "run", "--data", "rows.csv", *options)
@@ -154,16 +157,17 @@ def test_a_test_fraction_that_is_given_goes_before_the_recipe_s() -> None:
     assert len(DataChoice("rows.csv").load(recipe, seed=0).test) == 30
 
 
-def test_floating_rows_are_refused_by_a_network_of_whole_numbers() -> None:
-    write_csv("rows.csv", label="label")
-    train("--data", "rows.csv")
+def test_a_fraction_among_whole_pixels_is_refused_with_its_line() -> None:
+    write_csv("rows.csv", label="label", pixel="pixel")
+    train("quickstart", "--data", "rows.csv")
     text = Path("rows.csv").read_text(encoding="utf-8").splitlines()
     text[7] = "0.5" + text[7][text[7].index(",") :]
     Path("other.csv").write_text("\n".join(text), encoding="utf-8")
     result = run("evaluate", "run", "--data", "other.csv")
     assert result.exit_code == 2
-    assert "trained on whole numbers" in result.stderr
-    assert "other holds float32: give whole numbers in [0, 255] in every cell" in result.stderr
+    assert (
+        "pixels must be whole numbers in [0, 16], or all scaled to [0, 1], got 0.5 in line 8, column 0" in result.stderr
+    )
 
 
 def test_floating_rows_suit_a_network_of_floating_rows() -> None:
@@ -252,11 +256,9 @@ def test_a_folder_that_is_given_is_never_passed_over(
 # Predict
 
 
-def save_net(name: str, **attributes: object) -> None:
-    net = nn.MLP([64, 3], backend="numpy", seed=1)
-    settings = {"input_scale": 1 / 16, "image_shape": (8, 8), "class_names": ("a", "b", "c")} | attributes
-    for attribute, value in settings.items():
-        setattr(net, attribute, value)
+def save_net(name: str, *, class_names: tuple[str, ...] = ("a", "b", "c"), largest: float = 16, **options: Any) -> None:
+    net = nn.MLP([64, 3], backend="numpy", seed=1, **options)
+    net.inputs = Pixels(count=64, largest=largest, shape=(8, 8), class_names=class_names)
     nn.save(net, name)
 
 
@@ -290,12 +292,44 @@ def test_predict_draws_bars_as_long_as_the_probabilities() -> None:
     assert [line.count("#") for line in lines] == [round(30 * value) for value in report["probabilities"].values()]
 
 
-def test_predict_refuses_a_network_of_floating_images() -> None:
-    save_net("m.safetensors", input_scale=1.0)
+def test_each_picture_has_an_answer_and_bad_ones_are_said() -> None:
+    save_net("m.safetensors")
     draw("1.png")
-    result = run("predict", "m.safetensors", "1.png")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save("blank.png")
+    Path("text.png").write_text("seven", encoding="utf-8")
+    alone = run("predict", "m.safetensors", "1.png")
+    files = ["blank.png", "1.png", "text.png", "1.png"]
+    result = run("predict", "m.safetensors", *files)
     assert result.exit_code == 2
-    assert "trained on images of floating numbers" in result.stderr
+    assert result.stdout == 2 * alone.stdout
+    blank, text = result.stderr.splitlines()
+    assert blank == "xpnn: no ink found in blank.png: it is uniform or too faint; give a picture with one clear digit"
+    assert text.startswith("xpnn: text.png is no image in a supported format; give one of PNG")
+    result = run("predict", "m.safetensors", *files, "--json")
+    assert result.exit_code == 2
+    answers = json.loads(result.stdout)["predictions"]
+    assert [answer["image"] for answer in answers] == files
+    assert [sorted(answer) for answer in answers] == 2 * [["error", "image"], ["image", "prediction", "probabilities"]]
+    assert answers[0]["error"] == blank.removeprefix("xpnn: ")
+    assert run("predict", "m.safetensors", "blank.png").stdout == ""
+
+
+def test_predict_answers_by_numbers_where_there_are_no_classes() -> None:
+    save_net("m.safetensors", class_names=(), loss="squared_error")
+    draw("1.png")
+    (answer,) = json.loads(run("predict", "m.safetensors", "1.png", "--json").stdout)["predictions"]
+    assert sorted(answer) == ["image", "prediction"]
+    assert run("predict", "m.safetensors", "1.png").stdout == f"1.png: {answer['prediction']}\n"
+
+
+def test_a_network_of_wide_pixels_reads_pictures() -> None:
+    draw("1.png")
+    answers = []
+    for largest in (255, 65535):
+        save_net(f"{largest}.safetensors", largest=largest)
+        answers += json.loads(run("predict", f"{largest}.safetensors", "1.png", "--json").stdout)["predictions"]
+    assert answers[0]["prediction"] == answers[1]["prediction"]
+    assert list(answers[0]["probabilities"].values()) == pytest.approx(list(answers[1]["probabilities"].values()))
 
 
 # Explain
@@ -311,6 +345,24 @@ def test_explain_tells_a_run_s_own_update(monkeypatch: pytest.MonkeyPatch) -> No
     text = run("explain", "run/model.safetensors").stdout
     assert "grad_weight1" in text
     assert "update" not in text
+
+
+def test_explain_says_what_the_rows_are() -> None:
+    assert (
+        "x             (batch, 64)  pixels of 8 x 8 images from 0 to 16, scaled to [0, 1]"
+        in run("explain", "quickstart").stdout
+    )
+    net = nn.MLP([2, 4, 1], backend="numpy", loss="squared_error", seed=0)
+    net.inputs = Table(columns=(Column("age", mean=40, std=12), Column("smoker", "truth")))
+    nn.save(net, "table.safetensors")
+    text = run("explain", "table.safetensors").stdout
+    assert "columns\n  age     number, 40 +- 12\n  smoker  true or false\n" in text
+    assert "x             (batch, 2)   2 columns, standardized by the training rows" in text
+    assert "(outputs - labels)^2 / 2" in text
+    assert "probabilities" not in text
+    text = run("explain", "table").stdout
+    assert "follow from the table: explain a run to see them" in text
+    assert "columns of the table, standardized by the training rows" in text
 
 
 # Parity
@@ -350,7 +402,13 @@ def test_json_keeps_the_log_off_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--label-column", "kind"], "--label-column is for a .csv, got digits: leave it out"),
+        (["--label-column", "kind"], "--label-column is for a table such as .csv, got digits: leave it out"),
+        (["--drop", "a"], "--drop is for a table such as .csv, got digits: leave it out"),
+        (["--categorical", "a"], "--categorical is for a table such as .csv, got digits"),
+        (["--id-column", "a"], "--id-column is for a table such as .csv, got digits"),
+        (["--delimiter", "tab"], "--delimiter is for a table such as .csv, got digits"),
+        (["--decimal", ","], "--decimal is for a table such as .csv, got digits"),
+        (["--no-header"], "--header is for a table such as .csv, got digits"),
         (["--test-fraction", "0.5"], "--test-fraction is for rows that are still to be split, but digits has its own"),
         (["--stratify"], "--stratify is for rows that are still to be split, but digits has its own test rows"),
         (["--data", "digits", "--stratify"], "--stratify is for rows"),

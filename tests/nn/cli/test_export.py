@@ -9,6 +9,8 @@ import pytest
 from click.testing import CliRunner
 from xpnn import nn
 from xpnn.nn.cli.app import xpnn
+from xpnn.nn.export import c_files
+from xpnn.nn.inputs.inputs import Numbers, Pixels
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +18,7 @@ def model(tmp_path, monkeypatch):
     """An empty folder with a model in it."""
     monkeypatch.chdir(tmp_path)
     net = nn.MLP([6, 3], backend="numpy")
-    net.image_shape = (2, 3)
+    net.inputs = Pixels(count=6, shape=(2, 3))
     nn.save(net, "net.safetensors")
     return net
 
@@ -49,6 +51,34 @@ def test_a_run_folder_and_json():
     assert json.loads(result.stdout) == {"files": {"html": {"path": "a.html", "bytes": Path("a.html").stat().st_size}}}
 
 
+def test_c(model):
+    result = run("net.safetensors", "--c", "a/b")
+    assert result.exit_code == 0, result.output
+    for name, content in c_files(model).items():
+        assert Path("a/b", name).read_bytes() == content
+        assert f"saved {Path('a/b', name)}, {len(content):,} bytes" in result.stdout
+    assert "118 bytes of flash beside the code, 12 bytes of RAM, on the stack" in result.stdout
+
+
+def test_c_of_8_bit_integers_is_calibrated_on_the_rows_of_the_run():
+    rows = np.random.default_rng(0).normal(size=(60, 5))
+    np.savez("rows.npz", images=rows, labels=(rows[:, 0] > 0).astype(np.int64))
+    train = ["train", "--data", "rows.npz", "--epochs", "1", "--quiet", "--backend", "numpy", "--out", "run"]
+    result = CliRunner().invoke(xpnn, train)
+    assert result.exit_code == 0, result.output
+    result = run("run", "--c", "a", "--int8")
+    assert result.exit_code == 2
+    assert "the run has its rows from" in result.stderr
+    result = run("run", "--c", "a", "--int8", "--data", "rows.npz", "--json")
+    about = json.loads(result.stdout)["files"]["c"]
+    data = nn.load_dataset("rows.npz", seed=0)
+    files = c_files(nn.load("run/model.safetensors"), int8=True, calibration=data.train)
+    assert {path.name: path.read_bytes() for path in Path("a").iterdir()} == files
+    assert about == {"path": "a", "bytes": sum(map(len, files.values())), "flash_bytes": about["flash_bytes"],
+                     "ram_bytes": about["ram_bytes"]}  # fmt: skip
+    assert 0 < about["ram_bytes"] < about["flash_bytes"]
+
+
 def test_what_the_onnx_model_takes():
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     assert "rows: float32" in run("net.safetensors", "--onnx", "a.onnx", "--input", "float").stdout
@@ -58,12 +88,16 @@ def test_what_the_onnx_model_takes():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Choose a format: --onnx FILE, --npz FILE or --html FILE."),
+        ([], "Choose a format: --onnx FILE, --npz FILE, --html FILE or --c FOLDER."),
         (["--npz", "a", "--input", "float"], "--input applies to ONNX only; add --onnx FILE."),
         (["--npz", "a", "--html", "./a"], "--npz a would overwrite the file of --html: name another file"),
         (["--npz", "net.safetensors"], "would overwrite the model itself: name another file"),
         (["--npz", "link"], "--npz link would overwrite the model itself"),
         (["--npz", "."], "a file to write must be a path"),
+        (["--npz", "a", "--int8"], "--int8 applies to C only; add --c FOLDER."),
+        (["--c", "a", "--data", "digits"], "--data applies to --int8 only; add it, or leave --data out."),
+        (["--c", "a", "--int8"], "--int8 needs training rows, and net.safetensors does not name them: add --data"),
+        (["--c", ".", "--npz", "network.c"], "--c network.c would overwrite the file of --npz: name another file"),
     ],
 )
 def test_wrong_usage(arguments, message):
@@ -77,7 +111,7 @@ def test_wrong_usage(arguments, message):
 
 
 def test_nothing_is_written_if_one_cannot_be(model):
-    model.image_shape = None
+    model.inputs = Numbers(count=6)
     nn.save(model, "net.safetensors")
     result = run("net.safetensors", "--npz", "a.npz", "--html", "a.html")
     assert result.exit_code == 2

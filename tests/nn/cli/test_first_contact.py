@@ -20,6 +20,7 @@ from xpnn.backends.threads import at_most_threads
 from xpnn.nn.cli import app, progress, signals, train_report
 from xpnn.nn.cli.app import COMMANDS, xpnn
 from xpnn.nn.cli.options import shell_words
+from xpnn.nn.network.evaluation import Evaluation
 from xpnn.nn.runs.recipes import RECIPES
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -72,7 +73,8 @@ def test_help_keeps_to_the_width_of_the_terminal_and_ends_with_examples(width: i
 def test_options_stand_in_sections_and_say_no_ranges() -> None:
     text = run("train", "--help").output
     assert re.findall(r"^(\w+):", text, re.MULTILINE) == [
-        "Usage", "Recipes", "Data", "Training", "Regularization", "Speed", "Output", "Options", "Examples",
+        "Usage", "Recipes", "Data", "Tables", "Training", "Network", "Regularization", "Speed", "Output", "Options",
+        "Examples",
     ]  # fmt: skip
     assert "--stratify/--no-stratify" in text
     assert not re.search(r"RANGE|TEXT|x>=1", text)
@@ -199,25 +201,28 @@ def test_what_comes_next_is_what_the_rows_allow() -> None:
     np.savez("rows.npz", images=images, labels=np.arange(40) % 2)
     commands = next_commands(run(*SHORT, "--data", "rows.npz", "--out", "run").stdout)
     data = shell_words("--data", Path("rows.npz").resolve())
-    assert commands == [f"xpnn evaluate run {data} --out pictures", "xpnn explain run"]
+    assert commands == [
+        f"xpnn evaluate run {data} --out pictures", "xpnn predict run new.csv --out predictions.csv",
+        "xpnn export run --onnx net.onnx",
+    ]  # fmt: skip
     assert "xpnn export digits --html digit.html" in next_commands(run(*SHORT, "--out", "digits").stdout)
-    images = np.random.default_rng(0).random((40, 4, 4))  # (rows, height, width): which number is full ink?
+    images = np.random.default_rng(0).random((40, 4, 4))  # (rows, height, width), scaled already
     np.savez("pictures.npz", images=images, labels=np.arange(40) % 2)
     commands = next_commands(run(*SHORT, "--data", "pictures.npz", "--out", "floats").stdout)
-    assert not any("export" in command or "predict" in command for command in commands)
+    assert "xpnn predict floats picture.png" in commands
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "said"),
+    ("high", "dtype", "said"),
     [
-        (0, 255, "whole numbers from 0 to 255, divided by 255"),
-        (0, 300, "numbers from 0 to 300, taken as they are"),
-        (-5, 255, "numbers from -5 to 255, taken as they are"),
-        (0, 16, "whole numbers from 0 to 16, divided by 16"),
+        (255, "uint8", "pixels from 0 to 255, scaled to [0, 1]"),
+        (16, "uint8", "pixels from 0 to 16, scaled to [0, 1]"),
+        (255, "int64", "4 columns, standardized by the training rows"),
+        (0.5, "float64", "4 columns, standardized by the training rows"),
     ],
 )
-def test_train_says_how_the_numbers_are_read(low: int, high: int, said: str) -> None:
-    images = np.tile([low, 1, 2, high], (40, 1))  # (rows, features): a cell out of range decides for all
+def test_train_says_how_the_numbers_are_read(high: float, dtype: str, said: str) -> None:
+    images = np.tile([0, 1, 2, high], (40, 1)).astype(dtype)  # (rows, features)
     np.savez("rows.npz", images=images, labels=np.arange(40) % 2)
     assert f"features: {said}\n" in run(*SHORT, "--data", "rows.npz").stdout
 
@@ -232,8 +237,12 @@ def reported(make_data, *losses: float, classes: bool = True) -> tuple[SimpleNam
 
 def test_rows_without_classes_are_reported_by_their_loss(make_data) -> None:
     start, history = reported(make_data, 0.25, classes=False)
-    text = train_report._result(start, history)
+    text = train_report._result(start, history, None)
     assert text == "loss 0.25 on the training rows, 0.5 on the 9 test rows, in 1.50 s"
+    judged = Evaluation(0.5, None, float("nan"), 12.34)
+    assert train_report._result(start, history, judged) == (
+        "R2 not defined, mean absolute error 12.34 on the 9 test rows\n" + text
+    )
     assert progress._figures(0.25, None, history[0]) == "loss 0.2500"
     judged = nn.EpochResult(3, 0.25, 0.9, 0.5, 0.7, 1.5, 0.4, 0.8)
     assert progress._figures(0.25, 0.9, judged) == "loss 0.2500  train 90.00%  validation 80.00%  test 70.00%"
@@ -254,8 +263,11 @@ def test_a_run_that_is_worse_than_guessing_says_so(make_data, losses: tuple[floa
     assert bool(warning) is bool(said)
 
 
-def test_rows_without_classes_cannot_be_guessed(make_data) -> None:
-    assert train_report.worse_than_guessing(*reported(make_data, 99.0, classes=False)) == ""
+def test_guessing_numbers_is_to_say_their_mean(make_data) -> None:
+    start, history = reported(make_data, 0.75, 0.6, classes=False)
+    start.data = nn.from_arrays(np.eye(6), np.arange(6) / 4)
+    assert train_report.worse_than_guessing(start, history).startswith("its loss, 0.6, is above that of guessing, 0.5:")
+    assert train_report.worse_than_guessing(*reported(make_data, 0.4, classes=False)) == ""
 
 
 def test_threads_are_limited_while_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from xpnn import nn
 from xpnn.backends.errors import ConfigError, DataError
 from xpnn.nn.datasets import from_arrays
 
 LABELS = [0, 1, 0, 1]
+NAN, INF = float("nan"), float("inf")
 
 
 def make(images=None, labels=LABELS, **options):
@@ -43,45 +45,69 @@ def test_without_a_test_part_rows_are_held_back():
 
 
 @pytest.mark.parametrize(
-    ("given", "became"),
+    ("given", "cells", "pixels"),
     [
-        ("uint8", "uint8"),
-        ("bool", "uint8"),
-        ("int64", "uint8"),
-        (">i2", "uint8"),
-        ("float16", "float32"),
-        ("float32", "float32"),
-        (">f4", "float32"),
-        ("float64", "float64"),
-        (">f8", "float64"),
-        ("longdouble", "float32"),
+        ("uint8", "uint8", "uint8"),
+        ("bool", "float32", "uint8"),
+        ("int64", "float64", "uint8"),
+        (">i2", "float32", "uint8"),
+        ("float16", "float32", "float32"),
+        ("float32", "float32", "float32"),
+        (">f4", "float32", "float32"),
+        ("float64", "float64", "float64"),
+        (">f8", "float64", "float64"),
+        ("longdouble", "float64", "float64"),
     ],
 )
-def test_types(given, became):
+def test_types(given, cells, pixels):
     values = np.arange(12).reshape(4, 3) % 2
-    data = make(values.astype(given))
-    assert data.train.images.dtype == np.dtype(became)
-    assert data.train.images.dtype.isnative
-    assert data.test.images.dtype == np.dtype(became)
-    np.testing.assert_array_equal(data.train.images, values)
-    assert data.scale == 1.0
+    for became, options in ((cells, {}), (pixels, {"pixels": True})):
+        data = make(values.astype(given), **options)
+        assert data.train.images.dtype == data.test.images.dtype == np.dtype(became)
+        assert data.train.images.dtype.isnative
+        np.testing.assert_array_equal(data.train.images, values)
+        is_scaled = became == pixels != "uint8" and options  # to [0, 1], as pixels of 255 would be
+        assert data.scale == (1 / 255 if is_scaled else 1.0)
 
 
-@pytest.mark.parametrize("outlier", [256, -1])
 @pytest.mark.parametrize("part", ["images", "test_images"])
-def test_integers_beyond_a_byte_become_float32_in_both_parts(outlier, part):
+def test_pixels_beyond_a_byte_are_divided_by_the_largest_of_both_parts(part):
     images = {"images": np.arange(12).reshape(4, 3), "test_images": np.arange(12).reshape(4, 3)}
-    images[part][2, 1] = outlier
-    data = make(images["images"], test_images=images["test_images"])
+    images[part][2, 1] = 4096
+    data = make(images["images"], test_images=images["test_images"], pixels=True)
     assert data.train.images.dtype == data.test.images.dtype == np.float32
-    assert {"images": data.train, "test_images": data.test}[part].images[2, 1] == outlier
+    assert {"images": data.train, "test_images": data.test}[part].images[2, 1] == 1
+    assert data.train.images[0, 1] == 1 / 4096
+    assert data.scale == 1 / 4096
+
+
+@pytest.mark.parametrize("outlier", [256, -1, 2**24 + 1])
+def test_whole_numbers_of_a_table_are_kept_exactly(outlier):
+    images = np.arange(12).reshape(4, 3)
+    images[2, 1] = outlier
+    data = make(images)
+    np.testing.assert_array_equal(data.train.images, images)
     assert data.scale == 1.0
 
 
 def test_float64_in_one_part_is_kept_in_both():
-    data = make(np.zeros((4, 3), np.float32), test_images=np.full((4, 3), 0.1))
-    assert data.train.images.dtype == data.test.images.dtype == np.float64
-    assert data.test.images[0, 0] == 0.1
+    for one, other in ((np.float32, np.float64), (np.uint8, np.float64), (np.int64, np.float32)):
+        data = make(np.zeros((4, 3), one), test_images=np.full((4, 3), 0.1, other))
+        assert data.train.images.dtype == data.test.images.dtype == np.float64
+        assert data.test.images[0, 0] == other(0.1)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ([[-1, 2]], "from -1 to 2: scale them, or leave out pixels=True"),
+        ([[0.5, 2]], "from 0.5 to 2"),
+        ([[0.5, NAN]], "images must be finite in float64, got nan at row 0, column 1"),
+    ],
+)
+def test_what_is_said_to_be_pixels_must_be_pixels(images, message):
+    with pytest.raises(DataError, match=message):
+        make(np.repeat(images, 4, axis=0), pixels=True)
 
 
 @pytest.mark.parametrize(
@@ -90,24 +116,28 @@ def test_float64_in_one_part_is_kept_in_both():
 def test_the_scale_comes_from_the_largest_training_value(largest, scale):
     images = np.zeros((4, 3), np.uint8)
     images[1, 2] = largest
-    assert make(images, test_images=np.full((4, 3), 200, np.uint8)).scale == scale
+    assert (
+        make(images, test_images=np.full((4, 3), min(2 * max(largest, 1), 255), np.uint8), pixels=True).scale == scale
+    )
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype", "expected"),
+    ("shape", "dtype", "options", "expected"),
     [
-        ((4, 784), "uint8", (28, 28)),
-        ((4, 16), "uint8", (4, 4)),
-        ((4, 9), "uint8", None),
-        ((4, 17), "uint8", None),
-        ((4, 784), "float32", None),
-        ((4, 2, 3), "uint8", (2, 3)),
-        ((4, 2, 3), "float32", (2, 3)),
+        ((4, 784), "uint8", {}, None),
+        ((4, 784), "uint8", {"pixels": True}, (28, 28)),
+        ((4, 784), "float32", {"pixels": True}, (28, 28)),
+        ((4, 16), "uint8", {"pixels": True}, (4, 4)),
+        ((4, 9), "uint8", {"pixels": True}, None),
+        ((4, 17), "uint8", {"pixels": True}, None),
+        ((4, 12), "uint8", {"image_shape": (3, 4)}, (3, 4)),
+        ((4, 2, 3), "uint8", {}, (2, 3)),
+        ((4, 2, 3), "float32", {}, (2, 3)),
     ],
 )
-def test_image_shapes(shape, dtype, expected):
-    images = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
-    data = make(images)
+def test_image_shapes(shape, dtype, options, expected):
+    images = (np.arange(np.prod(shape)) % 256).reshape(shape).astype(dtype)
+    data = make(images, **options)
     assert data.image_shape == expected
     assert data.train.images.shape == (4, int(np.prod(shape[1:])))
     np.testing.assert_array_equal(data.train.images, images.reshape(4, -1))
@@ -163,14 +193,18 @@ def test_class_names_fix_the_numbers():
     assert make(labels=[True, False, True, True], class_names=["no", "yes"]).train.labels.tolist() == [1, 0, 1, 1]
 
 
-NAN, INF = float("nan"), float("inf")
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"images": np.zeros(4)}, r"images must be \(samples, features\).*got shape \(4,\).*reshape"),
-        ({"images": np.zeros((4, 2, 2, 1))}, r"got shape \(4, 2, 2, 1\)"),
+        ({"images": np.zeros((4, 2, 2, 2))}, r"got shape \(4, 2, 2, 2\): pass images.reshape\(len\(images\), -1\)"),
+        (
+            {"images": np.zeros((4, 5, 5, 3), np.uint8)},
+            r"images must be grey, .*, got 3 channels in shape \(4, 5, 5, 3\): pass images.mean\(axis=3\).astype",
+        ),
+        ({"images": np.zeros((4, 5, 5, 4))}, r"got 4 channels .*: pass images\[..., :3\].mean\(axis=3\).astype"),
+        ({"images": np.zeros((4, 4, 5, 5))}, r"got 4 channels .*: pass images\[:, :3\].mean\(axis=1\).astype"),
+        ({"test_images": np.zeros((4, 3, 5, 5))}, r"test_images must be grey, .*: pass test_images.mean\(axis=1\)"),
         ({"images": np.zeros((0, 3)), "labels": []}, r"at least one row and one feature, got shape \(0, 3\)"),
         ({"images": np.zeros((4, 0))}, r"at least one row and one feature, got shape \(4, 0\)"),
         ({"images": np.zeros((4, 3), complex)}, r"real numbers, got complex128"),
@@ -178,14 +212,18 @@ NAN, INF = float("nan"), float("inf")
         ({"images": np.full((4, 3), None)}, r"real numbers, got object"),
         ({"test_images": np.zeros((4, 2), int)}, r"same features, got shapes \(4, 3\) and \(4, 2\)"),
         ({"images": np.zeros((4, 2, 3)), "test_images": np.zeros((4, 3, 2))}, r"\(4, 2, 3\) and \(4, 3, 2\)"),
-        ({"test_images": np.zeros((4, 3))}, r"both be integers or both be floating, got int64 and float64"),
         ({"labels": [0, 1, 0]}, r"labels must be as many as the images, got 3 for 4 images"),
         ({"test_labels": [0, 1, 0]}, r"test_labels must be as many as the images, got 3 for 4 images"),
-        ({"labels": [[0], [1], [0], [1]]}, r"one dimension \(samples,\), got shape \(4, 1\): pass labels.ravel\(\)"),
+        (
+            {"labels": np.zeros((4, 1, 1), int)},
+            r"one dimension \(samples,\), got shape \(4, 1, 1\): pass labels.ravel\(\)",
+        ),
         ({"labels": np.eye(4)}, r"got shape \(4, 4\): pass labels.argmax\(axis=1\) if they are one-hot"),
         ({"labels": np.eye(2)[[0, 1, 0, 1]]}, r"got shape \(4, 2\): pass labels.argmax\(axis=1\)"),
         ({"labels": [[0], [1, 2], [0], [1]]}, r"labels cannot become a NumPy array"),
-        ({"labels": [0, 1, 0.5, 1]}, r"whole numbers or strings, got 0.5 at row 2: classes are needed"),
+        ({"labels": [0, 1, 0.5, 1], "regression": False}, r"whole numbers or strings, got 0.5 at row 2: classes are"),
+        ({"labels": [0.5, NAN, 0, 1], "regression": True}, r"labels must be finite in float32, got nan at row 1"),
+        ({"labels": ["a", "b"] * 2, "regression": True}, r"labels must be numbers, .*, got <U1 \(4,\)"),
         ({"labels": [0, NAN, 0, 1]}, r"whole numbers or strings, got nan at row 1"),
         ({"labels": [0, 1, 0, INF]}, r"whole numbers or strings, got inf at row 3"),
         ({"labels": [0, 1, 0, 2.0**53 + 2]}, r"whole numbers or strings, got 9007199254740994.0 at row 3"),
@@ -199,8 +237,6 @@ NAN, INF = float("nan"), float("inf")
         ({"labels": np.zeros(4, complex)}, r"whole numbers or strings, got complex128"),
         ({"labels": np.array([1, "1", 1, "1"], object)}, r"class names must differ, got '1' twice"),
         ({"test_labels": ["0", "1", "0", "1"]}, r"of one kind, got labels int64, test_labels <U1"),
-        ({"labels": [7, 7, 7, 7]}, r"at least two classes, got only '7'"),
-        ({"labels": [7, 7, 7, 7], "test_labels": [1, 7, 7, 7]}, r"at least two classes, got only '7'"),
         ({"labels": [0, 1, 0, 10], "class_names": "0123456789"}, r"labels must be in \[0, 10\), got 10 at row 3"),
         ({"labels": [0, -1, 0, 1], "class_names": "01"}, r"labels must be in \[0, 2\), got -1 at row 1"),
         ({"test_labels": [0, 1, 5, 1], "class_names": "01"}, r"test_labels must be in \[0, 2\), got 5 at row 2"),
@@ -215,19 +251,56 @@ def test_what_is_wrong_is_named(change, message):
 
 @pytest.mark.parametrize("bad", [NAN, INF, -INF])
 @pytest.mark.parametrize("part", ["images", "test_images"])
-def test_a_value_that_is_not_finite_is_named_by_row_and_column(bad, part):
-    images = {"images": np.zeros((4, 2, 3)), "test_images": np.zeros((4, 2, 3))}
-    images[part][2, 1, 1] = bad
-    with pytest.raises(DataError, match=rf"^{part} must be finite in float64, got {bad} at row 2, column 4"):
+@pytest.mark.parametrize(("shape", "dtype"), [((4, 2, 3), "float64"), ((4, 6), "float32")])
+def test_a_value_that_is_not_finite_is_named_by_row_and_column(bad, part, shape, dtype):
+    images = {"images": np.zeros(shape), "test_images": np.zeros(shape)}
+    images[part].reshape(4, 6)[2, 4] = bad
+    with pytest.raises(DataError, match=rf"^{part} must be finite in {dtype}, got {bad} at row 2, column 4"):
         make(images["images"], test_images=images["test_images"])
 
 
+@pytest.mark.parametrize("row", range(10))
+def test_a_value_that_is_not_finite_is_named_by_its_row_before_the_split(row):
+    images = np.zeros((10, 3))
+    images[row, 1] = 1e300
+    with pytest.raises(
+        DataError, match=rf"^images must be finite in float32, got 1e\+300 at row {row}, column 1: fill"
+    ):
+        from_arrays(images, np.arange(10) % 2)
+
+
 @pytest.mark.skipif(np.finfo(np.longdouble).max == np.finfo(np.float64).max, reason="longdouble is float64 here")
-def test_a_longdouble_beyond_float32_is_refused():
+def test_a_longdouble_beyond_float64_is_refused():
     images = np.ones((4, 3), np.longdouble)
-    images[3, 2] = np.longdouble(10) ** 300
+    images[3, 2] = np.longdouble(10) ** 400
     with pytest.raises(DataError, match="finite in float32, got inf at row 3, column 2"):
         make(images)
+
+
+def test_one_class_is_a_data_set_to_predict_on():
+    data = make(labels=[7, 7, 7, 7])
+    assert data.class_names == ("7",)
+    assert data.train.labels.tolist() == [0] * 4
+
+
+def test_all_rows_may_be_for_training():
+    data = from_arrays(np.arange(12).reshape(4, 3), LABELS, test_fraction=None)
+    assert (len(data.train), len(data.test), data.test.images.shape) == (4, 0, (0, 3))
+    np.testing.assert_array_equal(data.train.images, np.arange(12).reshape(4, 3))
+
+
+def test_a_column_of_labels_is_its_labels():
+    assert make(labels=[[1], [0], [1], [0]]).train.labels.tolist() == [1, 0, 1, 0]
+
+
+def test_labels_with_a_fraction_are_numbers_to_predict():
+    data = make(labels=[0.5, 1, 2, 4.5])
+    assert (data.num_classes, data.num_outputs, data.class_names) == (0, 1, ())
+    assert data.train.labels.tolist() == [[0.5], [1.0], [2.0], [4.5]]
+    assert data.inputs.target.mean == (2.0,)
+    assert data.inputs.target.std == (np.std([0.5, 1, 2, 4.5]),)
+    assert make(labels=[1.0, 2.0, 1.0, 2.0]).class_names == ("1", "2")
+    assert make(labels=[1, 2, 1, 2], regression=True).train.labels.tolist() == [[1.0], [2.0], [1.0], [2.0]]
 
 
 def test_ragged_images_are_refused():
@@ -342,7 +415,8 @@ def test_what_is_no_data_is_named_whatever_it_is(change, message):
         ({"class_names": {"a", "b"}}, r"class_names must be in order, got a set: pass a list"),
         ({"class_names": {0: "a", 1: "b"}}, r"class_names must be in order, got a dict: pass a list"),
         ({"test_fraction": "0.2"}, r"test_fraction must be in \(0, 1\), got '0\.2'"),
-        ({"test_fraction": None}, r"test_fraction must be in \(0, 1\), got None"),
+        ({"image_shape": (2, 2)}, r"image_shape must have the product 3, the features, got \(2, 2\)"),
+        ({"drop": ("a",)}, r"drop names columns of a frame, got an array without names: pass a frame"),
         ({"test_fraction": [0.2]}, r"test_fraction must be in \(0, 1\), got \[0\.2\]"),
         ({"test_fraction": NAN}, r"test_fraction must be in \(0, 1\), got nan"),
         ({"seed": "0"}, r"seed must be a whole number >= 0"),
@@ -368,3 +442,30 @@ def test_labels_of_many_bytes_are_characters():
     data = make(labels=np.array(["日本", "a", "日本", "𝄞"], ">U2"))
     assert data.class_names == ("a", "日本", "𝄞")
     assert data.train.labels.tolist() == [1, 0, 1, 2]
+
+
+@pytest.mark.parametrize("shape", [(6, 1, 5, 4), (6, 5, 4, 1)])
+def test_an_axis_of_one_channel_is_left_out(shape):
+    images = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    labels = np.arange(6) % 2
+    data = from_arrays(images, labels, test_fraction=None)
+    assert data.image_shape == (5, 4)
+    np.testing.assert_array_equal(data.train.images, images.reshape(6, 20))
+    nets = []
+    for rows in (data.train, nn.Batches(lambda _: [(images, labels)])):
+        net = nn.MLP([20, 2], backend="numpy", seed=0)
+        nn.train(net, rows, optimizer=nn.SGD(0.5), epochs=2, batch_size=None if not nets else 6, shuffle=False)
+        nets.append(net)
+    probabilities = nets[0].predict_proba(images.reshape(6, 20))
+    np.testing.assert_array_equal(nets[0].predict_proba(images), probabilities)
+    np.testing.assert_allclose(nets[1].predict_proba(images), probabilities, rtol=1e-5)
+    with pytest.raises(DataError, match="images must be grey"):
+        nets[0].predict(np.zeros((2, 3, 5, 4)))
+
+
+def test_labels_of_one_column_are_labels(tmp_path):
+    column = np.array(LABELS)[:, None]  # (samples, 1)
+    assert make(labels=column).train.labels.tolist() == LABELS
+    np.savez(tmp_path / "a.npz", x_train=np.eye(4), y_train=column, x_test=np.eye(4), y_test=column)
+    data = nn.load_dataset(tmp_path / "a.npz")
+    assert data.train.labels.tolist() == data.test.labels.tolist() == LABELS

@@ -249,7 +249,7 @@ def test_a_folder_that_may_not_be_searched_is_refused(tmp_path, monkeypatch):
     def refuse(_):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Path, "is_file", refuse)
+    monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(DataError, match=rf"{tmp_path} cannot be read \(Permission denied\): check the path and its"):
         find_parts(tmp_path)
 

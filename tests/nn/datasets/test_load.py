@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from xpnn.backends.errors import ConfigError, DataError, MissingDependency
 from xpnn.nn.datasets import load_dataset, split_places
-from xpnn.nn.datasets.load import NAMED
+from xpnn.nn.datasets.load import NAMED, PIXELS
 
 
 def test_the_digits():
@@ -92,10 +92,14 @@ def test_a_path_object_is_never_a_name(tmp_path, monkeypatch):
         load_dataset((tmp_path / "mnist").relative_to(tmp_path))
 
 
+def test_the_rows_of_the_digits_are_what_is_said_of_them():
+    assert PIXELS["digits"].has_same_rows(load_dataset("digits").inputs)
+
+
 def test_another_kind_of_file_is_refused(tmp_path):
     path = tmp_path / "table.xlsx"
     path.write_bytes(b"PK")
-    with pytest.raises(ConfigError, match=r"must be \.npz or \.csv, got .*table\.xlsx"):
+    with pytest.raises(ConfigError, match=r"must be \.npz or one of \.csv, .*, got .*table\.xlsx: convert"):
         load_dataset(path)
 
 

@@ -181,7 +181,7 @@ def test_from_arrays_leaves_the_rows_in_the_file(saved, dtype):
     np.testing.assert_array_equal(data.train.images, images[:45])
     np.testing.assert_array_equal(data.test.images, images[45:])
     np.testing.assert_array_equal(data.test.labels, labels[45:])
-    expected = nn.from_arrays(images, labels)
+    expected = nn.from_arrays(images, labels, pixels=dtype == "uint8")
     assert (data.scale, data.image_shape) == (expected.scale, expected.image_shape)
 
 
@@ -199,10 +199,12 @@ def test_pictures_are_flattened_in_the_file(tmp_path):
 def test_other_types_come_into_memory_unless_they_are_too_many(saved, monkeypatch):
     images, mapped, labels = saved(dtype="uint16")
     data = nn.from_arrays(mapped, labels)
-    assert data.train.images.dtype == np.uint8
+    assert data.train.images.dtype == np.float32
     assert not is_mapped(data.train.images)
-    monkeypatch.setattr("xpnn.nn.datasets.arrays.memory_bytes", lambda: 700.0)
-    with pytest.raises(DataError, match=r"mapped from a file as uint16 .* as uint8: write the file as uint8, float32"):
+    monkeypatch.setattr("xpnn.nn.datasets.raw_rows.memory_bytes", lambda: 700.0)
+    with pytest.raises(
+        DataError, match=r"mapped from a file as uint16 .* as float32: write the file as uint8, float32"
+    ):
         nn.from_arrays(mapped, labels)
     nn.from_arrays(images, labels)
     np.save(mapped.filename, np.asfortranarray(images.astype("uint8")))
@@ -214,6 +216,9 @@ def test_a_file_that_is_sorted_by_class_is_refused(saved):
     _, mapped, labels = saved()
     with pytest.raises(DataError, match="no other row has class 2: shuffle the file, or pass test_images"):
         nn.from_arrays(mapped, np.repeat([0, 1, 2], [25, 25, 10]))
+    with pytest.raises(DataError, match="held out for testing, and all of them have class 1: shuffle the file"):
+        nn.from_arrays(mapped, np.repeat([1, 0, 1], [10, 30, 20]))
+    assert nn.from_arrays(mapped, np.repeat([1, 0, 1, 0], [10, 30, 19, 1])).test.labels.sum() == 11
     with pytest.raises(ConfigError, match="mapped from a file: shuffle the file"):
         nn.from_arrays(mapped, labels, stratify=True)
     with pytest.raises(DataError, match="leave 60 for training and 0 for the test"):
@@ -331,9 +336,8 @@ def test_train_and_evaluate_on_a_folder(tmp_path, monkeypatch):
         result, figures = run("evaluate", recipe, "--data", "own", "--out", "pictures")
         assert result.exit_code == 0, result.output
         assert (figures["rows"], figures["accuracy"]) == (20, summary["test_accuracy"])
-    refused, _ = run("evaluate", "gd-10", "--data", "own", "--part", "all")
-    assert refused.exit_code == 2
-    assert "--part train and --part test" in refused.stderr
+    _, figures = run("evaluate", "gd-10", "--data", "own", "--part", "all")
+    assert figures["rows"] == 200
     refused, _ = run("train", "gd-10-long", "--data", "own", "--epochs", "2", "--out", "long")
     assert refused.exit_code == 2
     assert "take another recipe" in refused.stderr

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from xpnn.backends.errors import DataError
 from xpnn.nn.datasets import load_dataset, mnist
+from xpnn.nn.datasets.load import PIXELS
 from xpnn.nn.datasets.mnist import FASHION_MNIST, MNIST, SOURCES, find_local, load_source
 
 STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -29,7 +30,9 @@ def nothing_else(monkeypatch):
 
 
 def idx_bytes(values):
-    return struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape) + values.tobytes()
+    code = {1: 0x08, 4: 0x0C}[values.itemsize]
+    header = struct.pack(f">BBBB{values.ndim}I", 0, 0, code, values.ndim, *values.shape)
+    return header + values.astype(values.dtype.newbyteorder(">")).tobytes()
 
 
 def fill(folder, *, seed=0, gz=True, dotted=False, test_labels=range(10), skip=(), **changes):
@@ -182,7 +185,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path, monkeypatch):
         ({"part2": np.zeros((10, 4, 5), np.uint8)}, r"same features, got shapes \(20, 5, 4\) and \(10, 4, 5\)"),
         ({"part1": (np.arange(20) + 1).astype(np.uint8)}, r"labels must be in \[0, 10\), got 10 at row 9"),
         ({"part0": np.zeros(20, np.uint8)}, r"images must be \(samples, features\)"),
-        ({"part1": np.zeros((20, 1), np.uint8)}, "labels must have one dimension"),
+        ({"part1": np.zeros((20, 2), np.uint8)}, "labels must have one dimension"),
     ],
 )
 def test_files_that_do_not_belong_together(tmp_path, changes, message):
@@ -199,6 +202,123 @@ def test_a_folder_of_ones_own(tmp_path):
     assert data.train.labels.tolist() == [0, 1, 2] * 6 + [0, 1]
     assert data.test.labels.tolist() == [1] * 10
     np.testing.assert_array_equal(data.test.images, arrays[2].reshape(10, 20))
+
+
+def fill_named(folder, names, arrays):
+    """Write four small files under names of their own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, values in zip(names, arrays, strict=True):
+        data = idx_bytes(values)
+        (folder / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+
+
+def emnist_names(split, suffix=".gz"):
+    kinds = ("images-idx3", "labels-idx1")
+    return [f"emnist-{split}-{part}-{kind}-ubyte{suffix}" for part in ("train", "test") for kind in kinds]
+
+
+def small_arrays(labels, test_labels):
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (len(each), 5, 4)).astype(np.uint8) for each in (labels, test_labels)]
+    return [images[0], np.array(labels, np.uint8), images[1], np.array(test_labels, np.uint8)]
+
+
+@pytest.mark.parametrize(
+    ("split", "labels", "classes", "num_classes", "named"),
+    [
+        ("letters", [1, 26, 5], [0, 25, 4], 26, "AZE"),
+        ("balanced", [0, 10, 46], [0, 10, 46], 47, "0At"),
+        ("bymerge", [9, 36, 37], [9, 36, 37], 47, "9ab"),
+        ("byclass", [35, 36, 61], [35, 36, 61], 62, "Zaz"),
+        ("digits", [0, 9, 5], [0, 9, 5], 10, "095"),
+        ("mnist", [0, 9, 5], [0, 9, 5], 10, "095"),
+        ("kanji", [7, 9, 5], [1, 2, 0], 3, "795"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_emnist_is_upright_and_called_by_its_characters(tmp_path, split, labels, classes, num_classes, named, suffix):
+    arrays = small_arrays(labels, labels[:2])
+    fill_named(tmp_path, emnist_names(split, suffix), arrays)
+    data = load_dataset(tmp_path)
+    assert (data.name, data.num_classes, data.image_shape) == (f"emnist-{split}", num_classes, (4, 5))
+    assert data.train.labels.tolist() == classes
+    assert "".join(data.class_names[k] for k in classes) == named
+    assert data.train.images[0].reshape(4, 5).tolist() == arrays[0][0].T.tolist()
+    assert data.test.images[1].reshape(4, 5).tolist() == arrays[2][1].T.tolist()
+    assert data.scale == 1 / 255
+
+
+@pytest.mark.parametrize(
+    ("label", "message"), [(0, r"labels in \[1, 26\], got 0"), (27, r"labels in \[1, 26\], got 27")]
+)
+def test_a_label_that_is_no_letter_is_refused(tmp_path, label, message):
+    fill_named(tmp_path, emnist_names("letters"), small_arrays([1, 2], [1, label]))
+    with pytest.raises(DataError, match=message) as caught:
+        load_dataset(tmp_path)
+    assert "emnist-letters-test-labels-idx1-ubyte.gz" in str(caught.value)
+
+
+def test_emnist_must_have_images(tmp_path):
+    arrays = small_arrays([1, 2], [1, 2])
+    fill_named(tmp_path, emnist_names("letters"), [arrays[0].reshape(2, 20), *arrays[1:]])
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz must have three dimensions, got shape \(2, 20\)"):
+        load_dataset(tmp_path)
+
+
+QMNIST = [f"qmnist-{part}-{kind}.gz" for part in ("train", "test") for kind in ("images-idx3-ubyte", "labels-idx2-int")]
+
+
+def nist_labels(classes):
+    labels = np.full((len(classes), 8), 1000, np.int32)  # (samples, 8)
+    labels[:, 0] = classes
+    return labels
+
+
+def test_qmnist_s_classes_are_the_first_of_eight_numbers(tmp_path):
+    images, classes, test_images, test_classes = small_arrays([5, 0, 4], [0, 5])
+    fill_named(tmp_path, QMNIST, [images, nist_labels(classes), test_images, nist_labels(test_classes)])
+    data = load_dataset(tmp_path)
+    assert (data.name, data.class_names) == ("qmnist", ("0", "4", "5"))
+    assert data.train.labels.tolist() == [2, 0, 1]
+    assert data.test.labels.tolist() == [0, 2]
+    np.testing.assert_array_equal(data.train.images, images.reshape(3, 20))
+    fill_named(tmp_path, QMNIST, [images, nist_labels(classes)[:, :7], test_images, nist_labels(test_classes)])
+    with pytest.raises(DataError, match=r"labels-idx2-int.gz must have shape \(samples, 8\), got \(3, 7\)"):
+        load_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("test", ["t10k", "test"])
+@pytest.mark.parametrize("prefix", ["", "kmnist-"])
+def test_either_name_of_the_test_files(tmp_path, test, prefix):
+    arrays = small_arrays([5, 0, 4], [0, 5])
+    fill_named(tmp_path / "own", [prefix + stem.replace("t10k", test) for stem in STEMS], arrays)
+    data = load_dataset(tmp_path / "own")
+    assert data.name == ("kmnist" if prefix else "own")
+    np.testing.assert_array_equal(data.test.images, arrays[2].reshape(2, 20))
+
+
+def test_a_prefix_names_the_data_set(tmp_path):
+    fill_named(tmp_path, [f"fashion-mnist-{stem}" for stem in STEMS], small_arrays([0, 9], [9, 0]))
+    assert load_dataset("fashion-mnist", data_dir=tmp_path).class_names[9] == "Ankle boot"
+    assert load_dataset(tmp_path).class_names[9] == "Ankle boot"
+    with pytest.raises(DataError, match="must hold mnist, got fashion-mnist in"):
+        load_dataset("mnist", data_dir=tmp_path)
+
+
+def test_of_several_data_sets_in_a_folder_one_is_named_by_a_file(tmp_path):
+    fill_named(tmp_path, emnist_names("letters"), small_arrays([1, 2], [2, 1]))
+    fill_named(tmp_path, emnist_names("digits"), small_arrays([1, 2, 3], [3, 1]))
+    with pytest.raises(DataError, match=r"must hold one data set, got 2, with the files emnist-digits-\S+, emnist-le"):
+        load_dataset(tmp_path)
+    with pytest.raises(DataError, match=r"must hold mnist, got emnist-digits in .* and emnist-letters in"):
+        load_dataset("mnist", data_dir=tmp_path)
+    assert load_dataset(tmp_path / emnist_names("letters")[3]).name == "emnist-letters"
+    assert len(load_dataset(tmp_path / emnist_names("digits")[0]).train) == 3
+    fill(tmp_path)
+    assert load_dataset("mnist", data_dir=tmp_path).name == "mnist"
+    (tmp_path / emnist_names("letters")[3]).unlink()
+    with pytest.raises(DataError, match="all four IDX files, got no emnist-letters-test-labels-idx1-ubyte: add"):
+        load_dataset(tmp_path / emnist_names("letters")[0])
 
 
 def test_an_empty_folder_is_refused(tmp_path):
@@ -236,6 +356,7 @@ def test_the_real_mnist(real_folder):
     assert np.bincount(data.train.labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert data.train.images.mean() * data.scale == pytest.approx(0.1306604762738429)
     assert (data.image_shape, data.scale) == ((28, 28), 1 / 255)
+    assert data.inputs.has_same_rows(PIXELS["mnist"])
 
 
 def test_the_sums_are_those_of_the_real_files(real_folder):

@@ -103,7 +103,7 @@ def test_a_seed_that_is_none_is_refused(seed):
 @pytest.mark.parametrize("stratify", [False, True])
 def test_resplit_shuffles_all_rows_of_both_parts(stratify):
     images, labels = rows([30, 30])
-    inputs = Pixels(class_names=("a", "b"), largest=2, shape=(1, 2))
+    inputs = Pixels(class_names=("a", "b"), count=2, largest=2, shape=(1, 2))
     data = Dataset("d", Split(images[:50], labels[:50]), Split(images[50:], labels[50:]), inputs)
     again = resplit(data, test_fraction=0.1, seed=2, stratify=stratify)
     assert (len(again.train), len(again.test)) == (54, 6)

@@ -1,17 +1,17 @@
-"""A user's .npz and .csv files."""
+"""A user's .npz files, and tables: which column is the label, what the others are, and lines in messages."""
 
+import gzip
 import io
-import os
-import subprocess
-import sys
-import warnings
 import zipfile
 
 import numpy as np
+import polars as pl
 import pytest
 from xpnn.backends.errors import ConfigError, DataError
 from xpnn.nn.datasets import load_dataset
-from xpnn.nn.datasets.table import load_csv, load_npz
+from xpnn.nn.datasets.table import load_npz
+from xpnn.nn.datasets.table_file import TableOptions
+from xpnn.nn.inputs.table import Table
 
 IMAGES = np.arange(160).reshape(10, 16)
 LABELS = np.arange(10) % 2
@@ -23,10 +23,16 @@ def save(tmp_path, **arrays):
     return path
 
 
-def csv(tmp_path, text, encoding="utf-8"):
-    path = tmp_path / "mine.csv"
-    path.write_bytes(text.encode(encoding))
-    return path
+@pytest.fixture
+def table(tmp_path):
+    """`table(text, **options)`: the data set of a text table, `mine.csv`."""
+
+    def load(text, **options):
+        path = tmp_path / "mine.csv"
+        path.write_text(text, encoding="utf-8")
+        return load_dataset(path, **options)
+
+    return load
 
 
 def all_rows(data):
@@ -52,22 +58,25 @@ def test_npz_with_a_test_part(tmp_path, names):
     assert (data.name, data.image_shape, data.scale) == ("mine", (2, 8), 1 / 111)
 
 
-@pytest.mark.parametrize("names", [("images", "labels"), ("X", "y")])
-def test_npz_without_a_test_part(tmp_path, names):
-    path = save(tmp_path, **dict(zip(names, (IMAGES, LABELS), strict=True)), more=np.zeros(3))
+@pytest.mark.parametrize(("names", "shape"), [(("images", "labels"), (4, 4)), (("X", "y"), None)])
+def test_npz_without_a_test_part(tmp_path, names, shape):
+    """Bytes that are called images are pixels."""
+    arrays = (IMAGES.astype(np.uint8), LABELS)
+    path = save(tmp_path, **dict(zip(names, arrays, strict=True)), more=np.zeros(3))
     data = load_npz(path, test_fraction=0.4, seed=1, stratify=True)
     assert np.bincount(data.test.labels).tolist() == [2, 2]
     images, labels = all_rows(data)
     np.testing.assert_array_equal(images, IMAGES)
     np.testing.assert_array_equal(labels, LABELS)
-    assert data.image_shape == (4, 4)
+    assert data.image_shape == shape
     other = load_npz(path, test_fraction=0.4, seed=2, stratify=True)
     assert not np.array_equal(data.test.images, other.test.images)
 
 
-def test_npz_integers_beyond_a_byte_become_float32(tmp_path):
+def test_npz_of_whole_numbers_is_a_table(tmp_path):
     data = load_npz(save(tmp_path, images=IMAGES * 2, labels=np.array(list("abababccab"))))
-    assert data.train.images.dtype == np.float32
+    assert data.train.images.dtype == np.float64
+    assert isinstance(data.inputs, Table)
     assert data.class_names == ("a", "b", "c")
     np.testing.assert_array_equal(all_rows(data)[0], IMAGES * 2)
 
@@ -154,98 +163,61 @@ def test_errors_of_the_arrays_name_the_file(tmp_path):
         load_npz(save(tmp_path, images=IMAGES, labels=LABELS[:9]))
 
 
+def column(data, name):
+    """Return a column of the data set's inputs."""
+    return next(each for each in data.inputs.columns if each.name == name)
+
+
 @pytest.mark.parametrize("place", [0, 1, 3])
-def test_csv_with_the_label_anywhere(tmp_path, place):
+def test_a_label_is_found_anywhere(table, place):
     cells = [["a", "b", "c"], *[[str(3 * row + column) for column in range(3)] for row in range(10)]]
     for row, label in zip(cells, ["label", *"7373737373"], strict=True):
         row.insert(place, label)
-    data = load_csv(csv(tmp_path, "\n".join(",".join(row) for row in cells)))
+    data = table("\n".join(",".join(row) for row in cells))
     images, labels = all_rows(data)
     np.testing.assert_array_equal(images, np.arange(30).reshape(10, 3))
     assert labels.tolist() == [1, 0] * 5
-    assert images.dtype == np.uint8
-    assert (data.class_names, data.image_shape, data.name) == (("3", "7"), None, "mine")
-    assert (len(data.train), len(data.test)) == (8, 2)
-
-
-def test_csv_as_kaggle_writes_it(tmp_path):
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (30, 784))
-    labels = np.arange(30) % 10
-    header = "label," + ",".join(f"pixel{number}" for number in range(784))
-    lines = [",".join(map(str, [label, *row])) for label, row in zip(labels, pixels.tolist(), strict=True)]
-    path = csv(tmp_path, "\r\n".join([header, *lines]) + "\r\n")
-    data = load_csv(path, stratify=True, test_fraction=0.3)
-    assert data.train.images.dtype == np.uint8
-    assert data.class_names == tuple("0123456789")
-    assert (data.scale, data.image_shape, len(data.test)) == (1 / 255, (28, 28), 10)
-    assert np.bincount(data.test.labels).tolist() == [1] * 10
-    images, numbers = all_rows(data)
-    order = np.argsort(pixels[:, 0])
-    assert sorted(map(tuple, images.tolist())) == sorted(map(tuple, pixels[order].tolist()))
-    number_of = {tuple(row): label for row, label in zip(pixels.tolist(), labels.tolist(), strict=True)}
-    assert [number_of[tuple(row)] for row in images.tolist()] == numbers.tolist()
-
-
-def test_csv_with_words_quotes_blanks_and_a_byte_order_mark(tmp_path):
-    text = 'size, "kind" ,hue\n\n1.5,"cat, small",-2\n2.5, dog ,1e3\n\n3.5,"cat, small",0\n4.5,dog,7\n'
-    data = load_csv(csv(tmp_path, text, "utf-8-sig"), label_column="kind", test_fraction=0.5)
-    images, labels = all_rows(data)
-    assert images.dtype == np.float32
-    np.testing.assert_array_equal(images, np.array([[1.5, -2], [2.5, 1000], [3.5, 0], [4.5, 7]], np.float32))
-    assert labels.tolist() == [0, 1, 0, 1]
-    assert data.class_names == ("cat, small", "dog")
-    assert data.scale == 1.0
+    assert [each.name for each in data.inputs.columns] == ["a", "b", "c"]
+    assert (data.class_names, data.image_shape, data.name, data.inputs.label) == (("3", "7"), None, "mine", "label")
+    assert (len(data.train), len(data.test), data.notes) == (8, 2, ())
 
 
 @pytest.mark.parametrize(
-    ("cell", "dtype", "value"),
+    ("header", "named", "label", "notes"),
     [
-        ("3.0", "uint8", 3),
-        ("0.0", "uint8", 0),
-        ("255.0", "uint8", 255),
-        ("255", "uint8", 255),
-        ("256", "float32", 256),
-        ("-1", "float32", -1),
-        ("0.5", "float32", 0.5),
+        ("a,Target,c", None, "Target", ()),
+        ("y,label,c", None, "label", ()),
+        ("class,y,c", None, "class", ()),
+        ("a,b,c", None, "c", ("label c, the last column: --label-column to name another",)),
+        ("a,label,c", "a", "a", ()),
     ],
 )
-def test_csv_types(tmp_path, cell, dtype, value):
-    images, _ = all_rows(load_csv(csv(tmp_path, f"a,b,label\n1,{cell},x\n2,2,y\n3,3,x\n4,4,y\n")))
-    assert images.dtype == np.dtype(dtype)
-    assert images[0].tolist() == [1, value]
+def test_the_label_s_column(table, header, named, label, notes):
+    data = table(f"{header}\n" + "1,1,0\n0,0,1\n" * 5, label_column=named)
+    assert (data.inputs.label, data.notes) == (label, notes)
+    assert [each.name for each in data.inputs.columns] == [name for name in header.split(",") if name != label]
 
 
-@pytest.mark.parametrize("cell", ["0.5", "300", "-1", "3e2"])
-def test_csv_cells_that_are_no_bytes_survive_where_warnings_are_no_errors(tmp_path, cell):
-    """NumPy 2.0 reads 0.5 as 0 and 300 as 44, with a warning that nobody sees."""
-    path = csv(tmp_path, f"a,b,label\n1,{cell},x\n2,2,y\n3,3,x\n4,4,y\n")
-    code = (
-        "import sys; from pathlib import Path; from xpnn.nn.datasets.table import load_csv\n"
-        "data = load_csv(Path(sys.argv[1]))\n"
-        "print([b for part in (data.train, data.test) for a, b in part.images.tolist() if a == 1])"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
-    command = [sys.executable, "-W", "ignore", "-c", code, str(path)]
-    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    assert result.stdout.strip() == f"[{float(cell)}]"
-
-
-def test_csv_a_reader_that_only_warns_is_not_believed(tmp_path, monkeypatch):
-    """As NumPy 2.0 does it, with any NumPy."""
-    loadtxt = np.loadtxt
-
-    def warning(lines, **options):
-        if options["dtype"]["before"].base == np.uint8:
-            warnings.warn("Parsing an integer via a float is deprecated", DeprecationWarning, stacklevel=1)
-            lines = [line.replace("0.5", "0") for line in lines]
-        return loadtxt(lines, **options)
-
-    monkeypatch.setattr(np, "loadtxt", warning)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        images, _ = all_rows(load_csv(csv(tmp_path, "a,b,label\n1,0.5,x\n2,2,y\n3,3,x\n4,4,y\n")))
-    assert images[:, 1].tolist() == [0.5, 2, 3, 4]
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        (
+            "a,b\n1,2\n",
+            {"label_column": "kind"},
+            r"must have the label's column 'kind', got a, b: name it by label_column, on the command line --label-c",
+        ),
+        ("1,2,3,4,5,6,7,8,9\n", {"label_column": "x"}, r"got column_1, .*column_8, \.\.\.: name it"),
+        ("label\n1\n", {}, r"must have features beside 'label', got no other column: check the delimiter"),
+        ("a,label\n1,x\n\n2,\n3,y\n", {}, r"labels must not be empty, got none in line 4, column 'label': fill"),
+        ("a,label\n1,x\n\n2,NA\n3,y\n", {}, r"got none in line 4"),
+        ("a,label\n1,0.5\n2,inf\n3,1\n", {}, r"labels must be finite in float32, got inf in line 3"),
+        (f"a,label\n1,2\n2,{'9' * 20}\n", {"regression": False}, r"whole numbers or strings, got 1e\+20 in line 3"),
+        ("a,label\n1,x\n2,y\n3,\x01\n4,x\n", {}, r"class names must be plain text in one line, got '\\x01'"),
+    ],
+)
+def test_what_is_wrong_with_labels_is_told_with_its_line(table, text, options, message):
+    with pytest.raises(DataError, match=rf"mine\.csv.*{message}"):
+        table(text, **options)
 
 
 @pytest.mark.parametrize(
@@ -254,94 +226,163 @@ def test_csv_a_reader_that_only_warns_is_not_believed(tmp_path, monkeypatch):
         (["10", "9", "10", "-1"], ("-1", "9", "10")),
         (["10.0", "9.0", "10", "9"], ("9", "10")),
         (["10", "9", "x", "9"], ("10", "9", "x")),
-        (["nan", "x", "nan", "x"], ("nan", "x")),
+        (["True", "false", "TRUE", "false"], ("False", "True")),
+        (["2026-01-31", "2025-12-31", "2026-01-31", "2025-12-31"], ("2025-12-31", "2026-01-31")),
     ],
 )
-def test_csv_labels_are_numbers_where_all_of_them_are(tmp_path, labels, names):
+def test_classes_are_numbers_where_all_of_them_are(table, labels, names):
     rows = "\n".join(f"{number},{label}" for number, label in enumerate(labels))
-    assert load_csv(csv(tmp_path, f"a,label\n{rows}\n")).class_names == names
+    assert table(f"a,label\n{rows}\n").class_names == names
+
+
+def test_a_label_of_many_numbers_is_predicted(table):
+    text = "a,price\n" + "".join(f"{row % 7},{100 * row}\n" for row in range(30))
+    data = table(text)
+    assert (data.class_names, data.train.labels.shape) == ((), (24, 1))
+    assert data.notes == (
+        "label price, the last column: --label-column to name another; its numbers are predicted, not classes: "
+        "--loss to change it",
+    )
+    assert data.inputs.target.mean == (pytest.approx(data.train.labels.mean()),)
+    named = table(text, label_column="price")
+    assert named.notes == ("label price; its numbers are predicted, not classes: --loss to change it",)
+    assert table(text, regression=False).num_classes == 30
+    few = "a,stars\n" + "".join(f"{row % 7},{row % 5}\n" for row in range(30))
+    assert table(few).num_classes == 5
+    assert table(few, regression=True).class_names == ()
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("name", "note"),
     [
-        ("", r"one column 'label' in its header, got 0 in ''"),
-        ("a,b\n1,2\n", r"one column 'label' in its header, got 0 in 'a, b': name the label column"),
-        ("1,2,3,4,5,6\n", r"got 0 in '1, 2, 3, 4, 5, 6': name"),
-        ("1,2,3,4,5,6,7\n", r"got 0 in '1, 2, 3, 4, 5, 6, \.\.\.'"),
-        ("label,label,b\n1,2,3\n", r"one column 'label' in its header, got 2"),
-        ("label\n1\n", r"features beside 'label', got no other column"),
-        ("label,a\n", r"must hold rows below its header, got none"),
-        ("label,a\n\n \n", r"must hold rows below its header, got none"),
-        ("label,a,b\n1,2,3\n0,,3\n", r"features must be numbers, got '' at row 1, column 'a': fill the cell"),
-        ("a,label,b\n1,2,3\n0,1,red\n", r"features must be numbers, got 'red' at row 1, column 'b'"),
-        ("label,a,b\n1,2,3\n0,2\n", r"expected 3 cells in each row, got 2 at row 1: fix that line"),
-        ("label,a,b\n1,2,3,4\n0,2,3\n", r"expected 3 cells in each row, got 4 at row 0"),
-        ("label,a\n1,2\n0,nan\n", r"mine\.csv: features must be finite in float32, got nan at row 1, column 'a'"),
-        ("label,a\n1,2\n0,1e50\n", r"features must be finite in float32, got inf at row 1, column 'a'"),
-        ("label,a\n1,2\n,3\n1,2\n", r"labels must not be empty, got  at row 1"),
-        ("label,a\n1,2\n0.5,3\n1,2\n", r"whole numbers or strings, got 0.5 at row 1"),
-        (f"label,a\nx,2\n{'y' * 65},3\n", rf"at most 64 characters, got '{'y' * 20}'\.\.\. at row 1: is 'label'"),
+        ("Id", "Id identifies the rows and is not learned: --id-column none to learn it"),
+        ("customer_id", "customer_id identifies the rows and is not learned: --id-column none to learn it"),
+        ("", "the column without a name identifies the rows and is not learned"),
     ],
 )
-def test_csv_says_what_is_wrong_and_where(tmp_path, text, message):
-    with pytest.raises(DataError, match=message):
-        load_csv(csv(tmp_path, text))
+def test_columns_that_identify_rows_are_not_learned(table, name, note):
+    text = f"{name},size,label\n" + "".join(f"{1000 - 3 * row},{row % 5},{row % 2}\n" for row in range(30))
+    data = table(text)
+    assert [each.name for each in data.inputs.columns] == ["size"]
+    assert (data.inputs.identifier, data.notes[-1]) == (name or "column_1", note)
+    learned = table(text, id_column="none")
+    assert [each.name for each in learned.inputs.columns] == [name or "column_1", "size"]
+    assert learned.inputs.identifier is None
+    assert table(text, id_column="size").inputs.identifier == "size"
 
 
-def test_csv_labels_of_the_longest_length_are_kept(tmp_path):
-    long = "y" * 64
-    assert load_csv(csv(tmp_path, f"label,a\nx,2\n{long},3\nx,1\n{long},5\n")).class_names == ("x", long)
+def test_columns_of_every_kind(table):
+    rows = "".join(
+        f"{row},{'ab'[row % 2]},{['True', 'false'][row % 3 > 0]},2026-01-{1 + row % 28:02},{row % 4},{row % 2}\n"
+        for row in range(2, 42)
+    )
+    text = "\ufeffnumber, word ,truth,day,code,label\n" + rows.replace("3,b,", ",,", 1)
+    data = table(text, categorical=("code",), test_fraction=None)
+    assert [each.kind for each in data.inputs.columns] == ["number", "category", "truth", "number", "category"]
+    assert column(data, "word").levels == ("a", "b")
+    assert column(data, "code").levels == ("0", "1", "2", "3")
+    assert [column(data, name).has_flag for name in ("number", "word", "truth")] == [True, True, False]
+    days = 20_457  # from 1970 to 2026-01-04
+    np.testing.assert_array_equal(data.train.images[1], [np.nan, np.nan, 1, days, 3])
+    assert [each.name for each in table(text, drop=("day", "code")).inputs.columns] == ["number", "word", "truth"]
+    with pytest.raises(ConfigError, match="drop must name a column, got 'days'"):
+        table(text, drop=("days",))
 
 
-@pytest.mark.parametrize("text", ["label,a\nx,2\né,3\n", "é,label\n1,2\n"])
-def test_csv_in_another_encoding_is_refused(tmp_path, text):
-    with pytest.raises(DataError, match=r"mine\.csv cannot be read .*UTF-8"):
-        load_csv(csv(tmp_path, text, "latin-1"))
+@pytest.mark.parametrize("place", [2, 17, 41])  # of the training rows or of the test rows
+@pytest.mark.parametrize("cell", ["inf", "-inf", "1e39"])
+def test_infinite_numbers_are_told_with_their_line(table, place, cell):
+    """Also by the inputs of a trained network, which were learned from other rows."""
+    rows = [f"{row % 5}.5,{row % 3},{row % 2}" for row in range(40)]
+    good = "a,b,label\n" + "\n".join(rows)
+    rows[place - 2] = f"{cell},1,0"
+    bad = "a,b,label\n" + "\n".join(rows)
+    for inputs in (None, table(good).inputs):
+        with pytest.raises(
+            DataError, match=rf"mine\.csv: column 'a' must be finite in float32, got .* in line {place}:"
+        ):
+            table(bad, inputs=inputs)
 
 
-def test_csv_with_another_encoding_far_below_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"mine\.csv cannot be read .*UTF-8"):
-        load_csv(csv(tmp_path, "label,a\n" + "x,2\n" * 50_000 + "é,3\n", "latin-1"))
+def test_rows_are_held_to_the_columns_of_a_network(table):
+    rows = [f"{3 * row},{'ab'[row % 2]},{'xyz'[row % 3]}" for row in range(30)]
+    inputs = table("size,word,label\n" + "\n".join(rows)).inputs
+    other = "word,label,more,size\nb,z,0,7\na,z,0,8\n"
+    data = table(other, inputs=inputs, test_fraction=None)
+    np.testing.assert_array_equal(data.train.images, [[7, 1], [8, 0]])
+    assert data.train.labels.tolist() == [2, 2]
+    assert data.class_names == ("x", "y", "z")
+    for change, message in (
+        (("size", "Size"), r"must have the columns of the training, got no 'size' in 'word', 'more', 'Size'"),
+        (("8\n", "tall\n"), r"column 'size' must be numbers as in the training, got tall in line 3: correct the cell"),
+        (("a,z", "a,u"), r"labels must be among the classes of the network, x, y, z, got u in line 3"),
+        (("label", "kind"), r"must have the label's column 'label', got word, kind"),
+    ):
+        with pytest.raises(DataError, match=message):
+            table(other.replace(*change), inputs=inputs)
 
 
-def test_csv_with_an_endless_header_cell_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"cannot be read .*field larger"):
-        load_csv(csv(tmp_path, "a" * 200_000 + ",label\n1,2\n"))
+def test_kaggle_s_digits_are_pixels(table):
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, (30, 784))
+    header = "label," + ",".join(f"pixel{number}" for number in range(784))
+    lines = [",".join(map(str, [row % 10, *cells])) for row, cells in enumerate(pixels.tolist())]
+    text = "\n".join([header, *lines]) + "\n"
+    data = table(text, stratify=True, test_fraction=0.3)
+    assert data.train.images.dtype == np.uint8
+    assert data.class_names == tuple("0123456789")
+    assert (data.scale, data.image_shape, len(data.test)) == (1 / 255, (28, 28), 10)
+    assert np.bincount(data.test.labels).tolist() == [1] * 10
+    images, labels = all_rows(data)
+    order = np.argsort(pixels[:, 0], kind="stable")
+    assert sorted(map(tuple, images.tolist())) == sorted(map(tuple, pixels[order].tolist()))
+    label_of = {tuple(row): k % 10 for k, row in enumerate(pixels.tolist())}
+    assert [label_of[tuple(row)] for row in images.tolist()] == labels.tolist()
+    held = table(text, inputs=data.inputs, test_fraction=None)
+    np.testing.assert_array_equal(data.inputs.features(held.train.images, "float32"), pixels)
 
 
-def test_csv_that_cannot_be_opened(tmp_path):
-    with pytest.raises(DataError, match="cannot be read"):
-        load_csv(tmp_path)
+def test_every_format_is_the_same_table(tmp_path):
+    frame = pl.DataFrame({
+        "size": [0.5 * k for k in range(20)], "word": list("abcd" * 5), "label": [k % 2 for k in range(20)]
+    })  # fmt: skip
+    text = frame.write_csv()
+    frame.write_parquet(tmp_path / "a.parquet")
+    (tmp_path / "a.csv").write_text(text)
+    (tmp_path / "a.tsv").write_text(frame.write_csv(separator="\t"))
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.csv", text)
+    (tmp_path / "semicolons.txt").write_text(text.replace(",", ";").replace(".", ","))
+    plain = load_dataset(tmp_path / "a.csv")
+    for name in ("a.parquet", "a.tsv", "a.csv.gz", "a.zip", "semicolons.txt"):
+        data = load_dataset(tmp_path / name)
+        assert data.inputs == plain.inputs
+        np.testing.assert_array_equal(data.train.images, plain.train.images)
+        np.testing.assert_array_equal(data.test.labels, plain.test.labels)
 
 
-def test_a_message_of_the_reader_that_is_not_known_passes_through(tmp_path, monkeypatch):
-    def broken(*_, **__):
-        raise ValueError("something new")
-
-    monkeypatch.setattr(np, "loadtxt", broken)
-    with pytest.raises(DataError, match=r"mine\.csv is not a table of numbers: something new"):
-        load_csv(csv(tmp_path, "label,a\n1,2\n"))
+def test_a_dialect_that_is_given_is_not_detected(table):
+    text = "0;5,5\n1;4,5\n" * 10
+    data = table(text, dialect=TableOptions(delimiter=";", decimal=",", header=False), regression=True)
+    assert sorted({*data.train.labels.ravel().tolist(), *data.test.labels.ravel().tolist()}) == [4.5, 5.5]
 
 
-def test_the_split_without_options(tmp_path):
+def test_the_split_without_options(tmp_path, table):
     order = np.random.default_rng(0).permutation(20)
-    path = csv(tmp_path, "label,a\n" + "".join(f"{row % 2},{row}\n" for row in range(20)))
-    for data in (load_csv(path), load_dataset(path)):
-        assert data.test.images[:, 0].tolist() == order[:4].tolist()
-        assert data.train.images[:, 0].tolist() == order[4:].tolist()
+    data = table("label,a\n" + "".join(f"{row % 2},{3 * row}\n" for row in range(20)))
+    assert data.test.images[:, 0].tolist() == (3 * order[:4]).tolist()
+    assert data.train.images[:, 0].tolist() == (3 * order[4:]).tolist()
     path = save(tmp_path, images=np.arange(20).reshape(20, 1), labels=np.arange(20) % 2)
     for data in (load_npz(path), load_dataset(path)):
         assert data.test.images[:, 0].tolist() == order[:4].tolist()
 
 
-def test_options_reach_the_files_through_load_dataset(tmp_path):
-    path = csv(tmp_path, "kind,a\n" + "".join(f"{row % 2},{row}\n" for row in range(20)))
-    data = load_dataset(path, label_column="kind", test_fraction=0.3, seed=4, stratify=True)
+def test_options_reach_the_files_through_load_dataset(tmp_path, table):
+    text = "kind,a\n" + "".join(f"{row % 2},{3 * row}\n" for row in range(20))
+    data = table(text, label_column="kind", test_fraction=0.3, seed=4, stratify=True)
     assert np.bincount(data.test.labels).tolist() == [3, 3]
-    same = load_csv(path, label_column="kind", test_fraction=0.3, seed=4, stratify=True)
-    np.testing.assert_array_equal(data.test.images, same.test.images)
-    other = load_dataset(path, label_column="kind", test_fraction=0.3, seed=5, stratify=True)
+    other = table(text, label_column="kind", test_fraction=0.3, seed=5, stratify=True)
     assert not np.array_equal(data.test.images, other.test.images)
 
     path = save(tmp_path, images=IMAGES, labels=LABELS)

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from xpnn import nn
 from xpnn.backends import ConfigError, DataError
 from xpnn.nn.estimator import MLPClassifier, MLPRegressor
-from xpnn.nn.export import to_html, to_npz, to_onnx
+from xpnn.nn.export import c_files, to_html, to_npz, to_onnx
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -110,6 +110,7 @@ def test_rows_without_names_are_taken_as_they_are(tmp_path):
     with np.load(tmp_path / "net.npz") as file:
         np.testing.assert_array_equal(file["layers.0.weight"], estimator.coefs_[0])
         assert json.loads(str(file["description"]))["class_names"] == list(WORDS)
+    assert c_files(estimator) == c_files(estimator.to_mlp())
 
 
 def test_a_network_goes_to_another_backend():

@@ -6,6 +6,7 @@ import hypothesis.extra.numpy as arrays_of
 import numpy as np
 import pytest
 from hypothesis import strategies as st
+from scipy import sparse
 from xpnn import nn
 from xpnn.backends import DataError, get_backend, why_unavailable
 from xpnn.nn.inputs.arrays import answer_like, categorical_codes, host_array
@@ -402,10 +403,18 @@ def test_a_cupy_array_is_answered_on_the_gpu_after_one_read(cupy):
     np.testing.assert_allclose(cupy.asnumpy(on_host.logits(given)), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("make", [torch_of, jax_of])
-def test_integers_are_scaled_on_the_device_too(net, make):
-    images = np.array([[255, 51]], np.uint8)
-    np.testing.assert_allclose(taken(net.logits(make(images))), [[1.0, 0.2, 0.0]], rtol=1e-6)
+@pytest.mark.parametrize("make", [torch_of, jax_of, strict_of])
+def test_pixels_are_scaled_on_the_device_too(net, make):
+    net.inputs = nn.Pixels(count=2)
+    images = np.array([[255, 51]])
+    expected = net.logits(images)
+    np.testing.assert_allclose(expected, [[1.0, 0.2, 0.0]], rtol=1e-6)
+    for dtype in ("uint8", "int32", "float32"):
+        np.testing.assert_array_equal(taken(net.logits(make(images.astype(dtype)))), expected)
+    np.testing.assert_allclose(taken(net.logits(make(np.array([[1, 0.2]], np.float32)))), expected, rtol=1e-6)
+    np.testing.assert_array_equal(taken(net.logits(make(np.array([[True, False]])))), [[1, 0, 0]])
+    with pytest.raises(DataError, match=r"pixels must be whole numbers in \[0, 255\], .* from -1 to 2"):
+        net.predict(make(np.array([[-1, 2]], np.float32)))
     pictures = make(np.array([[[2.0], [1.0]]], np.float32))  # (1, 2, 1)
     assert taken(net.predict(pictures)).tolist() == [0]
     assert tuple(net.predict(make(ROWS[:0])).shape) == (0,)
@@ -428,7 +437,6 @@ def test_other_losses_answer_in_kind(loss, make):
     [
         (np.ones((4, 3), np.float32), r"images must have shape \(samples, 2\), got \(4, 3\)$"),
         (np.ones(2, np.float32), r"got \(2,\); for one row pass images\[None, :\]"),
-        (np.ones((2, 2), bool), "images must be numbers, got dtype .*bool"),
         (np.ones((2, 2), np.complex64), "images must be numbers, got dtype .*complex64"),
         (np.array([[0, 1], [np.nan, 1]], np.float32), "images must be finite in float32, got nan at row 1, column 0"),
         (np.array([[0, 1], [1, -np.inf]], np.float32), "images must be finite in float32, got -inf at row 1, column 1"),
@@ -465,3 +473,22 @@ def test_no_history_of_gradients_is_kept():
 def test_a_longdouble_predicts_like_a_double(backend):
     net = nn.MLP([2, 3], backend=available(backend))
     np.testing.assert_array_equal(net.logits(ROWS.astype(np.longdouble)), net.logits(ROWS.astype(np.float64)))
+
+
+@pytest.mark.parametrize("form", [sparse.csr_array, sparse.csc_matrix, sparse.coo_array, sparse.lil_matrix])
+def test_sparse_rows_are_as_good_as_dense_ones(net, form):
+    rows = np.where(np.abs(ROWS) < 1, 0, ROWS)  # (samples, features), with zeros
+    given = form(rows)
+    np.testing.assert_array_equal(taken(given), rows)
+    assert taken(given).dtype == rows.dtype
+    np.testing.assert_array_equal(nn.from_arrays(given, LABELS, test_fraction=None).train.images, rows)
+    np.testing.assert_array_equal(nn.Split(given, LABELS).images, rows)
+    answer = net.predict(given)
+    assert type(answer) is np.ndarray
+    np.testing.assert_array_equal(answer, net.predict(rows))
+
+
+def test_sparse_rows_beyond_the_memory_are_refused():
+    wide = sparse.csr_array((np.ones(2), ([0, 1], [0, 1])), shape=(2**20, 2**30))
+    with pytest.raises(DataError, match=r"images of shape \(1048576, 1073741824\) takes 8,388,608.0 GiB as a dense"):
+        nn.from_arrays(wide, np.zeros(2**20))

@@ -136,4 +136,4 @@ def test_mapped_rows_are_read_once_at_most_before_the_first_step(make_rows, read
     assert data.train.facts.range == (0, 100)
     assert len(reads) == reads_of_load
     assert len(set(reads)) == len(reads)
-    assert {count for _, count in reads} == ({48} if dtype == "uint8" else {48, 12})
+    assert {count for _, count in reads} == {48, 12}

@@ -28,7 +28,7 @@ def test_loss_and_accuracy_by_hand(net):
     result = nn.evaluate(net, split([[0.0, LN3], [LN3, 0.0], [1.0, 1.0]], [1, 1, 0]))
     assert result.loss == pytest.approx((math.log(4 / 3) + 2 * LN2 + LN2) / 3, rel=1e-14)
     assert result.accuracy == pytest.approx(2 / 3)
-    assert result == (result.loss, result.accuracy)
+    assert result == (result.loss, result.accuracy, None, None)
 
 
 def test_integers_are_scaled_by_the_networks_scale(net):
@@ -72,6 +72,27 @@ def test_the_loss_of_a_sure_answer_is_not_rounded_away(backend):
     assert nn.evaluate(net, rows).loss == pytest.approx(loss, rel=1e-6)
     assert evaluate_logits(net.logits(rows.images), rows.labels)[0] == pytest.approx(loss, rel=1e-12)
     np.testing.assert_allclose(net.predict_proba(rows.images), [[1.0, math.exp(-20)]], rtol=1e-6)
+
+
+def test_figures_of_a_regression_are_scikit_learns(backend):
+    sklearn = pytest.importorskip("sklearn.metrics")
+    generator = np.random.default_rng(0)
+    images = generator.normal(size=(50, 2))
+    labels = 1000 + 20 * images @ [[1.0, 2.0], [0.0, -1.0]] + generator.normal(size=(50, 2))  # (samples, outputs)
+    net = nn.MLP([2, 2], backend=backend, loss="squared_error", dtype="float64", seed=2)
+    data = nn.from_arrays(images, labels)
+    nn.train(net, data, optimizer=nn.SGD(0.1), epochs=5, batch_size=10)
+    result, predictions = nn.evaluate(net, data.test), net.predict(data.test.images)
+    assert result.accuracy is None
+    assert result.r2 == pytest.approx(sklearn.r2_score(data.test.labels, predictions), rel=1e-12)
+    assert 0.5 < result.r2 < 1
+    assert result.mean_absolute_error == pytest.approx(
+        sklearn.mean_absolute_error(data.test.labels, predictions), rel=1e-12
+    )
+    errors = (predictions - data.test.labels) / np.array(data.inputs.target.std)
+    assert result.loss == pytest.approx(np.square(errors).sum(axis=1).mean() / 2, rel=1e-12)
+    equal = nn.Split(data.test.images, np.repeat(labels[:1], len(data.test), axis=0), inputs=data.inputs)
+    assert math.isnan(nn.evaluate(net, equal).r2)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "uint64"])

@@ -1,6 +1,8 @@
 """The network: its start, its outputs, its parameters, and what it refuses."""
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -96,6 +98,7 @@ def test_a_number_means_the_same_in_every_array(by_hand):
         np.testing.assert_allclose(by_hand.logits(rows), [[1.0, 0.2, 0.0]], rtol=1e-15)
     by_hand.inputs = nn.Pixels(count=2, largest=0.5)
     assert by_hand.logits(np.array([[0, 1]], np.uint8)).tolist() == [[0.0, 2.0, 0.0]]
+    assert by_hand.logits(np.array([[False, True]])).tolist() == [[0.0, 1.0, 0.0]]
 
 
 def test_probabilities_by_hand(by_hand):
@@ -138,7 +141,6 @@ def test_pictures_are_flattened_row_by_row(backend):
         (np.zeros((1, 1, 1, 2)), r"got \(1, 1, 1, 2\)$"),
         (5.0, r"got \(\)$"),
         ([["a", "b"]], "images must be numbers, got dtype <U1"),
-        (np.zeros((4, 2), bool), "images must be numbers, got dtype bool"),
         (np.zeros((4, 2), complex), "images must be numbers, got dtype complex128"),
     ],
 )
@@ -183,6 +185,50 @@ def test_parameters_that_do_not_fit_change_nothing(change, message):
         net.load_parameters(given)
     for name, array in net.parameters().items():
         np.testing.assert_array_equal(array, before[name])
+
+
+# Copies
+
+
+def same_network(net, other):
+    for name in ("sizes", "activation", "loss", "initializer", "dtype", "inputs"):
+        assert getattr(net, name) == getattr(other, name)
+    assert [layer.activation for layer in net.layers] == [layer.activation for layer in other.layers]
+    for name, array in net.parameters().items():
+        assert other.parameters()[name].dtype == array.dtype
+        np.testing.assert_array_equal(other.parameters()[name], array)
+
+
+@pytest.mark.parametrize("make", [copy.deepcopy, copy.copy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_a_copy_is_a_network_of_its_own(every_backend, make, make_data):
+    net = nn.MLP([6, 4, 3], activation="tanh", backend=every_backend, dtype="float64", seed=3)
+    net.adopt(make_data())
+    made = make(net)
+    same_network(net, made)
+    if make is copy.deepcopy:
+        assert made.backend is every_backend
+    assert made.backend.name == every_backend.name
+    before = net.parameters()
+    nn.train(made, make_data(), epochs=1, batch_size=8)
+    for name, array in before.items():
+        np.testing.assert_array_equal(net.parameters()[name], array)
+
+
+def test_a_copy_of_several_objects_holds_one_copy_of_each():
+    net = nn.MLP([2, 2], backend="numpy")
+    one, other = copy.deepcopy([net, net])
+    assert one is other is not net
+
+
+def test_a_pickle_of_a_backend_that_cannot_be_had_says_so(monkeypatch):
+    content = pickle.dumps(nn.MLP([2, 2], backend="numpy"))
+
+    def refuse(_module, _kind):
+        raise BackendUnavailable("not here")
+
+    monkeypatch.setattr("xpnn.backends.registry._load_builtin", refuse)
+    with pytest.raises(BackendUnavailable, match="not here"):
+        pickle.loads(content)
 
 
 # What cannot be

@@ -53,7 +53,7 @@ def rewrite(path, *, arrays=None, text=None, **changes):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_everything_comes_back(backend, tmp_path, activation, dtype, small_problem):
     net = nn.MLP([6, 4, 3], activation=activation, initializer="uniform", backend=backend, dtype=dtype, seed=8)
-    net.inputs = nn.Pixels(count=6, largest=3, shape=(2, 3), class_names=("a", "ß", "✓"))
+    net.inputs = nn.Pixels(count=6, largest=200, shape=(2, 3), class_names=("a", "ß", "✓"))
     nn.save(net, tmp_path / "m.safetensors")
     back = nn.load(tmp_path / "m.safetensors", backend="numpy")
     for name in ("sizes", "activation", "initializer", "dtype", "inputs"):
@@ -106,7 +106,7 @@ def test_the_file_is_plain_safetensors(path, net):
         "initializer": "glorot",
         "dtype": "float32",
         "inputs": {
-            "kind": "pixels", "class_names": ["a", "b", "c"], "target": None, "count": None, "largest": 255,
+            "kind": "pixels", "class_names": ["a", "b", "c"], "target": None, "count": 6, "largest": 255.0,
             "shape": [2, 3],
         },
     }  # fmt: skip
@@ -219,27 +219,9 @@ def test_a_safetensors_file_of_another_program(path, metadata):
         {"activation": ...},
         {"initializer": None},
         {"dtype": "float16"},
-        {"input_scale": "1/255"},
-        {"input_scale": None},
-        {"input_scale": 0},
-        {"input_scale": 5e-324},
-        {"input_scale": True},
-        {"input_scale": -1.0},
-        {"input_scale": float("nan")},
-        {"input_scale": float("inf")},
-        {"class_names": ["a", "b", "a"]},
-        {"class_names": [1, "1", "b"]},
-        {"class_names": ["a", "b"]},
-        {"class_names": 3},
-        {"class_names": ["a", "\x1b[2J", "c"]},
-        {"class_names": ...},
-        {"image_shape": [2]},
-        {"image_shape": [2, 3, 1]},
-        {"image_shape": [3, 3]},
-        {"image_shape": [-2, -3]},
-        {"image_shape": 5},
-        {"image_shape": ["x", 3]},
-        {"image_shape": ...},
+        {"inputs": []},
+        {"inputs": "pixels"},
+        {"inputs": {}},
         {"arrays": {"layers.0.weight": None}},
         {"arrays": {"layers.0.weight": np.full((6, 4), np.nan, np.float32)}},
         {"arrays": {"layers.1.bias": np.array([0, np.inf, 0], np.float32)}},
@@ -256,6 +238,139 @@ def test_a_model_that_contradicts_itself(path, changes):
     rewrite(path, **changes)
     with pytest.raises(ModelFileError, match=r"model.safetensors is damaged,? or (was written|is no model)"):
         nn.load(path, backend="numpy")
+
+
+OLD = {"inputs": ..., "input_scale": 0.25, "class_names": ["a", "b", "c"], "image_shape": [2, 3]}
+
+
+def test_a_file_of_an_older_version_is_loaded(path):
+    rewrite(path, **OLD)
+    pixels = nn.Pixels(count=6, largest=4.0, shape=(2, 3), class_names=("a", "b", "c"))
+    assert nn.load(path, backend="numpy").inputs == pixels
+    rewrite(path, **OLD | {"input_scale": 1.0, "class_names": None, "image_shape": None})
+    assert nn.load(path, backend="numpy").inputs == nn.Numbers(count=6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"input_scale": "1/255"},
+        {"input_scale": None},
+        {"input_scale": 0},
+        {"input_scale": 5e-324},
+        {"input_scale": True},
+        {"input_scale": -1.0},
+        {"input_scale": float("nan")},
+        {"input_scale": float("inf")},
+        {"input_scale": ...},
+        {"class_names": ["a", "b", "a"]},
+        {"class_names": [1, "1", "b"]},
+        {"class_names": ["a", "b"]},
+        {"class_names": 3},
+        {"class_names": ["a", "\x1b[2J", "c"]},
+        {"class_names": ...},
+        {"image_shape": [2]},
+        {"image_shape": [2, 3, 1]},
+        {"image_shape": [3, 3]},
+        {"image_shape": [-2, -3]},
+        {"image_shape": 5},
+        {"image_shape": ["x", 3]},
+        {"image_shape": ...},
+    ],
+    ids=repr,
+)
+def test_a_file_of_an_older_version_that_contradicts_itself(path, changes):
+    rewrite(path, **OLD | changes)
+    with pytest.raises(ModelFileError, match=r"model.safetensors is damaged,? or (was written|is no model)"):
+        nn.load(path, backend="numpy")
+
+
+NAMES = {"class_names": ["a", "b", "c"], "target": None}
+NUMBERS = {"kind": "numbers", "count": 6, **NAMES}
+PIXELS = {"kind": "pixels", "count": 6, "largest": 255.0, "shape": [2, 3], **NAMES}
+COLUMNS = [
+    {"name": "age", "mean": 40.0, "std": 10.0, "fill": 38.0, "has_flag": True},
+    {"name": "town", "kind": "category", "levels": ["Bonn", "Ulm"], "has_flag": True},
+    {"name": "member", "kind": "truth"},
+]
+TABLE = {"kind": "table", "columns": COLUMNS, "is_named": True, "label": "y", "identifier": None, **NAMES}
+
+
+def columns_with(place, **changes):
+    changed = {name: value for name, value in (COLUMNS[place] | changes).items() if value is not ...}
+    return {"columns": [changed if k == place else column for k, column in enumerate(COLUMNS)]}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "changes"),
+    [
+        *(
+            (inputs, changes)
+            for inputs in (NUMBERS, PIXELS, TABLE)
+            for changes in (
+                {"kind": "sounds"},
+                {"kind": ["pixels"]},
+                {"kind": ...},
+                {"class_names": ["a", "b", "a"]},
+                {"class_names": [1, "1", "b"]},
+                {"class_names": ["a", "b"]},
+                {"class_names": 3},
+                {"class_names": None},
+                {"class_names": ["a", "\x1b[2J", "c"]},
+                {"class_names": ...},
+                {"target": ...},
+                {"target": 5},
+                {"target": {"mean": [0.0] * 3}},
+                {"target": {"mean": [0.0] * 2, "std": [1.0] * 2}},
+                {"target": {"mean": [0.0, 0.0, float("nan")], "std": [1.0] * 3}},
+                {"target": {"mean": [0.0] * 3, "std": [1.0, 1.0, 0.0]}},
+                {"target": {"mean": [0.0] * 3, "std": [1.0, 1.0, float("inf")]}},
+                {"target": {"mean": [0.0] * 3, "std": [1.0, 1.0, 5e-324]}},
+                {"target": {"mean": ["0"] * 3, "std": [1.0] * 3}},
+            )
+        ),
+        *(
+            (inputs, changes)
+            for inputs in (NUMBERS, PIXELS)
+            for changes in ({"count": 5}, {"count": 6.0}, {"count": "6"}, {"count": 0}, {"count": True}, {"count": ...})
+        ),
+        *(
+            (PIXELS, {"largest": each})
+            for each in ("255", None, 0, -1.0, True, float("nan"), float("inf"), 5e-324, ...)
+        ),
+        *((PIXELS, {"shape": each}) for each in ([2], [2, 3, 1], [3, 3], [-2, -3], 5, ["x", 3], "23", ...)),
+        *((TABLE, {"columns": each}) for each in (None, [], 5, "abc", [5], COLUMNS[:2], COLUMNS * 2, ...)),
+        *((TABLE, {"is_named": each}) for each in (None, "yes", 1, ...)),
+        *((TABLE, {name: each}) for name in ("label", "identifier") for each in (5, ["y"], "\x1b[2J", ...)),
+        *((TABLE, columns_with(0, name=each)) for each in (5, None, "town", "\x1b[2J", ...)),
+        *((TABLE, columns_with(0, mean=each)) for each in ("40", None, float("nan"), float("inf"), True)),
+        *((TABLE, columns_with(0, std=each)) for each in ("1", None, 0.0, -1.0, 5e-324, float("nan"), float("inf"))),
+        *((TABLE, columns_with(0, fill=each)) for each in ("38", float("nan"), float("-inf"))),
+        *((TABLE, columns_with(0, has_flag=each)) for each in (1, "yes", None, False)),
+        *((TABLE, columns_with(0, kind=each)) for each in ("numbers", None, ["number"], "category")),
+        (TABLE, columns_with(0, levels=["a", "b"])),
+        (TABLE, columns_with(0, unit="years")),
+        *(
+            (TABLE, columns_with(1, levels=each))
+            for each in ([], ["Bonn"], ["Bonn", "Bonn"], [1, 2], 5, ["a", "\x07"], ...)
+        ),
+    ],
+    ids=lambda value: value["kind"] if "class_names" in value and "kind" in value else repr(value)[:80],
+)
+def test_inputs_that_contradict_themselves_or_the_network(path, inputs, changes):
+    rewrite(path, inputs={name: value for name, value in (inputs | changes).items() if value is not ...})
+    with pytest.raises(ModelFileError, match=r"model.safetensors is damaged,? or (was written|is no model)"):
+        nn.load(path, backend="numpy")
+
+
+@pytest.mark.parametrize("inputs", [NUMBERS, PIXELS, TABLE], ids=lambda inputs: inputs["kind"])
+@pytest.mark.parametrize("target", [None, {"mean": [1.0, 2.0, 3.0], "std": [1.0, 0.5, 2.0]}])
+def test_inputs_come_back(path, inputs, target):
+    rewrite(path, inputs=inputs | {"target": target})
+    net = nn.load(path, backend="numpy")
+    assert json.loads(json.dumps(net.inputs.settings())) == inputs | {"target": target}
+    nn.save(net, path)
+    assert nn.load(path, backend="numpy").inputs == net.inputs
 
 
 def test_a_backend_that_cannot_be_had_is_not_the_files_fault(path, monkeypatch):

@@ -167,6 +167,49 @@ class TestExactShape:
         wide = frame.astype(np.uint16) * 257
         np.testing.assert_array_equal(load(saved(wide, tmp_path)), frame)
 
+    @pytest.mark.parametrize(
+        ("dtype", "name"),
+        [("uint16", "digit.png"), (">u2", "digit.tiff"), ("int32", "digit.tiff"), ("float32", "digit.tiff")],
+    )
+    @pytest.mark.parametrize("full", [1, 16, 255, 1023, 4095, 16383, 65535, 10**6])
+    def test_wide_numbers_are_read_by_their_range(self, dtype, name, full, tmp_path):
+        """Bytes in a 16-bit file, which would be black by its type, a camera's 12 bits, a mask of zeros and ones."""
+        if full > np.iinfo(np.uint16).max and np.dtype(dtype).itemsize == 2:
+            pytest.skip("beyond 16 bits")
+        frame = np.zeros(MNIST_SHAPE, dtype=dtype)
+        frame[5:20, 8:18] = full
+        frame[10, 10] = full // 4
+        expected = np.rint(frame.astype(float) * (255 / (255 if full == 16 else full)))
+        np.testing.assert_array_equal(load(saved(frame, tmp_path, name)), expected)
+
+    @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "I;16", "I", "F"])
+    def test_no_mode_is_black(self, mode, tmp_path):
+        frame = np.zeros(MNIST_SHAPE, dtype=np.uint8)
+        frame[4:24, 12:16] = 255
+        picture = Image.fromarray(frame).convert("I" if mode == "I;16" else mode)
+        path = saved(picture.convert(mode), tmp_path, "digit.tiff" if mode in ("I", "F") else "digit.png")
+        with Image.open(path) as opened:
+            assert opened.mode == mode
+        np.testing.assert_array_equal(load(path), frame)
+
+    @pytest.mark.parametrize(("ink", "full"), [(255, 255), (0, 255), (1, 1)])
+    def test_ink_that_is_in_the_transparency_alone(self, ink, full, tmp_path):
+        frame = np.zeros((*MNIST_SHAPE, 4), dtype=np.uint8)
+        frame[..., :3] = ink
+        frame[4:24, 12:16, 3] = full
+        if full == 1:
+            with pytest.raises(DataError, match="no ink found"):  # nearly transparent all over
+                load(saved(frame, tmp_path))
+        else:
+            np.testing.assert_array_equal(load(saved(frame, tmp_path)), frame[..., 3])
+
+    @pytest.mark.parametrize("levels", [(0, 1), (0, 11), (100, 104)])
+    def test_what_is_too_faint_is_refused(self, levels, tmp_path):
+        frame = np.full(MNIST_SHAPE, levels[0], dtype=np.uint8)
+        frame[4:24, 12:16] = levels[1]
+        with pytest.raises(DataError, match=r"no ink found in .*digit\.png: it is uniform or too faint; give"):
+            load(saved(frame, tmp_path))
+
     def test_dark_on_light_is_inverted(self, tmp_path):
         frame = np.zeros(MNIST_SHAPE, dtype=np.uint8)
         frame[4:24, 12:16] = 255

@@ -12,7 +12,7 @@ from xpnn.backends import ConfigError, DataError, MissingDependency, RunError
 from xpnn.nn.pictures import live
 from xpnn.nn.pictures import style as pictures
 from xpnn.nn.pictures.curves import draw_curves, save_curves
-from xpnn.nn.pictures.evaluation import draw_confusion_matrix, draw_worst_mistakes
+from xpnn.nn.pictures.evaluation import draw_confusion_matrix, draw_predictions, draw_worst_mistakes
 from xpnn.nn.pictures.live import LiveCurves
 from xpnn.nn.pictures.style import picture_style, save_picture
 from xpnn.nn.training.history import EpochResult, History
@@ -215,6 +215,17 @@ class TestConfusionMatrix:
         with pytest.raises(DataError, match="2 to 100 classes, got 1"):
             save_picture(lambda figure: draw_confusion_matrix(figure, np.zeros((1, 1), int), "a"), tmp_path / "c.png")
         assert not list(tmp_path.iterdir())
+
+
+class TestPredictions:
+    def test_each_prediction_against_its_label(self, tmp_path):
+        labels, predictions = np.array([[1.0], [2.0], [4.0]]), np.array([[1.5], [0.5], [4.0]])  # (samples, outputs)
+        axes = drawn(draw_predictions, labels, predictions).axes[0]
+        np.testing.assert_array_equal(axes.collections[0].get_offsets(), np.hstack([labels, predictions]))
+        np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[0.5, 0.5], [4, 4]])
+        assert (axes.get_xlabel(), axes.get_ylabel()) == ("label", "prediction")
+        save_picture(partial(draw_predictions, labels=labels[:1], predictions=labels[:1]), tmp_path / "one.png")
+        assert pixels(tmp_path / "one.png").shape[0] == pixels(tmp_path / "one.png").shape[1]
 
 
 class TestWorstMistakes:

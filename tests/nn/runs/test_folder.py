@@ -238,8 +238,10 @@ class FullDisk:
 
 
 def test_a_configuration_comes_back():
-    for recipe in RECIPES.values():
-        config = RunConfig(recipe, DataChoice("rows.csv", "kind", 0.3, True), "numba", 7)
+    named = DataChoice("rows.csv", "kind", "Id", ("a", "b"), ("c",), "\t", ",", False, 0.3, True)
+    weights = RECIPES["table"].with_options(class_weight={"fraud": 10.0, "other": 1})
+    for recipe in (*RECIPES.values(), weights, RECIPES["table"].with_options(class_weight="balanced")):
+        config = RunConfig(recipe, named, "numba", 7)
         assert RunConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
@@ -274,6 +276,17 @@ def changed(**changes):
         ({"recipe__initializer": "x"}, "unknown initializer 'x'"),
         ({"recipe__training__l2": [0]}, "l2 cannot be"),
         ({"recipe__training__batch_size": "full"}, "batch_size cannot be 'full'"),
+        ({"recipe__training__class_weight": {"fraud": "10"}}, "class_weight cannot be"),
+        ({"recipe__training__class_weight": {"fraud": True}}, "class_weight cannot be"),
+        ({"recipe__training__class_weight": {"fraud": {"a": 1}}}, "class_weight cannot be"),
+        ({"recipe__training__class_weight": {"\x1b[2J": 1}}, "class_weight cannot be"),
+        ({"recipe__training__class_weight": [1, 2]}, "class_weight cannot be"),
+        ({"data__drop": "a"}, "drop cannot be 'a'"),
+        ({"data__drop": ["a", 1]}, "drop cannot be"),
+        ({"data__categorical": ["\x1b[2J"]}, "categorical cannot be"),
+        ({"data__id_column": "\t"}, "names and paths must be without control characters"),
+        ({"data__delimiter": "\n"}, "delimiter cannot be"),
+        ({"data__header": "yes"}, "header cannot be 'yes'"),
         ({"recipe__training__optimizer__learning_rate": "fast"}, "learning_rate cannot be 'fast'"),
         ({"recipe__training__optimizer__learning_rate": -1}, "learning_rate of adam must be a finite number > 0"),
         ({"recipe__training__optimizer__name": "adm"}, "unknown optimizer 'adm'; did you mean 'adam'"),

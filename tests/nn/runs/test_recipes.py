@@ -33,6 +33,7 @@ def test_the_table_holds_the_recipes_that_the_readme_lists() -> None:
         "deep-32": (784, 32, 32, 10),
         "wide-256": (784, 256, 10),
         "mnist-98": (784, 256, 10),
+        "table": (1, 64, 1),
     }
     assert [RECIPES[name].training.epochs for name in ("gd-10", "gd-10-long", "deep-32")] == [500, 2500, 3500]
     assert all(name == recipe.name for name, recipe in RECIPES.items())

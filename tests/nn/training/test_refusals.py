@@ -56,10 +56,6 @@ def test_a_network_that_is_no_longer_a_number_is_not_trained(backend, make_data)
         ({"l2": True}, "l2 must be a finite number >= 0, got True"),
         ({"l2": 10**400}, "l2 must be a finite number >= 0, got 10000"),
         ({"callbacks": [print]}, "callbacks must be a list of nn.Callback, got .<built-in"),
-        (
-            {"batch_size": 24},
-            r"in \[1, 23\], the .* got 24; None .on the command line: full. takes all",
-        ),
         ({"batch_size": 2.5}, "batch_size must be a whole number >= 1, or None, got 2.5"),
         ({"l2": -0.1}, "l2 must be a finite number >= 0, got -0.1"),
         ({"l2": math.inf}, "l2 must be a finite number >= 0, got inf"),
@@ -102,10 +98,11 @@ def test_data_that_do_not_fit_are_refused(make_data):
     data = make_data()
     with pytest.raises(DataError, match="the network takes 5 features"):
         nn.train(nn.MLP([5, 3], backend="numpy"), data)
+    bare = nn.Split(data.train.images, data.train.labels)
     with pytest.raises(DataError, match=r"images must have shape \(samples, 5\), got \(23, 6\)"):
-        nn.train(nn.MLP([5, 3], backend="numpy"), data.train)
+        nn.train(nn.MLP([5, 3], backend="numpy"), bare)
     with pytest.raises(DataError, match=r"labels must be in \[0, 2\), got 2 at row"):
-        nn.train(nn.MLP([6, 2], backend="numpy"), data.train)
+        nn.train(nn.MLP([6, 2], backend="numpy"), bare)
     for batch_size in (None, 8):
         with pytest.raises(DataError, match="there are no rows to work on"):
             nn.train(network(), nn.Split(data.train.images[:0], data.train.labels[:0]), batch_size=batch_size)
@@ -187,11 +184,11 @@ def test_seeds_are_whole_numbers(make_data, seed):
 
 
 def test_a_refused_training_leaves_the_network_as_it_was(make_data):
-    net, data = nn.MLP([6, 3], backend="numpy"), replace(make_data(), scale=0.5)
+    net, data = nn.MLP([6, 3], backend="numpy"), make_data()
     stop = StopAtOnce()
     nn.train(nn.MLP([6, 3], backend="numpy", seed=1), data, batch_size=8, epochs=2, callbacks=[stop])
     before = net.parameters()
-    for options in ({"epochs": 0}, {"batch_size": 99}, {"l2": -1.0}, {"schedule": "cosin"}):
+    for options in ({"epochs": 0}, {"l2": -1.0}, {"schedule": "cosin"}):
         with pytest.raises(ConfigError):
             nn.train(net, data, **options)
     with pytest.raises(nn.XpnnError):
@@ -199,7 +196,6 @@ def test_a_refused_training_leaves_the_network_as_it_was(make_data):
     generator = np.random.Generator(np.random.MT19937(0))
     with pytest.raises(nn.XpnnError):
         nn.train(net, data, batch_size=8, epochs=2, seed=generator, resume=stop.checkpoint)
-    assert net.input_scale == 1 / 255
-    assert net.class_names is None
+    assert net.inputs is None
     for name, array in before.items():
         np.testing.assert_array_equal(array, net.parameters()[name])

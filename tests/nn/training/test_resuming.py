@@ -141,7 +141,7 @@ def changed_label(data):
         (changed_pixel, "check sum of the rows"),
         (changed_label, "check sum of the rows"),
         (lambda data: replace(data, train=nn.Split(data.train.images[:20], data.train.labels[:20])), "check sum"),
-        (lambda data: replace(data, scale=0.5), "input_scale"),
+        (lambda data: replace(data, inputs=replace(data.inputs, largest=200)), "inputs"),
     ],
 )
 def test_a_checkpoint_is_not_resumed_with_other_rows(make_data, checkpoint, change, name):

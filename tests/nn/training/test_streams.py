@@ -138,7 +138,59 @@ def test_chunks_follow_batches_of_any_size(problem, monkeypatch):
     net = new_net()
     (result,) = train(net, nn.Batches(batches), epochs=1, optimizer=nn.SGD(1e-30), callbacks=[Watch()])
     assert seen == [1, 6, 38, 40]  # 1 row; 4 wanted: 3 and 2; 20 wanted: all up to the one with twenty; the rest
-    assert (result.train_loss, result.train_accuracy) == pytest.approx(nn.evaluate(net, nn.Split(images, labels)))
+    assert (result.train_loss, result.train_accuracy) == pytest.approx(nn.evaluate(net, nn.Split(images, labels))[:2])
+
+
+# What the numbers are
+
+
+def test_the_first_batch_decides_what_the_numbers_are(problem):
+    images, labels = problem
+    for dtype, inputs in (
+        ("uint8", nn.Pixels(count=6)),
+        ("float32", nn.Numbers(count=6)),
+        ("int64", nn.Numbers(count=6)),
+    ):
+        net = new_net()
+        train(net, nn.Batches([(images.astype(dtype), labels)]), epochs=1)
+        assert net.inputs == inputs
+    net, other = new_net(), new_net()
+    train(net, nn.Batches([(images, labels), (images.astype(float), labels)]), epochs=1)
+    train(other, nn.Batches([(images, labels)] * 2), epochs=1)
+    assert_same(net, other)
+
+
+def test_a_network_that_knows_its_inputs_reads_batches_by_them(problem):
+    images, labels = problem
+    inputs, runs = nn.Pixels(count=6, class_names=("a", "b", "c")), []
+    for rows in (images, images.astype(np.int64)):
+        net = new_net()
+        net.inputs = inputs
+        train(net, nn.Batches([(rows, labels)]), epochs=1)
+        runs.append(net)
+        assert net.inputs is inputs
+    assert_same(*runs)
+
+
+def test_validation_rows_that_say_what_they_are_decide(problem):
+    images, labels = problem
+    inputs = nn.Pixels(count=6, class_names=("a", "b", "c"))
+    validation = nn.Split(images[:9], labels[:9], inputs=inputs)
+    net = new_net()
+    (result,) = train(net, nn.Batches([(images / 255, labels)]), epochs=1, validation=validation)
+    assert net.inputs is inputs
+    assert result.validation_loss == pytest.approx(nn.evaluate(net, validation).loss)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_validation_rows_of_another_kind_than_the_first_batch_are_refused(problem, flip):
+    images, labels = problem
+    batch, held = (images, images / 255) if flip else (images / 255, images)
+    net, kinds = new_net(), ("pixels as uint8", "numbers") if flip else ("numbers as float64", "pixels")
+    with pytest.raises(DataError, match=rf"images are {kinds[0]}, but those for validation are {kinds[1]}: say what"):
+        train(net, nn.Batches([(batch, labels)]), validation=nn.Split(held, labels))
+    net.inputs = nn.Pixels(count=6)
+    train(net, nn.Batches([(batch, labels)]), validation=nn.Split(held, labels))
 
 
 # Going on

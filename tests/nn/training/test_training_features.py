@@ -143,7 +143,7 @@ def test_validation_may_be_rows_of_ones_own(make_net, noisy):
     net = make_net()
     history = nn.train(net, noisy(), epochs=2, batch_size=20, validation=validation)
     expected = nn.evaluate(net, validation)
-    assert (history[-1].validation_loss, history[-1].validation_accuracy) == expected
+    assert (history[-1].validation_loss, history[-1].validation_accuracy) == expected[:2]
     assert history[-1].test_loss is None
 
 
@@ -161,7 +161,6 @@ def test_validation_may_be_rows_of_ones_own(make_net, noisy):
         ({"dropout": -0.5}, "dropout must be a number"),
         ({"clip_norm": 0.0}, "clip_norm must be a finite number > 0, or None, got 0.0"),
         ({"accumulate": 0}, "accumulate must be a whole number >= 1, got 0"),
-        ({"accumulate": 4}, r"batch_size, times accumulate=4, must be a whole number in \[1, 60\], .* got 80"),
         ({"class_weight": "even"}, "class_weight must be 'balanced', a mapping or a sequence, got 'even'"),
         ({"class_weight": {7: 1.0}}, "class_weight names a class 7, which is none of 0, 1, 2"),
         ({"class_weight": {1: -1.0}}, "the weight of class 1 must be a finite number >= 0, got -1.0"),
@@ -302,7 +301,7 @@ def test_a_network_learns_numbers(make_net):
     error = ((predictions - numbers[150:]) ** 2).sum(axis=1).mean() / 2
     assert history[-1].test_loss == pytest.approx(error, rel=1e-12)
     assert error < 0.02
-    assert nn.evaluate(net, data.test) == (history[-1].test_loss, None)
+    assert nn.evaluate(net, data.test)[:2] == (history[-1].test_loss, None)
     with pytest.raises(ConfigError, match="a network of loss squared_error has no probabilities"):
         net.predict_proba(images)
 
