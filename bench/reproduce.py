@@ -14,6 +14,7 @@ from ..backends.machine import hardware, versions
 from ..nn.runs.data_choice import DataChoice
 from ..nn.runs.recipes import RECIPES, Recipe
 from .program import Program, comma_names
+from .tables import TABLES, compare, section
 
 
 class Claim(NamedTuple):
@@ -112,8 +113,10 @@ def table(results: list[dict[str, Any]]) -> str:
 def main(data: str | None, backend: str, recipes: tuple[str, ...], out: Path | None) -> None:
     """Run the recipes and write their results; exit code 1 if one falls short of its authors' accuracy."""
     chosen = [look_up("recipe", name, RECIPES) for name in recipes]
-    results = [reproduce(recipe, DataChoice(data), backend) for recipe in chosen]
+    results = [reproduce(recipe, DataChoice(data), backend) for recipe in chosen if recipe.dataset]
     page = table(results)
+    if any(not recipe.dataset for recipe in chosen):  # `table`
+        page += "\n" + section([compare(name) for name in TABLES])
     if out is None:
         click.echo(page)
     else:

@@ -58,6 +58,7 @@ add_module_names = False
 nitpick_ignore_regex = [  # the other projects' inventories of names are a download that a build must not need
     (r"py:.*", r"(np|numpy|npt|collections|contextlib|os|pathlib|typing|types|importlib|matplotlib)\..*"),
     (r"py:.*", r"(Any|Callable|Mapping|Sequence|Iterable|NDArray|ArrayLike|Path|PathLike|ABC|KeyError|ValueError)"),
+    (r"py:exc", r"NotFittedError"),
 ]
 
 html_theme = "furo"

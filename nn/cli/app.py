@@ -20,7 +20,7 @@ LOGGER = logging.getLogger("xpnn")
 COMMANDS = {  # name -> its one line
     "train": "Train a network from a recipe.",
     "evaluate": "Evaluate a trained network on labelled rows.",
-    "predict": "Classify image files with a trained network.",
+    "predict": "Predict the rows of a table, or the classes of pictures.",
     "export": "Export a trained network as ONNX, NumPy, C or a web page.",
     "explain": "Print a network's tensors and formulas.",
     "parity": "Compare training on several backends.",

@@ -36,7 +36,7 @@ def train(
     """Train a network by gradient descent on its loss.
 
     Args:
-        net: the network, trained in place; it adopts the input scale and class names of the data.
+        net: the network, trained in place; it adopts the inputs of the data, if it has none yet.
         data: training and test rows, or training rows alone, optionally with weights; or streamed batches, for which
             `batch_size` and `shuffle` have no effect, and which can be resumed at the start of an epoch.
         seed: seed of the orders, or a generator.

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from xpnn import nn
-from xpnn.bench import reproduce
+from xpnn.bench import reproduce, tables
 from xpnn.nn.runs.data_choice import DataChoice
 from xpnn.nn.runs.recipes import RECIPES
 
@@ -41,3 +41,21 @@ def test_ten_seeds_are_summed_up_in_one_row(monkeypatch: pytest.MonkeyPatch) -> 
     result = reproduce.reproduce(RECIPES["quickstart"], DataChoice(), "numpy")
     assert [run["seed"] for run in result["runs"]] == [0, 1]
     assert "2 of 2 seeds at 50% or more" in reproduce.table([result])
+
+
+def test_the_recipe_for_tables_is_compared_on_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reproduce, "TABLES", ["wine"])
+    monkeypatch.setattr(reproduce, "compare", lambda name: tables.compare(name, splits=1))
+    result = CliRunner().invoke(reproduce.main, ["--recipes", "table"])
+    assert result.exit_code == 0, result.output
+    row = next(line for line in result.stdout.splitlines() if line.startswith("| wine"))
+    _, _, figure, ours, theirs, *_ = (cell.strip() for cell in row.split("|"))
+    assert figure == "test accuracy"
+    assert min(float(share.rstrip("%")) for share in (ours, theirs)) > 90
+
+
+def test_figures_of_tables_are_means() -> None:
+    scores = [tables.Score(0.25, 1.0), tables.Score(0.75, 2.0)]
+    page = tables.section([tables.Comparison("made", True, scores, scores[:1])])
+    assert "| made | R2 | 0.500 | 0.250 | 1.50 | 1.00 |" in page
+    assert "means of 2 splits" in page

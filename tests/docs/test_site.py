@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,12 @@ import textwrap
 import array_api_compat.numpy as compat_numpy
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from xpnn import backends, nn
 from xpnn.backends import ArrayAPIBackend
 from xpnn.backends.testing import contract
+from xpnn.nn.cli.app import xpnn
+from xpnn.nn.runs.recipes import RECIPES
 
 # Of each include of the derivation, in order: where it is from, and what the formula beside it says.
 FORMULAS = [
@@ -37,7 +41,7 @@ FORMULAS = [
         "    grads = backward_prop(Z1, A1, A2, W2, X, Y)\n    params = update_params(params, grads, alpha)",
     ),
     ("he", "weight = generator.normal(0.0, math.sqrt(2 / in_features), (in_features, out_features))"),
-    ("Operations.linear", "return ACTIVATIONS[activation].forward(self.xp, x @ weight + bias)"),
+    ("Operations.linear", "z = x @ weight\nz += bias\nreturn ACTIVATIONS[activation].forward(self.xp, z)"),
     (
         "Operations.linear_backward",
         "grad_z = ACTIVATIONS[activation].backward(self.xp, grad_y, y)\ngrad_weight = x.T @ grad_z\n"
@@ -74,6 +78,16 @@ def cells(page):
     return re.findall(r"^```\{code-cell\} python\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
 
 
+def run_commands(lines):
+    """Run the commands of a cell that is for the shell, and print what they print."""
+    for line in lines:
+        program, *arguments = shlex.split(line)
+        assert program == "xpnn", line
+        result = CliRunner().invoke(xpnn, arguments)
+        assert result.exit_code == 0, f"{line}\n{result.output}"
+        sys.stdout.write(f"{result.stdout}\n")
+
+
 @pytest.fixture(scope="module")
 def docs(root):
     """The folder of the pages."""
@@ -89,7 +103,10 @@ def run_page(docs, tmp_path, monkeypatch):
         space = {}
         with np.printoptions():
             for number, code in enumerate(cells(docs / name), start=1):
-                exec(compile(code, f"{name}, cell {number}", "exec"), space)
+                if code.startswith("%%sh\n"):
+                    run_commands(code.splitlines()[1:])
+                else:
+                    exec(compile(code, f"{name}, cell {number}", "exec"), space)
         return space
 
     return run
@@ -171,9 +188,60 @@ def test_the_contract_of_the_page_finds_the_fault_in_a_package_of_ones_own(tmp_p
 def test_the_page_on_data_of_ones_own_runs(run_page, capsys):
     pytest.importorskip("pandas")
     page = run_page("howto/own-data.md")
-    assert page["data"].class_names == ("opposite", "same sign")
-    assert page["data"].features == 4
-    assert float(re.search(r"accuracy=([\d.]+)", capsys.readouterr().out)[1]) > 0.8
+    printed = capsys.readouterr().out
+    assert "480 training and 120 test rows of 7 features, 2 classes" in printed
+    assert "customer_id identifies the rows" in printed
+    assert float(re.search(r"accuracy=([\d.]+)", printed)[1]) > 0.9
+    assert page["answers"] == page["customers"]["answer"].head(3).to_list()
+    assert "('age', 'age is missing', 'city=Bern', 'city=Oslo', 'city=Rome', 'member')" in printed
+    assert "4 columns, standardized by the training rows ('first', 'second')" in printed
+    assert "pixels of 8 x 8 images from 0 to 16" in printed
+    assert "scaled or not: True" in printed
+    assert "got no 'age' in" in printed
+
+
+def test_the_page_on_tables_runs(run_page, capsys):
+    run_page("howto/tables.md")
+    printed = capsys.readouterr().out
+    first, corrected, weighted = re.findall(r"^table: (\S+) on customers, 480 rows, (\w+), batch 32$", printed, re.M)
+    assert (first, corrected, weighted) == (("8-100-2", "adam"), ("9-100-2", "adam"), ("8-64-32-2", "adamw"))
+    assert printed.count("separated by ';'") == 3
+    assert "plan    number" in printed
+    assert "plan    3 categories: 1, 2, 5" in printed
+    assert min(map(float, re.findall(r"^([\d.]+)% of the 120 test rows right", printed, re.M))) > 90
+    training = RECIPES["table"].training
+    assert (training.validation, training.early_stopping.patience) == (0.1, 20)
+
+
+def test_the_page_on_evaluation_and_prediction_runs(run_page, capsys):
+    pytest.importorskip("sklearn")
+    page = run_page("howto/evaluate-and-predict.md")
+    printed = capsys.readouterr().out
+    assert "wine: 28 test rows" in printed
+    right = re.search(r"more: 38 rows, loss \S+, ([\d.]+)% right", printed)[1]
+    true = page["frame"][140:].rename({"kind": "true"})
+    joined = page["predictions"].join(true, on="Id")
+    assert joined["Id"].to_list() == true["Id"].to_list()
+    assert f"{(joined['kind'] == joined['true']).mean():.2%}" == f"{right}%" > "90%"
+    assert page["net"].class_names == ("Barbera", "Barolo", "Grignolino")
+    submission = page["submission"]
+    assert submission.columns == ["ImageId", "Label"]
+    assert submission["ImageId"].to_list() == list(range(1, 298))
+    assert (submission["Label"].to_numpy() == page["digits"].target[1500:]).mean() > 0.9
+    assert re.search(r"^digit\.png: 1 ", printed, re.M)
+
+
+def test_the_page_on_regression_runs(run_page, capsys, tmp_path):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("pandas")
+    page = run_page("howto/regression.md")
+    printed = capsys.readouterr().out
+    assert "label target; its numbers are predicted, not classes" in printed
+    assert float(re.search(r"R2 ([\d.]+), mean absolute error", printed)[1]) > 0.3
+    assert (tmp_path / "pictures" / "predictions.png").stat().st_size > 0
+    true = page["frame"]["target"][400:]
+    assert abs(page["predictions"]["target"] - true.to_numpy()).mean() < abs(true - true.mean()).mean()
+    assert float(re.search(r"r2=([\d.]+)", printed)[1]) > 0.3
 
 
 def test_the_exported_arrays_of_the_page_give_the_same_answers(run_page, capsys):
