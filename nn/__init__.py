@@ -9,7 +9,7 @@
 
 from ..backends import SGD, Adam, AdamW, Optimizer, RMSprop, XpnnError
 from . import distributed, reference
-from .datasets import Dataset, Split, from_arrays, load_dataset, resplit
+from .datasets import Dataset, Reading, Split, TableOptions, from_arrays, load_dataset, resplit
 from .inputs.inputs import Inputs, Numbers, Pixels, Target
 from .inputs.table import Column, Table
 from .network.evaluation import Evaluation, evaluate
@@ -31,8 +31,8 @@ from .training.trainer import Trainer
 __all__ = [
     "MLP", "SCHEDULES", "SGD", "Adam", "AdamW", "Batches", "Calibration", "Callback", "Checkpoint", "ClassScores",
     "Column", "Dataset", "EarlyStopping", "EpochResult", "Evaluation", "History", "Inputs", "Numbers", "Optimizer",
-    "OptimizerState", "Pixels", "RMSprop", "SaveCheckpoints", "Split", "Table", "Target", "TensorBoard", "Trainer",
-    "TrainingOptions", "TrainingRun", "XpnnError",
+    "OptimizerState", "Pixels", "RMSprop", "Reading", "SaveCheckpoints", "Split", "Table", "TableOptions", "Target",
+    "TensorBoard", "Trainer", "TrainingOptions", "TrainingRun", "XpnnError",
     "calibration_error", "confusion_matrix", "distributed", "evaluate", "from_arrays", "load", "load_dataset",
     "precision_recall", "reference", "resplit", "save", "train",
 ]  # fmt: skip

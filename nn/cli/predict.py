@@ -77,6 +77,8 @@ def predict(
     tables = [path for path in files if is_table(path)]
     if tables and len(files) > 1:
         raise ConfigError(f"predictions are of one table at a time, got {len(files)} files: call it for each")
+    if proba and not net.outputs.has_probabilities:
+        raise ConfigError("--proba is for classes, and this network predicts numbers: leave it out")
     if tables:
         table = read_table(tables[0], TableOptions(delimiter, decimal, header))
         _predict_table(net, table, tables[0], id_column, out=out, proba=proba, as_json=as_json)

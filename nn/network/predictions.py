@@ -67,7 +67,9 @@ def _host_rows(inputs: Inputs, images: Any, net: MLP) -> npt.NDArray[Any]:
     if len(rows):
         inputs.check(rows, RowFacts(rows), net.dtype)
     for name, count in inputs.unseen(rows).items() if isinstance(inputs, Table) else ():
-        LOGGER.warning("column %r has %d cells of a level that no training row had: they count for none", name, count)
+        LOGGER.warning(
+            "column %r has %d cells of a category that no training row had: they are 0 in all its features", name, count
+        )
     return inputs.features(rows, net.dtype)
 
 

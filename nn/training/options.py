@@ -36,7 +36,8 @@ class TrainingOptions(StepOptions):
     warmup_steps: int = option(0, whole(0), "Steps of linear warm-up.")
     class_weight: ClassWeight | None = option(
         None, None,
-        "Class weights. \"balanced\" for equal influence of all classes; or weights by class index or name.",
+        "Class weights: \"balanced\" for equal influence of all classes, or by name, such as fraud=10 on the command "
+        "line. In Python a mapping by class index or name.",
         panel="Training", metavar="WEIGHTS", is_identity=False,
     )  # fmt: skip
     shuffle: bool = option(True, FLAG, "Whether to shuffle the rows in every epoch; without effect on full batches.")

@@ -416,7 +416,7 @@ def test_levels_and_missing_cells_that_training_did_not_have_are_told(trained: t
     )
     result = done("predict", folder, written(holes), "--proba")
     assert result.stderr.splitlines() == [
-        "column 'city' has 1 cells of a level that no training row had: they count for none",
+        "column 'city' has 1 cells of a category that no training row had: they are 0 in all its features",
         "column age: 1 missing values, for which the training rows' median stands",
         "column city: 1 missing values, which are in no category",
     ]

@@ -97,7 +97,9 @@ def test_levels_that_no_training_row_had(backend, caplog):
         net.predict(frame)
         assert caplog.messages == []
         net.predict(new)
-    assert caplog.messages == ["column 'town' has 2 cells of a level that no training row had: they count for none"]
+    assert caplog.messages == [
+        "column 'town' has 2 cells of a category that no training row had: they are 0 in all its features"
+    ]
 
 
 def test_numbers_may_be_levels():
