@@ -91,8 +91,8 @@ def predict(
 def answers(net: MLP, rows: Any) -> Answers:
     """Predict rows of any library, with classes by name."""
     if not net.outputs.has_probabilities:
-        numbers = net.predict(rows)  # (rows, outputs)
-        return Answers([row[0] if len(row) == 1 else row for row in numbers.tolist()], None)
+        numbers = np.asarray(net.predict(rows))  # (rows, outputs)
+        return Answers(list(numbers[:, 0] if numbers.shape[1] == 1 else numbers.tolist()), None)
     probabilities = np.asarray(net.predict_proba(rows))  # (rows, outputs)
     if net.outputs.has_classes:
         return Answers([net.names[k] for k in probabilities.argmax(axis=1)], probabilities)
@@ -150,7 +150,7 @@ def _content(table: Any, out: Path) -> bytes:
     content = io.BytesIO()
     if out.suffix.lower() in (".parquet", ".pq"):
         table.write_parquet(content)
-    elif out.suffix.lower() in (".csv", ".txt"):
+    elif out.suffix.lower() in (".csv",):
         table.write_csv(content)
     else:
         raise ConfigError(f"predictions are written as .csv or .parquet, got {out}: name such a file")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
+from ...backends.lookup import look_up
 from ..inputs.arrays import categorical_codes, host_array
 from ..inputs.frames import only_column
 from ..inputs.inputs import Inputs, Target
 from .dataset import Dataset, Split
-from .labels import check_labels, check_targets, encode_labels, labels_by_name
+from .labels import MANY_CLASSES, are_measurements, check_labels, check_targets, encode_labels, labels_by_name
 from .raw_rows import Reading, read_rows
 from .split import Places, last_places, split_places
+
+LOGGER = logging.getLogger("xpnn")
 
 
 def from_arrays(
@@ -76,6 +80,8 @@ def from_arrays(
     if (test_images is None) != (test_labels is None):
         missing = "test_labels" if test_labels is None else "test_images"
         raise ConfigError(f"test_images and test_labels belong together, got no {missing}: pass both or none")
+    for option in reading:
+        look_up("option of nn.from_arrays", option, {each.name: each for each in fields(Reading)})
     how = Reading(**reading)
     whats = ["images"] if test_images is None else ["images", "test_images"]
     given = [images] if test_images is None else [images, test_images]
@@ -88,7 +94,7 @@ def from_arrays(
     elif len(given) == 1 and test_fraction is not None and rows.is_mapped:
         places = list(last_places(numbers[0], test_fraction=test_fraction, stratify=stratify))
     elif len(given) == 1 and test_fraction is not None:
-        places = list(split_places(numbers[0], test_fraction=test_fraction, seed=seed, stratify=stratify))
+        places = list(split_places(numbers[0], test_fraction=test_fraction, seed=seed, stratify=stratify, names=names))
     parts = list(zip((0, len(given) - 1), places, strict=True))
     raw = [rows.take(k, at) for k, at in parts]
     try:
@@ -119,6 +125,7 @@ def _labels(
     """Return the labels of each part, and the names of the classes; none for regression."""
     whats = [what.replace("images", "labels") for what in whats]
     given = [only_column(each) for each in given]
+    is_chosen = regression is not None
     if regression is None:
         is_trained = inputs is not None and bool(inputs.class_names or inputs.target)
         regression = inputs.target is not None if is_trained and inputs else any(map(_has_fraction, given, whats))
@@ -131,7 +138,12 @@ def _labels(
     checked = [check_labels(each, rows=count, what=what) for each, count, what in sized]
     if known:
         return [labels_by_name(each, known, what) for each, what in zip(checked, whats, strict=True)], known
-    return encode_labels(checked, whats=whats, class_names=class_names)
+    encoded, names = encode_labels(checked, whats=whats, class_names=class_names)
+    if not is_chosen and len(names) > MANY_CLASSES and are_measurements(checked[0]):
+        LOGGER.warning(
+            "labels are taken as %d classes: pass regression=True if they are numbers to predict", len(names)
+        )
+    return encoded, names
 
 
 def _has_fraction(labels: Any, what: str) -> bool:

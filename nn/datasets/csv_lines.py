@@ -226,6 +226,6 @@ def _raise_long_line(path: Path, line: int) -> NoReturn:
 
 def _raise_not_utf8(path: Path, line: int, error: UnicodeDecodeError) -> NoReturn:
     raise DataError(
-        f"{path} must be text in UTF-8, got byte {error.object[error.start]:02x} in line {line}: convert it with "
+        f"{path} must be text in UTF-8, got the byte 0x{error.object[error.start]:02x} in line {line}: convert it with "
         "iconv -f cp1252 -t utf-8, or save it as CSV UTF-8"
     ) from error

@@ -56,6 +56,11 @@ class Reading:
     id_column: str | None = None
     label: str | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("drop", "categorical"):
+            given = getattr(self, name)
+            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
+
 
 class RawRows(ABC):
     """Rows of one or two parts as they are given.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +25,7 @@ def split_places(
     test_fraction: float,
     seed: int | np.random.Generator,
     stratify: bool = False,
+    names: Sequence[str] = (),
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Split rows into training and test rows.
 
@@ -32,6 +34,7 @@ def split_places(
         test_fraction: fraction of test rows, in (0, 1), rounded to whole rows.
         seed: seed of the shuffle, or its generator.
         stratify: whether to split each class separately, with at least one row of it on both sides.
+        names: name of each class in messages; empty for their numbers.
 
     Returns:
         Indices of the training rows and of the test rows, both in shuffled order.
@@ -47,8 +50,8 @@ def split_places(
         for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
             if count < 2:
                 raise DataError(
-                    f"a stratified split needs two rows of each class, got one of class {label}: "
-                    "add rows, drop the class, or set stratify=False"
+                    f"a stratified split needs two rows of each class, got one of class "
+                    f"{names[label] if names else label}: add rows, drop the class, or do not stratify"
                 )
             test_count = min(max(_rounded(count * test_fraction), 1), count - 1)
             is_test[np.flatnonzero(labels[order] == label)[:test_count]] = True

@@ -83,11 +83,12 @@ def load_table(
     if regression is None and inputs is None:
         regression = are_measurements(labels)
         if regression:
-            note = f"{note or f'label {printable(label)}'}; its numbers are predicted, not classes: --loss to change it"
+            note = f"{note or f'label {printable(label)}'}; its many numbers make it a regression: --loss to change it"
     notes += [note] if note else []
-    if inputs is None and id_column is None:
-        id_column = next((name for name in file.unnamed if frame[name].n_unique() == len(frame)), None)
-        notes += ["the column without a name identifies the rows and is not learned"] if id_column else []
+    index = [name for name in file.unnamed if name != id_column and frame[name].n_unique() == len(frame)]
+    if inputs is None and index and id_column != "none":
+        notes.append("the column without a name is an index and is not learned: --id-column none to learn it")
+        options["drop"] = (*options.get("drop", ()), *index)
     try:
         data = from_arrays(
             frame, labels, name=path.stem, regression=regression, inputs=inputs, id_column=id_column, label=label,
@@ -95,6 +96,8 @@ def load_table(
         )  # fmt: skip
     except DataError as error:
         raise DataError(f"{path}: {file.with_lines(str(error))}") from error
+    if inputs is None and index and isinstance(data.inputs, Table) and data.inputs.identifier is None:
+        data = replace(data, inputs=replace(data.inputs, identifier=index[0]))
     return replace(data, notes=(*notes, *data.notes))
 
 
@@ -121,8 +124,8 @@ def find_label(
     if label not in columns:
         shown = ", ".join(printable(name) for name in columns[:8]) + (", ..." if len(columns) > 8 else "")
         raise DataError(
-            f"{path} must have the label's column {label!r:.80}, got {shown:.200}: name it by label_column, on the "
-            "command line --label-column"
+            f"{path} must have the label's column {label!r:.80}, got {shown:.200}: name it by --label-column "
+            "(label_column in Python); rows without labels are for xpnn predict"
         )
     if len(columns) < 2:
         raise DataError(f"{path} must have features beside {label!r:.80}, got no other column: check the delimiter")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -103,8 +104,8 @@ def refuse_infinite(frame: Frame, chosen: TableColumns) -> None:
         if is_wrong.any():
             row = int(is_wrong.argmax())
             raise DataError(
-                f"column {name!r:.80} must be finite in float32, got {numbers[row]} at row {row}: fill the cell or "
-                "drop its row"
+                f"column {name!r:.80} must be finite in float32, got {numbers[row]} at row {row}: correct the cell "
+                "or drop its row"
             )
 
 
@@ -140,7 +141,7 @@ def cells_of(frame: Frame, table: Table) -> npt.NDArray[np.float64]:
     if missing := [column.name for column in table.columns if column.name not in names]:
         raise DataError(
             f"the rows must have the columns of the training, got no {_listed(missing)} in {_listed(names)}: "
-            "rename the columns"
+            f"{_advice(missing[0], names)}"
         )
     cells = np.empty((len(frame), len(table.columns)))  # (rows, columns)
     for k, column in enumerate(table.columns):
@@ -270,6 +271,14 @@ def _reason_to_leave_out(column: Series) -> str:
     elif column.dtype.is_nested() or column.dtype in (nw.Binary, nw.Time, nw.Unknown):
         return f"as {column.dtype!s:.40} is no number, truth value or category"
     return ""
+
+
+def _advice(missing: str, names: Sequence[str]) -> str:
+    """Return how to fix a column that is missing: the nearest name if there is one."""
+    by_lower = {name.strip().lower(): name for name in names}
+    if near := difflib.get_close_matches(missing.strip().lower(), by_lower, n=1, cutoff=0.75):
+        return f"rename {printable(by_lower[near[0]])!r:.80} if it is that column"
+    return "add the column, or rename the one that it is"
 
 
 def _shown(name: str) -> str:

@@ -43,7 +43,10 @@ class Outputs:
 def check_classes(labels: npt.NDArray[Any], outputs: int) -> None:
     """Check that labels, (samples,), are integers in [0, outputs)."""
     if labels.ndim != 1 or labels.dtype.kind not in "ui":
-        raise DataError(f"labels must be integers of shape (samples,), got {labels.dtype} of shape {labels.shape}")
+        raise DataError(
+            f"labels must be integers of shape (samples,), got {labels.dtype} of shape {labels.shape}: number the "
+            'classes, or for numbers to predict take nn.MLP(..., loss="squared_error")'
+        )
     if wrong := np.flatnonzero((labels < 0) | (labels >= outputs))[:1].tolist():
         raise DataError(f"labels must be in [0, {outputs}), got {labels[wrong[0]]} at row {wrong[0]}")
 

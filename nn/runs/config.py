@@ -80,8 +80,8 @@ class RunConfig:
         if self.data.source is None or self.data.source in NAMED:
             return self.data
         raise ConfigError(
-            f"the run has its rows from {self.data.source}, which is not followed, as a run folder may come from "
-            "anyone: name it yourself, with --data"
+            f"the run has its rows from {self.data.source}, a path that is not opened by itself, as a run folder may "
+            "come from anyone: add it to the command as --data"
         )
 
 

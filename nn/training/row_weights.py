@@ -67,7 +67,9 @@ def _given(class_weight: ClassWeight, num_classes: int, names: Sequence[str]) ->
         places = {name: k for k, name in enumerate(names or map(str, range(num_classes)))}
         if unknown := [key for key in class_weight if str(key) not in places]:
             known = f"{', '.join(places):.200}"
-            raise ConfigError(f"class_weight names a class {unknown[0]!r:.80}, which is none of {known}")
+            raise ConfigError(
+                f"class_weight names a class {unknown[0]!r:.80}, which is none of {known}: correct the name"
+            )
         if len({str(key) for key in class_weight}) < len(class_weight):
             raise ConfigError(f"class_weight names a class twice: {', '.join(map(repr, class_weight)):.200}")
         for key, weight in class_weight.items():

@@ -49,7 +49,8 @@ def training_rows(
             rows, test = held_rows(net, data.train), held_rows(net, data.test) if len(data.test) else None
             labels = rows.labels
             if net.outputs.has_classes and labels.min() == labels.max():  # a Split may be a part of the rows
-                raise DataError(f"the training rows must have two classes or more, got only {labels[0]}: add others")
+                name = data.class_names[labels[0]] if data.class_names else labels[0]
+                raise DataError(f"the training rows must have two classes or more, got only {name}: add rows of others")
         case _:
             raise DataError(
                 f"data must be an nn.Dataset or an nn.Split, got {type(data).__name__}: "

@@ -236,7 +236,7 @@ def test_the_page_on_regression_runs(run_page, capsys, tmp_path):
     pytest.importorskip("pandas")
     page = run_page("howto/regression.md")
     printed = capsys.readouterr().out
-    assert "label target; its numbers are predicted, not classes" in printed
+    assert "label target; its many numbers make it a regression" in printed
     assert float(re.search(r"R2 ([\d.]+), mean absolute error", printed)[1]) > 0.3
     assert (tmp_path / "pictures" / "predictions.png").stat().st_size > 0
     true = page["frame"]["target"][400:]

@@ -120,7 +120,7 @@ def test_train_shows_every_column_and_what_was_left_out(trained: tuple[Path, Pat
 
 def test_a_label_of_many_numbers_makes_a_regression(regression: tuple[Path, Path, str]) -> None:
     folder, data, said = regression
-    assert "label price, the last column: --label-column to name another; its numbers are predicted, not" in said
+    assert "label price, the last column: --label-column to name another; its many numbers make it a regr" in said
     summary = json.loads((folder / "summary.json").read_text("utf-8"))
     assert summary["test_r2"] > 0.95
     assert (summary["train_accuracy"], summary["test_accuracy"]) == (None, None)
@@ -268,7 +268,7 @@ def test_a_run_on_a_table_goes_on_where_it_ended() -> None:
     config = json.loads(Path("broken/config.json").read_text())
     config["recipe"]["training"]["epochs"] = 4
     Path("broken/config.json").write_text(json.dumps(config))
-    assert "which is not followed" in run("train", "--resume", "broken").stderr
+    assert "that is not opened by itself" in run("train", "--resume", "broken").stderr
     done("train", "--resume", "broken", "--data", "new.csv", "--quiet")
     assert RunFolder(Path("broken")).read_config() == RunFolder(Path("whole")).read_config()
     assert Path("broken/model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
@@ -331,7 +331,7 @@ def test_files_with_some_of_the_classes_are_evaluated(trained: tuple[Path, Path,
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"age": "Age"}, "got no 'age' in 'Id', 'Age', 'income', 'city', 'member': rename the columns"),
+        ({"age": "Age"}, "got no 'age' in 'Id', 'Age', 'income', 'city', 'member': rename 'Age' if it is that column"),
         ({"label": "kind"}, "must have the label's column 'label', got Id, age, income, city, member, kind"),
     ],
 )

@@ -204,7 +204,7 @@ def test_the_label_s_column(table, header, named, label, notes):
         (
             "a,b\n1,2\n",
             {"label_column": "kind"},
-            r"must have the label's column 'kind', got a, b: name it by label_column, on the command line --label-c",
+            r"must have the label's column 'kind', got a, b: name it by --label-column",
         ),
         ("1,2,3,4,5,6,7,8,9\n", {"label_column": "x"}, r"got column_1, .*column_8, \.\.\.: name it"),
         ("label\n1\n", {}, r"must have features beside 'label', got no other column: check the delimiter"),
@@ -240,12 +240,12 @@ def test_a_label_of_many_numbers_is_predicted(table):
     data = table(text)
     assert (data.class_names, data.train.labels.shape) == ((), (24, 1))
     assert data.notes == (
-        "label price, the last column: --label-column to name another; its numbers are predicted, not classes: "
-        "--loss to change it",
+        "label price, the last column: --label-column to name another; its many numbers make it a "
+        "regression: --loss to change it",
     )
     assert data.inputs.target.mean == (pytest.approx(data.train.labels.mean()),)
     named = table(text, label_column="price")
-    assert named.notes == ("label price; its numbers are predicted, not classes: --loss to change it",)
+    assert named.notes == ("label price; its many numbers make it a regression: --loss to change it",)
     assert table(text, regression=False).num_classes == 30
     few = "a,stars\n" + "".join(f"{row % 7},{row % 5}\n" for row in range(30))
     assert table(few).num_classes == 5
@@ -257,7 +257,7 @@ def test_a_label_of_many_numbers_is_predicted(table):
     [
         ("Id", "Id identifies the rows and is not learned: --id-column none to learn it"),
         ("customer_id", "customer_id identifies the rows and is not learned: --id-column none to learn it"),
-        ("", "the column without a name identifies the rows and is not learned"),
+        ("", "the column without a name is an index and is not learned: --id-column none to learn it"),
     ],
 )
 def test_columns_that_identify_rows_are_not_learned(table, name, note):
