@@ -92,7 +92,7 @@ def answers(net: MLP, rows: Any) -> Answers:
     """Predict rows of any library, with classes by name."""
     if not net.outputs.has_probabilities:
         numbers = np.asarray(net.predict(rows))  # (rows, outputs)
-        return Answers(list(numbers[:, 0] if numbers.shape[1] == 1 else numbers.tolist()), None)
+        return Answers(numbers[:, 0].tolist() if numbers.shape[1] == 1 else numbers.tolist(), None)
     probabilities = np.asarray(net.predict_proba(rows))  # (rows, outputs)
     if net.outputs.has_classes:
         return Answers([net.names[k] for k in probabilities.argmax(axis=1)], probabilities)
@@ -121,7 +121,10 @@ def _predict_table(
     ids = frame[identifier] if identifier else pl.Series(
         PICTURE_ID if is_picture else "row", np.arange(1, len(frame) + 1)
     )  # fmt: skip
-    columns: dict[str, Any] = {ids.name: ids, label if label != ids.name else "prediction": predictions}
+    answered = pl.Series(label if label != ids.name else "prediction", predictions)
+    if answered.dtype == pl.Float64 and net.dtype == "float32":
+        answered = answered.cast(pl.Float32)  # with no more digits than it has
+    columns: dict[str, Any] = {ids.name: ids, answered.name: answered}
     if proba and probabilities is not None:
         columns |= {f"probability of {name}": probabilities[:, k] for k, name in enumerate(net.names)}
     table = pl.DataFrame(columns)

@@ -85,8 +85,10 @@ def load_table(
         if regression:
             note = f"{note or f'label {printable(label)}'}; its many numbers make it a regression: --loss to change it"
     notes += [note] if note else []
-    index = [name for name in file.unnamed if name != id_column and frame[name].n_unique() == len(frame)]
-    if inputs is None and index and id_column != "none":
+    index = []  # columns without a name that number the rows
+    if inputs is None and id_column != "none":
+        index = [name for name in file.unnamed if name != id_column and frame[name].n_unique() == len(frame)]
+    if index:
         notes.append("the column without a name is an index and is not learned: --id-column none to learn it")
         options["drop"] = (*options.get("drop", ()), *index)
     try:
@@ -96,7 +98,7 @@ def load_table(
         )  # fmt: skip
     except DataError as error:
         raise DataError(f"{path}: {file.with_lines(str(error))}") from error
-    if inputs is None and index and isinstance(data.inputs, Table) and data.inputs.identifier is None:
+    if index and isinstance(data.inputs, Table) and data.inputs.identifier is None:
         data = replace(data, inputs=replace(data.inputs, identifier=index[0]))
     return replace(data, notes=(*notes, *data.notes))
 

@@ -223,7 +223,7 @@ def test_class_names_fix_the_numbers():
         ({"labels": [[0], [1, 2], [0], [1]]}, r"labels cannot become a NumPy array"),
         ({"labels": [0, 1, 0.5, 1], "regression": False}, r"whole numbers or strings, got 0.5 at row 2: classes are"),
         ({"labels": [0.5, NAN, 0, 1], "regression": True}, r"labels must be finite in float32, got nan at row 1"),
-        ({"labels": ["a", "b"] * 2, "regression": True}, r"labels must be numbers, .*, got <U1 \(4,\)"),
+        ({"labels": ["a", "b"] * 2, "regression": True}, r"labels must be numbers, .*, got <U1 of shape \(4,\)"),
         ({"labels": [0, NAN, 0, 1]}, r"whole numbers or strings, got nan at row 1"),
         ({"labels": [0, 1, 0, INF]}, r"whole numbers or strings, got inf at row 3"),
         ({"labels": [0, 1, 0, 2.0**53 + 2]}, r"whole numbers or strings, got 9007199254740994.0 at row 3"),
