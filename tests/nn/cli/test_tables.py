@@ -431,7 +431,7 @@ def test_levels_and_missing_cells_that_training_did_not_have_are_told(trained: t
 
 def test_numbers_are_predicted_in_the_label_s_units(regression: tuple[Path, Path, str]) -> None:
     frame = prices(10, seed=4)
-    lines = done("predict", regression[0], written(frame.drop("price")), "--proba").stdout.splitlines()
+    lines = done("predict", regression[0], written(frame.drop("price"))).stdout.splitlines()
     assert lines[0] == "row,price"
     found = np.array([float(line.partition(",")[2]) for line in lines[1:]])
     np.testing.assert_allclose(found, frame["price"].to_numpy(), atol=60_000)
