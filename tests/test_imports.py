@@ -26,7 +26,7 @@ FLOORS = {
         {"__init__", "__main__"},
     ],
     "xpnn.backends.numba": [
-        {"compiler"},
+        {"compiler", "configuration"},
         {"network"},
         {"first_layer"},
         {"steps"},

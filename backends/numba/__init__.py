@@ -28,3 +28,10 @@ Read `compiler` (lanes, microtiles, the team), `network` (matrices in buffers, p
 `engine.py`, which brings a job into this form, and the plans that drive it: `plan.py`, and `divided_plan.py` for
 several processes or shards. `forward.py` predicts with the same kernels. `docs/speed.md` has what each idea gained.
 """
+
+from contextlib import suppress
+
+from .configuration import no_configuration_file
+
+with no_configuration_file(), suppress(ImportError):  # `NumbaBackend` says what is missing
+    import numba  # noqa: F401
