@@ -26,7 +26,7 @@ FLOORS = {
         {"__init__", "__main__"},
     ],
     "xpnn.backends.numba": [
-        {"compiler", "configuration"},
+        {"compiler"},
         {"network"},
         {"first_layer"},
         {"steps"},
