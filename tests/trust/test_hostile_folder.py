@@ -39,12 +39,12 @@ SETTINGS = {
 LOAD = """
 import numpy as np
 from xpnn import nn
-net = nn.load("run", backend="numba")
+net = nn.load("run/model.safetensors", backend="numba")
 net.predict(np.zeros((200_000, 64), dtype=np.uint8))
 """
 COMMANDS = {
     "evaluate": ["-m", "xpnn.nn", "evaluate", ".", "--backend", "numba"],
-    "predict": ["-m", "xpnn.nn", "predict", ".", "image.png"],
+    "predict": ["-m", "xpnn.nn", "predict", ".", "image.png", "--backend", "numba"],
     "backends": ["-m", "xpnn.nn", "backends"],
     "train": ["-m", "xpnn.nn", "train", "--backend", "numba", "--epochs", "1", "--out", "trained"],
     "nn.load": ["-c", LOAD],
