@@ -85,8 +85,9 @@ def _compiled(function: Function, **options: Any) -> Function:
     # sources of all kernels. A function from elsewhere, as of a test, is not among them, and is not cached.
     function.__qualname__ = f"{function.__qualname__}_{SOURCES}"
     options |= OPTIONS
-    compiled = numba.njit(**options)(function)
-    if isinstance(compiled, Dispatcher) and KERNELS in Path(function.__code__.co_filename).parents:
+    compiled: Any = numba.njit(**options)(function)
+    is_compiled = isinstance(compiled, Dispatcher)  # not under NUMBA_DISABLE_JIT
+    if is_compiled and KERNELS in Path(function.__code__.co_filename).parents:
         compiled._cache = KernelCache(function, options)
     return compiled
 
