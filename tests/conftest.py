@@ -52,25 +52,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_compiler() -> Iterator[None]:
-    """Let one process of the tests compile a kernel, and others that want it too wait for it.
-
-    Numba's cache does not lock its index either: of two processes that add to one function's at once, one may find the
-    other's machine code under its own types.
-    """
+    """Let one process of the tests compile a kernel, and others wait for it."""
     if importlib.util.find_spec("numba") is None:
         yield
         return
     from numba.core.compiler_lock import global_compiler_lock
     from numba.core.dispatcher import Dispatcher
+    from xpnn.backends.numba.compiler.cache import default_path
 
-    compile_alone = Dispatcher.compile
+    compile_alone, shared = Dispatcher.compile, default_path()
 
     def compile_in_turn(self: Any, sig: Any) -> Any:
-        if self._cache.cache_path is None or sig in self.overloads:
+        if self._cache.cache_path != str(shared) or sig in self.overloads:
             return compile_alone(self, sig)
-        Path(self._cache.cache_path).mkdir(parents=True, exist_ok=True)
         # Numba's own lock first: the threads of a process and the functions that one compiles come in one order.
-        with global_compiler_lock, FileLock(Path(self._cache.cache_path, f"{self.py_func.__qualname__}.lock")):
+        with global_compiler_lock, FileLock(shared.with_name(f"{self.py_func.__qualname__}.lock")):
             return compile_alone(self, sig)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -28,3 +28,12 @@ Read `compiler` (lanes, microtiles, the team), `network` (matrices in buffers, p
 `engine.py`, which brings a job into this form, and the plans that drive it: `plan.py`, and `divided_plan.py` for
 several processes or shards. `forward.py` predicts with the same kernels. `docs/speed.md` has what each idea gained.
 """
+
+from contextlib import suppress
+
+from ..working_folder import edited
+
+# Numba reads its settings from `.numba_config.yaml` in the working folder, at its import and at every compilation; some
+# name folders of pickles, or classes to import. No file has an empty name.
+with edited("numba.core.config", "'.numba_config.yaml'", "''"), suppress(ImportError):  # `NumbaBackend` raises it
+    import numba  # noqa: F401

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ...backends import XpnnError
 from ..training.run import Callback
 from .curves import CURVES_SIZE, draw_curves, save_curves
-from .style import picture_style
+from .style import import_matplotlib, picture_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,6 +31,7 @@ def open_window() -> Figure:
     Raises:
         Exception: of any type, including the toolkit's: no window can be opened.
     """
+    import_matplotlib()
     import matplotlib.pyplot as plt
 
     if threading.current_thread() is not threading.main_thread():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...backends import ConfigError, MissingDependency
+from ...backends.working_folder import edited
 from ..files.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -54,10 +55,9 @@ def save_picture(draw: Callable[[Figure], None], path: str | os.PathLike[str], *
         MissingDependency: matplotlib is not installed.
     """
     try:
+        style = picture_style()
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-
-        style = picture_style()
     except ImportError as error:
         raise MissingDependency('drawing needs matplotlib: pip install "xpnn[cli]"') from error
     target = Path(path)
@@ -77,6 +77,16 @@ def save_picture(draw: Callable[[Figure], None], path: str | os.PathLike[str], *
 
 def picture_style() -> AbstractContextManager[None]:
     """Return a context with this module's style, independent of the user's matplotlib settings."""
+    import_matplotlib()
     import matplotlib.style
 
     return matplotlib.style.context(["default", STYLE])
+
+
+def import_matplotlib() -> None:
+    """Import matplotlib without the settings in a file `matplotlibrc` of the working folder, which 3.10 lets run code.
+
+    Its other settings, of the user and by MATPLOTLIBRC, count where no style of ours is set.
+    """
+    with edited("matplotlib", "yield 'matplotlibrc'", "yield from ()"):
+        import matplotlib  # noqa: F401

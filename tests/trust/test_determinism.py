@@ -60,7 +60,7 @@ print([array.tobytes() for array in net.parameters().values()])
     command, environment = [sys.executable, "-c", sparse], os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     compiled, cached = (subprocess.check_output(command, env=environment) for _ in range(2))
     assert compiled == cached
-    assert list(tmp_path.rglob("*.nbc"))
+    assert list(tmp_path.rglob("*.kernel"))
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [("numpy", 1e-10), ("numba", 0.0)])

@@ -1,4 +1,4 @@
-"""Compilation of the kernels: at their first call, cached on disk where that is possible, and not in silence."""
+"""Compilation of the kernels: at their first call, cached on disk where that is possible, and announced."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.dispatcher import Dispatcher
 from numba.extending import overload
+
+from .cache import KernelCache
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -68,7 +70,7 @@ class KernelCompiler(Compiler):
 
 
 def kernel(function: Function) -> Function:
-    """Compile `function` at its first call for each combination of types; to disk where a cache folder is writable."""
+    """Compile `function` at its first call for each combination of types, or load it from the kernel cache."""
     return _compiled(function, pipeline_class=KernelCompiler)
 
 
@@ -79,15 +81,14 @@ def inner_kernel(function: Function) -> Function:
 
 def _compiled(function: Function, **options: Any) -> Function:
     """Compile `function` with the options of all kernels and those given."""
-    # Numba's cache watches only the file that a function stands in, yet the machine code of a caller contains that of
-    # its callees from other files. The qualified name is part of the cache file's name, so every change of any kernel
-    # leaves the old files behind.
+    # The machine code of a caller contains that of its callees from other files, so every cache file is named by the
+    # sources of all kernels. A function from elsewhere, as of a test, is not among them, and is not cached.
     function.__qualname__ = f"{function.__qualname__}_{SOURCES}"
     options |= OPTIONS
-    try:
-        compiled: Function = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # "cannot cache function: no locator available", no folder can be written
-        compiled = numba.njit(**options)(function)
+    compiled: Any = numba.njit(**options)(function)
+    is_compiled = isinstance(compiled, Dispatcher)  # not under NUMBA_DISABLE_JIT
+    if is_compiled and KERNELS in Path(function.__code__.co_filename).parents:
+        compiled._cache = KernelCache(function, options)
     return compiled
 
 

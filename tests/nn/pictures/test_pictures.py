@@ -1,7 +1,9 @@
 """Pictures of a run, read back from the figures and the files, and the curves that are redrawn while it trains."""
 
 import logging
+import os
 import re
+import subprocess
 import sys
 from functools import partial
 from types import SimpleNamespace
@@ -156,6 +158,19 @@ class TestCurves:
         save_curves(history(40), tmp_path / "default.png")
         assert dict(matplotlib.rcParams) == before
         assert (tmp_path / "mine.png").read_bytes() == (tmp_path / "default.png").read_bytes()
+
+    def test_the_settings_of_the_working_folder_are_not_read(self, tmp_path):
+        """Those that the user names are, and stay in force for the user's own figures."""
+        (tmp_path / "matplotlibrc").write_text("figure.facecolor: red")
+        own = tmp_path / "own"
+        own.write_text("figure.facecolor: blue")
+        code = (
+            "from xpnn.nn.pictures.style import save_picture; save_picture(lambda figure: None, 'empty.png')\n"
+            "import matplotlib; print(matplotlib.rcParams['figure.facecolor'])"
+        )
+        environment = os.environ | {"MATPLOTLIBRC": str(own)}
+        assert subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, env=environment) == b"blue\n"
+        assert np.all(np.asarray(Image.open(tmp_path / "empty.png")) == 255)
 
     def test_unknown_suffix(self, tmp_path):
         with pytest.raises(ConfigError, match=r"curves\.txt has no suffix of a picture .* use one of .*png"):
