@@ -435,7 +435,8 @@ def test_numbers_are_predicted_in_the_label_s_units(regression: tuple[Path, Path
     assert lines[0] == "row,price"
     found = np.array([float(line.partition(",")[2]) for line in lines[1:]])
     np.testing.assert_allclose(found, frame["price"].to_numpy(), atol=60_000)
-    np.testing.assert_array_equal(found, np.asarray(network(regression[0]).predict(frame.drop("price")))[:, 0])
+    predictions = np.asarray(network(regression[0]).predict(frame.drop("price")))[:, 0]  # (rows,)
+    np.testing.assert_array_equal(found.astype(np.float32), predictions)
 
 
 @pytest.mark.parametrize(
