@@ -152,7 +152,7 @@ class ArrayRows(RawRows):
         if arrays[0].ndim == 3 and self._shape is None:
             self._shape = int(arrays[0].shape[1]), int(arrays[0].shape[2])
         flat = [array.reshape(len(array), -1) for array in arrays]  # each (samples, columns)
-        self._pixels = pixel_kind(flat, whats, how.pixels) if self._may_be_pixels(flat[0].dtype) else None
+        self._pixels = _pixel_kind(flat, whats, how.pixels) if self._may_be_pixels(flat[0].dtype) else None
         dtype = _table_dtype(flat) if self._pixels is None else self._pixels.dtype
         self._flat = [_converted(array, dtype, what) for array, what in zip(flat, whats, strict=True)]
 
@@ -196,7 +196,7 @@ class PixelKind(NamedTuple):
     largest: float | None = None
 
 
-def pixel_kind(arrays: list[npt.NDArray[Any]], whats: list[str], is_said: bool | None) -> PixelKind | None:
+def _pixel_kind(arrays: list[npt.NDArray[Any]], whats: list[str], is_said: bool | None) -> PixelKind | None:
     """Return the kind of pixels; None if some are below 0, or above 1 and not whole.
 
     Args:
