@@ -37,7 +37,10 @@ def hold_rows(rows: Split, inputs: Inputs) -> Split:
                 "network on a frame"
             )
     if images.ndim == 2 and inputs.width not in (None, images.shape[1]):
-        raise DataError(f"the rows must have {inputs.width} columns as those of the training, got {images.shape[1]}")
+        raise DataError(
+            f"the rows must have {inputs.width} columns as those of the training, got {images.shape[1]}: pass the same "
+            "columns in the same order"
+        )
     if (
         labels.ndim == 1
         and own is not None
@@ -70,7 +73,8 @@ def _recoded(values: npt.NDArray[np.float64], own: Column, column: Column) -> np
     """Return the cells of a category, or those of a category in the training, (samples,), by the levels of `column`."""
     if column.kind != "category":
         raise DataError(
-            f"column {column.name!r:.80} must be numbers as in the training, got the text {own.levels[0]!r}"
+            f"column {column.name!r:.80} must be numbers as in the training, got the text {own.levels[0]!r:.80}: "
+            "convert the column"
         )
     coded = np.where(np.isnan(values), np.nan, column.unseen)  # (samples,)
     for level, code in zip(own.levels, own.codes, strict=True):  # none of numbers, which are no level of words

@@ -158,7 +158,10 @@ def check_targets(labels: Any, *, rows: int, what: str = "labels") -> npt.NDArra
     """
     values = host_array(only_column(labels), what=what, fix="pass one number a row")
     if values.dtype.kind not in "buif" or values.ndim not in (1, 2):
-        raise DataError(f"{what} must be numbers, (samples,) or (samples, outputs), got {values.dtype} {values.shape}")
+        raise DataError(
+            f"{what} must be numbers, (samples,) or (samples, outputs), got {values.dtype} {values.shape}: convert "
+            f"with {what}.astype('float64'), or leave out regression=True"
+        )
     if len(values) != rows:
         raise DataError(f"{what} must be as many as the images, got {len(values)} for {rows} images: check both files")
     numbers = values.reshape(rows, -1).astype(np.float64)  # (samples, outputs)

@@ -259,7 +259,10 @@ def read_rows(given: Sequence[Any], whats: list[str], how: Reading, inputs: Inpu
         )
     width = math.prod(arrays[0].shape[1:])
     if inputs is not None and inputs.width not in (None, width):
-        raise DataError(f"rows must have {inputs.width} columns as those of the training, got {width}")
+        raise DataError(
+            f"the rows must have {inputs.width} columns as those of the training, got {width}: pass the same columns "
+            "in the same order"
+        )
     return ArrayRows(arrays, whats, how)
 
 
