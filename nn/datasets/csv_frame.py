@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ...backends.errors import DataError
 from ..files import limits
 from .csv_dialect import MISSING, Head, TableOptions, read_head
-from .csv_lines import check_quotes, check_text, count_lines, scan, walk, without_blank_lines
+from .csv_lines import check_text, count_lines, count_rows, walk, without_blank_lines, without_quotes
 from .polars_package import polars_errors
 
 if TYPE_CHECKING:
@@ -69,9 +69,8 @@ def read_csv(file: IO[bytes], path: Path, options: TableOptions) -> CsvFrame:
     check_text(text, path, first_line)
     if head.has_spaces_before_quotes:
         text = _without_spaces_before_quotes(text, head.delimiter)
-    if b'"' in text:
-        check_quotes(text, head.delimiter, path, first_line)
-    frame, lines = _read_rows(text, head, path, first_line)
+    outside = without_quotes(text, head.delimiter, path, first_line) if b'"' in text else text
+    frame, lines = _read_rows(text, outside, head, path, first_line)
     frame, words = _with_types(frame, head, lambda row: first_line + row if lines is None else int(lines[row]))
     unnamed = head.unnamed
     if len(head.names) > 1 and head.names[-1] in unnamed and frame[head.names[-1]].null_count() == frame.height:
@@ -100,9 +99,9 @@ def _without_spaces_before_quotes(text: bytes, delimiter: str) -> bytes:
 
 
 def _read_rows(
-    text: bytes, head: Head, path: Path, first_line: int
+    text: bytes, outside: bytes, head: Head, path: Path, first_line: int
 ) -> tuple[pl.DataFrame, npt.NDArray[np.int64] | None]:
-    """Parse a text, and check its rows; return the frame, and the lines of its rows unless each line is one.
+    """Parse a text, of which `outside` has no quotes; return the frame, and the lines of its rows if some are no row.
 
     Polars fills rows that are too short with nulls. So where the last of several columns has none, and each line made
     a row, all rows are complete; elsewhere their cells are counted, which takes longer.
@@ -115,9 +114,8 @@ def _read_rows(
             frame = _parse(text, head, path)
             if columns > 1 and frame.shape == (num_lines, columns) and not frame.to_series(columns - 1).null_count():
                 return frame, None
-    counts = scan(text, head.delimiter, first_line)
-    num_rows, lines = counts.rows, counts.lines
-    if counts.delimiters != num_rows * (columns - 1):
+    num_rows, lines = count_rows(outside), None
+    if num_rows != num_lines or outside.count(head.delimiter.encode()) != num_rows * (columns - 1):
         lines = walk(text, head.delimiter, columns, path, first_line)
         num_rows = len(lines)
     if num_rows * columns * CELL_BYTES > limits.DATA_BYTES:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ..inputs.arrays import host_array
 from ..inputs.facts import NO_FACTS, RowFacts
+from ..inputs.frames import as_table
 from ..inputs.inputs import Inputs
 
 
@@ -25,6 +26,7 @@ class Split:
         inputs: meaning of the rows; None for that of the network, or if it has none, of pixels for uint8, and of
             numbers as they are for other dtypes.
         facts: range and checksum of the images; `dataclasses.replace` keeps them as long as the images stay.
+        names: columns of a frame that `images` is made of, by which a network that knows names finds them.
     """
 
     images: npt.NDArray[Any]  # (samples, columns)
@@ -32,11 +34,14 @@ class Split:
     weights: npt.NDArray[np.float64] | None = None  # (samples,)
     inputs: Inputs | None = field(default=None, kw_only=True, compare=False)
     facts: RowFacts = field(default=NO_FACTS, kw_only=True, compare=False)
+    names: tuple[str, ...] = field(default=(), kw_only=True, compare=False)
 
     def __post_init__(self) -> None:
+        if (frame := as_table(self.images)) is not None:
+            object.__setattr__(self, "names", tuple(map(str, frame.columns)))
         for name in ("images", "labels", "weights"):
             given = getattr(self, name)
-            if given is not None and type(given) not in (np.ndarray, np.memmap):
+            if given is not None and type(given) is not np.memmap:
                 array = host_array(given, what=name, fix="pass one row of numbers for each sample")
                 object.__setattr__(self, name, array)
         if self.facts.rows is not self.images:
@@ -53,7 +58,7 @@ class Split:
     def take(self, places: npt.NDArray[np.int64] | slice) -> Split:
         """Return a subset of the rows, (part,), with weights."""
         weights = None if self.weights is None else self.weights[places]
-        return Split(self.images[places], self.labels[places], weights, inputs=self.inputs)
+        return Split(self.images[places], self.labels[places], weights, inputs=self.inputs, names=self.names)
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,21 @@ def hold_rows(rows: Split, inputs: Inputs) -> Split:
     own, images, labels = rows.inputs, rows.images, rows.labels
     if own == inputs:
         return rows
-    if isinstance(own, Table) and isinstance(inputs, Table) and own.is_named and inputs.is_named:
-        images = _cells(images, own, inputs)  # (samples, columns)
+    if own is None and rows.names:
+        own = Table(columns=tuple(map(Column, rows.names)))
+    if isinstance(own, Table) and own.is_named:
+        if isinstance(inputs, Table) and inputs.is_named:
+            images = _cells(images, own, inputs)  # (samples, columns)
+        elif categories := [column.name for column in own.columns if column.kind == "category"]:
+            raise DataError(
+                f"the rows must be numbers as those of the training, got the category {categories[0]!r:.80}: train a "
+                "network on a frame"
+            )
     if images.ndim == 2 and inputs.width not in (None, images.shape[1]):
-        raise DataError(f"the rows must have {inputs.width} columns as those of the training, got {images.shape[1]}")
+        raise DataError(
+            f"the rows must have {inputs.width} columns as those of the training, got {images.shape[1]}: pass the same "
+            "columns in the same order"
+        )
     if (
         labels.ndim == 1
         and own is not None
@@ -38,15 +49,15 @@ def hold_rows(rows: Split, inputs: Inputs) -> Split:
         and own.class_names != inputs.class_names
     ):
         labels = _classes(labels, own.class_names, inputs.class_names)  # (samples,)
-    return replace(rows, images=images, labels=labels, inputs=inputs)
+    return replace(rows, images=images, labels=labels, inputs=inputs, names=())
 
 
 def _cells(cells: npt.NDArray[np.float64], own: Table, inputs: Table) -> npt.NDArray[np.float64]:
     """Return the cells, (samples, columns), of other columns in the order and with the levels of `inputs`."""
     place = {column.name: k for k, column in enumerate(own.columns)}
-    if missing := [column.name for column in inputs.columns if column.name not in place]:
+    if lacking := [column.name for column in inputs.columns if column.name not in place]:
         raise DataError(
-            f"the rows must have the columns of the training, got no {missing[0]!r:.80}: rename or add the column"
+            f"the rows must have the columns of the training, got no {lacking[0]!r:.80}: rename or add the column"
         )
     made = np.empty((len(cells), len(inputs.columns)))  # (samples, columns)
     for k, column in enumerate(inputs.columns):
@@ -62,11 +73,12 @@ def _recoded(values: npt.NDArray[np.float64], own: Column, column: Column) -> np
     """Return the cells of a category, or those of a category in the training, (samples,), by the levels of `column`."""
     if column.kind != "category":
         raise DataError(
-            f"column {column.name!r:.80} must be numbers as in the training, got the text {own.levels[0]!r}"
+            f"column {column.name!r:.80} must be numbers as in the training, got the text {own.levels[0]!r:.80}: "
+            "convert the column"
         )
     coded = np.where(np.isnan(values), np.nan, column.unseen)  # (samples,)
-    for level, code in own.code_of.items():  # none of numbers, which are no level of words
-        coded[values == code] = column.code_of.get(level, column.unseen)
+    for level, code in zip(own.levels, own.codes, strict=True):  # none of numbers, which are no level of words
+        coded[values == code] = column.code(level)
     return coded
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ...backends.errors import DataError
 from ...backends.machine import memory_bytes
 from ..files import limits
-from ..files.data_file import fill, opened, unpackable
+from ..files.data_file import fill, opened, refuse_growth
 
 MAX_DIMENSIONS = 8
 
@@ -83,11 +83,8 @@ def _read(file: BufferedIOBase, path: Path, size: int, *, packed: bool) -> npt.N
             f"{limits.DATA_BYTES} bytes: the header is damaged, or the file must be cut into smaller ones"
         )
     expected = math.prod(shape) * dtype.itemsize
-    if packed and expected > unpackable(size):
-        raise DataError(
-            f"{path} would grow from {size} to {expected} bytes, more than {limits.COMPRESSION}-fold: "
-            "unpack it yourself with gunzip if you trust it"
-        )
+    if packed:
+        refuse_growth(path, size, expected, remedy="unpack it yourself with gunzip if you trust it")
     if not packed and expected > size:
         raise DataError(_truncated(path, expected, f"at most {size}"))
 

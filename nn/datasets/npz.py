@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ...backends.errors import DataError
 from ..files import limits
 from ..files.archive import OpenedBriefly, is_plain
-from ..files.data_file import fill, opened, unpackable
+from ..files.data_file import fill, opened, refuse_growth
 from ..files.text import printable
 from .npy import HEADER_BYTES, NpyHeader, parse_header
 
@@ -91,11 +91,8 @@ def _checked_members(infos: Sequence[ZipInfo], path: Path, size: int) -> dict[st
             f"{path} promises {promised} bytes of arrays, more than the limit of {limits.DATA_BYTES}: "
             "leave arrays out, or rows"
         )
-    if promised > unpackable(size):
-        raise DataError(
-            f"{path} would grow from {size} to {promised} bytes, more than {limits.COMPRESSION}-fold: "
-            "if you trust it, load it with numpy and write it with numpy.savez, which does not compress"
-        )
+    remedy = "if you trust it, load it with numpy and write it with numpy.savez, which does not compress"
+    refuse_growth(path, size, promised, remedy=remedy)
     return members
 
 

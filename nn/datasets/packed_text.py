@@ -14,7 +14,7 @@ from zipfile import ZipFile, ZipInfo
 from ...backends.errors import DataError
 from ..files import limits
 from ..files.archive import OpenedBriefly, is_plain
-from ..files.data_file import PIECE, unpackable
+from ..files.data_file import PIECE, refuse_growth
 from ..files.text import printable
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -102,11 +102,7 @@ def _check_growth(promised: int, size: int, path: Path) -> None:
         raise DataError(
             f"{path} unpacks to {promised} bytes, more than the limit of {limits.DATA_BYTES}: leave out rows or columns"
         )
-    if promised > unpackable(size):
-        raise DataError(
-            f"{path} would grow from {size} to {promised} bytes, more than {limits.COMPRESSION}-fold: "
-            "it may be cut off; unpack it yourself if you trust it"
-        )
+    refuse_growth(path, size, promised, remedy="it may be cut off; unpack it yourself if you trust it")
 
 
 def _read_within_limits(stream: IO[bytes] | gzip.GzipFile, size: int, path: Path) -> bytes:

@@ -20,7 +20,7 @@ from ..inputs.arguments import refuse_not_finite
 from ..inputs.arrays import host_array, shape_of_images
 from ..inputs.facts import NO_FACTS, RowFacts
 from ..inputs.frames import as_table, frame_values, with_text_names
-from ..inputs.inputs import BYTE, Inputs, Numbers, Pixels, largest_pixel
+from ..inputs.inputs import BYTE, Inputs, Numbers, Pixels, first_fraction, largest_pixel
 from ..inputs.table import Table, table_of_numbers
 from ..inputs.table_columns import cells_of, choose_columns, learn_table, refuse_infinite
 from .split import Places
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MIN_SQUARE = 16  # fewer features are no picture, even where their number is a square
 PIXEL_COLUMN = re.compile(r"pixel[ _.]?\d+|\d+x\d+", re.IGNORECASE)
 EXACT = 2  # bytes of the widest integers that float32 holds exactly
+FLOAT32_WHOLE = 2**24  # up to which float32 holds all whole numbers
 
 
 @dataclass(frozen=True)
@@ -156,15 +157,15 @@ class ArrayRows(RawRows):
         if arrays[0].ndim == 3 and self._shape is None:
             self._shape = int(arrays[0].shape[1]), int(arrays[0].shape[2])
         flat = [array.reshape(len(array), -1) for array in arrays]  # each (samples, columns)
-        is_pixels = how.pixels
-        if is_pixels is None:
-            is_pixels = self._shape is not None or (self.is_mapped and arrays[0].dtype == np.uint8)
-        self._pixels = _pixel_kind([RowFacts(array) for array in flat]) if is_pixels else None
-        if how.pixels and self._pixels is None:
-            _refuse_other_than_pixels(flat, whats)
+        self._pixels = _pixel_kind(flat, whats, how.pixels) if self._may_be_pixels(flat[0].dtype) else None
         dtype = _table_dtype(flat) if self._pixels is None else self._pixels.dtype
-        divisor = 1.0 if self._pixels is None else self._pixels.divisor
-        self._flat = [_converted(array, dtype, divisor, what) for array, what in zip(flat, whats, strict=True)]
+        self._flat = [_converted(array, dtype, what) for array, what in zip(flat, whats, strict=True)]
+
+    def _may_be_pixels(self, dtype: np.dtype[Any]) -> bool:
+        """Return what `Reading.pixels` says, or if it is None, what the dimensions and the file do."""
+        if self._how.pixels is not None:
+            return self._how.pixels
+        return self._shape is not None or (self.is_mapped and dtype == np.uint8)
 
     @override
     def take(self, k: int, places: Places) -> RowFacts:
@@ -194,40 +195,41 @@ class ArrayRows(RawRows):
 
 
 class PixelKind(NamedTuple):
-    """Dtype of pixels, what they are divided by, and the largest one, None for that of the training rows."""
+    """Dtype of pixels, and the one of full intensity; None for that of the training rows."""
 
     dtype: np.dtype[Any]
-    divisor: float = 1.0
     largest: float | None = None
 
 
-def _pixel_kind(facts: list[RowFacts]) -> PixelKind | None:
-    """Return the kind of pixels; None for numbers below 0, and for those above 1 that are not whole."""
-    arrays = [each.rows for each in facts]
+def _pixel_kind(arrays: list[npt.NDArray[Any]], whats: list[str], is_said: bool | None) -> PixelKind | None:
+    """Return the kind of pixels; None if some are below 0, or above 1 and not whole.
+
+    Args:
+        arrays: each (samples, columns).
+        whats: name of each in messages.
+        is_said: whether the caller says that they are pixels.
+
+    Raises:
+        DataError: they are none, and the caller says so.
+    """
     if all(array.dtype == np.uint8 for array in arrays):
         return PixelKind(np.dtype(np.uint8))
-    if not all(each.are_within(0, np.inf) for each in facts):
-        return None
-    is_floating = any(array.dtype.kind == "f" for array in arrays)
-    most = max(each.range[1] for each in facts)
-    if is_floating and most <= 1:
-        return PixelKind(_table_dtype(arrays), largest=float(BYTE))
-    if is_floating and not all((np.floor(array) == array).all() for array in arrays):
-        return None
-    if most <= BYTE:
-        return PixelKind(np.dtype(np.uint8))
-    return PixelKind(np.dtype(np.float32), float(most), float(most)) if np.isfinite(most) else None
-
-
-def _refuse_other_than_pixels(arrays: list[npt.NDArray[Any]], whats: list[str]) -> None:
-    """Raise the error that names the numbers of rows, (samples, features), that are not pixels."""
-    for array, what in zip(arrays, whats, strict=True):
-        refuse_not_finite(array, what=what)
-    least, most = (end(RowFacts(array).range[k] for array in arrays) for k, end in enumerate((min, max)))
-    raise DataError(
-        f"pixels must be whole numbers >= 0, or scaled to [0, 1], got numbers from {least:g} to {most:g}: scale them, "
-        "or leave out pixels=True"
-    )
+    ranges = [RowFacts(array).range for array in arrays]
+    least, most = (end(each[k] for each in ranges) for k, end in enumerate((min, max)))
+    if least >= 0 and most <= 1 and any(array.dtype.kind == "f" for array in arrays):
+        return PixelKind(_table_dtype(arrays), float(BYTE))  # scaled already
+    if least >= 0 and np.isfinite(most) and all(first_fraction(array) is None for array in arrays):
+        if most <= BYTE:
+            return PixelKind(np.dtype(np.uint8))
+        return PixelKind(np.dtype(np.float32 if most <= FLOAT32_WHOLE else np.float64), float(most))
+    if is_said:
+        for array, what in zip(arrays, whats, strict=True):
+            refuse_not_finite(array, what=what)
+        raise DataError(
+            f"pixels must be whole numbers >= 0, or scaled to [0, 1], got numbers from {least:g} to {most:g}: scale "
+            "them, or leave out pixels=True"
+        )
+    return None
 
 
 def read_rows(given: Sequence[Any], whats: list[str], how: Reading, inputs: Inputs | None) -> RawRows:
@@ -262,7 +264,10 @@ def read_rows(given: Sequence[Any], whats: list[str], how: Reading, inputs: Inpu
         )
     width = math.prod(arrays[0].shape[1:])
     if inputs is not None and inputs.width not in (None, width):
-        raise DataError(f"rows must have {inputs.width} columns as those of the training, got {width}")
+        raise DataError(
+            f"the rows must have {inputs.width} columns as those of the training, got {width}: pass the same columns "
+            "in the same order"
+        )
     return ArrayRows(arrays, whats, how)
 
 
@@ -315,10 +320,8 @@ def _square(count: int) -> tuple[int, int] | None:
     return (side, side) if count >= MIN_SQUARE and side * side == count else None
 
 
-def _converted(array: npt.NDArray[Any], dtype: np.dtype[Any], divisor: float, what: str) -> npt.NDArray[Any]:
-    """Return an array, (samples, columns), in C order and another dtype, divided by a number."""
-    if divisor != 1:
-        array = array / np.float64(divisor)
+def _converted(array: npt.NDArray[Any], dtype: np.dtype[Any], what: str) -> npt.NDArray[Any]:
+    """Return an array, (samples, columns), in C order and another dtype."""
     _refuse_too_large(array, dtype, what)
     with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused later
         return np.ascontiguousarray(array, dtype=dtype)

@@ -13,6 +13,7 @@ from ...backends.constraints import is_finite_number
 from ...backends.errors import ConfigError, DataError
 from ...backends.mapped import is_mapped
 from ..inputs.arguments import make_generator
+from ..inputs.inputs import Target
 from ..inputs.table import Table
 from .dataset import Dataset, Split
 
@@ -134,6 +135,8 @@ def resplit(dataset: Dataset, *, test_fraction: float, seed: int, stratify: bool
     places = split_places(labels, test_fraction=test_fraction, seed=seed, stratify=stratify)
     train, test = (Split(images[at], labels[at]) for at in places)
     inputs = dataset.inputs.learn(train.images) if isinstance(dataset.inputs, Table) else dataset.inputs
+    if inputs.target is not None:
+        inputs = replace(inputs, target=Target.learn(train.labels))
     return replace(dataset, train=train, test=test, inputs=inputs)
 
 

@@ -60,9 +60,16 @@ def existing_path(source: str | os.PathLike[str]) -> Path | None:
     return None
 
 
-def unpackable(size: int) -> int:
-    """Return the maximum decompressed size of a file of `size` bytes."""
-    return max(limits.ALWAYS_UNPACKED, limits.COMPRESSION * size)
+def refuse_growth(path: Path, size: int, unpacked: int, *, remedy: str) -> None:
+    """Check that a packed file of `size` bytes does not unpack to suspiciously many.
+
+    Raises:
+        DataError: more than `limits.ALWAYS_UNPACKED`, and `limits.COMPRESSION`-fold; the message ends with the remedy.
+    """
+    if unpacked > max(limits.ALWAYS_UNPACKED, limits.COMPRESSION * size):
+        raise DataError(
+            f"{path} would grow from {size} to {unpacked} bytes, more than {limits.COMPRESSION}-fold: {remedy}"
+        )
 
 
 def fill(values: npt.NDArray[Any], file: BufferedIOBase) -> int:

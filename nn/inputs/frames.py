@@ -131,10 +131,16 @@ def categories_of(given: object) -> tuple[Any, ...] | None:
     return tuple(column.cat.get_categories().to_list()) if has_order else None
 
 
-def _refuse_missing(column: Series, what: str) -> None:
-    missing = column.is_null()
+def missing(column: Series) -> npt.NDArray[np.bool_]:
+    """Return whether each value of a column is missing or NaN, (rows,)."""
+    is_missing = column.is_null()
     if column.dtype.is_float():
-        missing = missing | column.is_nan()
-    if missing.any():
-        row = int(missing.to_numpy().argmax())
+        is_missing = is_missing | column.is_nan()
+    return is_missing.fill_null(True).to_numpy()
+
+
+def _refuse_missing(column: Series, what: str) -> None:
+    is_missing = missing(column)
+    if is_missing.any():
+        row = int(is_missing.argmax())
         raise DataError(f"{what} must have all their values, got none or NaN at row {row}: {MEND}")

@@ -123,10 +123,6 @@ class Inputs(ABC):
             KeyError, TypeError, ValueError: they are invalid.
         """
 
-    def has_same_rows(self, other: Inputs) -> bool:
-        """Return whether rows of the other inputs have the same meaning in these."""
-        return replace(self, class_names=(), target=None) == replace(other, class_names=(), target=None)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers(Inputs):
@@ -236,7 +232,7 @@ class Pixels(Inputs):
                 f"pixels must be whole numbers in [0, {self.largest:g}], or scaled to [0, 1], got numbers from "
                 f"{least:g} to {most:g}: scale them as the images of the training were"
             )
-        if rows.dtype.kind == "f" and (place := _first_fraction(rows)) is not None:
+        if (place := first_fraction(rows)) is not None:
             row, column = place
             raise DataError(
                 f"pixels must be whole numbers in [0, {self.largest:g}], or all scaled to [0, 1], got "
@@ -333,9 +329,9 @@ def check_target(target: Any, outputs: int) -> Target | None:
     return Target(mean, std)
 
 
-def _first_fraction(rows: npt.NDArray[Any]) -> tuple[int, int] | None:
-    """Return row and column of the first number that is not whole."""
-    for start, block in row_blocks(rows):
+def first_fraction(rows: npt.NDArray[Any]) -> tuple[int, int] | None:
+    """Return row and column of the first number of (samples, features) that is not whole; None if all are."""
+    for start, block in row_blocks(rows) if rows.dtype.kind == "f" else ():
         is_whole_number = np.floor(block) == block  # (block, features)
         if not is_whole_number.all():
             row, column = divmod(int(is_whole_number.argmin()), rows.shape[1])

@@ -70,9 +70,13 @@ class Column:
         return UNSEEN if UNSEEN not in self.codes else float(self.codes.min()) - 1
 
     @cached_property
-    def code_of(self) -> dict[str, float]:
-        """Cell by level."""
-        return dict(zip(self.levels, self.codes.tolist(), strict=True))
+    def _code_of(self) -> dict[str | float | None, float]:
+        """Cell by level, or by its number if all levels are numbers."""
+        return dict(zip(self.codes.tolist() if self.has_numbers else self.levels, self.codes.tolist(), strict=True))
+
+    def code(self, text: str) -> float:
+        """Return the cell of a level, `unseen` for one that no training row has; "1.0" is "1" if levels are numbers."""
+        return self._code_of.get(_number(text) if self.has_numbers else text, self.unseen)
 
     @property
     def num_features(self) -> int:
@@ -140,6 +144,16 @@ class Table(Inputs):
 
     @override
     def check(self, rows: npt.NDArray[Any], facts: RowFacts, dtype: str) -> None:
+        for k, column in enumerate(self.columns):
+            if column.kind != "truth":
+                continue
+            is_wrong = ~(np.isin(rows[:, k], (0, 1)) | np.isnan(rows[:, k]))  # (samples,)
+            if is_wrong.any():
+                row = int(is_wrong.argmax())
+                raise DataError(
+                    f"column {column.name!r:.80} must be true or false, got {rows[row, k]:g} at row {row}: correct the "
+                    "cell or drop its row"
+                )
         if facts.are_within(-LARGEST, LARGEST):
             return
         can_be_missing = np.array([column.kind == "category" or column.fill is not None for column in self.columns])

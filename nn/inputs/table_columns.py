@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
 from ..files.text import is_plain, printable
+from .frames import missing
 from .table import LARGEST, Column, Table
 
 if TYPE_CHECKING:
@@ -138,20 +139,15 @@ def cells_of(frame: Frame, table: Table) -> npt.NDArray[np.float64]:
         DataError: a column is missing, or holds what it cannot.
     """
     names = list(frame.columns)
-    if missing := [column.name for column in table.columns if column.name not in names]:
+    if lacking := [column.name for column in table.columns if column.name not in names]:
         raise DataError(
-            f"the rows must have the columns of the training, got no {_listed(missing)} in {_listed(names)}: "
-            f"{_advice(missing[0], names)}"
+            f"the rows must have the columns of the training, got no {_listed(lacking)} in {_listed(names)}: "
+            f"{_advice(lacking[0], names)}"
         )
     cells = np.empty((len(frame), len(table.columns)))  # (rows, columns)
     for k, column in enumerate(table.columns):
         series = frame.get_column(column.name)
         cells[:, k] = _codes(series, column) if column.kind == "category" else _numbers(series, column.name)
-        if column.kind == "truth":
-            wrong = ~(np.isin(cells[:, k], (0.0, 1.0)) | np.isnan(cells[:, k]))  # (rows,)
-            if wrong.any():
-                row = int(wrong.argmax())
-                raise DataError(f"column {column.name!r:.80} must be true or false, got {cells[row, k]:g} at row {row}")
     return cells
 
 
@@ -184,10 +180,9 @@ def _numbers(series: Series, name: str) -> npt.NDArray[np.float64]:
         return _floats(series.dt.timestamp("ms")) / DAY
     if series.dtype == nw.Duration:
         return _floats(series.dt.total_milliseconds()) / DAY
-    values = series.to_list()
-    numbers = np.full(len(values), np.nan)
-    for row, value in enumerate(values):
-        if value is None or (isinstance(value, str) and not value.strip()) or value != value:
+    numbers = np.full(len(series), np.nan)
+    for row, (value, is_missing) in enumerate(zip(series.to_list(), missing(series).tolist(), strict=True)):
+        if is_missing or (isinstance(value, str) and not value.strip()):
             continue
         found = value if isinstance(value, bool) else TRUTHS.get(str(value).strip().lower(), value)
         try:
@@ -204,22 +199,24 @@ def _floats(series: Series) -> npt.NDArray[np.float64]:
     """Return a column of numbers, (rows,), NaN for missing ones."""
     import narwhals.stable.v2 as nw
 
+    if series.implementation.is_pyarrow() and series.dtype.is_integer():  # it casts no number above 2**53
+        return np.array([np.nan if value is None else value for value in series.to_list()], dtype=np.float64)
     return series.cast(nw.Float64).fill_null(float("nan")).to_numpy()
 
 
 def _codes(series: Series, column: Column) -> npt.NDArray[np.float64]:
     """Return the cells of a category, (rows,), NaN for a missing value."""
-    code = column.code_of
-    return np.array([np.nan if text is None else code.get(text, column.unseen) for text in _texts(series)])
+    texts = _texts(series)
+    code_of = {text: np.nan if text is None else column.code(text) for text in set(texts)}
+    return np.array([code_of[text] for text in texts], dtype=np.float64)
 
 
 def _texts(series: Series) -> list[str | None]:
     """Return the values of a column as text, whole numbers without a fraction; None for missing or empty ones."""
     texts: list[str | None] = []
-    for value in series.to_list():
-        is_missing = value is None or value != value  # NaN
-        whole = int(value) if isinstance(value, float) and not is_missing and value.is_integer() else value
-        texts.append(None if is_missing or not (text := str(whole).strip()) else text)
+    for value, is_missing in zip(series.to_list(), missing(series).tolist(), strict=True):
+        whole = int(value) if isinstance(value, float) and value.is_integer() else value
+        texts.append(None if is_missing else str(whole).strip() or None)
     return texts
 
 
@@ -261,8 +258,8 @@ def _reason_to_leave_out(column: Series) -> str:
     """Return why a column cannot be learned by itself; empty if it can."""
     import narwhals.stable.v2 as nw
 
-    rows, missing = len(column), column.null_count()
-    if missing == rows:
+    rows = len(column)
+    if column.null_count() == rows:
         return "as it has no values"
     if _is_text(column):
         levels = column.n_unique()

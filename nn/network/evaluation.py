@@ -31,8 +31,8 @@ class Evaluation(LossAndAccuracy):
         mean_absolute_error: of a regression, in the labels' units, mean over its outputs; None for others.
     """
 
-    r2: float | None
-    mean_absolute_error: float | None
+    r2: float | None = None
+    mean_absolute_error: float | None = None
 
     def __new__(
         cls,
@@ -107,7 +107,7 @@ def held_rows(net: MLP, rows: Split) -> Split:
         raise DataError(f"rows must be an nn.Split of images and labels, got {type(rows).__name__}: make one")
     images, labels = rows.images, rows.labels
     width = net.features if net.inputs is None else net.inputs.width or net.features
-    if images.ndim != 2 or (rows.inputs is None and images.shape[1] != width):
+    if images.ndim != 2 or (rows.inputs is None and not rows.names and images.shape[1] != width):
         raise DataError(f"images must have shape (samples, {width}), got {images.shape}")
     if labels.shape[:1] != (len(images),):
         raise DataError(f"labels must have shape ({len(images)},), one for each image, got {labels.shape}")

@@ -14,7 +14,7 @@ from ...backends.communicator import Communicator
 from ...backends.constraints import is_whole
 from ...backends.override import override
 from ..datasets.dataset import Split
-from ..inputs.arrays import host_array, shape_of_images
+from ..inputs.arrays import shape_of_images
 from ..inputs.inputs import Inputs, Numbers, Pixels
 from ..network.evaluation import held_rows
 from ..network.mlp import MLP
@@ -195,21 +195,16 @@ class StreamedRows(RowSource):
     def _checked(self, given: Any) -> Split:
         """Check a batch and convert it to rows."""
         what = f"batch {self.taken + 1} of epoch {self._epoch}"
-        if isinstance(given, Split):
-            given = (given.images, given.labels) + (() if given.weights is None else (given.weights,))
-        if not isinstance(given, tuple | list) or len(given) not in (2, 3):
+        if not isinstance(given, Split) and not (isinstance(given, tuple | list) and len(given) in (2, 3)):
             raise DataError(f"{what} must be (images, labels) or (images, labels, weights), got {given!r:.80}")
         try:
-            images, labels, *weights = (
-                host_array(array, what=name, fix="pass equal rows of numbers")
-                for array, name in zip(given, ("images", "labels", "weights"), strict=False)
-            )
-            shape = shape_of_images(images, what="images")
+            rows = given if isinstance(given, Split) else Split(*given)
+            shape = shape_of_images(rows.images, what="images")
             if len(shape) == 3:
-                images = images.reshape(len(images), shape[1] * shape[2])  # (rows, features)
+                rows = replace(rows, images=rows.images.reshape(shape[0], shape[1] * shape[2]))  # (rows, features)
             if self._net.inputs is None:
-                self._net.inputs = self._inputs_of(images)
-            rows = held_rows(self._net, Split(images, labels, *weights))
+                self._net.inputs = rows.inputs or self._inputs_of(rows.images)
+            rows = held_rows(self._net, rows)
         except DataError as error:
             raise DataError(f"{what}: {error}") from error
         return rows if rows.weights is None else replace(rows, weights=rows.weights.astype(np.float64))

@@ -125,6 +125,24 @@ def test_another_data_set_is_evaluated_by_names(net, flowers):
     assert nn.evaluate(net, read.train).accuracy == 1.0
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_split_of_a_frame_has_its_names(net, flowers, library):
+    frame, names = flowers
+    labels = np.searchsorted(["aster", "lily", "rose"], names)
+    columns = {name: frame[name].to_numpy() for name in ("tall", "wide")}
+    rows = nn.Split(pytest.importorskip(library).DataFrame(columns), labels)
+    assert nn.evaluate(net, rows).accuracy == nn.evaluate(net, rows.take(slice(7, 50))).accuracy == 1.0
+    np.testing.assert_array_equal(net.predict(rows), labels)
+    with pytest.raises(DataError, match="got no 'wide'"):
+        nn.evaluate(net, nn.Split(frame[["tall"]], labels))
+
+
+def test_categories_are_no_numbers_of_a_network_without_names():
+    for inputs in (nn.Numbers(count=1), table(Column("0"), is_named=False)):
+        with pytest.raises(DataError, match="must be numbers as those of the training, got the category 'town'"):
+            held([[1]], table(TOWN), inputs)
+
+
 def test_an_unknown_class_is_refused_by_its_name(net, flowers):
     frame, names = flowers
     names = np.where(np.arange(60) == 7, "tulip", names)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ def test_a_path_object_is_never_a_name(tmp_path, monkeypatch):
 
 
 def test_the_rows_of_the_digits_are_what_is_said_of_them():
-    assert PIXELS["digits"].has_same_rows(load_dataset("digits").inputs)
+    assert replace(load_dataset("digits").inputs, class_names=()) == PIXELS["digits"]
 
 
 def test_another_kind_of_file_is_refused(tmp_path):

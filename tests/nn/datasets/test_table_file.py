@@ -10,7 +10,7 @@ import zipfile
 import polars as pl
 import pytest
 from xpnn.backends import ConfigError, DataError, MissingDependency
-from xpnn.nn.datasets import csv_lines, parquet_frame
+from xpnn.nn.datasets import parquet_frame
 from xpnn.nn.datasets.table_file import SUFFIXES, TableOptions, is_table, read_table
 from xpnn.nn.files import limits
 
@@ -149,9 +149,7 @@ def test_a_late_word_makes_text_and_is_told_with_its_line(read):
     assert read("a,b\n1,2\nx,3\n").words == ()  # a column of codes, as likely
 
 
-@pytest.mark.parametrize("block", [1, 7, 2**18])
-def test_lines_are_those_of_the_file(read, monkeypatch, block):
-    monkeypatch.setattr(csv_lines, "BLOCK", block)
+def test_lines_are_those_of_the_file(read):
     text = '\na,b\n1,"x\n\ny, ""z"""\r\n\r\n2,u\n   \n3,\n'
     table = read(text)
     assert table.frame.rows() == [(1, 'x\n\ny, "z"'), (2, "u"), (3, None)]

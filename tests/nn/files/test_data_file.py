@@ -9,7 +9,7 @@ import pytest
 from xpnn.backends import DataError
 from xpnn.nn import load_dataset
 from xpnn.nn.datasets import read_idx
-from xpnn.nn.files.data_file import fill, opened, unpackable
+from xpnn.nn.files.data_file import fill, opened, refuse_growth
 from xpnn.nn.pictures.digit_images import load_digit
 
 READERS = {
@@ -96,8 +96,10 @@ def test_what_the_system_says_while_a_file_is_read_names_the_file(tmp_path):
 
 
 def test_how_much_a_file_may_become():
-    assert unpackable(0) == unpackable(160_000) == 2**24
-    assert unpackable(200_000) == 20_000_000
+    for size, most in ((0, 2**24), (160_000, 2**24), (200_000, 20_000_000)):
+        refuse_growth(Path("a.gz"), size, most, remedy="unpack it")
+        with pytest.raises(DataError, match=f"grow from {size} to {most + 1} bytes, more than 100-fold: unpack it"):
+            refuse_growth(Path("a.gz"), size, most + 1, remedy="unpack it")
 
 
 @pytest.mark.parametrize("length", [0, 1, 2**18 // 4, 2**18 // 4 + 1, 200_000])

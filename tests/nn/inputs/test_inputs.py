@@ -202,10 +202,3 @@ def test_settings_give_the_same_inputs(inputs):
     settings = inputs.settings()
     assert type(inputs).from_settings(settings) == inputs
     assert settings["kind"] == inputs.KIND
-
-
-def test_inputs_of_the_same_rows_may_have_other_labels():
-    numbers = nn.Numbers(count=3, class_names=("a", "b"))
-    assert numbers.has_same_rows(nn.Numbers(count=3, target=nn.Target((0.0,), (1.0,))))
-    assert not numbers.has_same_rows(nn.Numbers(count=4, class_names=("a", "b")))
-    assert not numbers.has_same_rows(nn.Pixels(count=3))

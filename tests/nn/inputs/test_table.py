@@ -132,10 +132,27 @@ def test_truth_values_in_every_way(make, values):
     assert features({"member": values}, table, make).tolist() == [[1], [0], [1], [1]]
     for same in ([True, False], ["true", "false"], [1, 0], [1.0, 0.0], ["1", "0"]):
         assert features({"member": same}, table, make).tolist() == [[1], [0]]
-    with pytest.raises(DataError, match="column 'member' must be true or false, got 2 at row 1"):
-        cells({"member": [1, 2]}, table, make)
+    wrong = cells({"member": [1, 2]}, table, make)
+    with pytest.raises(DataError, match="column 'member' must be true or false, got 2 at row 1: correct the cell"):
+        table.check(wrong, RowFacts(wrong), "float64")
     with pytest.raises(DataError, match="column 'member' must be numbers as in the training, got yes at row 0"):
         cells({"member": ["yes"]}, table, make)
+
+
+@pytest.mark.parametrize("make", LIBRARIES)
+@pytest.mark.parametrize("levels", [["1.0", "2.50"], [1.0, 2.5], ["001", "2.5"]])
+def test_levels_that_are_numbers_are_found_by_their_number(make, levels):
+    table = learned({"code": levels}, categorical=("code",))
+    for same in (["1", "2.5"], ["1.0", "2.500"], [1.0, 2.5]):
+        assert cells({"code": [*same, None]}, table, make)[:2].tolist() == [[1], [2.5]]
+
+
+def test_missing_values_and_wide_numbers_of_every_library():
+    table = learned({"count": [1.0, None], "town": ["Ulm", None]})
+    rows = pandas.DataFrame({"count": [2**63, None], "town": [None, "Ulm"]}, dtype=object).fillna(pandas.NA)
+    arrow = pyarrow.table({"count": pyarrow.array([2**63, None], pyarrow.uint64()), "town": [None, "Ulm"]})
+    for frame in (rows, arrow):
+        np.testing.assert_array_equal(cells_of(nw.from_native(frame), table), [[2.0**63, NAN], [NAN, 0]])
 
 
 @pytest.mark.parametrize("make", LIBRARIES)

@@ -93,6 +93,7 @@ def test_figures_of_a_regression_are_scikit_learns(backend):
     assert result.loss == pytest.approx(np.square(errors).sum(axis=1).mean() / 2, rel=1e-12)
     equal = nn.Split(data.test.images, np.repeat(labels[:1], len(data.test), axis=0), inputs=data.inputs)
     assert math.isnan(nn.evaluate(net, equal).r2)
+    assert result._replace(loss=0.5).loss == 0.5
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "uint64"])

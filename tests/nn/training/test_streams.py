@@ -172,6 +172,21 @@ def test_a_network_that_knows_its_inputs_reads_batches_by_them(problem):
     assert_same(*runs)
 
 
+def test_columns_of_frames_are_found_by_their_names(problem):
+    pandas, runs = pytest.importorskip("pandas"), []
+    images, labels = problem
+    frame = pandas.DataFrame(images.astype(float), columns=list("abcdef"))
+    data = nn.from_arrays(frame, labels)
+    permuted = nn.from_arrays(frame[list("fedcba")], labels, test_fraction=None)
+    for batch in ((frame, labels), (frame[list("fedcba")], labels), permuted.train):
+        net = new_net()
+        net.adopt(data)
+        train(net, nn.Batches([batch]), epochs=2)
+        runs.append(net)
+    assert_same(*runs[:2])
+    assert_same(*runs[1:])
+
+
 def test_validation_rows_that_say_what_they_are_decide(problem):
     images, labels = problem
     inputs = nn.Pixels(count=6, class_names=("a", "b", "c"))
