@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ConfigError
+from ..errors import ConfigError, RunError
 from ..generic_plan import check_state
 from ..mapped import is_mapped, unlocked
 from ..override import override
@@ -55,6 +55,7 @@ class Engine:
             parts: how many threads at most have something to do; None for what the schedule says.
         """
         self.job = job
+        self._is_whole = True
         images, dtype = job.rows.images, job.layers[0].weight.dtype
         lanes, units = lanes_of(dtype), [layer.weight.shape[1] for layer in job.layers]
         batch = max(min(batch_size, len(images)), 1)
@@ -107,13 +108,25 @@ class Engine:
 
         Raises:
             ConfigError: one has another shape or type than when the plan was made.
+            RunError: an earlier block was left by an exception.
         """
+        self._check_whole()
         self._read_layers()
+        self._is_whole = False
         yield
         for part, place in self._places:
             part[...] = place
         for layer, (weight, bias) in zip(self.job.layers, self._arrays, strict=True):
             layer.weight, layer.bias = weight, bias
+        self._is_whole = True
+
+    def _check_whole(self) -> None:
+        """Refuse a state, slots and lists of rows that were left in the middle of a run."""
+        if not self._is_whole:
+            raise RunError(
+                "a run of this plan was interrupted in the middle of its steps, so that its optimizer state is of no "
+                "step: compile a new plan, and load the state and parameters of a checkpoint"
+            )
 
     def _read_layers(self) -> None:
         """See `parameters_of_layers`."""
@@ -136,6 +149,7 @@ class Engine:
 
     def slots(self) -> dict[str, npt.NDArray[Any]]:
         """Return the optimizer's arrays; see `Plan.state`."""
+        self._check_whole()
         slots = {}
         for slot, buffer in self._slots.items():
             arrays = self.layout.empty_arrays(buffer.dtype)

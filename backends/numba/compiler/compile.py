@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TypeVar, cast
 
 import numba
 from llvmlite.binding import Linkage
+from numba._dispatcher import compute_fingerprint
 from numba.core import event
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.dispatcher import Dispatcher
 from numba.extending import overload
+
+from .start import start_threads
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -37,6 +42,7 @@ def sources_digest() -> str:
 
 
 SOURCES = sources_digest()
+ENTRIES: dict[tuple[Any, ...], Callable[..., Any]] = {}  # machine code by kernel and types; see `entry_of`
 
 
 class SelfContainedLibrary(JITCodeLibrary):
@@ -95,11 +101,40 @@ def entry_of(kernel: Callable[..., Any], *args: Any) -> Callable[..., Any]:
     """Return the machine code of a kernel for arguments of these types: to be called with no others.
 
     It does not look at the types of what it is called with: for tuples that takes longer than a small network's step.
+    Ctrl-C ends the wait for a compiler at once. The compiler goes on to the end of the kernel, which the next call then
+    finds.
     """
     if not isinstance(kernel, Dispatcher):
         return kernel  # plain Python
-    entry: Callable[..., Any] = kernel.compile(tuple(numba.typeof(arg) for arg in args))
-    return entry
+    try:
+        types = (kernel, *map(compute_fingerprint, args))  # as Numba tells types apart at a call
+    except NotImplementedError:  # of our own types
+        types = (kernel, *map(numba.typeof, args))
+    if types not in ENTRIES:
+        ENTRIES[types] = _in_background(partial(kernel.compile, tuple(map(numba.typeof, args))))
+    return ENTRIES[types]
+
+
+def _in_background(compiled: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
+    """Call a function on a thread of its own, and return its result or raise its error.
+
+    Python raises KeyboardInterrupt on the main thread, and not inside C: LLVM can take seconds for one call, ends it by
+    calling Python from C, where an exception is printed and lost, and may be in the hands of another thread meanwhile.
+    """
+    results: SimpleQueue[Callable[..., Any] | BaseException] = SimpleQueue()
+
+    def put_result() -> None:
+        try:
+            results.put(compiled())
+        except BaseException as error:
+            results.put(error)
+
+    if not start_threads([threading.Thread(target=put_result, name="xpnn compiler", daemon=True)]):
+        return compiled()
+    result = results.get()
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
 def chosen_by_kind(functions: dict[type, Callable[..., Any]]) -> Callable[[Function], Function]:

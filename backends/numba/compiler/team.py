@@ -14,7 +14,9 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from enum import Enum
 from functools import cache, partial
+from operator import call
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
@@ -24,8 +26,9 @@ from llvmlite import ir
 from numba.core import cgutils, config, types
 
 from ...machine import usable_cores
-from .compile import inner_kernel
+from .compile import entry_of, inner_kernel
 from .lane_types import compiled_as, element_address
+from .start import start_threads
 
 # How often a waiting thread looks before it offers its core to others: some 20 us, longer than a step's imbalance.
 SPINS = 2000
@@ -67,24 +70,38 @@ def _container_cores(path: Path) -> int:
         return 1 << 16
 
 
-class Assignment(NamedTuple):
-    """What a thread is to do, and where it says how that ended: with an error, or None."""
+class Task(NamedTuple):
+    """One thread's part of a run.
+
+    Attributes:
+        action: what it calls.
+        cores: on which of them it is to begin; see `_move`.
+        outcomes: where it puts the error that `action` raised, or None.
+    """
 
     action: Callable[[], Any]
+    cores: set[int]
     outcomes: SimpleQueue[BaseException | None]
 
 
-def new_worker() -> SimpleQueue[Assignment | None]:
-    """Start a thread, and return the queue out of which it takes its tasks, until there is a None."""
-    tasks: SimpleQueue[Assignment | None] = SimpleQueue()
-    threading.Thread(target=_work, args=(tasks,), name="xpnn", daemon=True).start()
-    return tasks
+class Worker(NamedTuple):
+    """A thread that is kept, and the queue out of which it takes its tasks, until there is a None."""
+
+    thread: threading.Thread
+    tasks: SimpleQueue[Task | None]
 
 
-def _work(tasks: SimpleQueue[Assignment | None]) -> None:
+def new_worker() -> Worker:
+    """Return a worker whose thread is not started."""
+    tasks: SimpleQueue[Task | None] = SimpleQueue()
+    return Worker(threading.Thread(target=_work, args=(tasks,), name="xpnn", daemon=True), tasks)
+
+
+def _work(tasks: SimpleQueue[Task | None]) -> None:
     """Do the tasks, and say of each how it ended."""
     while (task := tasks.get()) is not None:
         try:
+            _move(task.cores)
             task.action()
         except BaseException as error:
             task.outcomes.put(error)
@@ -93,10 +110,10 @@ def _work(tasks: SimpleQueue[Assignment | None]) -> None:
         del task  # the arrays that it works on
 
 
-def _dismiss(workers: list[SimpleQueue[Assignment | None]]) -> None:
-    """Let the threads end."""
+def _dismiss(workers: list[Worker]) -> None:
+    """Let the threads end, each after the tasks that it has."""
     for worker in workers:
-        worker.put(None)
+        worker.tasks.put(None)
 
 
 def _cores_but_this() -> set[int]:
@@ -121,14 +138,39 @@ def _move(cores: set[int]) -> None:
     """
     if not cores:
         return
-    with suppress(OSError):  # where the system lets no thread choose, the run is slower at first
+    with suppress(Exception):  # where the system lets no thread choose, the run is slower at first
         allowed = os.sched_getaffinity(0)
         os.sched_setaffinity(0, cores)
         os.sched_setaffinity(0, allowed)
 
 
+class State(Enum):
+    """State of a team's workers, between any two bytecodes of the caller."""
+
+    ABSENT = "not started, or to be dismissed"
+    READY = "complete, and idle"
+    AT_WORK = "with tasks, or about to get some"
+
+
 class Team:
     """Threads that run a kernel together.
+
+    The caller is interrupted between any two of its bytecodes: by Ctrl-C, or an error of a signal handler. So the team
+    is a machine of three states, and each arrow is one bytecode, an assignment to `_state`::
+
+                 all are started          a caller has its turn
+        ABSENT ------------------> READY ------------------------> AT_WORK
+          ^                          ^                                | |
+          |                          |   every worker's outcome came  | |
+          |                          +--------------------------------+ |
+          |                                     an exception            |
+          +-------------------------------------------------------------+
+
+    Nothing is counted, so nothing can be miscounted: workers are used only when READY, which a start that was
+    interrupted never says. In AT_WORK all tasks are handed out and the caller's own part is done in one call of C,
+    which no exception divides: either no worker has a task, or all have one and the caller takes its part, so that
+    nobody waits inside the kernel for one that does not come. Whatever ends a run before its last outcome dismisses the
+    workers and waits for their end; the next run starts others.
 
     Attributes:
         threads: how many, the caller among them; fewer than asked for if the system gives no more.
@@ -136,51 +178,88 @@ class Team:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self._pid = 0
-        self._workers: list[SimpleQueue[Assignment | None]] = []
-        self._lock = threading.Lock()
+        self._state = State.ABSENT
+        self._workers: list[Worker] = []
+        self._turn = threading.RLock()  # of one caller at a time; it knows its holder
+        self._pid = os.getpid()
+        weakref.finalize(self, _dismiss, self._workers)
 
     def run(self, kernel: Callable[..., Any], *args: Any) -> None:
-        """Call `kernel(side, *args)` on every thread, and return when all have ended; callers wait for their turn."""
-        if self._pid not in (0, os.getpid()):  # a forked child, which has none of the threads, nor the lock's holder
-            self._lock = threading.Lock()
-        with self._lock:
-            if self._pid != os.getpid():
-                self._start()
-            try:
-                self._run(kernel, *args)
-            except KeyboardInterrupt:  # the threads may be at work yet
-                _dismiss(self._workers)
-                self._pid = 0
-                raise
+        """Call `kernel(side, *args)` on every thread, and return when all have ended; callers wait for their turn.
 
-    def _run(self, kernel: Callable[..., Any], *args: Any) -> None:
-        """See `run`; the threads are there, and nobody else uses them."""
-        sync = np.zeros(SYNC_SIZE, dtype=np.int64)
-        if not self._workers:
-            kernel(Side(0, 1, sync), *args)
+        Of a plain Python function the parts must not wait for each other. After an exception the arrays that were
+        written to are in no known state.
+        """
+        if self._pid != os.getpid():
+            self._forget()
+        turn = self._turn
+        is_alone = self.threads == 1 or _holds(turn)  # in a run of its own already, as in a signal's handler
+        side = Side(0, 1 if is_alone else self.threads, np.zeros(SYNC_SIZE, dtype=np.int64))
+        kernel = entry_of(kernel, side, *args)  # before others wait for this thread
+        if is_alone:
+            kernel(side, *args)
             return
-        outcomes, elsewhere = SimpleQueue[BaseException | None](), _cores_but_this()
-        for me, worker in enumerate(self._workers, start=1):
-            worker.put(Assignment(partial(_move, elsewhere), outcomes))
-            worker.put(Assignment(partial(kernel, Side(me, self.threads, sync), *args), outcomes))
         try:
-            kernel(Side(0, self.threads, sync), *args)
-        finally:
-            errors = [outcomes.get() for _ in range(2 * len(self._workers))]
+            try:
+                turn.acquire()
+                if self._state is not State.READY:
+                    self._start()
+                self._state = State.AT_WORK
+                errors = self._call(kernel, args, side.sync)
+                self._state = State.READY
+            finally:
+                self._end_turn(turn)
+        finally:  # if the first was interrupted
+            self._end_turn(turn)
         for error in errors:
             if error is not None:
                 raise error
 
+    def _end_turn(self, turn: Any) -> None:
+        """Give up the turn, if this thread has it, and workers that are not known to be idle."""
+        if _holds(turn):
+            if self._state is not State.READY:
+                self._let_go()
+            turn.release()
+
     def _start(self) -> None:
-        """Start the threads, all before any work: half a team would wait in a kernel for ever."""
-        self._pid, self._workers = os.getpid(), []
-        try:
-            for _ in range(1, self.threads):
-                self._workers.append(new_worker())
-        except RuntimeError:  # the system gives no more threads
-            self.threads = len(self._workers) + 1
-        weakref.finalize(self, _dismiss, self._workers)
+        """Start the workers, all before any work: half a team would wait in a kernel for ever."""
+        self._let_go()
+        self._workers += [new_worker() for _ in range(1, self.threads)]  # before their start: sure to be dismissed
+        started = start_threads([worker.thread for worker in self._workers])
+        del self._workers[started:]
+        self.threads = started + 1
+        self._state = State.READY
+
+    def _let_go(self) -> None:
+        """Dismiss the workers, and wait until they have ended."""
+        self._state = State.ABSENT
+        _dismiss(self._workers)
+        for thread, _ in self._workers:
+            if thread.is_alive():
+                thread.join()
+        self._workers.clear()
+
+    def _forget(self) -> None:
+        """Begin anew in a forked child, which has none of the threads, nor the turn's holder."""
+        self._state = State.ABSENT
+        self._workers.clear()
+        self._turn = threading.RLock()
+        self._pid = os.getpid()
+
+    def _call(self, kernel: Callable[..., Any], args: Any, sync: Any) -> list[BaseException | None]:
+        """Call the kernel on every thread, and return the workers' outcomes."""
+        outcomes, elsewhere = SimpleQueue[BaseException | None](), _cores_but_this()
+        own, *others = (partial(kernel, Side(me, self.threads, sync), *args) for me in range(self.threads))
+        tasks = [Task(action, elsewhere, outcomes) for action in others]
+        calls = [*(partial(worker.tasks.put, task) for worker, task in zip(self._workers, tasks, strict=True)), own]
+        list(map(call, calls))  # in one call of C: no exception comes between two of them
+        return [outcomes.get() for _ in tasks]
+
+
+def _holds(turn: Any) -> bool:
+    """Whether this thread has the lock, an RLock."""
+    return bool(turn._is_owned())  # as `threading.Condition` asks
 
 
 def fetch_add(array: Any, at: int, number: int) -> int:

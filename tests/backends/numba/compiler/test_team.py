@@ -261,15 +261,15 @@ def test_a_run_that_was_interrupted_leaves_its_threads_behind():
     team, before, after = Team(2), [], []
 
     def interrupt(side):
-        before.append(threading.get_ident())
+        before.append(threading.current_thread())
         if side.me == 0:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         team.run(interrupt)
-    team.run(lambda side: after.append(threading.get_ident()))  # noqa: ARG005
+    team.run(lambda side: after.append(threading.current_thread()))  # noqa: ARG005
     assert len(after) == 2
-    assert set(before) & set(after) == {threading.get_ident()}
+    assert set(before) & set(after) == {threading.current_thread()}
 
 
 def test_what_a_run_worked_on_is_let_go():
@@ -278,3 +278,32 @@ def test_what_a_run_worked_on_is_let_go():
     team.run(lambda side, array: None, array)  # noqa: ARG005
     del array
     assert gone.wait(timeout=60)
+
+
+def test_after_an_interrupt_nobody_writes_any_more():
+    raised, ended = threading.Event(), []
+
+    def interrupt(side):
+        if side.me == 0:
+            raise KeyboardInterrupt
+        raised.wait(timeout=0.2)
+        ended.append(side.me)
+
+    with pytest.raises(KeyboardInterrupt):
+        Team(3).run(interrupt)
+    raised.set()
+    assert sorted(ended) == [1, 2]
+
+
+@compiled_only
+def test_a_run_inside_a_run_is_done_by_its_thread_alone():
+    """As of a signal's handler, which the interpreter calls between any two bytecodes."""
+    team, results = Team(3), []
+
+    def call_again(side):
+        if side.me == 0:
+            results.append(neighbours_added(team, 1, 9))
+
+    team.run(call_again)
+    assert results == [expected_sums(1, 9)]
+    assert neighbours_added(team, 3, 9) == expected_sums(3, 9)

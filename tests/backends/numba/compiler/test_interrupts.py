@@ -1,0 +1,125 @@
+"""KeyboardInterrupt at each line and each bytecode of a team's start and of its runs, one after the other."""
+
+import gc
+import sys
+import threading
+from contextlib import suppress
+from itertools import count
+
+import numpy as np
+import pytest
+from numba.core import config
+from xpnn.backends.numba.compiler import team as numba_team
+from xpnn.backends.numba.compiler.compile import kernel
+from xpnn.backends.numba.compiler.team import Team, wait_for_all
+
+pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="plain Python has one thread")
+
+OWN_FILE = numba_team.__file__
+
+
+@kernel
+def add_neighbours(side, rounds, numbers):
+    """In each round a thread's number becomes its own and its neighbour's sum; numbers is (threads, 2)."""
+    for turn in range(rounds):
+        old, new = turn % 2, 1 - turn % 2
+        numbers[side.me, new] = numbers[side.me, old] + numbers[(side.me + 1) % side.threads, old]
+        wait_for_all(side)
+
+
+class Interrupt:
+    """Raises KeyboardInterrupt in this thread at one line or bytecode of the block, counted from 0.
+
+    Attributes:
+        points: lines and bytecodes that the block came to.
+    """
+
+    def __init__(self, points, *, everywhere):
+        """Interrupt at each of `points`: in the team's own file, or also in the libraries that it calls."""
+        self.points, self._at, self._everywhere = 0, points, everywhere
+
+    def __enter__(self):
+        sys.settrace(self._on_call)
+        return self
+
+    def __exit__(self, *error):
+        sys.settrace(None)
+
+    def _on_call(self, frame, event, arg):  # noqa: ARG002
+        if frame.f_code.co_filename == __file__ or not (self._everywhere or frame.f_code.co_filename == OWN_FILE):
+            return None
+        frame.f_trace_opcodes = True
+        return self._on_point
+
+    def _on_point(self, frame, event, arg):  # noqa: ARG002
+        if event in ("line", "opcode"):
+            self.points += 1
+            if self.points - 1 in self._at:
+                raise KeyboardInterrupt
+        return self._on_point
+
+
+def run_once(team, threads):
+    """What a run makes of 1, 2, 3, ..."""
+    numbers = np.zeros((threads, 2), dtype=np.int64)
+    numbers[:, 0] = np.arange(1, threads + 1)
+    team.run(add_neighbours, 3, numbers)
+    return numbers[:, 1].tolist()
+
+
+def expected(threads):
+    numbers = np.arange(1, threads + 1)
+    for _ in range(3):
+        numbers = numbers + np.roll(numbers, -1)
+    return numbers.tolist()
+
+
+def workers():
+    return [thread for thread in threading.enumerate() if thread.name == "xpnn"]
+
+
+def check_whole(team, threads, others):
+    """Check the next run, that of another thread, and that all threads but the team's own have ended."""
+    assert run_once(team, threads) == expected(threads)
+    assert team.threads == threads
+    seen = []
+    other = threading.Thread(target=lambda: seen.append(run_once(team, threads)), daemon=True)
+    other.start()
+    other.join(timeout=60)
+    assert seen == [expected(threads)], "a caller on another thread does not get its turn"
+    own = {worker.thread for worker in team._workers}
+    assert len(own) == threads - 1
+    for thread in set(workers()) - own - others:
+        thread.join(timeout=60)
+        assert not thread.is_alive(), "a thread is left behind"
+    team._let_go()  # the interrupt's traceback may keep the team
+
+
+def interrupt_everywhere(threads, *, is_started, everywhere, step=1):
+    """Interrupt a team at each point in turn; return how many there are."""
+    run_once(Team(threads), threads)  # compiled
+    gc.collect()
+    others = set(workers())
+    for point in count(0, step):
+        team = Team(threads)
+        if is_started:
+            run_once(team, threads)
+        interrupt = Interrupt([point], everywhere=everywhere)
+        with suppress(KeyboardInterrupt), interrupt:
+            run_once(team, threads)
+        check_whole(team, threads, others)
+        if interrupt.points <= point:
+            return interrupt.points
+    raise AssertionError
+
+
+@pytest.mark.parametrize("threads", [2, 3, 8])
+@pytest.mark.parametrize("is_started", [False, True], ids=["start", "run"])
+def test_an_interrupt_at_any_point_leaves_the_next_run_right(threads, is_started, record_property):
+    record_property("points", interrupt_everywhere(threads, is_started=is_started, everywhere=False))
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("threads", [2, 3, 8])
+def test_an_interrupt_in_the_libraries_that_start_threads(threads, record_property):
+    record_property("points", interrupt_everywhere(threads, is_started=False, everywhere=True))
