@@ -33,6 +33,14 @@ def is_finite_number(number: Any, *, least: float) -> bool:
         return False
 
 
+def shown(value: Any) -> str:
+    """Return the value as a message shows it, in at most 80 characters."""
+    try:
+        return f"{value!r:.80}"
+    except ValueError:  # what Python says of a whole number of more than 4300 digits, also within something else
+        return f"a value of type {type(value).__name__} with thousands of digits"
+
+
 class Constraint(NamedTuple):
     """Constraint on the value of a setting.
 
@@ -57,7 +65,7 @@ class Constraint(NamedTuple):
             ConfigError: the value is invalid; the message has the setting's name, the constraint, and the value.
         """
         if not self.accepts(value):
-            raise ConfigError(f"{name} must be {self.words}, got {value!r:.80}")
+            raise ConfigError(f"{name} must be {self.words}, got {shown(value)}")
 
 
 def whole(least: int) -> Constraint:
@@ -71,8 +79,9 @@ def instance(kind: type, example: str) -> Constraint:
 
 
 NOT_NEGATIVE = Constraint("a finite number >= 0", lambda value: is_finite_number(value, least=0), float)
-POSITIVE = Constraint("a finite number > 0", lambda value: is_finite_number(value, least=0) and value > 0, float)
-BELOW_1 = Constraint("a number in [0, 1)", lambda value: is_finite_number(value, least=0) and value < 1, float)
+# What counts is the float that is computed with: a fraction may lie between 0 and 1 and be neither as a float.
+POSITIVE = Constraint("a finite number > 0", lambda value: is_finite_number(value, least=0) and float(value) > 0, float)
+BELOW_1 = Constraint("a number in [0, 1)", lambda value: is_finite_number(value, least=0) and float(value) < 1, float)
 FLAG = Constraint("True or False", lambda value: isinstance(value, bool), bool)
 
 
@@ -105,14 +114,20 @@ def options_of(kind: Any) -> dict[str, Field[Any]]:
 
 
 def check_options(options: Any) -> None:
-    """Check all settings against their constraints.
+    """Check all settings against their constraints, and make their numbers Python's.
+
+    A number of NumPy would turn the arithmetic of a float32 network into float64 or overflow, and a fraction would turn
+    it into objects.
 
     Raises:
         ConfigError: a setting violates its constraint.
     """
     for name, about in options_of(options).items():
         if (constraint := about.metadata["constraint"]) is not None:
-            constraint.check(name, getattr(options, name))
+            value = getattr(options, name)
+            constraint.check(name, value)
+            if constraint.kind in (int, float) and value is not None:
+                object.__setattr__(options, name, constraint.kind(value))
 
 
 def documented(kind: Kind) -> Kind:

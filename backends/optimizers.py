@@ -13,7 +13,7 @@ from numbers import Real
 from typing import Any, ClassVar
 
 from .activations import Array
-from .constraints import BELOW_1, NOT_NEGATIVE, POSITIVE
+from .constraints import BELOW_1, NOT_NEGATIVE, POSITIVE, shown
 from .errors import ConfigError
 from .override import override
 
@@ -43,8 +43,13 @@ class Optimizer(ABC):
             if isinstance(field.default, float):
                 number = getattr(self, field.name)
                 if isinstance(number, bool) or not isinstance(number, Real):
-                    raise ConfigError(f"{field.name} of {self.name} must be a number, got {number!r:.80}")
-                object.__setattr__(self, field.name, float(getattr(self, field.name)))
+                    raise ConfigError(f"{field.name} of {self.name} must be a number, got {shown(number)}")
+                try:
+                    object.__setattr__(self, field.name, float(number))
+                except OverflowError:
+                    raise ConfigError(
+                        f"{field.name} of {self.name} must be a finite number, got {shown(number)}, beyond all floats"
+                    ) from None
         for setting in ("learning_rate", *self._positive):
             POSITIVE.check(f"{setting} of {self.name}", getattr(self, setting))
         for setting in self._unit_interval:

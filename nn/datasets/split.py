@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...backends.constraints import is_finite_number
+from ...backends.constraints import is_finite_number, shown
 from ...backends.errors import ConfigError, DataError
 from ...backends.mapped import is_mapped
 from ..inputs.arguments import make_generator
@@ -96,7 +96,7 @@ def last_places(labels: npt.NDArray[Any], *, test_fraction: float, stratify: boo
 def _check_fraction(test_fraction: float) -> None:
     if not (is_finite_number(test_fraction, least=0) and 0 < test_fraction < 1):
         raise ConfigError(
-            f"test_fraction must be in (0, 1), got {test_fraction!r:.80}: 0.2 holds out a fifth of the rows"
+            f"test_fraction must be in (0, 1), got {shown(test_fraction)}: 0.2 holds out a fifth of the rows"
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends import ConfigError, DataError
-from ...backends.constraints import is_whole
+from ...backends.constraints import is_whole, shown
 
 BLOCK_BYTES = 2**20  # of rows that are looked at together: what a core's cache holds
 
@@ -73,5 +73,5 @@ def make_generator(seed: int | np.random.Generator, *, stream: int | None = None
     if isinstance(seed, np.random.Generator):
         return seed
     if not is_whole(seed, least=0):
-        raise ConfigError(f"seed must be a whole number >= 0 or a numpy.random.Generator, got {seed!r}")
+        raise ConfigError(f"seed must be a whole number >= 0 or a numpy.random.Generator, got {shown(seed)}")
     return np.random.default_rng(np.random.SeedSequence(int(seed), spawn_key=() if stream is None else (stream,)))

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends import ConfigError, DataError
-from ...backends.constraints import is_whole
+from ...backends.constraints import is_whole, shown
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -65,7 +65,7 @@ def confusion_matrix(labels: npt.ArrayLike, predictions: npt.ArrayLike, num_clas
         ConfigError: `num_classes` is not an integer of at least 1.
     """
     if not is_whole(num_classes, least=1):
-        raise ConfigError(f"num_classes must be a whole number >= 1, got {num_classes!r:.80}")
+        raise ConfigError(f"num_classes must be a whole number >= 1, got {shown(num_classes)}")
     true, predicted = _classes(labels, "labels", num_classes), _classes(predictions, "predictions", num_classes)
     if len(true) != len(predicted):
         raise DataError(f"there must be one prediction a label, got {len(predicted)} for {len(true)} labels")
@@ -113,7 +113,7 @@ def calibration_error(probabilities: npt.ArrayLike, labels: npt.ArrayLike, *, bi
         ConfigError: `bins` is not an integer in [1, 10000].
     """
     if not is_whole(bins, least=1) or bins > MAX_BINS:
-        raise ConfigError(f"bins must be a whole number in [1, {MAX_BINS}], got {bins!r:.80}: 15 is usual")
+        raise ConfigError(f"bins must be a whole number in [1, {MAX_BINS}], got {shown(bins)}: 15 is usual")
     values = np.asarray(probabilities)  # (samples, classes)
     if values.ndim != 2 or not values.size or values.dtype.kind != "f":
         raise DataError(

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends import ConfigError
-from ...backends.constraints import is_finite_number
+from ...backends.constraints import is_finite_number, shown
 from ..datasets.dataset import Split
 from ..network.mlp import MLP
 
@@ -83,5 +83,5 @@ def _given(class_weight: ClassWeight, num_classes: int, names: Sequence[str]) ->
 
 def _checked(weight: object, key: object) -> float:
     if not is_finite_number(weight, least=0):
-        raise ConfigError(f"the weight of class {key!r:.80} must be a finite number >= 0, got {weight!r:.80}")
+        raise ConfigError(f"the weight of class {key!r:.80} must be a finite number >= 0, got {shown(weight)}")
     return float(weight)  # type: ignore[arg-type]  # is_finite_number says so

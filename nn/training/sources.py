@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends import ConfigError, DataError, Plan, Rows, Totals
-from ...backends.constraints import is_finite_number
+from ...backends.constraints import is_finite_number, shown
 from ...backends.override import override
 from ...backends.reduction import shards_of
 from ..datasets.dataset import Split
@@ -192,7 +192,7 @@ def held_out(rows: Split, share: float) -> int:
     if not (is_finite_number(share, least=0) and 0 < share < 1):
         raise ConfigError(
             "validation must be an nn.Split, or the share of the training rows to hold out, in (0, 1), "
-            f"got {share!r:.80}"
+            f"got {shown(share)}"
         )
     number = int(count * share + 0.5)
     if not 0 < number < count:

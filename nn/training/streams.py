@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ...backends import ConfigError, DataError, Plan, Rows, Totals
 from ...backends.communicator import Communicator
-from ...backends.constraints import is_whole
+from ...backends.constraints import is_whole, shown
 from ...backends.override import override
 from ..datasets.dataset import Split
 from ..inputs.arrays import host_array, shape_of_images
@@ -58,7 +58,7 @@ class Batches:
         if not (isinstance(source, Iterable) or callable(source)):
             raise ConfigError(f"batches must be a function or a re-iterable such as a list, got {source!r:.80}")
         if steps_per_epoch is not None and not is_whole(steps_per_epoch, least=1):
-            raise ConfigError(f"steps_per_epoch must be a whole number >= 1, or None, got {steps_per_epoch!r:.80}")
+            raise ConfigError(f"steps_per_epoch must be a whole number >= 1, or None, got {shown(steps_per_epoch)}")
         self.steps_per_epoch = steps_per_epoch
         self._source = source
 
