@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -29,6 +29,13 @@ class Layer:
     weight: Array
     bias: Array
     activation: str
+
+
+def put_parameters(layers: Sequence[Layer], parameters: Sequence[tuple[Array, Array]]) -> None:
+    """Replace weight and bias of all layers in one call of C, so that an interrupt leaves all of them or none."""
+    places = [(layer, name) for layer in layers for name in ("weight", "bias")]
+    arrays = [array for pair in parameters for array in pair]
+    list(map(setattr, *zip(*places, strict=True), arrays))
 
 
 class Rows(NamedTuple):

@@ -80,7 +80,7 @@ def fit_with_steps(fit: Fit) -> None:
                 stacklevel=5,
             )
     if progress.run is not None:
-        record.optimizer_state = progress.run.optimizer_state
+        record.optimizer_state = None if progress.run.was_cut_off else progress.run.optimizer_state
     if validation is not None and record.best_parameters:
         fit.net.load_parameters(record.best_parameters)
 

@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends import ACTIVATIONS, Backend, ConfigError, DataError, Layer, Rows, get_backend, look_up
+from ...backends.constraints import shown
 from ...backends.machine import memory_bytes
+from ...backends.plan import put_parameters
 from ..datasets.dataset import Dataset, Split
 from ..datasets.hold import hold_rows
 from ..inputs.arguments import are_whole, make_generator
@@ -65,7 +67,7 @@ class MLP:
         """
         if not are_whole(sizes, least=1) or len(sizes) < 2:
             raise ConfigError(
-                f"sizes must be two or more whole numbers >= 1 (features, hidden units, classes), got {sizes!r:.80}"
+                f"sizes must be two or more whole numbers >= 1 (features, hidden units, classes), got {shown(sizes)}"
             )
         look_up("activation", activation, ACTIVATIONS)
         look_up("loss", loss, OUTPUTS)
@@ -276,6 +278,6 @@ class MLP:
         for name, shape in shapes.items():
             if parameters[name].shape != shape:
                 raise ConfigError(f"{name} must have shape {shape}, got {parameters[name].shape}")
-        for k, layer in enumerate(self.layers):
-            layer.weight = self.backend.put(parameters[f"layers.{k}.weight"].astype(self.dtype))
-            layer.bias = self.backend.put(parameters[f"layers.{k}.bias"].astype(self.dtype))
+        arrays = {name: self.backend.put(array.astype(self.dtype)) for name, array in parameters.items()}
+        pairs = [(arrays[f"layers.{k}.weight"], arrays[f"layers.{k}.bias"]) for k in range(len(self.layers))]
+        put_parameters(self.layers, pairs)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...backends import DivergenceError, Rows, Totals
 from ...backends.checked_plan import NotFinite
+from ...backends.plan import put_parameters
 from .agreement import check_same_weights
 from .divergence import Watch, diverged, is_finite
 from .history import EpochResult
@@ -66,11 +67,18 @@ def _agree_to_stop(run: TrainingRun) -> None:
 def _take(run: TrainingRun, rows: int, at_once: int) -> list[Totals]:
     """Run the steps of a chunk: of about `rows` rows, or of epochs up to the next multiple of `at_once`."""
     to_pause = at_once - (run.epoch - 1) % at_once
+    backend, layers = run.net.backend, run.net.layers
+    with backend.scope():
+        before = [tuple(backend.xp.asarray(a, copy=True) for a in (layer.weight, layer.bias)) for layer in layers]
     try:
         with np.errstate(all="ignore"):  # what comes out is looked at instead
             return run.source.take(run.plan, run.totals, rows, min(to_pause, run.epochs + 1 - run.epoch))
     except NotFinite as error:
         raise diverged(run, error.step, error.found) from error
+    except (KeyboardInterrupt, SystemExit):
+        run.was_cut_off = True
+        put_parameters(layers, before)
+        raise
 
 
 def _note(run: TrainingRun, sums: Sequence[Totals], elapsed: float) -> None:

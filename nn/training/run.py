@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ...backends import Plan, Totals
+from ...backends import Plan, RunError, Totals
 from ...backends.communicator import ALONE, Communicator
 from ...backends.finite import first_not_finite
 from ...backends.reduction import Reduction
@@ -46,6 +46,8 @@ class TrainingRun:
         stopped: whether `stop` was called in this process.
         is_stopping: whether it was called in any process, agreed by all.
         is_resumed: whether it resumes from a checkpoint.
+        was_cut_off: whether an exception such as KeyboardInterrupt ended it within a chunk of steps. The network then
+            has the parameters of the last finished chunk, and there is no optimizer state that belongs to them.
         best: parameters of the best epoch, with early stopping.
         watch: monitor of divergence.
     """
@@ -68,6 +70,7 @@ class TrainingRun:
     stopped: bool = False
     is_stopping: bool = False
     is_resumed: bool = False
+    was_cut_off: bool = False
     best: Arrays = field(default_factory=dict)
     watch: Watch | None = None
 
@@ -91,7 +94,12 @@ class TrainingRun:
 
     @property
     def optimizer_state(self) -> OptimizerState:
-        """Optimizer state, for a later run to start from; see `nn.train`."""
+        """Optimizer state, for a later run to start from; see `nn.train`.
+
+        Raises:
+            RunError: the run was cut off within a chunk of steps.
+        """
+        self._refuse_if_cut_off()
         return OptimizerState(self.plan.step, self.plan.state())
 
     def mark_epoch_start(self) -> None:
@@ -129,7 +137,9 @@ class TrainingRun:
 
         Raises:
             DivergenceError: a weight or the optimizer state is not finite.
+            RunError: the run was cut off within a chunk of steps.
         """
+        self._refuse_if_cut_off()
         if self.epoch_start is not None and self.position:
             return self.epoch_start
         checkpoint = Checkpoint(
@@ -149,6 +159,13 @@ class TrainingRun:
         if self.watch is not None and found is not None:
             raise self.watch.divergence_of(found)
         return checkpoint
+
+    def _refuse_if_cut_off(self) -> None:
+        if self.was_cut_off:
+            raise RunError(
+                f"the training was cut off in epoch {self.epoch}, and its optimizer state is of no step: train on "
+                "without it, or resume from a checkpoint (nn.SaveCheckpoints)"
+            )
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Restore a checkpoint to a new run whose network and generator are already restored.

@@ -35,6 +35,10 @@ def train(
 ) -> History:
     """Train a network by gradient descent on its loss.
 
+    An interrupt, Ctrl-C in a notebook, is raised as KeyboardInterrupt and leaves the network with the parameters of the
+    last finished chunk of steps, of about half a second. The bits of the chunks before are those of an uninterrupted
+    training.
+
     Args:
         net: the network, trained in place; it adopts the input scale and class names of the data.
         data: training and test rows, or training rows alone, optionally with weights; or streamed batches, for which
@@ -54,8 +58,9 @@ def train(
         One result per epoch, including those before the resume.
 
     Raises:
-        ConfigError: an argument has an invalid value, the checkpoint belongs to another run, or arguments, rows or
-            versions differ between processes.
+        ConfigError: an argument has an invalid value, the checkpoint belongs to another run, arguments, rows or
+            versions differ between processes, or the network is being trained already, in another thread or around a
+            callback.
         DataError: the data do not fit the network.
         ModelFileError: the checkpoint cannot be read.
         DivergenceError: the loss, a weight or the optimizer state is not finite; the network then has the weights

@@ -17,6 +17,7 @@ from ..inputs.arguments import are_instances, make_generator
 from ..network.mlp import MLP
 from .agreement import check_sum_of, refuse_differing
 from .checkpoint import Checkpoint, OptimizerState
+from .claim import Claim
 from .history import History
 from .identity import Identity, check_sum
 from .loop import Unseen, take_steps
@@ -87,7 +88,23 @@ class Trainer:
         self._checkpoint = checkpoint
 
     def run(self) -> History:
-        """Train, and return one result per epoch, including those before the resume."""
+        """Train, and return one result per epoch, including those before the resume.
+
+        Raises:
+            ConfigError: the network is being trained already, by another thread or around a callback.
+        """
+        claim = Claim(self._identity.net)
+        try:
+            try:
+                claim.take()
+                return self._run()
+            finally:
+                claim.give_back()
+        finally:  # if the first was interrupted
+            claim.give_back()
+
+    def _run(self) -> History:
+        """See `run`; no other training changes the network meanwhile."""
         identity, checkpoint, state = self._identity, self._checkpoint, self._optimizer_state
         net, source, options = identity.net, identity.source, identity.options
         if self._communicator.size > 1:
@@ -117,7 +134,15 @@ class Trainer:
             elif state is not None:
                 plan.load_state(state.arrays, state.step)
             is_heard = communicator.rank == 0
-            take_steps(run, unseen, [callback for callback in self._callbacks if is_heard or callback.every_rank])
+            callbacks = [callback for callback in self._callbacks if is_heard or callback.every_rank]
+            try:
+                take_steps(run, unseen, callbacks)
+            except KeyboardInterrupt as error:
+                error.add_note(
+                    f"The training was interrupted in epoch {run.epoch} of {run.epochs}: the network has the "
+                    "parameters of the last finished chunk of steps."
+                )
+                raise
         if run.best:
             net.load_parameters(run.best)
         return run.history

@@ -2,12 +2,15 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
+import threading
 
 import numba
 import pytest
 from numba.core import config, event
+from numba.core.errors import TypingError
 from xpnn.backends.numba.compiler import compile as numba_compile
 from xpnn.backends.numba.network import layers as numba_layers
 
@@ -114,3 +117,35 @@ def test_the_cache_folder_may_be_missing_or_unwritable(tmp_path, writable):
     )
     assert (result.returncode, result.stdout) == (0, "[0, 1, 1, 1, 1, 2]\n"), result.stderr
     assert bool(list(folder.rglob("*count_entries*.nbc"))) == writable
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="the system sends no signal to one thread")
+def test_an_interrupt_does_not_wait_for_the_compiler():
+    begun, compiled = threading.Event(), threading.Event()
+
+    def compile_slowly():
+        begun.set()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        compiled.wait(timeout=60)
+        return len
+
+    with pytest.raises(KeyboardInterrupt):
+        numba_compile._in_background(compile_slowly)
+    assert begun.is_set()
+    assert not compiled.is_set()
+    compiled.set()
+
+
+@compiled_only
+def test_an_error_of_the_compiler_is_the_callers():
+    scope = {}
+    exec(compile("def add_a_text(x):\n    return x + '1'", "<nowhere>", "exec"), scope)
+    with pytest.raises(TypingError, match="No implementation of function"):
+        numba_compile.entry_of(numba_compile.kernel(scope["add_a_text"]), 1)
+
+
+def test_a_kernel_is_compiled_where_the_system_gives_no_thread(monkeypatch):
+    monkeypatch.setattr(numba_compile, "start_threads", lambda threads: 0)  # noqa: ARG005
+    caller = []
+    numba_compile._in_background(lambda: caller.append(threading.current_thread()))
+    assert caller == [threading.current_thread()]

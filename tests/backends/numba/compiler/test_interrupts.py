@@ -1,21 +1,22 @@
 """KeyboardInterrupt at each line and each bytecode of a team's start and of its runs, one after the other."""
 
 import gc
-import sys
 import threading
 from contextlib import suppress
 from itertools import count
 
 import numpy as np
 import pytest
+from interrupt import Interrupt
 from numba.core import config
+from xpnn.backends.numba.compiler import start as numba_start
 from xpnn.backends.numba.compiler import team as numba_team
 from xpnn.backends.numba.compiler.compile import kernel
 from xpnn.backends.numba.compiler.team import Team, wait_for_all
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="plain Python has one thread")
 
-OWN_FILE = numba_team.__file__
+OWN_FILES = [numba_team.__file__, numba_start.__file__]
 
 
 @kernel
@@ -25,38 +26,6 @@ def add_neighbours(side, rounds, numbers):
         old, new = turn % 2, 1 - turn % 2
         numbers[side.me, new] = numbers[side.me, old] + numbers[(side.me + 1) % side.threads, old]
         wait_for_all(side)
-
-
-class Interrupt:
-    """Raises KeyboardInterrupt in this thread at one line or bytecode of the block, counted from 0.
-
-    Attributes:
-        points: lines and bytecodes that the block came to.
-    """
-
-    def __init__(self, points, *, everywhere):
-        """Interrupt at each of `points`: in the team's own file, or also in the libraries that it calls."""
-        self.points, self._at, self._everywhere = 0, points, everywhere
-
-    def __enter__(self):
-        sys.settrace(self._on_call)
-        return self
-
-    def __exit__(self, *error):
-        sys.settrace(None)
-
-    def _on_call(self, frame, event, arg):  # noqa: ARG002
-        if frame.f_code.co_filename == __file__ or not (self._everywhere or frame.f_code.co_filename == OWN_FILE):
-            return None
-        frame.f_trace_opcodes = True
-        return self._on_point
-
-    def _on_point(self, frame, event, arg):  # noqa: ARG002
-        if event in ("line", "opcode"):
-            self.points += 1
-            if self.points - 1 in self._at:
-                raise KeyboardInterrupt
-        return self._on_point
 
 
 def run_once(team, threads):
@@ -104,7 +73,7 @@ def interrupt_everywhere(threads, *, is_started, everywhere, step=1):
         team = Team(threads)
         if is_started:
             run_once(team, threads)
-        interrupt = Interrupt([point], everywhere=everywhere)
+        interrupt = Interrupt(point, None if everywhere else OWN_FILES)
         with suppress(KeyboardInterrupt), interrupt:
             run_once(team, threads)
         check_whole(team, threads, others)
