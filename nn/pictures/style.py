@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,12 +55,13 @@ def save_picture(draw: Callable[[Figure], None], path: str | os.PathLike[str], *
         MissingDependency: matplotlib is not installed.
     """
     try:
+        _import_matplotlib()
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         style = picture_style()
     except ImportError as error:
-        raise MissingDependency('drawing needs matplotlib: pip install "xpnn[cli]"') from error
+        raise MissingDependency(f'drawing needs matplotlib ({error}): pip install "xpnn[cli]"') from error
     target = Path(path)
     formats = FigureCanvasAgg.get_supported_filetypes()
     suffix = target.suffix[1:].lower()
@@ -73,6 +75,29 @@ def save_picture(draw: Callable[[Figure], None], path: str | os.PathLike[str], *
         draw(figure)
         figure.savefig(content, format=suffix, dpi=DOTS_PER_INCH, bbox_inches="tight" if crop else None)
     write_atomically(target, content.getvalue())
+
+
+def _import_matplotlib() -> None:
+    """Import matplotlib, also where MPLBACKEND names a backend that it refuses.
+
+    A notebook sets it for all that it starts, in whatever environment. Pictures are drawn by Agg without asking for it.
+
+    Raises:
+        ImportError: matplotlib is not installed, or there is a matplotlibrc that it cannot read.
+    """
+    if "matplotlib" in sys.modules:
+        return
+    chosen = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+    except ValueError as error:
+        raise ImportError(f"matplotlib cannot be imported: {error}") from error
+    finally:
+        if chosen is not None:
+            os.environ["MPLBACKEND"] = chosen
+    if chosen:
+        with suppress(ValueError):  # as matplotlib does
+            matplotlib.rcParams["backend"] = chosen
 
 
 def picture_style() -> AbstractContextManager[None]:
