@@ -66,6 +66,7 @@ def open_streams() -> None:
     A stream that a caller has replaced is used as it is.
     """
     _occupy_descriptors()
+    raw: Any
     for name in NAMES:
         stream = getattr(sys, name)
         if stream is None:  # it is closed
