@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import sys
+from contextlib import suppress
 
 from .streams import open_streams
 
@@ -11,7 +12,8 @@ from .streams import open_streams
 def main() -> None:
     """Run the command line, or print how to install its dependencies."""
     open_streams()  # first: what opens a file before it may be given the descriptor of a closed stream
-    faulthandler.enable()  # a bus error, as of a mapped file that is cut short, is not without a word
+    with suppress(OSError):  # a caller's stderr may have no descriptor
+        faulthandler.enable()  # a bus error, as of a mapped file that is cut short, is not without a word
     try:
         import rich_click  # noqa: F401
     except ImportError as error:
