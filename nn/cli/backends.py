@@ -12,6 +12,7 @@ import rich_click as click
 
 from ...backends.doctor import Report, examine
 from .options import examples, json_option
+from .output import answer, say
 
 WIDTH = 80
 
@@ -24,7 +25,10 @@ def backends(as_json: bool) -> None:
     Exit code 1 if a backend computes wrong results; a backend that is not installed is not an error.
     """
     report = examine()
-    click.echo(json.dumps(asdict(report)) if as_json else "\n".join(_lines(report)))
+    if as_json:
+        answer(json.dumps(asdict(report)))
+    else:
+        say("\n".join(_lines(report)))
     sys.exit(1 if any(backend.status == "wrong" for backend in report.backends) else 0)
 
 

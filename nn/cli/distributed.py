@@ -29,6 +29,7 @@ from ..distributed.world import finalize, launched, threads_of_process, world
 from ..runs.config import RunConfig
 from ..training.agreement import refuse_other
 from ..training.checkpoint import Checkpoint
+from .output import note
 from .signals import StopOnSignal
 from .train_report import Start
 
@@ -74,10 +75,9 @@ def say_if_several(ctx: click.Context) -> None:
     """Warn that each process trains independently if a launcher started several without --distributed."""
     rank, size = launched()
     if size > 1 and rank == 0 and not ctx.params["quiet"]:
-        click.echo(
+        note(
             f"xpnn: {size} processes were started, and each trains its own network; "
-            "with --distributed they train one together",
-            err=True,
+            "with --distributed they train one together"
         )
 
 

@@ -8,11 +8,7 @@ import click
 
 from ...backends import RunError, XpnnError
 from ..distributed.world import abort
-
-
-def say_error(text: str) -> None:
-    """Print an error on one line to stderr."""
-    click.echo(f"{click.style('xpnn:', fg='red', bold=True)} {text}", err=True)
+from .output import say_error
 
 
 def end_after(ctx: click.Context, error: XpnnError) -> NoReturn:

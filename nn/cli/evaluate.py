@@ -27,6 +27,7 @@ from ..pictures.style import save_picture
 from ..runs.data_choice import DataChoice
 from ..runs.folder import RunFolder, defined, write_json
 from ..runs.recipes import RECIPES
+from .mapped_files import with_files_named
 from .options import (
     AT_LEAST_0,
     UserPath,
@@ -38,6 +39,7 @@ from .options import (
     model_path,
     option,
 )
+from .output import answer, say
 from .train_report import regression_figures
 
 
@@ -66,7 +68,8 @@ def evaluate(
     given = {name: value for name, value in choice.items() if value is not None}
     name, rows, part = _load(net, model, seed, part, source=given.pop("data", None), **given)
     rows = held_rows(net, rows)
-    result = _of_classes(net, rows) if net.outputs.has_classes else _of_numbers(net, rows)
+    judge = _of_classes if net.outputs.has_classes else _of_numbers
+    result = with_files_named((rows.images,), partial(judge, net, rows))
     if not math.isfinite(result["loss"]):
         raise RunError(
             f"the loss must be finite, got {result['loss']}: are features of these rows far larger than in training?"
@@ -74,18 +77,18 @@ def evaluate(
     if out is not None:
         _draw(net, rows, result, out)
     if as_json:
-        click.echo(json.dumps(result))
+        answer(json.dumps(result))
         return
     which = {"test": "test rows", "train": "training rows", "all": "rows"}[part]
     head = f"{name}: {len(rows):,} {which}, loss {result['loss']:.4f}"
     if net.outputs.has_classes:
-        click.echo(f"{head}, {result['accuracy']:.2%} right")
-        click.echo(f"calibration error {result['calibration_error']:.2%}: gap between confidence and accuracy")
+        say(f"{head}, {result['accuracy']:.2%} right")
+        say(f"calibration error {result['calibration_error']:.2%}: gap between confidence and accuracy")
         _print_classes(result)
     else:
-        click.echo(f"{head}, {regression_figures(result['r2'], result['mean_absolute_error'])}")
+        say(f"{head}, {regression_figures(result['r2'], result['mean_absolute_error'])}")
     if out is not None:
-        click.echo(f"saved in {out}")
+        say(f"saved in {out}")
 
 
 def _load(
@@ -164,11 +167,11 @@ def _numbers(values: npt.NDArray[Any]) -> list[int | float | None]:
 def _print_classes(result: dict[str, Any]) -> None:
     """Print the metrics of each class."""
     width = max(12, *map(len, result["support"]))
-    click.echo(f"  {'class':<{width}}  precision    recall        F1      rows")
+    say(f"  {'class':<{width}}  precision    recall        F1      rows")
     for name, rows in result["support"].items():
         shares = (result[figure][name] for figure in ("precision", "recall", "f1"))
         columns = "".join(f"{'none' if share is None else f'{share:.2%}':>10}" for share in shares)
-        click.echo(f"  {name:<{width}} {columns}{rows:>10,}")
+        say(f"  {name:<{width}} {columns}{rows:>10,}")
 
 
 def _draw(net: MLP, rows: Split, result: dict[str, Any], out: Path) -> None:

@@ -17,6 +17,7 @@ from ..network.model_file import load
 from ..runs.folder import RunFolder
 from ..runs.recipes import RECIPES, Recipe
 from .options import examples, model_path, source_argument
+from .output import say
 
 
 @click.command(epilog=examples("xpnn explain deep-32", "xpnn explain runs/mnist-98"))
@@ -42,30 +43,28 @@ def explain(source: str) -> None:
     rows = "columns of the table, standardized by the training rows"
     if inputs is not None or not (recipe and recipe.by_rows):
         rows = (inputs or Numbers()).describe()
-    click.echo(f"{source}: {'-'.join(map(str, sizes))}, {activation}\n")
+    say(f"{source}: {'-'.join(map(str, sizes))}, {activation}\n")
     if recipe is not None and recipe.by_rows:
-        click.echo(
-            "the numbers of features, hidden units and outputs follow from the table: explain a run to see them\n"
-        )
+        say("the numbers of features, hidden units and outputs follow from the table: explain a run to see them\n")
     if isinstance(inputs, Table):
-        click.echo("columns")
+        say("columns")
         for column in inputs.lines():
-            click.echo(f"  {column}")
-        click.echo()
+            say(f"  {column}")
+        say()
     _print("tensors", explanation.tensors(sizes))
     _print("forward, for a batch of rows", explanation.forward(sizes, activation, loss=loss, rows=rows))
     _print("backward, grad_a being d loss / d a", explanation.backward(sizes, activation, loss=loss))
     if recipe is None:
         return  # a model file does not say how it was trained
     training = recipe.training
-    click.echo(f"update of each parameter p by its gradient g: {training.optimizer.name}")
+    say(f"update of each parameter p by its gradient g: {training.optimizer.name}")
     for formula in explanation.update(training.optimizer, l2=training.l2, schedule=training.schedule):
-        click.echo(f"  {formula}")
+        say(f"  {formula}")
 
 
 def _print(title: str, lines: Iterable[explanation.Line]) -> None:
     """Print one table."""
-    click.echo(title)
+    say(title)
     for line in lines:
-        click.echo(f"  {line.name:<13} {line.shape:<12} {line.text}")
-    click.echo()
+        say(f"  {line.name:<13} {line.shape:<12} {line.text}")
+    say()

@@ -22,6 +22,7 @@ from ..network.mlp import MLP
 from ..network.model_file import load
 from ..runs.folder import RunFolder
 from .options import UserPath, examples, json_option, model_argument, model_path, offer, option
+from .output import answer, say
 
 
 @click.command(
@@ -93,11 +94,11 @@ def export(
         if made is not None:
             memory = {"flash_bytes": made.flash_bytes, "ram_bytes": made.ram_bytes}
             written["c"] = {"path": str(c), "bytes": sum(map(len, made.files.values())), **memory}
-        click.echo(json.dumps({"files": written}))
+        answer(json.dumps({"files": written}))
         return
     for kind, path in targets.items():
-        click.echo(f"saved {path}, {len(contents[kind]):,} bytes")
-        click.echo(f"  {_next(kind, path, net, input_type)}")
+        say(f"saved {path}, {len(contents[kind]):,} bytes")
+        say(f"  {_next(kind, path, net, input_type)}")
     if c is not None and made is not None:
         _print_c(c, made)
 
@@ -117,8 +118,8 @@ def _next(kind: str, path: Path, net: MLP, input_type: str) -> str:
 def _print_c(folder: Path, made: CSource) -> None:
     """Print the files of the C source, and the memory that they need."""
     for name, content in made.files.items():
-        click.echo(f"saved {folder / name}, {len(content):,} bytes")
-    click.echo(f"  {made.flash_bytes:,} bytes of flash beside the code, {made.ram_bytes:,} bytes of RAM, on the stack")
+        say(f"saved {folder / name}, {len(content):,} bytes")
+    say(f"  {made.flash_bytes:,} bytes of flash beside the code, {made.ram_bytes:,} bytes of RAM, on the stack")
 
 
 def _training_rows(net: MLP, model: Path, source: str | None) -> Split:

@@ -23,6 +23,7 @@ from .options import (
     recipe_for,
     take_data_choice,
 )
+from .output import answer, say
 
 
 @click.command(epilog=examples("xpnn parity", "xpnn parity mnist-98 --backends numpy,cupy --seeds 0"))
@@ -64,7 +65,7 @@ def parity(
         recipe = recipe.with_options(batch_size=batch_size)
     results: list[StepParity | AccuracyParity] = []
     if not as_json:
-        click.echo(f"{recipe.name} against {contestants[0].name}, {len(dataset.train):,} training rows")
+        say(f"{recipe.name} against {contestants[0].name}, {len(dataset.train):,} training rows")
     for dtype in TOLERANCES:
         for result in compare_steps(replace(recipe, dtype=dtype), dataset, contestants, steps=steps):
             results.append(result)
@@ -75,7 +76,7 @@ def parity(
             _show(accuracies, as_json=as_json, is_reference=k == 0)
     passed = all(result.passed for result in results)
     if as_json:
-        click.echo(json.dumps({"recipe": recipe.name, "passed": passed, "results": [to_json(r) for r in results]}))
+        answer(json.dumps({"recipe": recipe.name, "passed": passed, "results": [to_json(r) for r in results]}))
     sys.exit(0 if passed else 1)
 
 
@@ -86,10 +87,10 @@ def _show(result: StepParity | AccuracyParity, *, as_json: bool, is_reference: b
     verdict = "reference" if is_reference else "ok" if result.passed else "DIFFERS"
     head = f"  {result.backend:<17}{result.dtype:<9}"
     if isinstance(result, StepParity):
-        click.echo(
+        say(
             f"{head}{result.steps} steps: loss {result.loss_difference:.1e}, weights {result.weight_difference:.1e} "
             f"(at most {result.tolerance:.0e})  {verdict}"
         )
     else:
         accuracies = " ".join(f"{100 * accuracy:.2f}" for accuracy in result.accuracies)
-        click.echo(f"{head}test accuracy {accuracies}, difference {100 * result.difference:.2f} points  {verdict}")
+        say(f"{head}test accuracy {accuracies}, difference {100 * result.difference:.2f} points  {verdict}")

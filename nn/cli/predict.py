@@ -21,6 +21,7 @@ from ..network.mlp import MLP
 from ..network.model_file import load
 from ..pictures.digit_images import load_digit
 from .options import UserPath, backend_option, examples, json_option, model_argument, model_path, option, table_options
+from .output import answer, note, say
 
 COLUMNS = 80
 LONGEST_BAR = 30  # characters, for a probability of 1
@@ -131,11 +132,11 @@ def _predict_table(
     if out is not None:
         write_atomically(out, _content(table, out))
     if as_json:
-        click.echo(json.dumps({"predictions": table.to_dicts()}, default=str))
+        answer(json.dumps({"predictions": table.to_dicts()}, default=str))
     elif out is None:
-        click.echo(table.write_csv(), nl=False)
+        answer(table.write_csv(), newline=False)
     else:
-        click.echo(f"saved {out}, {len(table):,} predictions")
+        say(f"saved {out}, {len(table):,} predictions")
 
 
 def _say_missing(inputs: Table, frame: Any) -> None:
@@ -143,7 +144,7 @@ def _say_missing(inputs: Table, frame: Any) -> None:
     kinds = {column.name: column.kind for column in inputs.columns}
     for name, count in inputs.missing(frame).items():
         meaning = "which are in no category" if kinds[name] == "category" else MEDIAN
-        click.echo(f"column {name}: {count:,} missing values, {meaning}", err=True)
+        note(f"column {name}: {count:,} missing values, {meaning}")
 
 
 def _content(table: Any, out: Path) -> bytes:
@@ -203,12 +204,12 @@ def _predict_pictures(net: MLP, model: Path, files: Sequence[Path], *, as_json: 
     results = _results(net, files, read)
     errors = [result["error"] for result in results if "error" in result]
     if as_json:
-        click.echo(json.dumps({"predictions": results}))
+        answer(json.dumps({"predictions": results}))
     else:
         for line in (line for result in results if "error" not in result for line in _lines(result)):
-            click.echo(line)
+            say(line)
     for reason in errors:
-        click.echo(f"xpnn: {reason}", err=True)
+        note(f"xpnn: {reason}")
     if errors:
         sys.exit(BAD_INPUT)
 

@@ -14,6 +14,7 @@ from rich.progress import Progress as Bar
 
 from ..training.history import EpochResult
 from ..training.run import Callback, TrainingRun
+from .output import note
 
 WIDE = 100  # columns of a terminal with room for a long bar
 LINES = 10  # lines of a whole run where there is no bar
@@ -107,4 +108,4 @@ class ProgressLines(Progress):
         if result.epoch in (1, run.epochs) or result.epoch % max(1, run.epochs // LINES) == 0:
             figures = _figures(result.train_loss, result.train_accuracy, result)
             rate = f"  {run.rows_per_epoch / result.seconds:,.0f} examples/s" if run.rows_per_epoch else ""
-            print(f"epoch {result.epoch}/{run.epochs}  {figures}{rate}", file=sys.stderr)  # noqa: T201
+            note(f"epoch {result.epoch}/{run.epochs}  {figures}{rate}")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 from ..distributed.world import abort
 from ..training.run import Callback, TrainingRun
+from .streams import write_last_words
 
 SHOW_CURSOR = "\x1b[?25h"  # which a progress bar hides
 # What asks for an end: Ctrl-C, the system, a terminal that is closed, Ctrl-Break on Windows. Not every system has all.
@@ -38,7 +37,6 @@ class StopOnSignal(Callback):
         self._speaks = speaks
         self._run: TrainingRun | None = None
         self._previous: dict[int, Any] = {}
-        self._leave_terminal: Callable[[], None] = terminal_leaver()
 
     def __enter__(self) -> StopOnSignal:
         for number in numbers():
@@ -58,8 +56,6 @@ class StopOnSignal(Callback):
         self._run = run
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        if number == HANG_UP:
-            self._leave_terminal()
         if self._run is None:
             end_at_once(number, "interrupted before the first step" if self._speaks else "")
         if self.received:
@@ -77,17 +73,24 @@ def numbers(names: Any = signal) -> list[int]:
     return [int(getattr(names, name)) for name in NAMES if hasattr(names, name)]
 
 
-def terminal_leaver() -> Callable[[], None]:
-    """Return a function that redirects terminal output to the null device, since writing to a closed terminal fails."""
-    shown = [descriptor for descriptor in (1, 2) if _is_terminal(descriptor)]
+def end_on_second_interrupt() -> None:
+    """Make Ctrl-C raise KeyboardInterrupt once; the next one ends the process, even while it prints or cleans up."""
 
-    def leave() -> None:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for descriptor in shown:
-            os.dup2(nowhere, descriptor)
-        os.close(nowhere)
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+        signal.signal(number, lambda number, _: end_at_once(number, "interrupted"))
+        raise KeyboardInterrupt
 
-    return leave
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as behind a `&`
+        signal.signal(signal.SIGINT, interrupt)
+
+
+def end_at_once(number: int, words: str) -> NoReturn:
+    """End the process as a signal does; an exception might be swallowed in a compiler's callback."""
+    shown = SHOW_CURSOR if _is_terminal(2) else ""
+    if shown or words:
+        write_last_words(f"{shown}xpnn: {words}\n" if words else shown)
+    abort(128 + number)
+    os._exit(128 + number)
 
 
 def _is_terminal(descriptor: int) -> bool:
@@ -95,11 +98,3 @@ def _is_terminal(descriptor: int) -> bool:
         return os.isatty(descriptor)
     except OSError:  # it is closed
         return False
-
-
-def end_at_once(number: int, words: str) -> NoReturn:
-    """End the process as a signal does; an exception might be swallowed in a compiler's callback."""
-    shown = SHOW_CURSOR if sys.stderr.isatty() else ""
-    os.write(2, f"{shown}xpnn: {words}\n".encode() if words else b"")
-    abort(128 + number)
-    os._exit(128 + number)

@@ -6,8 +6,8 @@ import dataclasses
 import json
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from ..training.history import History
 from ..training.run import Callback, TrainingRun
 from ..training.tensorboard import TensorBoard
 from .distributed import agreed_signal, follow, join, lead, leave, say_if_several
+from .mapped_files import with_files_named
 from .options import (
     AT_LEAST_0,
     AT_LEAST_1,
@@ -52,6 +53,7 @@ from .options import (
     take_data_choice,
     training_options,
 )
+from .output import answer, note, say
 from .progress import Progress, progress_callback
 from .signals import StopOnSignal
 from .train_report import Start, announce, going_on, report, tell_again
@@ -144,7 +146,7 @@ def train(  # noqa: D103 - the help is in the decorator
         if talk:
             announce(start, verbose=verbose)
             if distributed:
-                click.echo(processes or "1 process: mpiexec -n N starts more of them")
+                say(processes or "1 process: mpiexec -n N starts more of them")
         listeners: list[Callback] = [SayPlan()] if talk and verbose else []
         if live:
             listeners.append(LiveCurves(folder.curves, title=start.config.recipe.name))
@@ -156,15 +158,18 @@ def train(  # noqa: D103 - the help is in the decorator
         )
         if received := agreed_signal(communicator, signals):
             # Without a picture: it would take longer than the system may wait.
-            click.echo(f"stopped and saved; resume with: {going_on(start)}", err=True)
+            note(f"stopped and saved; resume with: {going_on(start)}")
             leave(128 + received)
-        with suppress(MissingDependency):  # the run is done; its picture is not worth failing for
-            save_curves(history, folder.curves, title=start.config.recipe.name)
         judged = evaluate(net, start.data.test) if len(start.data.test) and not net.outputs.has_accuracy else None
         summary = summarize(start.config, history, versions=versions(), hardware=hardware(), ranks=ranks, judged=judged)
         write_json(folder.summary, summary)
+        try:
+            save_curves(history, folder.curves, title=start.config.recipe.name)
+        except MissingDependency as error:  # the run is done; its picture is not worth failing for
+            if talk:
+                note(f"without {folder.curves.name}: {error}")
         if as_json:
-            click.echo(json.dumps({**summary, "out": str(folder.path)}))
+            answer(json.dumps({**summary, "out": str(folder.path)}))
         elif talk:
             report(start, history, judged)
         if signals.received:  # after the last step: all is done and saved
@@ -216,7 +221,7 @@ class SayPlan(Callback):
 
     @override
     def on_train_begin(self, run: TrainingRun) -> None:
-        click.echo(f"plan {run.plan.description}")
+        say(f"plan {run.plan.description}")
 
 
 def _run(
@@ -233,10 +238,11 @@ def _run(
     try:
         with progress:
             net = recipe.network(start.data, backend=start.backend, seed=seed)
-            history = recipe.train(
-                net, start.data, seed=seed, callbacks=[record, progress, *listeners],
+            train_rows = partial(
+                recipe.train, net, start.data, seed=seed, callbacks=[record, progress, *listeners],
                 resume=start.checkpoint, detect_anomaly=detect_anomaly, communicator=communicator,
             )  # fmt: skip
+            history = with_files_named((start.data.train.images, start.data.test.images), train_rows)
             save(net, start.folder.model)
     except StorageError as error:
         if not start.folder.checkpoint.is_file():

@@ -23,6 +23,7 @@ from ..runs.folder import RunFolder
 from ..training.checkpoint import Checkpoint
 from ..training.history import EpochResult, History
 from .options import shell_words
+from .output import answer, note, say
 
 
 class Start(NamedTuple):
@@ -53,25 +54,25 @@ def announce(start: Start, *, verbose: bool) -> None:
     training = recipe.training
     sizes = "-".join(map(str, recipe.sizes_for(data)))
     batch = "full batch" if training.batch_size is None else f"batch {training.batch_size}"
-    click.echo(f"{recipe.name}: {sizes} on {data.name}, {len(data.train):,} rows, {training.optimizer.name}, {batch}")
-    for note in data.notes:
-        click.echo(note)
-    click.echo(f"features: {data.inputs.describe()}")
+    say(f"{recipe.name}: {sizes} on {data.name}, {len(data.train):,} rows, {training.optimizer.name}, {batch}")
+    for line in data.notes:
+        say(line)
+    say(f"features: {data.inputs.describe()}")
     for line in data.inputs.lines() if isinstance(data.inputs, Table) else ():
-        click.echo(f"  {line}")
+        say(f"  {line}")
     if start.resumed and start.checkpoint is None:
-        click.echo("no checkpoint yet: starting from the first step")
-    click.echo(f"backend {backend.name}")
+        say("no checkpoint yet: starting from the first step")
+    say(f"backend {backend.name}")
     if verbose and backend.reason:
-        click.echo(backend.reason)
+        say(backend.reason)
 
 
 def report(start: Start, history: History, judged: Evaluation | None) -> None:
     """Print the result, its location and next commands."""
-    click.echo(_result(start, history, judged))
+    say(_result(start, history, judged))
     if warning := worse_than_guessing(start, history):
-        click.echo(warning, err=True)
-    click.echo(f"\nsaved in {shell_words(start.folder.path)}")
+        note(warning)
+    say(f"\nsaved in {shell_words(start.folder.path)}")
     for path, what in (
         (start.folder.model, "the network"),
         (start.folder.curves, "plot of loss and accuracy"),
@@ -79,10 +80,10 @@ def report(start: Start, history: History, judged: Evaluation | None) -> None:
         (start.folder.summary, "result, versions and hardware"),
     ):
         if path.exists():
-            click.echo(f"  {path.name:<18} {what}")
-    click.echo("\nnext")
+            say(f"  {path.name:<18} {what}")
+    say("\nnext")
     for line in _next(start):
-        click.echo(f"  {click.style(line, fg='cyan')}")
+        say(f"  {click.style(line, fg='cyan')}")
 
 
 def worse_than_guessing(start: Start, history: Sequence[EpochResult]) -> str:
@@ -142,9 +143,9 @@ def tell_again(start: Start, *, as_json: bool, talk: bool) -> None:
     """Print the result of a finished run again."""
     if as_json:
         summary = parse_object(read_whole(start.folder.summary, limit=CONFIG_BYTES))
-        click.echo(json.dumps({**summary, "out": str(start.folder.path)}))
+        answer(json.dumps({**summary, "out": str(start.folder.path)}))
     elif talk:
-        click.echo(f"{start.folder.path} is finished: all of its {start.config.recipe.training.epochs} epochs are done")
+        say(f"{start.folder.path} is finished: all of its {start.config.recipe.training.epochs} epochs are done")
 
 
 def going_on(start: Start) -> str:

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import secrets
+import stat
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -14,31 +15,130 @@ from ...backends import ModelFileError, StorageError
 
 RENAMES, RENAME_PAUSE = (20 if os.name == "nt" else 1), 0.05  # attempts, and seconds between them
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+NAME_LENGTH = 50  # characters of a name in that of its temporary file, which may have 255 bytes
+# What the system says where a file may be written but not replaced: by its folder, its owner, or a mount.
+NOT_REPLACEABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY}
 
 
-def write_atomically(path: Path, content: bytes | bytearray) -> None:
-    """Write a temporary file next to `path`, sync it to disk, and rename it to `path`.
+def write_atomically(path: Path, content: bytes | bytearray, *, always_atomic: bool = False) -> None:
+    """Write a file as `open(path, "wb")` would, but whole or not at all.
 
-    An existing file stays until the new content is complete and on disk.
+    A temporary file is written next to it, synced to disk, and renamed to `path`: an existing file stays until the new
+    content is complete and on disk. As with `open`,
+
+    - a symbolic link is followed, and if its target is missing, that is created;
+    - an existing file keeps its permissions and its owner, and must be writable; a new one has those of the umask;
+    - devices and pipes are written to directly.
+
+    A file that a rename would not leave what it was, one with several hard links or of another owner, mounted by
+    itself, or in a folder that is not writable, is overwritten in place, which is not atomic.
+
+    Args:
+        path: the file.
+        content: its content.
+        always_atomic: whether it is never overwritten in place: other hard links keep the old content, another owner
+            is replaced if need be.
 
     Raises:
-        StorageError: the disk is full or the folder is not writable; an existing file is left unchanged.
+        StorageError: the disk is full, or the file or its folder is not writable; an existing file is left unchanged,
+            unless it was being overwritten in place.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # as `TEMPORARY` knows it
     try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        _rename(temporary, path)
-        sync_folder(path.parent)
+        found = _status(path)
+        target = Path(os.path.realpath(path))  # or what is linked to
+        if found is None or (always_atomic and stat.S_ISREG(found.st_mode)):
+            _replace(target, content, found, needs_owner=False)
+        elif _is_replaceable(target, found):
+            _replace_or_overwrite(target, content, found)
+        else:
+            _overwrite(path, content)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
     except ValueError as error:  # a zero byte in the name
         raise StorageError(f"cannot write {str(path)!r:.300}: {error}") from error
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """Return the status of an existing file, after links; None if there is none.
+
+    Raises:
+        OSError: it cannot be opened for writing.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    if stat.S_ISREG(found.st_mode):
+        os.close(os.open(path, os.O_WRONLY))  # renaming would ask for the folder's permission alone
+    return found
+
+
+def _is_replaceable(target: Path, found: os.stat_result) -> bool:
+    """Return whether a file is regular and has one name, which is known."""
+    return (
+        stat.S_ISREG(found.st_mode)
+        and found.st_nlink == 1
+        and target.exists()  # unlike a deleted file behind /dev/stdout
+        and os.path.samestat(target.lstat(), found)
+    )
+
+
+def _replace_or_overwrite(target: Path, content: bytes | bytearray, found: os.stat_result) -> None:
+    """Replace a regular file by a new one with its owner and permissions; overwrite it where that is not permitted."""
+    try:
+        _replace(target, content, found, needs_owner=True)
+    except OSError as error:
+        if error.errno not in NOT_REPLACEABLE:
+            raise
+        _overwrite(target, content)
+
+
+def _replace(target: Path, content: bytes | bytearray, found: os.stat_result | None, *, needs_owner: bool) -> None:
+    """Write and sync a temporary file, and rename it.
+
+    Args:
+        target: name of the file, no link.
+        content: its content.
+        found: status of the existing file, whose permissions and owner it is given.
+        needs_owner: whether it is an error if the owner cannot be given.
+    """
+    temporary = target.with_name(f".{target.name[:NAME_LENGTH]}.{secrets.token_hex(4)}.tmp")  # as `TEMPORARY` knows it
+    mode = 0o666 if found is None else stat.S_IMODE(found.st_mode) & 0o666
+    try:
+        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            if found is not None and os.name != "nt":
+                _take_over(file.fileno(), found, needs_owner=needs_owner)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        _rename(temporary, target)
+        sync_folder(target.parent)
     finally:
         with suppress(OSError, ValueError):  # gone already, or its folder is no folder
             temporary.unlink()
+
+
+def _take_over(descriptor: int, found: os.stat_result, *, needs_owner: bool) -> None:
+    """Give a new file the owner and the permissions of an existing one."""
+    made = os.fstat(descriptor)
+    if (made.st_uid, made.st_gid) != (found.st_uid, found.st_gid):
+        try:
+            os.fchown(descriptor, found.st_uid, found.st_gid)
+        except PermissionError:
+            if needs_owner:
+                raise
+    if stat.S_IMODE(made.st_mode) != stat.S_IMODE(found.st_mode):
+        os.fchmod(descriptor, stat.S_IMODE(found.st_mode))
+
+
+def _overwrite(path: Path, content: bytes | bytearray) -> None:
+    """Write into a file, pipe or device as it is."""
+    with path.open("wb", buffering=0) as file:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[file.write(rest) :]
+        with suppress(OSError):  # pipes and devices cannot be synced
+            os.fsync(file.fileno())
 
 
 def _rename(temporary: Path, path: Path, *, attempts: int = RENAMES) -> None:

@@ -27,8 +27,10 @@ BLANK = "0" * 64  # what stands in the digest's place while the digest is taken
 LENGTH_BYTES = 8  # of the header's length, which the file begins with
 
 
-def write_tensors(path: Path, arrays: Mapping[str, npt.NDArray[Any]], description: Mapping[str, Any]) -> None:
-    """Write arrays and description atomically.
+def write_tensors(
+    path: Path, arrays: Mapping[str, npt.NDArray[Any]], description: Mapping[str, Any], *, always_atomic: bool = False
+) -> None:
+    """Write arrays and description atomically; see `write_atomically`.
 
     Raises:
         StorageError: the file cannot be written, or could not be read back; an existing file is left unchanged.
@@ -41,7 +43,7 @@ def write_tensors(path: Path, arrays: Mapping[str, npt.NDArray[Any]], descriptio
     for size, limit, what in ((header, HEADER_BYTES, "header"), (len(content), TENSOR_FILE_BYTES, "content")):
         if size > limit:
             raise StorageError(f"cannot write {path}: its {what} would have {size:,} bytes, more than {limit:,}")
-    write_atomically(path, content)
+    write_atomically(path, content, always_atomic=always_atomic)
 
 
 def description_text(description: Mapping[str, Any]) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,7 @@ def save_picture(draw: Callable[[Figure], None], path: str | os.PathLike[str], *
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingDependency('drawing needs matplotlib: pip install "xpnn[cli]"') from error
+        raise MissingDependency(f'drawing needs matplotlib ({error}): pip install "xpnn[cli]"') from error
     target = Path(path)
     formats = FigureCanvasAgg.get_supported_filetypes()
     suffix = target.suffix[1:].lower()
@@ -84,9 +85,27 @@ def picture_style() -> AbstractContextManager[None]:
 
 
 def import_matplotlib() -> None:
-    """Import matplotlib without the settings in a file `matplotlibrc` of the working folder, which 3.10 lets run code.
+    """Import matplotlib without what the working folder or a notebook's environment says.
 
-    Its other settings, of the user and by MATPLOTLIBRC, count where no style of ours is set.
+    A file `matplotlibrc` in the working folder is not read, as matplotlib 3.10 lets it run code. MPLBACKEND, which a
+    notebook sets for all that it starts in whatever environment, may name a backend that is not installed: pictures are
+    drawn by Agg without asking for it. Other settings, of the user and by MATPLOTLIBRC, count where no style of ours is
+    set.
+
+    Raises:
+        ImportError: matplotlib is not installed, or there is a matplotlibrc that it cannot read.
     """
-    with edited("matplotlib", "yield 'matplotlibrc'", "yield from ()"):
-        import matplotlib  # noqa: F401
+    if "matplotlib" in sys.modules:
+        return
+    chosen = os.environ.pop("MPLBACKEND", None)
+    try:
+        with edited("matplotlib", "yield 'matplotlibrc'", "yield from ()"):
+            import matplotlib
+    except ValueError as error:
+        raise ImportError(f"matplotlib cannot be imported: {error}") from error
+    finally:
+        if chosen is not None:
+            os.environ["MPLBACKEND"] = chosen
+    if chosen:
+        with suppress(ValueError):  # as matplotlib does
+            matplotlib.rcParams["backend"] = chosen

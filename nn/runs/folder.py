@@ -148,7 +148,7 @@ class RunFolder:
 
     def write_metrics(self, history: History) -> None:
         """Rewrite `metrics.jsonl` with one line per result."""
-        write_atomically(self.metrics, b"".join(map(_line, history)))
+        write_atomically(self.metrics, b"".join(map(_line, history)), always_atomic=True)
 
 
 def _line(result: EpochResult) -> bytes:
@@ -235,4 +235,4 @@ def defined(number: float | None) -> float | None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write an indented JSON object atomically."""
-    write_atomically(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+    write_atomically(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode(), always_atomic=True)

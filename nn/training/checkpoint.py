@@ -151,7 +151,9 @@ class Checkpoint:
             raise DivergenceError(f"{path} is not written, because of {place}: the last good checkpoint is kept")
         arrays = {f"{part}/{name}": array for part in PARTS for name, array in getattr(self, part).items()}
         arrays |= {f"history/{name}": column for name, column in self.history.columns().items()}
-        write_tensors(Path(path), arrays, {"kind": KIND} | {name: getattr(self, name) for name in FIELDS})
+        write_tensors(
+            Path(path), arrays, {"kind": KIND} | {name: getattr(self, name) for name in FIELDS}, always_atomic=True
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Checkpoint:

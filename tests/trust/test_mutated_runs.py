@@ -99,7 +99,7 @@ def test_models(run, damage, show):
 
 
 def test_configurations(damage, show):
-    config = RunConfig(RECIPES["mnist-98"], DataChoice("rows.csv", "kind", 0.3), "numpy", 0)
+    config = RunConfig(RECIPES["mnist-98"], DataChoice("rows.csv", "kind", test_fraction=0.3), "numpy", 0)
     files = mutated(json.dumps(config.to_json()).encode(), JSON_TOKENS).map(lambda content: ("config.json", content))
     watch = damage(6_000, files, lambda path: RunFolder(path.parent).read_config(), lambda read: read.to_json())
     show(5, "mutations of config.json", str(watch))

@@ -255,8 +255,8 @@ def test_what_does_not_fit_into_a_block_is_left_to_the_loop(make_pair, assert_sa
     assert_same_training(plan, reference, steps=4)
 
 
-def test_a_batch_of_more_rows_than_there_are_is_left_to_the_loop(make_pair):
-    assert type(make_pair(batch_size=24)[0]) is LoopPlan
+def test_a_batch_of_more_rows_than_there_are_is_all_rows(make_pair, assert_same_training):
+    assert_same_training(*make_pair(batch_size=24), steps=4)
 
 
 def test_an_order_longer_than_the_data(make_pair):

@@ -94,7 +94,7 @@ def test_a_path_in_a_run_folder_is_not_followed(command: list[str]) -> None:
     refused = run(*command)
     assert refused.exit_code == 2
     assert f"rows from {Path('my rows.csv').resolve()}," in refused.stderr
-    assert refused.stderr.endswith("name it yourself, with --data\n")
+    assert refused.stderr.endswith("add it to the command as --data\n")
     assert run(*command, "--data", "my rows.csv").exit_code == 0
 
 
@@ -408,7 +408,7 @@ def test_json_keeps_the_log_off_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--id-column", "a"], "--id-column is for a table such as .csv, got digits"),
         (["--delimiter", "tab"], "--delimiter is for a table such as .csv, got digits"),
         (["--decimal", ","], "--decimal is for a table such as .csv, got digits"),
-        (["--no-header"], "--header is for a table such as .csv, got digits"),
+        (["--no-header"], "--header and --no-header is for a table such as .csv, got digits"),
         (["--test-fraction", "0.5"], "--test-fraction is for rows that are still to be split, but digits has its own"),
         (["--stratify"], "--stratify is for rows that are still to be split, but digits has its own test rows"),
         (["--data", "digits", "--stratify"], "--stratify is for rows"),

@@ -169,7 +169,7 @@ def test_lines_are_those_of_the_file(read):
         ('3,x"y', r"quotes must enclose whole cells, got one within a cell in line {}"),
         ('"3"x,4', r"quotes must enclose whole cells, got one within a cell in line {}"),
         ("3,\0", r"must be text, got a zero byte in line {}: is it UTF-16"),
-        ("3,\udce9", r"must be text in UTF-8, got byte e9 in line {}: convert it with iconv -f cp1252 -t utf-8"),
+        ("3,\udce9", r"must be text in UTF-8, got the byte 0xe9 in line {}: convert it with iconv -f cp1252 -t utf-8"),
         ("3," + "x" * 1000, r"a line must have at most 999 bytes, got more in line {}: is it a table"),
     ],
 )

@@ -291,7 +291,9 @@ def test_a_cell_that_cannot_be_is_named_by_its_row_before_the_split():
     columns = {"age": [float(k) for k in range(20)], "member": [True] * 20}
     columns["age"][13] = float("inf")
     for frame in (pandas.DataFrame(columns), polars.DataFrame(columns)):
-        with pytest.raises(DataError, match="column 'age' must be finite in float32, got inf at row 13: fill the cell"):
+        with pytest.raises(
+            DataError, match="column 'age' must be finite in float32, got inf at row 13: correct the cell"
+        ):
             nn.from_arrays(frame, [0, 1] * 10)
 
 

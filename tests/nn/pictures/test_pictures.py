@@ -180,6 +180,22 @@ class TestCurves:
         with pytest.raises(RunError, match="cannot write"):
             save_curves(history(2), tmp_path / "missing" / "curves.png")
 
+    @pytest.mark.parametrize(("chosen", "taken"), [("module://nowhere.to_be_found", None), ("svg", "svg")])
+    def test_whatever_backend_a_notebook_has_set(self, tmp_path, chosen, taken):
+        code = (
+            "from pathlib import Path\nfrom xpnn import nn\nfrom xpnn.nn.pictures.curves import save_curves\n"
+            "save_curves(nn.History([nn.EpochResult(1, 0.5, 0.9, None, None, 1.0)]), Path('curves.png'))\n"
+            "import matplotlib, os; print(os.environ['MPLBACKEND'], matplotlib.rcParams._get('backend'))"
+        )
+        result = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"MPLBACKEND": chosen}, capture_output=True,
+            text=True, check=True,
+        )  # fmt: skip
+        kept, backend = result.stdout.split(maxsplit=1)
+        assert kept == chosen
+        assert taken in (None, backend.strip())
+        assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
     def test_missing_matplotlib(self, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "matplotlib", None)
         with pytest.raises(MissingDependency, match=r'pip install "xpnn\[cli\]"'):

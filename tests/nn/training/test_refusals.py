@@ -82,7 +82,7 @@ def test_what_is_no_network_and_no_data_set_is_refused(make_data):
 def test_a_data_set_of_one_class_is_refused(make_data):
     data = make_data()
     one = replace(data, train=nn.Split(data.train.images, np.ones_like(data.train.labels)))
-    with pytest.raises(DataError, match="must have two classes or more, got only 1"):
+    with pytest.raises(DataError, match="must have two classes or more, got only b"):
         nn.train(network(), one, batch_size=8)
 
 
