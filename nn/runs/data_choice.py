@@ -125,7 +125,7 @@ class DataChoice:
         if not source:
             return  # `load` refuses
         if idle := sorted(OF_TABLES & set(options)) if not is_table(Path(source)) else []:
-            option = "header and --no-header" if idle[0] == "header" else idle[0].replace("_", "-")
+            option = "header/--no-header" if idle[0] == "header" else idle[0].replace("_", "-")
             raise ConfigError(f"--{option} is for a table such as .csv, got {source}: leave it out")
         if self.has_test_rows(recipe) and (idle := sorted({"test_fraction", "stratify"} & set(options))):
             option = idle[0].replace("_", "-")

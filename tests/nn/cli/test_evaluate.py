@@ -408,7 +408,7 @@ def test_json_keeps_the_log_off_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--id-column", "a"], "--id-column is for a table such as .csv, got digits"),
         (["--delimiter", "tab"], "--delimiter is for a table such as .csv, got digits"),
         (["--decimal", ","], "--decimal is for a table such as .csv, got digits"),
-        (["--no-header"], "--header and --no-header is for a table such as .csv, got digits"),
+        (["--no-header"], "--header/--no-header is for a table such as .csv, got digits"),
         (["--test-fraction", "0.5"], "--test-fraction is for rows that are still to be split, but digits has its own"),
         (["--stratify"], "--stratify is for rows that are still to be split, but digits has its own test rows"),
         (["--data", "digits", "--stratify"], "--stratify is for rows"),
