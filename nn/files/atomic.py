@@ -62,14 +62,14 @@ def _status(path: Path) -> os.stat_result | None:
     """Return the status of an existing file, after links; None if there is none.
 
     Raises:
-        OSError: it cannot be opened for writing.
+        OSError: it may not be written.
     """
     try:
         found = path.stat()
     except FileNotFoundError:
         return None
-    if stat.S_ISREG(found.st_mode):
-        os.close(os.open(path, os.O_WRONLY))  # renaming would ask for the folder's permission alone
+    if stat.S_ISREG(found.st_mode) and not os.access(path, os.W_OK):  # renaming asks for the folder's permission alone
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     return found
 
 

@@ -6,6 +6,7 @@ save STEP       save a checkpoint under limits of a file's length
 soak TIMES      train often in one process, and say each time what it holds of the system
 """
 
+import builtins
 import ctypes
 import dataclasses
 import gc
@@ -64,7 +65,7 @@ class Watch:
         self._page, self._order = page, order
         for name in ("fsync", "replace", "rename", "mkdir"):
             setattr(os, name, getattr(self, name)(getattr(os, name)))
-        io.open = self.open(io.open)
+        builtins.open = io.open = self.open(io.open)
 
     def come(self, moment: str, before: Any = None) -> None:
         """Count a moment; do the deed if it is the one, `before` first if that is a kill."""
