@@ -79,7 +79,8 @@ def _table_of(members: list[ZipInfo], path: Path) -> ZipInfo:
     if len(members) > limits.DATA_FILES:
         raise DataError(f"{path} must hold one table, got {len(members)} files: pack the table alone")
     files = [member for member in members if not member.is_dir() and not member.filename.startswith("__MACOSX/")]
-    tables = [member for member in files if PurePosixPath(member.filename).suffix.lower() in TEXT_SUFFIXES]
+    suffixes = TEXT_SUFFIXES if len(files) > 1 else (*TEXT_SUFFIXES, "")  # pandas names the only file of a.zip `a`
+    tables = [member for member in files if PurePosixPath(member.filename).suffix.lower() in suffixes]
     if len(tables) != 1:
         names = ", ".join(member.filename for member in files) or "no files"
         raise DataError(

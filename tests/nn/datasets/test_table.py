@@ -354,9 +354,10 @@ def test_every_format_is_the_same_table(tmp_path):
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("a.csv", text)
+    frame.to_pandas().to_csv(tmp_path / "pandas.zip", index=False)  # in which the file is called `pandas`
     (tmp_path / "semicolons.txt").write_text(text.replace(",", ";").replace(".", ","))
     plain = load_dataset(tmp_path / "a.csv")
-    for name in ("a.parquet", "a.tsv", "a.csv.gz", "a.zip", "semicolons.txt"):
+    for name in ("a.parquet", "a.tsv", "a.csv.gz", "a.zip", "pandas.zip", "semicolons.txt"):
         data = load_dataset(tmp_path / name)
         assert data.inputs == plain.inputs
         np.testing.assert_array_equal(data.train.images, plain.train.images)
