@@ -21,8 +21,8 @@ from ..training.options import TrainingOptions
 from ..training.train import train
 
 # (rows at most, hidden units, batch size) of the recipe for tables
-SIZES = ((2_000, (100,), 32), (50_000, (100,), 128), (math.inf, (100,), 512))
-STEPS, LEAST_EPOCHS, MOST_EPOCHS = 20_000, 12, 200
+SIZES = ((2_000, (100,), 32), (50_000, (100,), 128), (math.inf, (100,), 256))
+STEPS, LEAST_EPOCHS, MOST_EPOCHS = 150_000, 12, 200
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class Recipe:
     def fitted_to(self, data: Dataset) -> Recipe:
         """Return the recipe with the loss of the data's labels, and if `by_rows` with sizes for so many rows.
 
-        Batches of 32 up to 2,000 rows, of 128 up to 50,000, and of 512 beyond, with the hidden units of `SIZES`; epochs
-        for about 20,000 steps, in [12, 200].
+        Batches of 32 up to 2,000 rows, of 128 up to 50,000, and of 256 beyond, with the hidden units of `SIZES`; epochs
+        for about 150,000 steps, in [12, 200].
         """
         loss = self.loss or ("squared_error" if data.inputs.target is not None else "softmax_cross_entropy")
         if not self.by_rows:

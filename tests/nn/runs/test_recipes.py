@@ -196,3 +196,13 @@ def test_a_run_can_be_resumed_from_its_first_moment(record, recipe: Recipe, tmp_
     for name, array in whole.parameters().items():
         np.testing.assert_array_equal(array, broken.parameters()[name])
     assert len(folder.metrics.read_text(encoding="utf-8").splitlines()) == 3
+
+
+@pytest.mark.parametrize(("rows", "batch_size", "epochs"), [(100, 32, 200), (10_000, 128, 200), (1_000_000, 256, 38)])
+def test_the_recipe_for_tables_goes_by_the_number_of_rows(rows, batch_size, epochs):
+    part = nn.Split(np.broadcast_to(np.float32(0), (rows, 3)), np.zeros(rows, np.int64))
+    data = nn.Dataset("t", part, part, nn.Numbers(class_names=("a", "b")))
+    recipe = RECIPES["table"].fitted_to(data)
+    assert recipe.sizes == (3, 100, 2)
+    assert (recipe.loss, recipe.by_rows) == ("softmax_cross_entropy", False)
+    assert (recipe.training.batch_size, recipe.training.epochs) == (batch_size, epochs)
