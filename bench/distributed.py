@@ -19,6 +19,7 @@ import numpy as np
 from .. import nn
 from ..backends import ConfigError
 from ..backends.communicator import Communicator
+from ..nn.cli.output import answer
 from .compare.results_file import circumstances
 from .program import Program
 
@@ -86,7 +87,7 @@ def main(sizes: str, backend: str, batch_size: int, reproducible: bool, steps: i
             )},
             **circumstances("python -m xpnn.bench.distributed"),
         }  # fmt: skip
-        click.echo(json.dumps(figures))
+        answer(json.dumps(figures))
 
 
 if __name__ == "__main__":

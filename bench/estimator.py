@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends import ConfigError, look_up
+from ..nn.cli.output import say
 from .compare.data import load_data
 from .compare.results_file import circumstances, write
 from .compare.workloads import WORKLOADS
@@ -185,12 +186,12 @@ def main(examples: tuple[str, ...], turns: int, backend: str, data: str | None, 
     chosen = [look_up("example", name, EXAMPLES) for name in examples]
     if out is not None and out.exists():
         raise ConfigError(f"{out} is there already: choose another --out")
-    click.echo(f"{'':32} {'scikit-learn':>12} {'xpnn':>12} {'ratio':>6}   iterations      score")
+    say(f"{'':32} {'scikit-learn':>12} {'xpnn':>12} {'ratio':>6}   iterations      score")
     results = []
     for task in (task for example in chosen for task in example(data)):
         results.append(measure(task, turns=turns, backend=backend))
-        click.echo(line(results[-1]))
-    click.echo(summary(results))
+        say(line(results[-1]))
+    say(summary(results))
     if out is not None:
         write(out, {**circumstances("python -m xpnn.bench.estimator"), "turns": turns, "results": results})
 

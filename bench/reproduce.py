@@ -11,6 +11,7 @@ import click
 
 from ..backends import get_backend, look_up
 from ..backends.machine import hardware, versions
+from ..nn.cli.output import answer, note
 from ..nn.runs.data_choice import DataChoice
 from ..nn.runs.recipes import RECIPES, Recipe
 from .program import Program, comma_names
@@ -54,7 +55,7 @@ def reproduce(recipe: Recipe, choice: DataChoice, backend: str) -> dict[str, Any
                 "seconds": sum(result.seconds for result in history),
             }
         )
-        click.echo(f"{recipe.name} seed {seed}: test {last.test_accuracy:.2%}, {runs[-1]['seconds']:.1f} s", err=True)
+        note(f"{recipe.name} seed {seed}: test {last.test_accuracy:.2%}, {runs[-1]['seconds']:.1f} s")
     return {"recipe": recipe.name, "runs": runs}
 
 
@@ -118,7 +119,7 @@ def main(data: str | None, backend: str, recipes: tuple[str, ...], out: Path | N
     if any(not recipe.dataset for recipe in chosen):  # `table`
         page += "\n" + section([compare(name) for name in TABLES])
     if out is None:
-        click.echo(page)
+        answer(page)
     else:
         out.write_text(page, encoding="utf-8")
     if short := [result["recipe"] for result in results if not reached(result)]:

@@ -13,6 +13,7 @@ import rich_click as click
 
 from ...backends import ConfigError, MissingDependency
 from ...nn.cli.options import UserPath, examples, json_option, option, quiet_option, shell_words
+from ...nn.cli.output import answer, note, say
 from ..program import comma_names
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def bench(
         results = Results.resume(resume, options=run.options, threads=threads)
     talk = not (quiet or as_json)
     if talk and run.kind == "quick":
-        click.echo("a quick run, on few rows and epochs: an impression, no figures to keep\n")
+        say("a quick run, on few rows and epochs: an impression, no figures to keep\n")
     with _bar(disable=quiet or not sys.stderr.isatty()) as bar:
         task = bar.add_task("", total=1.0)
 
@@ -80,7 +81,7 @@ def bench(
         def on_workload(workload: str) -> None:
             if talk:
                 bar.stop()  # so that the bar and the figures do not mix
-                click.echo(block(workload, results.content["workloads"][workload]) + "\n")
+                say(block(workload, results.content["workloads"][workload]) + "\n")
                 bar.start()
 
         try:
@@ -88,9 +89,7 @@ def bench(
         except KeyboardInterrupt:
             bar.stop()
             if results.path.exists():
-                click.echo(
-                    f"stopped; the same command with {shell_words('--resume', results.path)} continues", err=True
-                )
+                note(f"stopped; the same command with {shell_words('--resume', results.path)} continues")
             raise
     saved = f"saved in {results.path}"
     if run.kind == "sweep":
@@ -101,9 +100,9 @@ def bench(
             save_sweep_picture(results.content, picture)
             saved += f" and {picture}"
     if as_json:
-        click.echo(json.dumps(results.content))
+        answer(json.dumps(results.content))
     elif not quiet:
-        click.echo(f"{summary(results.content)}\n{saved}")
+        say(f"{summary(results.content)}\n{saved}")
 
 
 def _bar(*, disable: bool) -> Progress:

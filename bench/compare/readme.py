@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from ...backends import ConfigError
+from ...nn.cli.output import note
 from ..program import Program
 from .contestants import contestant_names, title_of
 from .report import cell, took_part
@@ -88,7 +89,7 @@ def main(readme: Path, results: Path, check: bool) -> None:
     wanted = rewritten(page, table(content, path.as_posix()))
     if check:
         if page != wanted:
-            click.echo(f"{readme} is not up to date: run `python -m xpnn.bench.compare.readme`", err=True)
+            note(f"{readme} is not up to date: run `python -m xpnn.bench.compare.readme`")
         sys.exit(page != wanted)
     readme.write_text(wanted, encoding="utf-8")
 

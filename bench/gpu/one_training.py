@@ -7,7 +7,6 @@ import statistics
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import click
@@ -16,6 +15,7 @@ import numpy as np
 from ...backends import look_up
 from ...backends.cupy.start import start_cupy
 from ...backends.machine import usable_cores
+from ...nn.cli.output import answer, note
 from ..compare.contestant import draw_orders, task_of
 from ..compare.data import load_data
 from ..compare.worker import Stage
@@ -23,7 +23,6 @@ from ..compare.workloads import GPU_EPOCHS, WORKLOADS, Workload
 from ..program import Program
 
 PIXEL_DENSITY = 0.19  # of drawn images: MNIST's
-say = partial(click.echo, err=True)  # stdout is for the figures
 
 
 def train(
@@ -44,20 +43,20 @@ def train(
         Seconds of all turns, per epoch, per step and of the overhead of a turn, the first loss, and the plan's
         description.
     """
-    say(f"loading the data: {workload.summary}")
+    note(f"loading the data: {workload.summary}")
     data = load_data(workload, mnist)
     twice = replace(workload, epochs=2 * workload.epochs)
     figures: dict[str, Any] = {"workload": workload.summary, "contestant": contestant, "epochs": workload.epochs}
     medians: dict[int, float] = {}
     for each in (workload, twice):
-        say(f"starting {contestant} and compiling, for turns of {each.epochs} epochs")
+        note(f"starting {contestant} and compiling, for turns of {each.epochs} epochs")
         stage, generator = Stage(), np.random.default_rng(0)
         stage.start(contestant)
         stage.load(data)
         task = task_of(each, data, threads=usable_cores())
         figures |= stage.prepare(task)
-        say(f"compiled in {figures['compile_seconds']:.2f} s: {figures['plan'] or contestant}")
-        say(f"a turn to warm up, and {turns} that are timed")
+        note(f"compiled in {figures['compile_seconds']:.2f} s: {figures['plan'] or contestant}")
+        note(f"a turn to warm up, and {turns} that are timed")
         first = stage.run_epochs(draw_orders(each, data, generator))
         with around():
             timed = [stage.run_epochs(draw_orders(each, data, generator))["seconds"] for _ in range(turns)]
@@ -101,7 +100,7 @@ def main(
     if drawn:
         workload = replace(workload, data="pixels", density=PIXEL_DENSITY)
     around = profiled if profile else nullcontext
-    click.echo(json.dumps(train(workload, around=around, **how)))
+    answer(json.dumps(train(workload, around=around, **how)))
 
 
 if __name__ == "__main__":

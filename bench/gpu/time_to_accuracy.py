@@ -10,6 +10,7 @@ import click
 
 from ...backends import get_backend, look_up
 from ...nn import Dataset, History
+from ...nn.cli.output import say
 from ...nn.runs.data_choice import DataChoice
 from ...nn.runs.recipes import RECIPES, Recipe
 from ..compare.results_file import circumstances, write
@@ -79,7 +80,7 @@ def main(name: str, backend: str, data: str | None, seeds: str, target: float, o
         dataset = DataChoice(data).load(recipe, seed=seed)
         first, second = (train_once(recipe, dataset, backend, seed=seed, target=target) for _ in range(2))
         results.append({"seed": seed, "first": first, "second": second})
-        click.echo(
+        say(
             f"{recipe.name} on {backend}, seed {seed}: {summary_of(second, target)}; "
             f"the time before {first['training_seconds']:.3f} s, {first['seconds']:.3f} s in all"
         )

@@ -22,9 +22,9 @@ def main() -> None:
     try:
         from .app import xpnn
         from .output import final_code
-        from .signals import end_on_second_interrupt
+        from .signals import end_on_signals
 
-        end_on_second_interrupt()
+        end_on_signals()
         try:
             xpnn(prog_name="xpnn")
         except SystemExit as error:

@@ -16,18 +16,17 @@ import rich_click as click
 from ...backends import ConfigError, RunError, StorageError, log_softmax
 from ...backends.mapped import is_mapped
 from ..datasets import Split
+from ..files.mapped_files import with_files_named
 from ..inputs.inputs import Numbers
 from ..network import evaluation
 from ..network.evaluation import held_rows
 from ..network.metrics import calibration_error, confusion_matrix, precision_recall
 from ..network.mlp import MLP
-from ..network.model_file import load
 from ..pictures import evaluation as pictures
 from ..pictures.style import save_picture
 from ..runs.data_choice import DataChoice
 from ..runs.folder import RunFolder, defined, write_json
 from ..runs.recipes import RECIPES
-from .mapped_files import with_files_named
 from .options import (
     AT_LEAST_0,
     UserPath,
@@ -35,8 +34,8 @@ from .options import (
     data_options,
     examples,
     json_option,
+    load_network,
     model_argument,
-    model_path,
     option,
 )
 from .output import answer, say
@@ -62,20 +61,12 @@ def evaluate(
     Rows are read as in training: columns and classes are found by name. The run's own file is split as in training.
     --out adds plots: confusion matrix, reliability diagram and worst mistakes, or predictions against labels.
     """
-    net = load(model_path(model), backend=backend)
+    net = load_network(model, backend=backend)
     if net.inputs is None:
         net.inputs = Numbers(count=net.features)
     given = {name: value for name, value in choice.items() if value is not None}
     name, rows, part = _load(net, model, seed, part, source=given.pop("data", None), **given)
-    rows = held_rows(net, rows)
-    judge = _of_classes if net.outputs.has_classes else _of_numbers
-    result = with_files_named((rows.images,), partial(judge, net, rows))
-    if not math.isfinite(result["loss"]):
-        raise RunError(
-            f"the loss must be finite, got {result['loss']}: are features of these rows far larger than in training?"
-        )
-    if out is not None:
-        _draw(net, rows, result, out)
+    result = with_files_named([rows.images], partial(_judge, net, rows, out))
     if as_json:
         answer(json.dumps(result))
         return
@@ -89,6 +80,19 @@ def evaluate(
         say(f"{head}, {regression_figures(result['r2'], result['mean_absolute_error'])}")
     if out is not None:
         say(f"saved in {out}")
+
+
+def _judge(net: MLP, rows: Split, out: Path | None) -> dict[str, Any]:
+    """Return the figures of an evaluation, and write them and the plots to a folder, if there is one."""
+    rows = held_rows(net, rows)
+    result = (_of_classes if net.outputs.has_classes else _of_numbers)(net, rows)
+    if not math.isfinite(result["loss"]):
+        raise RunError(
+            f"the loss must be finite, got {result['loss']}: are features of these rows far larger than in training?"
+        )
+    if out is not None:
+        _draw(net, rows, result, out)
+    return result
 
 
 def _load(

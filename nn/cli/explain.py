@@ -13,10 +13,9 @@ from ..files.data_file import existing_path
 from ..inputs.inputs import Inputs, Numbers
 from ..inputs.table import Table
 from ..network import explain as explanation
-from ..network.model_file import load
 from ..runs.folder import RunFolder
 from ..runs.recipes import RECIPES, Recipe
-from .options import examples, model_path, source_argument
+from .options import examples, load_network, source_argument
 from .output import say
 
 
@@ -33,7 +32,7 @@ def explain(source: str) -> None:
     found, path = existing_path(source), Path(source)
     if source not in RECIPES and (found is not None or path.name != source):  # what looks like a path is meant as one
         path = found or path
-        net = load(model_path(path), backend="numpy")
+        net = load_network(path, backend="numpy")
         sizes, activation, loss, inputs = net.sizes, net.activation, net.loss, net.inputs
         recipe = RunFolder(path).read_config().recipe if path.is_dir() else None
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import rich_click as click
@@ -18,11 +19,11 @@ from ..export.npz_file import npz_bytes
 from ..export.onnx_model import INPUT_TYPES, model_inputs, onnx_bytes
 from ..export.page import html_bytes
 from ..files.atomic import write_atomically
+from ..files.mapped_files import with_files_named
 from ..network.mlp import MLP
-from ..network.model_file import load
 from ..runs.folder import RunFolder
-from .options import UserPath, examples, json_option, model_argument, model_path, offer, option
-from .output import answer, say
+from .options import UserPath, examples, json_option, load_network, model_argument, model_path, offer, option
+from .output import answer, say_beside
 
 
 @click.command(
@@ -72,9 +73,9 @@ def export(
         raise click.UsageError("--int8 applies to C only; add --c FOLDER.")
     if data is not None and not int8:
         raise click.UsageError("--data applies to --int8 only; add it, or leave --data out.")
-    source = model_path(model)
-    _check_targets(targets, c, source)
-    net = load(source, backend="numpy")
+    _check_targets(targets, c, model_path(model))
+    say = say_beside(targets.values(), as_json=as_json)
+    net = load_network(model, backend="numpy")
     makers: dict[str, Callable[[], bytes]] = {
         "onnx": lambda: onnx_bytes(net, input_type=input_type),
         "npz": lambda: npz_bytes(net),
@@ -83,7 +84,9 @@ def export(
     contents = {kind: makers[kind]() for kind in targets}  # all of them, before the first is written
     made = None
     if c is not None:
-        made = c_source(net, int8=int8, calibration=_training_rows(net, model, data) if int8 else None)
+        rows = _training_rows(net, model, data) if int8 else None
+        mapped = [] if rows is None else [rows.images]
+        made = with_files_named(mapped, partial(c_source, net, int8=int8, calibration=rows))
         write_c_files(c, made.files)
     for kind, path in targets.items():
         write_atomically(path, contents[kind])
@@ -100,7 +103,7 @@ def export(
         say(f"saved {path}, {len(contents[kind]):,} bytes")
         say(f"  {_next(kind, path, net, input_type)}")
     if c is not None and made is not None:
-        _print_c(c, made)
+        _print_c(c, made, say)
 
 
 def _next(kind: str, path: Path, net: MLP, input_type: str) -> str:
@@ -115,7 +118,7 @@ def _next(kind: str, path: Path, net: MLP, input_type: str) -> str:
     return f"onnxruntime.InferenceSession({str(path)!r}).run(None, {{{given}}}); {rows}"
 
 
-def _print_c(folder: Path, made: CSource) -> None:
+def _print_c(folder: Path, made: CSource, say: Callable[[str], None]) -> None:
     """Print the files of the C source, and the memory that they need."""
     for name, content in made.files.items():
         say(f"saved {folder / name}, {len(content):,} bytes")

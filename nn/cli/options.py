@@ -12,20 +12,25 @@ from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import rich_click as click
 from click.shell_completion import CompletionItem
 
-from ...backends import ACTIVATIONS, OPTIMIZERS, ConfigError, look_up, registered_backends
+from ...backends import ACTIVATIONS, OPTIMIZERS, ConfigError, ModelFileError, look_up, registered_backends
 from ...backends.constraints import options_of
 from ..datasets.load import NAMED
 from ..datasets.table_file import is_table
 from ..files.data_file import existing_path
+from ..network.mlp import MLP
+from ..network.model_file import load
 from ..runs.data_choice import DataChoice
 from ..runs.folder import RunFolder
 from ..runs.recipes import RECIPES, Recipe
+from ..training.checkpoint import Checkpoint
 from ..training.early_stopping import EarlyStopping
 from ..training.options import TrainingOptions
 from ..training.schedules import SCHEDULES
+from .output import note
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -114,13 +119,41 @@ def examples(*commands: str) -> str:
 def model_path(path: Path) -> Path:
     """Return the model file: the path itself, or the one in a run folder."""
     found = existing_path(path)
-    if found is None or not found.is_dir():
-        return path
+    return path if found is None or not found.is_dir() else RunFolder(path).model
+
+
+def load_network(path: Path, *, backend: str) -> MLP:
+    """Load a model file, or the newest state of a run.
+
+    The model of a run that was stopped, resumed and killed is older than its checkpoint.
+
+    Raises:
+        ConfigError: the run was killed before it saved a model.
+    """
+    source = model_path(path)
     folder = RunFolder(path)
+    if source != folder.model or source == path:
+        return load(source, backend=backend)
     folder.refuse_links()
+    complete = f"complete it with xpnn train --resume {shell_words(path)}"
     if folder.checkpoint.exists() and not folder.model.exists():
-        raise ConfigError(f"{path} is unfinished: complete it with xpnn train --resume {shell_words(path)}")
-    return folder.model
+        raise ConfigError(f"{path} is unfinished: {complete}")
+    net = load(source, backend=backend)
+    if folder.checkpoint.exists() and not folder.summary.exists():
+        try:
+            checkpoint = Checkpoint.load(folder.checkpoint)
+        except ModelFileError as error:
+            note(f"{error}; the network is the one that was saved last")
+            return net
+        newest = checkpoint.best or checkpoint.parameters
+        if any(not np.array_equal(array, newest.get(name, ())) for name, array in net.parameters().items()):
+            checkpoint.check_sizes(net.sizes)
+            net.load_parameters(newest)
+            note(
+                f"{path} is unfinished: its model is older than its checkpoint, whose network of epoch "
+                f"{checkpoint.epoch} is used; {complete}"
+            )
+    return net
 
 
 # Completion by the Tab key: names that would have to be quoted are left out, since the shells' scripts quote nothing.

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import click
 
+from ...backends import ConfigError
+from ..files.atomic import is_stdout
 from .streams import failures
 
 LOST = 1  # exit code
@@ -23,6 +27,22 @@ def answer(text: str, *, newline: bool = True) -> None:
 def say(text: str = "") -> None:
     """Print text to stdout."""
     click.echo(text)
+
+
+def say_beside(files: Iterable[Path], *, as_json: bool) -> Callable[[str], None]:
+    """Return `say`, or `note` if one of the files to write is standard output.
+
+    Raises:
+        ConfigError: a JSON object would be printed into that file.
+    """
+    global _has_answered
+    taken = next(filter(is_stdout, files), None)
+    if taken is None:
+        return say
+    if as_json:
+        raise ConfigError(f"--json prints to standard output, which is {taken}: name another file, or leave out --json")
+    _has_answered = True
+    return note
 
 
 def note(text: str) -> None:

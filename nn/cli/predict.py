@@ -18,10 +18,18 @@ from ..files.atomic import write_atomically
 from ..inputs.inputs import BYTE, Pixels
 from ..inputs.table import Table
 from ..network.mlp import MLP
-from ..network.model_file import load
 from ..pictures.digit_images import load_digit
-from .options import UserPath, backend_option, examples, json_option, model_argument, model_path, option, table_options
-from .output import answer, note, say
+from .options import (
+    UserPath,
+    backend_option,
+    examples,
+    json_option,
+    load_network,
+    model_argument,
+    option,
+    table_options,
+)
+from .output import answer, note, say, say_beside
 
 COLUMNS = 80
 LONGEST_BAR = 30  # characters, for a probability of 1
@@ -74,7 +82,7 @@ def predict(
     may have any size and shows one figure, dark on light or light on dark; it is cropped, scaled and centred like the
     training images.
     """
-    net = load(model_path(model), backend=backend)
+    net = load_network(model, backend=backend)
     tables = [path for path in files if is_table(path)]
     if tables and len(files) > 1:
         raise ConfigError(f"predictions are of one table at a time, got {len(files)} files: call it for each")
@@ -129,6 +137,7 @@ def _predict_table(
     if proba and probabilities is not None:
         columns |= {f"probability of {name}": probabilities[:, k] for k, name in enumerate(net.names)}
     table = pl.DataFrame(columns)
+    say_saved = say_beside([out] if out else [], as_json=as_json)
     if out is not None:
         write_atomically(out, _content(table, out))
     if as_json:
@@ -136,7 +145,7 @@ def _predict_table(
     elif out is None:
         answer(table.write_csv(), newline=False)
     else:
-        say(f"saved {out}, {len(table):,} predictions")
+        say_saved(f"saved {out}, {len(table):,} predictions")
 
 
 def _say_missing(inputs: Table, frame: Any) -> None:

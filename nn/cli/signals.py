@@ -8,6 +8,7 @@ from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 from ..distributed.world import abort
+from ..files.atomic import remove_unfinished
 from ..training.run import Callback, TrainingRun
 from .streams import write_last_words
 
@@ -73,19 +74,26 @@ def numbers(names: Any = signal) -> list[int]:
     return [int(getattr(names, name)) for name in NAMES if hasattr(names, name)]
 
 
-def end_on_second_interrupt() -> None:
-    """Make Ctrl-C raise KeyboardInterrupt once; the next one ends the process, even while it prints or cleans up."""
+def end_on_signals() -> None:
+    """Make Ctrl-C raise KeyboardInterrupt once; the next one, and other signals of `NAMES`, end the process at once.
+
+    Signals that are ignored, as Ctrl-C is behind a `&` and SIGHUP under nohup, stay ignored.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
         signal.signal(number, lambda number, _: end_at_once(number, "interrupted"))
         raise KeyboardInterrupt
 
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as behind a `&`
-        signal.signal(signal.SIGINT, interrupt)
+    for number in numbers():
+        if signal.getsignal(number) is signal.default_int_handler:
+            signal.signal(number, interrupt)
+        elif signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, lambda number, _: end_at_once(number, f"ended by {signal.Signals(number).name}"))
 
 
 def end_at_once(number: int, words: str) -> NoReturn:
-    """End the process as a signal does; an exception might be swallowed in a compiler's callback."""
+    """End the process as a signal does, without temporary files; an exception might be swallowed in a callback."""
+    remove_unfinished()
     shown = SHOW_CURSOR if _is_terminal(2) else ""
     if shown or words:
         write_last_words(f"{shown}xpnn: {words}\n" if words else shown)

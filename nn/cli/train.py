@@ -14,12 +14,13 @@ from typing import Any
 import rich_click as click
 from click.core import ParameterSource
 
-from ...backends import ConfigError, DeviceError, MissingDependency, StorageError, get_backend
+from ...backends import ConfigError, DeviceError, StorageError, get_backend
 from ...backends.communicator import Communicator
 from ...backends.machine import hardware, versions
 from ...backends.override import override
 from ...backends.threads import at_most_threads
 from ..datasets.load import NAMED
+from ..files.mapped_files import with_files_named
 from ..inputs.table import Table
 from ..network.evaluation import evaluate
 from ..network.mlp import MLP
@@ -35,7 +36,6 @@ from ..training.history import History
 from ..training.run import Callback, TrainingRun
 from ..training.tensorboard import TensorBoard
 from .distributed import agreed_signal, follow, join, lead, leave, say_if_several
-from .mapped_files import with_files_named
 from .options import (
     AT_LEAST_0,
     AT_LEAST_1,
@@ -160,14 +160,15 @@ def train(  # noqa: D103 - the help is in the decorator
             # Without a picture: it would take longer than the system may wait.
             note(f"stopped and saved; resume with: {going_on(start)}")
             leave(128 + received)
-        judged = evaluate(net, start.data.test) if len(start.data.test) and not net.outputs.has_accuracy else None
+        judged = None
+        if len(start.data.test) and not net.outputs.has_accuracy:
+            judged = with_files_named([start.data.test.images], partial(evaluate, net, start.data.test))
         summary = summarize(start.config, history, versions=versions(), hardware=hardware(), ranks=ranks, judged=judged)
         write_json(folder.summary, summary)
         try:
             save_curves(history, folder.curves, title=start.config.recipe.name)
-        except MissingDependency as error:  # the run is done; its picture is not worth failing for
-            if talk:
-                note(f"without {folder.curves.name}: {error}")
+        except Exception as error:  # of any kind: the run is done, and its result is worth more than its picture
+            note(f"without {folder.curves.name}: {error}")
         if as_json:
             answer(json.dumps({**summary, "out": str(folder.path)}))
         elif talk:
@@ -242,7 +243,7 @@ def _run(
                 recipe.train, net, start.data, seed=seed, callbacks=[record, progress, *listeners],
                 resume=start.checkpoint, detect_anomaly=detect_anomaly, communicator=communicator,
             )  # fmt: skip
-            history = with_files_named((start.data.train.images, start.data.test.images), train_rows)
+            history = with_files_named([start.data.train.images, start.data.test.images], train_rows)
             save(net, start.folder.model)
     except StorageError as error:
         if not start.folder.checkpoint.is_file():

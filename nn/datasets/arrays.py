@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
 from ...backends.lookup import look_up
+from ..files.mapped_files import with_files_named
 from ..inputs.arrays import categorical_codes, host_array
 from ..inputs.frames import only_column
 from ..inputs.inputs import Inputs, Target
@@ -167,6 +169,6 @@ def from_files(place: Path, arrays: Sequence[npt.NDArray[Any]], **options: Any) 
     names = ("images", "labels", "test_images", "test_labels")
     named: dict[str, Any] = dict(zip(names, arrays, strict=False))
     try:
-        return from_arrays(**named, **options)
+        return with_files_named(arrays, partial(from_arrays, **named, **options))
     except DataError as error:
         raise DataError(f"{place}: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import DataError
+from ..files.mapped_files import with_files_named
 from .arrays import from_files
 from .dataset import Dataset
 from .emnist import emnist_split
@@ -105,6 +107,13 @@ def load_parts(parts: Sequence[Path], *, name: str, class_names: Sequence[str] |
         DataError: a file is malformed, or the four do not match.
     """
     arrays = [read_idx(path) for path in parts]
+    return with_files_named(arrays, partial(_from_arrays, arrays, parts, name=name, class_names=class_names))
+
+
+def _from_arrays(
+    arrays: list[npt.NDArray[Any]], parts: Sequence[Path], *, name: str, class_names: Sequence[str] | None
+) -> Dataset:
+    """Create the data set of the files' contents."""
     arrays[1::2] = [_classes(labels, path) for labels, path in zip(arrays[1::2], parts[1::2], strict=True)]
     if (split := emnist_split(idx_prefix(parts[0]) or "")) is not None:
         arrays[::2] = [split.upright(images, path) for images, path in zip(arrays[::2], parts[::2], strict=True)]

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ...backends.errors import DataError
 from ..files.data_file import opened
+from ..files.mapped_files import with_files_named
 from ..files.text import printable
 
 HEADER_BYTES = 2**14  # that a header can have: NumPy reads at most 10,000 characters of one
@@ -104,6 +105,6 @@ def map_npy(path: Path) -> npt.NDArray[Any]:
             raise DataError(
                 f"{path} is not a readable .npy ({printable(reason):.200}): write it with numpy.save, no objects"
             ) from error
-    if header.dtype.kind == "b" and values.view(np.uint8).max() > 1:
+    if header.dtype.kind == "b" and with_files_named([values], values.view(np.uint8).max) > 1:
         raise DataError(f"{path} must hold booleans, got a byte above 1: it is damaged, or another type")
     return values

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...backends.errors import DataError
+from ..files.mapped_files import with_files_named
 from .arrays import from_files
 from .dataset import Dataset
 from .npy import map_npy
@@ -50,7 +52,8 @@ def load_arrays(paths: Sequence[Path], **options: Any) -> Dataset:
         DataError: a file is malformed, or rejected by `from_arrays`.
         ConfigError: the options are invalid.
     """
-    arrays = [map_npy(path) if k % 2 == 0 else np.array(map_npy(path)) for k, path in enumerate(paths)]
+    arrays = [map_npy(path) for path in paths]
+    arrays[1::2] = [with_files_named([labels], partial(np.array, labels)) for labels in arrays[1::2]]
     folder = paths[0].parent
     pixels = pixels_of([path.stem for path in paths], arrays)
     return from_files(folder, arrays, name=folder.resolve().name, **{**pixels, **options})

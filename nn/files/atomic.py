@@ -18,6 +18,7 @@ TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 NAME_LENGTH = 50  # characters of a name in that of its temporary file, which may have 255 bytes
 # What the system says where a file may be written but not replaced: by its folder, its owner, or a mount.
 NOT_REPLACEABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY}
+_unfinished: set[Path] = set()  # temporary files of this process
 
 
 def write_atomically(path: Path, content: bytes | bytearray, *, always_atomic: bool = False) -> None:
@@ -28,7 +29,7 @@ def write_atomically(path: Path, content: bytes | bytearray, *, always_atomic: b
 
     - a symbolic link is followed, and if its target is missing, that is created;
     - an existing file keeps its permissions and its owner, and must be writable; a new one has those of the umask;
-    - devices and pipes are written to directly.
+    - devices and pipes are written to directly, and standard output is continued.
 
     A file that a rename would not leave what it was, one with several hard links or of another owner, mounted by
     itself, or in a folder that is not writable, is overwritten in place, which is not atomic.
@@ -78,6 +79,7 @@ def _is_replaceable(target: Path, found: os.stat_result) -> bool:
     return (
         stat.S_ISREG(found.st_mode)
         and found.st_nlink == 1
+        and not is_stdout(target)  # in which others write on
         and target.exists()  # unlike a deleted file behind /dev/stdout
         and os.path.samestat(target.lstat(), found)
     )
@@ -104,6 +106,7 @@ def _replace(target: Path, content: bytes | bytearray, found: os.stat_result | N
     """
     temporary = target.with_name(f".{target.name[:NAME_LENGTH]}.{secrets.token_hex(4)}.tmp")  # as `TEMPORARY` knows it
     mode = 0o666 if found is None else stat.S_IMODE(found.st_mode) & 0o666
+    _unfinished.add(temporary)
     try:
         with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             if found is not None and os.name != "nt":
@@ -116,6 +119,22 @@ def _replace(target: Path, content: bytes | bytearray, found: os.stat_result | N
     finally:
         with suppress(OSError, ValueError):  # gone already, or its folder is no folder
             temporary.unlink()
+        _unfinished.discard(temporary)
+
+
+def remove_unfinished() -> None:
+    """Remove the temporary files of this process, which is about to end."""
+    for path in tuple(_unfinished):
+        with suppress(OSError, ValueError):
+            path.unlink()
+
+
+def is_stdout(path: Path) -> bool:
+    """Return whether a path is that of the file, pipe or socket of standard output, such as /dev/stdout."""
+    with suppress(OSError, ValueError):
+        found = os.fstat(1)
+        return not stat.S_ISCHR(found.st_mode) and os.path.samestat(path.stat(), found)
+    return False
 
 
 def _take_over(descriptor: int, found: os.stat_result, *, needs_owner: bool) -> None:
@@ -133,7 +152,7 @@ def _take_over(descriptor: int, found: os.stat_result, *, needs_owner: bool) -> 
 
 def _overwrite(path: Path, content: bytes | bytearray) -> None:
     """Write into a file, pipe or device as it is."""
-    with path.open("wb", buffering=0) as file:
+    with os.fdopen(os.dup(1), "wb", 0) if is_stdout(path) else path.open("wb", 0) as file:
         rest = memoryview(content)
         while rest:
             rest = rest[file.write(rest) :]

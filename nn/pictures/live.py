@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...backends import XpnnError
 from ..training.run import Callback
 from .curves import CURVES_SIZE, draw_curves, save_curves
 from .style import import_matplotlib, picture_style
@@ -117,5 +116,5 @@ class LiveCurves(Callback):
 
     def _save(self, run: TrainingRun) -> None:
         """Draw in the file, if there is room."""
-        with suppress(XpnnError):  # a full disk may have room again, and the network, which is saved next, tells
+        with suppress(Exception):  # a full disk may have room again, and the network, which is saved next, tells
             save_curves(run.history, self._path, title=self._title)

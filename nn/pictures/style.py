@@ -51,7 +51,7 @@ def save_picture(draw: Callable[[Figure], None], path: str | os.PathLike[str], *
         crop: whether to crop the figure to its contents.
 
     Raises:
-        ConfigError: the suffix is not supported.
+        ConfigError: the suffix is not supported, or matplotlib's settings are damaged.
         RunError: the file cannot be written.
         MissingDependency: matplotlib is not installed.
     """
@@ -93,7 +93,8 @@ def import_matplotlib() -> None:
     set.
 
     Raises:
-        ImportError: matplotlib is not installed, or there is a matplotlibrc that it cannot read.
+        ImportError: matplotlib is not installed.
+        ConfigError: there is a matplotlibrc that it cannot read.
     """
     if "matplotlib" in sys.modules:
         return
@@ -101,8 +102,8 @@ def import_matplotlib() -> None:
     try:
         with edited("matplotlib", "yield 'matplotlibrc'", "yield from ()"):
             import matplotlib
-    except ValueError as error:
-        raise ImportError(f"matplotlib cannot be imported: {error}") from error
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"matplotlib cannot be imported: {error}; correct or remove its file matplotlibrc") from error
     finally:
         if chosen is not None:
             os.environ["MPLBACKEND"] = chosen

@@ -13,7 +13,7 @@ from xpnn.backends import get_backend
 get_backend("numba")
 import numba
 numba.njit(lambda x: x)(1)  # reads the configuration anew
-print(numba.config.CACHE_DIR, int(numba.config.OPT), numba.config.CACHE_LOCATOR_CLASSES or None)
+print(numba.config.CACHE_DIR, int(numba.config.OPT), getattr(numba.config, "CACHE_LOCATOR_CLASSES", "") or None)
 """
 
 

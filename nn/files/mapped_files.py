@@ -7,7 +7,7 @@ rows are used from a frame that is said to be of their file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FunctionType
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 NAME = "rows_of_a_mapped_file_that_may_have_been_cut_short"
 
 
-def with_files_named(arrays: tuple[npt.NDArray[Any], ...], call: Callable[[], Result]) -> Result:
+def with_files_named(arrays: Iterable[npt.NDArray[Any]], call: Callable[[], Result]) -> Result:
     """Call a function from frames that are named after the files of memory-mapped arrays."""
     for name in dict.fromkeys(_files(arrays)):
         # No path, of which a traceback would show a line.
@@ -32,7 +32,7 @@ def _call(call: Callable[[], Result]) -> Result:
     return call()
 
 
-def _files(arrays: tuple[npt.NDArray[Any], ...]) -> Iterator[str]:
+def _files(arrays: Iterable[npt.NDArray[Any]]) -> Iterator[str]:
     """Yield the files of memory-mapped arrays."""
     for array in arrays:
         owner: object = array
