@@ -38,7 +38,7 @@ COMMANDS = {  # name -> its arguments, and the streams that it writes to
 }
 # Runs each of the jobs in a process of its own, forked when everything has been used: a tenth of the time of a new one.
 SERVER = """
-import gc, json, os, sys
+import atexit, gc, json, os, sys
 from click.testing import CliRunner
 from xpnn.nn.cli import main
 from xpnn.nn.cli.app import xpnn
@@ -61,6 +61,21 @@ def become(descriptor, name, state):
 for arguments in json.loads(sys.argv[1]):
     CliRunner().invoke(xpnn, arguments)
 gc.freeze()
+def end(command):  # as Python does, without its clearing of all modules, which takes ten times as long as a command
+    code = 0
+    try:
+        command()
+    except SystemExit as error:
+        code = error.code or 0
+    try:
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except OSError:
+        code = 120
+    os._exit(code)
+
 while line := sys.stdin.readline():
     job = json.loads(line)
     if os.fork() == 0:
@@ -69,8 +84,7 @@ while line := sys.stdin.readline():
         for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
             become(descriptor, name, job["states"][descriptor])
         sys.argv[1:] = job["arguments"]
-        main()
-        sys.exit()
+        end(main)
     _, status = os.wait()
     print(os.waitstatus_to_exitcode(status), flush=True)
 """
