@@ -150,8 +150,8 @@ def load_network(path: Path, *, backend: str) -> MLP:
             checkpoint.check_sizes(net.sizes)
             net.load_parameters(newest)
             note(
-                f"{path} is unfinished: its model is older than its checkpoint, whose network of epoch "
-                f"{checkpoint.epoch} is used; {complete}"
+                f"{path} is unfinished: its model is older than its checkpoint, whose network after "
+                f"{len(checkpoint.history)} epochs is used; {complete}"
             )
     return net
 

@@ -18,7 +18,7 @@ from xpnn.nn.datasets.mnist import FASHION_MNIST, MNIST
 from xpnn.nn.inputs.inputs import Pixels
 from xpnn.nn.inputs.table import Column, Table
 from xpnn.nn.runs.data_choice import DataChoice
-from xpnn.nn.runs.folder import RunFolder
+from xpnn.nn.runs.folder import RunFolder, write_json
 from xpnn.nn.runs.recipes import RECIPES, Recipe
 
 STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -83,6 +83,32 @@ def test_a_run_s_own_file_is_divided_as_for_its_training() -> None:
     assert result["rows"] == 91  # 3 of 10 rows of each class, each rounded
     assert result["accuracy"] == summary["test_accuracy"]
     assert result["loss"] == pytest.approx(summary["test_loss"], rel=1e-6)
+
+
+def test_of_a_run_that_was_stopped_resumed_and_killed_the_newest_state_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    train()
+    before, folder = figures("evaluate", "run"), RunFolder(Path("run"))
+    config = folder.read_config()
+    write_json(folder.config, dataclasses.replace(config, recipe=config.recipe.with_options(epochs=3)).to_json())
+    monkeypatch.setattr("xpnn.nn.cli.train.save", kill)
+    assert run("train", "--resume", "run").exit_code == 130
+    result = run("evaluate", "run", "--backend", "numpy", "--json")
+    assert result.stderr == (
+        "run is unfinished: its model is older than its checkpoint, whose network after 3 epochs is used; complete it "
+        "with xpnn train --resume run\n"
+    )
+    assert json.loads(result.stdout)["loss"] == pytest.approx(nn.Checkpoint.load("run").history[-1].test_loss)
+    assert run("export", "run", "--npz", "new.npz").stderr == result.stderr
+    with np.load("new.npz") as arrays:
+        weight = nn.Checkpoint.load("run").parameters["layers.0.weight"]
+        assert any(np.array_equal(arrays[name], weight) for name in arrays)
+    folder.checkpoint.write_bytes(b"damaged")
+    result = run("evaluate", "run", "--backend", "numpy", "--json")
+    assert json.loads(result.stdout) == before
+    assert result.stderr.endswith("the network is the one that was saved last\n")
 
 
 @pytest.mark.parametrize("command", [["evaluate", "run"], ["train", "--resume", "run"]])
