@@ -35,7 +35,23 @@ SETTINGS = {
     "pyproject.toml": "[tool.pytest.ini_options]\naddopts = '-p evil'\n",
     "pyvenv.cfg": "home = .\n",
     ".netrc": "default login a password b\n",
+    "openssl.cnf": "openssl_conf = evil\n",
+    "threadpoolctl.ini": "evil\n",
+    "pip.conf": "[global]\nindex-url = evil\n",
+    "polars.toml": "evil\n",
 }
+# Runs what follows, and writes into a file which files of the working folder Python has opened.
+WATCHED = """
+import atexit, json, os, sys
+folder, opened = os.getcwd(), set()
+def watch(event, arguments):
+    if event == "open" and isinstance(arguments[0], (str, bytes)):
+        opened.add(os.path.relpath(os.fsdecode(arguments[0]), folder))
+sys.addaudithook(watch)
+atexit.register(lambda: print(*sorted(opened), sep="\\n", file=open(sys.argv.pop(), "w")))
+"""
+MAIN = "sys.argv, last = sys.argv[:-1], sys.argv[-1]\natexit.register(lambda: sys.argv.append(last))\n"
+MAIN += "from xpnn.nn.cli import main\nmain()\n"
 LOAD = """
 import numpy as np
 from xpnn import nn
@@ -43,11 +59,12 @@ net = nn.load("run/model.safetensors", backend="numba")
 net.predict(np.zeros((200_000, 64), dtype=np.uint8))
 """
 COMMANDS = {
-    "evaluate": ["-m", "xpnn.nn", "evaluate", ".", "--backend", "numba"],
-    "predict": ["-m", "xpnn.nn", "predict", ".", "image.png", "--backend", "numba"],
-    "backends": ["-m", "xpnn.nn", "backends"],
-    "train": ["-m", "xpnn.nn", "train", "--backend", "numba", "--epochs", "1", "--out", "trained"],
-    "nn.load": ["-c", LOAD],
+    "evaluate": [MAIN, "evaluate", ".", "--backend", "numba", "--out", "evaluated"],
+    "predict": [MAIN, "predict", ".", "image.png", "--backend", "numba"],
+    "backends": [MAIN, "backends"],
+    "export": [MAIN, "export", ".", "--npz", "new.npz", "--onnx", "new.onnx", "--html", "new.html"],
+    "train": [MAIN, "train", "--backend", "numba", "--epochs", "1", "--out", "trained"],
+    "nn.load": [LOAD],
 }
 
 
@@ -112,12 +129,17 @@ def test_nothing_in_the_working_folder_is_run(hostile, tmp_path, name):
     (tmp_path / "xpnn").mkdir()
     (tmp_path / "xpnn" / "kernels").symlink_to(default_path())
     environment = {key: value for key, value in os.environ.items() if key not in ("NUMBA_CACHE_DIR", "MPLBACKEND")}
+    program, *arguments = COMMANDS[name]
     # As the command `xpnn` does, -P keeps the working folder out of the path of imports.
     result = subprocess.run(
-        [sys.executable, "-P", *COMMANDS[name]], cwd=hostile, env=environment | {"XDG_CACHE_HOME": str(tmp_path)},
-        capture_output=True, text=True,
+        [sys.executable, "-P", "-c", WATCHED + program, *arguments, str(tmp_path / "opened")],
+        cwd=hostile, env=environment | {"XDG_CACHE_HOME": str(tmp_path)}, capture_output=True, text=True,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
+    opened = (tmp_path / "opened").read_text().splitlines()
+    assert not {*PROGRAMS, *SETTINGS} & set(opened), opened
+    assert not [path for path in opened if path.startswith("xpnn/")]
+    assert name in ("backends", "nn.load") or {"model.safetensors", "trained/metrics.jsonl"} & set(opened)
     assert not (hostile / "ran").exists()
     assert not list(tmp_path.rglob("ran"))
     if name == "train":  # the settings of matplotlib do not count either
