@@ -32,7 +32,7 @@ class JobOutline:
         epochs: maximum number of epochs.
         optimizer: the optimizer.
         activation: of the hidden layers, a row of `ACTIVATIONS`.
-        loss: a row of `LOSSES`.
+        loss: name of a loss, as in `parse_loss`.
         needs_generic_plan: whether it uses dropout, clipping or anything else that Numba's plans do not compile.
     """
 

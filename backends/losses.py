@@ -11,9 +11,13 @@ A new loss is a function and a row in `LOSSES`, and its interpretation of the ou
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 from .activations import Array
+from .constraints import POSITIVE, Constraint, is_finite_number
+from .errors import ConfigError
+from .lookup import look_up
 
 Loss = Callable[..., tuple[Array, Array, Array]]
 
@@ -98,16 +102,81 @@ def sigmoid_cross_entropy(
     return loss_sum, correct, xp.astype(grad_logits, logits.dtype)
 
 
+# Losses of regression: labels are the targets, floating, (rows, outputs). A row's loss is the sum over its outputs, and
+# no row is correct.
+
+
 def squared_error(
     xp: Any, outputs: Array, labels: Array, *, batch_size: float, weights: Array | None = None
 ) -> tuple[Array, Array, Array]:
-    """Half the squared distance between outputs and labels, for regression.
+    """Half the squared error, `(y - t)^2 / 2` for output `y` and target `t`; predicts the mean.
 
-    Labels are the targets, floating, (rows, outputs). A row's loss is `1/2 sum_j (y_j - t_j)^2`, and its gradient
-    `(y - t) / batch_size`; none is correct. Source: Bishop 2006, section 5.2.
+    Source: Bishop 2006, section 5.2.
     """
-    error = xp.astype(outputs, xp.float64) - xp.astype(labels, xp.float64)  # (rows, outputs)
-    loss_sum, grad = _weighted(xp, error * error / 2, error / batch_size, weights)
+    error = _errors(xp, outputs, labels)  # (rows, outputs)
+    return _of_outputs(xp, outputs, error * error / 2, error, batch_size, weights)
+
+
+def absolute_error(
+    xp: Any, outputs: Array, labels: Array, *, batch_size: float, weights: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """Absolute error, `|y - t|`, with the gradient 0 where it is 0; predicts the median.
+
+    Source: Bishop 2006, section 1.5.5.
+    """
+    error = _errors(xp, outputs, labels)  # (rows, outputs)
+    slope = xp.sign(error)  # (rows, outputs)
+    return _of_outputs(xp, outputs, slope * error, slope, batch_size, weights)
+
+
+def huber(
+    xp: Any, outputs: Array, labels: Array, *, batch_size: float, weights: Array | None = None, delta: float = 1.0
+) -> tuple[Array, Array, Array]:
+    """Huber loss, `e^2 / 2` for errors `e = y - t` up to `delta`, and `delta (|e| - delta / 2)` beyond.
+
+    Source: Huber 1964, section 2.
+    """
+    error = _errors(xp, outputs, labels)  # (rows, outputs)
+    slope = xp.clip(error, -delta, delta)  # (rows, outputs)
+    return _of_outputs(xp, outputs, slope * (error - slope / 2), slope, batch_size, weights)
+
+
+def quantile(
+    xp: Any, outputs: Array, labels: Array, *, batch_size: float, weights: Array | None = None, level: float = 0.5
+) -> tuple[Array, Array, Array]:
+    """Pinball loss, `level (t - y)` for outputs below the target and `(1 - level) (y - t)` above; predicts a quantile.
+
+    The gradient is 0 where the error is 0. Source: Koenker and Bassett 1978, section 3.
+    """
+    error = _errors(xp, outputs, labels)  # (rows, outputs)
+    sign = xp.sign(error)  # (rows, outputs)
+    slope = sign / 2 + (0.5 - level) * xp.abs(sign)  # (rows, outputs), 1 - level or -level
+    return _of_outputs(xp, outputs, slope * error, slope, batch_size, weights)
+
+
+def poisson(
+    xp: Any, outputs: Array, labels: Array, *, batch_size: float, weights: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """Half the Poisson deviance of targets `t >= 0` from means `e^y`, `e^y - t - t (y - log t)`; predicts the mean.
+
+    Source: McCullagh and Nelder 1989, section 2.3.
+    """
+    y, t = xp.astype(outputs, xp.float64), xp.astype(labels, xp.float64)  # (rows, outputs) each
+    mean = xp.exp(y)  # (rows, outputs)
+    log_ratio = xp.where(t > 0, y - xp.log(xp.where(t > 0, t, xp.ones_like(t))), xp.zeros_like(y))  # (rows, outputs)
+    return _of_outputs(xp, outputs, mean - t - t * log_ratio, mean - t, batch_size, weights)
+
+
+def _errors(xp: Any, outputs: Array, labels: Array) -> Array:
+    """Return outputs minus targets in float64, (rows, outputs)."""
+    return xp.astype(outputs, xp.float64) - xp.astype(labels, xp.float64)
+
+
+def _of_outputs(
+    xp: Any, outputs: Array, losses: Array, slopes: Array, batch_size: float, weights: Array | None
+) -> tuple[Array, Array, Array]:
+    """Return a regression's loss from the losses of all outputs and their derivatives, (rows, outputs) each."""
+    loss_sum, grad = _weighted(xp, losses, slopes / batch_size, weights)
     return loss_sum, xp.zeros_like(loss_sum, dtype=xp.int64), xp.astype(grad, outputs.dtype)
 
 
@@ -146,4 +215,64 @@ LOSSES: dict[str, Loss] = {
     "softmax_cross_entropy": softmax_cross_entropy,
     "sigmoid_cross_entropy": sigmoid_cross_entropy,
     "squared_error": squared_error,
+    "absolute_error": absolute_error,
+    "huber": huber,
+    "quantile": quantile,
+    "poisson": poisson,
 }
+
+
+class Parameter(NamedTuple):
+    """Parameter of a loss.
+
+    Attributes:
+        name: keyword of the function.
+        default: value if the name of the loss has none.
+        constraint: constraint on the value.
+    """
+
+    name: str
+    default: float
+    constraint: Constraint
+
+
+_INSIDE = Constraint("a number in (0, 1)", lambda value: is_finite_number(value, least=0) and 0 < float(value) < 1)
+PARAMETERS: dict[Loss, Parameter] = {
+    huber: Parameter("delta", 1.0, POSITIVE), quantile: Parameter("level", 0.5, _INSIDE),
+}  # fmt: skip
+
+
+def parse_loss(name: str) -> tuple[Loss, float | None]:
+    """Return the function of a loss and its parameter, if it has one.
+
+    Args:
+        name: a row of `LOSSES`, with the parameter after a colon if not the default: "quantile:0.9".
+
+    Raises:
+        ConfigError: there is no such loss, or its parameter is invalid.
+    """
+    row, colon, text = str(name).partition(":")
+    loss = look_up("loss", row, LOSSES)
+    parameter = PARAMETERS.get(loss)
+    if parameter is None:
+        if colon:
+            raise ConfigError(f"the loss {row} has no parameter, got {name!r}: write {row!r}")
+        return loss, None
+    try:
+        value = float(text) if colon else parameter.default
+    except ValueError:
+        raise ConfigError(f"the loss {row} takes a number, as in '{row}:{parameter.default}', got {name!r}") from None
+    parameter.constraint.check(f"{parameter.name} of the loss {row}", value)
+    return loss, value
+
+
+def loss_function(name: str) -> Loss:
+    """Return the function of a loss by its name, as in `parse_loss`, with its parameter applied."""
+    loss, value = parse_loss(name)
+    return loss if value is None else _applied(loss, value)
+
+
+@lru_cache
+def _applied(loss: Loss, value: float) -> Loss:
+    """Return the loss with its parameter: the same object for the same value, as compilers' caches ask."""
+    return partial(loss, **{PARAMETERS[loss].name: value})

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .activations import ACTIVATIONS, Array
-from .losses import LOSSES, smoothed
+from .losses import loss_function, smoothed
 from .mapped import is_mapped
 from .optimizers import Optimizer, State
 from .plan import Layer, Rows, Totals
@@ -160,12 +160,12 @@ class Operations:
         Args:
             outputs: outputs of the last layer, (batch, outputs).
             labels: (batch,), integers in [0, classes), or (batch, outputs), as the loss requires.
-            loss: a row of `LOSSES`.
+            loss: name of a loss, as in `parse_loss`.
             batch_size: rows of the whole step, or the sum of their weights.
             weights: row weights, (batch,), float64; None for 1 each.
         """
         weighted = {} if weights is None else {"weights": weights}
-        return LOSSES[loss](self.xp, outputs, labels, batch_size=batch_size, **weighted)
+        return loss_function(loss)(self.xp, outputs, labels, batch_size=batch_size, **weighted)
 
     def update(
         self,
@@ -225,7 +225,7 @@ class Operations:
             layers: layers of the network.
             x: (rows, features), in the network's dtype.
             labels: (rows,) or (rows, outputs).
-            loss: a row of `LOSSES`.
+            loss: name of a loss, as in `parse_loss`.
             size: denominator of the mean.
             weights: row weights, (rows,), float64; None for 1 each.
             label_smoothing: probability mass that is spread evenly over the classes, in [0, 1).

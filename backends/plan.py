@@ -93,7 +93,7 @@ class TrainingJob:
         layers: layers of the network, updated by the plan.
         rows: training rows.
         options: options of a step.
-        loss: a row of `LOSSES`.
+        loss: name of a loss, as in `parse_loss`.
         dropout_seed: seed of the dropout masks.
         learning_rate: function from step number, from 1, to learning rate; None for the optimizer's own.
         communicator: processes that share each batch; each has the same job with the same rows.

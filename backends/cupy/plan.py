@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..activations import ACTIVATIONS, Array
-from ..losses import LOSSES
+from ..losses import parse_loss
 from ..optimizers import Adam
 from ..override import override
 from ..plan import NO_ROWS, Plan, Totals, TrainingJob, checked_order
@@ -193,7 +193,7 @@ def supports(job: TrainingJob) -> bool:
     label, labels = labels_of(job.loss, layers[-1].weight.shape[-1])
     return (
         not (job.needs_generic_plan or job.is_divided or job.options.label_smoothing)
-        and LOSSES[job.loss] in LOSS_NAMES
+        and parse_loss(job.loss)[0] in LOSS_NAMES
         and type(job.options.optimizer) in OPTIMIZER_NAMES
         and all(activation in ACTIVATION_NAMES for activation in activations)
         and layers[-1].activation == "identity"

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import losses
 from ..activations import ACTIVATIONS, LEAKY_SLOPE, identity, leaky_relu, relu, sigmoid, tanh
-from ..losses import LOSSES, Loss, sigmoid_cross_entropy, softmax_cross_entropy, squared_error
+from ..losses import Loss, parse_loss
 from ..optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 
 # What the kernels know; a network with anything else is trained by the generic plan.
@@ -21,8 +22,10 @@ ACTIVATION_NAMES: dict[Callable[[Any, Any], Any], str] = {
     identity: "identity", relu: "relu", leaky_relu: "leaky_relu", tanh: "hyperbolic_tangent", sigmoid: "sigmoid",
 }  # fmt: skip
 LOSS_NAMES: dict[Loss, str] = {
-    softmax_cross_entropy: "softmax_cross_entropy", sigmoid_cross_entropy: "sigmoid_cross_entropy",
-    squared_error: "squared_error",
+    losses.softmax_cross_entropy: "softmax_cross_entropy", losses.sigmoid_cross_entropy: "sigmoid_cross_entropy",
+    losses.squared_error: "of_outputs<squared_error>", losses.absolute_error: "of_outputs<absolute_error>",
+    losses.huber: "of_outputs<huber>", losses.quantile: "of_outputs<quantile>",
+    losses.poisson: "of_outputs<poisson>",
 }  # fmt: skip
 OPTIMIZER_NAMES = {SGD: "SGD", RMSprop: "RMSPROP", Adam: "ADAM", AdamW: "ADAM"}
 PIXELS: dict[np.dtype[Any], str] = {
@@ -49,7 +52,7 @@ class KernelSpec(NamedTuple):
         scale: factor of integer images.
         optimizer: the optimizer.
         parts: bf16 parts of a number on tensor cores; 0 for scalar arithmetic.
-        loss: a row of `LOSSES`.
+        loss: name of a loss, as in `parse_loss`.
         is_weighted: whether rows have weights.
     """
 
@@ -96,7 +99,9 @@ class KernelSpec(NamedTuple):
         yield "LEAKY_SLOPE", LEAKY_SLOPE
         yield "PARTS", self.parts
         label, labels = labels_of(self.loss, self.sizes[-1])
-        yield "LOSS", LOSS_NAMES[LOSSES[self.loss]]
+        loss, parameter = parse_loss(self.loss)
+        yield "LOSS", LOSS_NAMES[loss]
+        yield "LOSS_PARAMETER", 0.0 if parameter is None else parameter
         yield "LABEL", label
         yield "LABELS", prod(labels)
         yield "WEIGHTED", int(self.is_weighted)
@@ -110,7 +115,7 @@ class KernelSpec(NamedTuple):
 
 def labels_of(loss: str, outputs: int) -> tuple[str, tuple[int, ...]]:
     """Return dtype and shape of a row's labels: a class, or one number per output."""
-    return ("int64", ()) if LOSSES[loss] is softmax_cross_entropy else ("float64", (outputs,))
+    return ("int64", ()) if parse_loss(loss)[0] is losses.softmax_cross_entropy else ("float64", (outputs,))
 
 
 def options(network: KernelSpec, **macros: object) -> tuple[str, ...]:

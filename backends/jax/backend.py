@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import wraps
 from importlib import import_module
@@ -15,7 +15,7 @@ from ..activations import ACTIVATIONS, Array
 from ..base import Backend
 from ..errors import check_product, unavailable_if
 from ..generic_plan import GenericPlan
-from ..losses import LOSSES
+from ..losses import loss_function
 from ..optimizers import SGD, Adam, AdamW, Optimizer, RMSprop, State
 from ..override import override
 from ..plan import Plan, TrainingJob
@@ -24,12 +24,12 @@ INSTALL = 'pip install "xpnn[jax]"'
 TRACED_OPTIMIZERS = (SGD, RMSprop, Adam, AdamW)  # one of the user's own may ask for the value of what is traced
 
 
-def _compiled(operation: str, kind: str, table: Mapping[str, Any]) -> Any:
-    """Return a generic operation, compiled by XLA; its argument `kind` names a row of the table."""
+def _compiled(operation: str, kind: str, find: Callable[[str], Any]) -> Any:
+    """Return a generic operation, compiled by XLA; its argument `kind` is the name of what `find` returns."""
 
     @wraps(getattr(Backend, operation))
     def run(self: JaxBackend, *arrays: Array, **options: Any) -> Any:
-        return self._functions.call(*arrays, operation=operation, row=table[options[kind]], **options)
+        return self._functions.call(*arrays, operation=operation, row=find(options[kind]), **options)
 
     return run
 
@@ -81,9 +81,9 @@ class JaxBackend(Backend):
             return None
         return array if array.devices() == self._devices else None
 
-    linear = _compiled("linear", "activation", ACTIVATIONS)
-    linear_backward = _compiled("linear_backward", "activation", ACTIVATIONS)
-    loss = _compiled("loss", "loss", LOSSES)
+    linear = _compiled("linear", "activation", ACTIVATIONS.__getitem__)
+    linear_backward = _compiled("linear_backward", "activation", ACTIVATIONS.__getitem__)
+    loss = _compiled("loss", "loss", loss_function)
 
     @override
     def update(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..activations import ACTIVATIONS, Activation, Array
 from ..base import Backend
 from ..generic_plan import GenericPlan
-from ..losses import LOSSES, Loss
+from ..losses import Loss, loss_function
 from ..optimizers import State
 from ..override import override
 from ..plan import NO_ROWS, Layer, Rows, Totals, TrainingJob, checked_order
@@ -84,7 +84,10 @@ class JaxPlan(GenericPlan):
         if rows is not None:
             order[: len(rows)] = rows
         activations = tuple(layer.activation for layer in job.layers)
-        functions: tuple[Activation | Loss, ...] = (*(ACTIVATIONS[name] for name in activations), LOSSES[job.loss])
+        functions: tuple[Activation | Loss, ...] = (
+            *(ACTIVATIONS[name] for name in activations),
+            loss_function(job.loss),
+        )
         outline = StepOutline(
             activations, job.loss, functions, job.options, placed.scale, batch_size, in_order=rows is not None
         )

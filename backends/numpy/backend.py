@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..activations import ACTIVATIONS, Array, relu, relu_backward
 from ..base import Backend
 from ..generic_plan import GenericPlan
-from ..losses import LOSSES, sigmoid_cross_entropy, softmax_cross_entropy
+from ..losses import loss_function, sigmoid_cross_entropy, softmax_cross_entropy
 from ..override import override
 from ..plan import Plan, Rows, TrainingJob
 from .flat_plan import MOST_PARAMETERS, FlatPlan
@@ -81,9 +81,9 @@ class NumPyBackend(Backend):
         self, outputs: Array, labels: Array, *, loss: str, batch_size: float, weights: Array | None = None
     ) -> tuple[Array, Array, Array]:
         """Compute the loss; cross-entropy indexes by label instead of multiplying by a one-hot matrix."""
-        if LOSSES[loss] is sigmoid_cross_entropy and weights is None:
+        if loss_function(loss) is sigmoid_cross_entropy and weights is None:
             return _sigmoid_cross_entropy(outputs, labels, batch_size)
-        if LOSSES[loss] is not softmax_cross_entropy or weights is not None:
+        if loss_function(loss) is not softmax_cross_entropy or weights is not None:
             return super().loss(outputs, labels, loss=loss, batch_size=batch_size, weights=weights)
         rows, best = np.arange(len(labels)), outputs.argmax(axis=1)  # (rows,), (rows,)
         grad = np.subtract(outputs, outputs[rows, best][:, None], dtype=np.float64)  # (rows, classes), shifted so far

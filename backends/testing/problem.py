@@ -159,9 +159,11 @@ def images_and_classes(rows: int = ROWS, *, dtype: str = "uint8", seed: int = 1)
 
 def labels_of(loss: str, classes: Numbers, outputs: int) -> Numbers:
     """Convert classes (rows,) to the labels of a loss, (rows,) or (rows, outputs)."""
-    if loss == "squared_error":
-        return 2.5 * np.eye(outputs)[classes] - 0.75
-    return np.eye(outputs)[classes] if loss == "sigmoid_cross_entropy" else classes
+    if loss == "softmax_cross_entropy":
+        return classes
+    scale, shift = {"sigmoid_cross_entropy": (1, 0), "poisson": (2.5, 0)}.get(loss, (2.5, -0.75))
+    labels: Numbers = scale * np.eye(outputs)[classes] + shift
+    return labels
 
 
 def parameters(sizes: Sequence[int] = SIZES, *, dtype: str = "float64", seed: int = 2) -> list[Numbers]:

@@ -108,7 +108,7 @@ def follow(communicator: MpiCommunicator, source: str | None, *, threads: int | 
             return
         recipe, seed = orders.config.recipe, orders.config.seed
         choice = orders.config.data if source is None else orders.config.data_from(source)
-        data = in_turn(communicator, lambda: choice.load(recipe, seed=seed, regression=recipe.loss == "squared_error"))
+        data = in_turn(communicator, lambda: choice.load(recipe, seed=seed, regression=recipe.is_regression))
         backend = get_backend(orders.config.backend)
         processes_of(communicator)
         net = recipe.network(data, backend=backend, seed=seed)

@@ -311,8 +311,10 @@ training_options = each(
     option("--hidden", "Network", "Units of the hidden layers, or none.", Units(), "UNITS,..."),
     option("--activation", "Network", "Activation of the hidden layers.", click.Choice(list(ACTIVATIONS)), "NAME"),
     option(
-        "--loss", "Network", "softmax_cross_entropy for classes, squared_error for numbers; by default by the labels.",
-        click.Choice(["softmax_cross_entropy", "squared_error"]), "NAME",
+        "--loss", "Network",
+        "softmax_cross_entropy for classes; squared_error, absolute_error, huber:DELTA, quantile:LEVEL or poisson for "
+        "numbers; by default by the labels.",
+        str, "NAME",
     ),
     *(_training_option(name, about) for name, about in SHOWN.items()),
     option(

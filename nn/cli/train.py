@@ -25,6 +25,7 @@ from ..inputs.table import Table
 from ..network.evaluation import evaluate
 from ..network.mlp import MLP
 from ..network.model_file import save
+from ..network.outputs import outputs_of
 from ..pictures.curves import save_curves
 from ..pictures.live import LiveCurves
 from ..runs.config import RunConfig
@@ -190,7 +191,7 @@ def _new(
     folder.refuse_existing()
     choice = choice.absolute()
     loss = changes.get("loss")
-    data = choice.load(recipe, seed=seed, regression=None if loss is None else loss == "squared_error")
+    data = choice.load(recipe, seed=seed, regression=None if loss is None else not outputs_of(loss).has_accuracy)
     if recipe.by_rows and not isinstance(data.inputs, Table):  # pictures in a table
         recipe = RECIPES["quickstart"]
     recipe = changed(recipe.fitted_to(data), **changes)
@@ -209,7 +210,7 @@ def _resumed(folder: RunFolder, backend: str | None, precision: str | None, sour
     if folder.checkpoint.exists() or folder.has_results():
         checkpoint = Checkpoint.load(folder.checkpoint)
     choice = config.data_from(source)
-    data = choice.load(config.recipe, seed=config.seed, regression=config.recipe.loss == "squared_error")
+    data = choice.load(config.recipe, seed=config.seed, regression=config.recipe.is_regression)
     if checkpoint is not None:
         checkpoint.check_sizes(config.recipe.sizes_for(data))
     chosen = get_backend(backend or config.backend, job=config.recipe.outline(data))

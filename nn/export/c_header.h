@@ -46,7 +46,7 @@ int ${name}_predict(const $type *$row);
 /* Predicts ${NAME}_OUTPUTS probabilities, independent of each other: the labels are those above 1/2. */
 void ${name}_predict_proba(const $type *$row, float *probabilities);
 
-/* part: identity */
+/* part: values */
 /* Predicts ${NAME}_OUTPUTS values, in the units of the training labels. */
 void ${name}_predict_values(const $type *$row, float *values);
 

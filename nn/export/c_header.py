@@ -11,7 +11,6 @@ from ..inputs.inputs import BYTE, Inputs, Pixels
 from ..inputs.table import Column, Table
 from ..network.mlp import MLP
 from .c_text import Identifiers, Parts, comment_text, word_of
-from .contents import output_function
 
 WORD = 2**16 - 1  # largest 16-bit pixel
 
@@ -56,7 +55,7 @@ def interface_of(net: MLP, inputs: Inputs, name: str) -> Interface:
     Raises:
         ConfigError: the inputs are pixels of more than 16 bits.
     """
-    has_names = output_function(net) != "identity"
+    has_names = net.outputs.has_probabilities
     if isinstance(inputs, Table):
         made = Identifiers()
         columns = tuple(_column_names(k, column, name, made) for k, column in enumerate(inputs.columns))
@@ -92,7 +91,7 @@ def header_text(net: MLP, inputs: Inputs, interface: Interface, memory: str) -> 
         pieces.append(parts.fill("pixels", order=order, largest=f"{inputs.largest:g}"))
     else:
         pieces.append(parts.fill("numbers"))
-    pieces.append(parts.fill(output_function(net)))
+    pieces.append(parts.fill(net.outputs.function if interface.has_names else "values"))
     if interface.has_names:
         names = "\n".join(f" *   {k}: {comment_text(name)}" for k, name in enumerate(net.names))
         pieces.append(parts.fill("names", names=names))

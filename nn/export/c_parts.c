@@ -207,11 +207,11 @@ void ${name}_predict_values(const $type *$row, float *values)
     forward($row, values);
 }
 
-/* part: standardized */
+/* part: values */
 void ${name}_predict_values(const $type *$row, float *values)
 {
     forward($row, values);
     for (size_t j = 0; j < ${NAME}_OUTPUTS; j++) {
-        values[j] = values[j] * target_std[j] + target_mean[j];
+        values[j] = $value;
     }
 }

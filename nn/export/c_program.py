@@ -19,7 +19,6 @@ from ..network.mlp import MLP
 from . import quantization
 from .c_header import Interface
 from .c_text import Parts, array, double_literal, float_literal, string_literal
-from .contents import output_function
 from .quantization import Codes, Floats, QuantizedLayer
 
 POINTER = 4  # bytes on a 32-bit machine, and of a size_t
@@ -138,14 +137,18 @@ class Program:
 
     def add_functions(self) -> None:
         """Add the public functions and names."""
-        output, target = output_function(self.net), self.inputs.target
-        if output == "softmax":
+        outputs, target = self.net.outputs, self.inputs.target
+        if outputs.function == "softmax":
             self.stack += 4 * self.net.num_outputs  # what `predict` compares
-        if output == "identity" and target is not None:
-            output = "standardized"
-            self._floats("target_mean", np.array(target.mean))
-            self._floats("target_std", np.array(target.std))
-        self._part(output)
+        if outputs.has_probabilities:
+            self._part(outputs.function)
+        else:
+            value = "expf(values[j])" if outputs.function == "exp" else "values[j]"
+            if target is not None:
+                value += " * target_std[j] + target_mean[j]"
+                self._floats("target_mean", np.array(target.mean))
+                self._floats("target_std", np.array(target.std))
+            self._part("identity" if value == "values[j]" else "values", value=value)
         if self.interface.has_names:
             names = f"{self.interface.name}_class_names"
             self._strings(f"const char *const {names}[{self.net.num_outputs}]", self.net.names)

@@ -10,14 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...backends import ConfigError, DivergenceError, look_up
+from ...backends import ConfigError, DivergenceError
 from ...backends.finite import first_not_finite
 from ..inputs.inputs import Pixels
 from ..inputs.table import Table
 from ..network.mlp import MLP
-
-# loss: what is made of the last layer's outputs
-OUTPUT_FUNCTIONS = {"softmax_cross_entropy": "softmax", "sigmoid_cross_entropy": "sigmoid", "squared_error": "identity"}
 
 
 def finite_parameters(net: MLP) -> dict[str, npt.NDArray[Any]]:
@@ -32,17 +29,12 @@ def finite_parameters(net: MLP) -> dict[str, npt.NDArray[Any]]:
     return {name: np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for name, array in parameters.items()}
 
 
-def output_function(net: MLP) -> str:
-    """Return the output function: "softmax", "sigmoid" or "identity"."""
-    return look_up("loss", net.loss, OUTPUT_FUNCTIONS)
-
-
 def describe(net: MLP) -> dict[str, Any]:
     """Return the description of a network as JSON values; a scale has meaning for pixels alone, names for a table."""
     return {
         "sizes": list(net.sizes),
         "activation": net.activation,
-        "output": output_function(net),
+        "output": net.outputs.function,
         "dtype": net.dtype,
         "inputs": None if net.inputs is None else net.inputs.settings(),
         **({"input_scale": net.input_scale} if isinstance(net.inputs, Pixels) else {}),

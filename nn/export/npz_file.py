@@ -20,7 +20,7 @@ def to_npz(net: MLP | Estimator, path: str | os.PathLike[str]) -> None:
     """Export a network to `.npz`: weights by name and a JSON `description`, without pickled objects.
 
     The arrays are `layers.<k>.weight` (in_features, out_features) and `layers.<k>.bias` (out_features,). The
-    description has `sizes`, `activation` of the hidden layers, `output` (softmax, sigmoid or identity, of the last
+    description has `sizes`, `activation` of the hidden layers, `output` (softmax, sigmoid, identity or exp, of the last
     layer's outputs), `dtype`, `inputs`, `class_names`, `image_shape` and `xpnn_version`. `inputs` has the `kind` of
     the rows:
 

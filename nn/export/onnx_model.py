@@ -14,7 +14,7 @@ from ..inputs.inputs import Pixels
 from ..inputs.table import Table
 from ..network.mlp import MLP
 from ..network.model_file import Estimator, as_network
-from .contents import as_path, describe, finite_parameters, output_function
+from .contents import as_path, describe, finite_parameters
 from .onnx_graph import OnnxGraph, Shape
 from .onnx_inputs import add_features, input_columns
 
@@ -49,7 +49,7 @@ def to_onnx(net: MLP | Estimator, path: str | os.PathLike[str], *, input_type: s
 
     The outputs are `probabilities` (batch, classes), in the network's dtype; `logits` (batch, classes); `label`
     (batch,), int64, the most probable class. For the loss sigmoid_cross_entropy, `label` is (batch, outputs), 1 for
-    probabilities above 1/2; for squared_error the only output is `predictions` (batch, outputs), in the labels' units.
+    probabilities above 1/2; for a regression the only output is `predictions` (batch, outputs), in the labels' units.
 
     The metadata are JSON: those of `to_npz`'s description, with the names of the classes, and the kind and the levels
     of each column of a table; and `input_columns`, the names of the columns in `numbers` and `categories`.
@@ -146,23 +146,30 @@ def _add_layers(graph: OnnxGraph, net: MLP, x: str, first_weight: str) -> str:
         for operator, inputs, result in activation:
             graph.add(operator, [names.get(name, name) for name in inputs], names[result])
         x = names["y"]
-    target = None if net.inputs is None else net.inputs.target
-    result = (
-        "logits" if output_function(net) != "identity" else "predictions" if target is None else "standardized_label"
-    )
+    result = "logits" if net.outputs.has_probabilities else "outputs" if _conversions(net) else "predictions"
     return graph.add("Gemm", [x, weights[last], f"layers.{last}.bias"], result)
+
+
+def _conversions(net: MLP) -> list[tuple[str, tuple[float, ...] | None, str]]:
+    """Return operator, operand and its name for each step from a regression's outputs to its predictions."""
+    target = None if net.inputs is None else net.inputs.target
+    steps: list[tuple[str, tuple[float, ...] | None, str]] = [("Exp", None, "")] * (net.outputs.function == "exp")
+    if target is not None:
+        steps += [("Mul", target.std, "target.std"), ("Add", target.mean, "target.mean")]
+    return steps
 
 
 def _add_outputs(graph: OnnxGraph, net: MLP, x: str) -> dict[str, tuple[str, Shape]]:
     """Add the nodes from the last layer's outputs, `x`; return dtype and shape of the model's outputs by name."""
     shape: Shape = ["batch", net.num_outputs]
-    label_shape, output = shape, output_function(net)
-    if output == "identity":
-        if net.inputs is not None and (target := net.inputs.target) is not None:
-            x = graph.add("Mul", [x, graph.constant("target.std", target.std)], "scaled_label")
-            graph.add("Add", [x, graph.constant("target.mean", target.mean)], "predictions")
+    label_shape = shape
+    if not net.outputs.has_probabilities:
+        steps = _conversions(net)
+        for k, (operator, operand, name) in enumerate(steps, start=1):
+            inputs = [x] if operand is None else [x, graph.constant(name, operand)]
+            x = graph.add(operator, inputs, "predictions" if k == len(steps) else f"outputs.{operator}")
         return {"predictions": (net.dtype, shape)}
-    if output == "softmax":
+    if net.outputs.function == "softmax":
         graph.add("Softmax", [x], "probabilities", axis=-1)
         graph.add("ArgMax", [x], "label", axis=-1, keepdims=0)
         label_shape = ["batch"]

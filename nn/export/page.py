@@ -99,8 +99,7 @@ def _network(net: MLP) -> dict[str, Any]:
         )
     largest = round(inputs.largest)  # the value of full ink in the training images
     digit_images.scale_to(np.zeros(1, dtype=np.uint8), largest)  # a wrong one is told as by `xpnn predict`
-    about = describe(net)
-    if about["output"] == "identity":
+    if not net.outputs.has_probabilities:
         raise ConfigError(
             f"a page shows probabilities, and a network of loss {net.loss} has none: export it as .onnx or .npz"
         )
@@ -111,7 +110,7 @@ def _network(net: MLP) -> dict[str, Any]:
         )
     parameters = finite_parameters(net)
     return {
-        **about,
+        **describe(net),
         "names": list(net.names),
         "leaky_slope": LEAKY_SLOPE,
         "largest": largest,

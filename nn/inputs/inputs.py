@@ -31,8 +31,8 @@ class Target:
     """Standardization of regression labels: a network predicts `(label - mean) / std`.
 
     Attributes:
-        mean: mean of each output's training labels, (outputs,).
-        std: their standard deviation, (outputs,), 1 for a constant.
+        mean: mean of each output's training labels, (outputs,); 0 for the loss "poisson".
+        std: their standard deviation, (outputs,), 1 for a constant; their mean for the loss "poisson".
     """
 
     mean: tuple[float, ...]
@@ -43,6 +43,10 @@ class Target:
         """Return the standardization of training labels, (samples, outputs)."""
         mean, std = moments(labels)
         return cls(tuple(mean.tolist()), tuple(std.tolist()))
+
+    def unshifted(self) -> Target:
+        """Return the scaling by the mean alone, under which labels of at least 0 stay so."""
+        return Target((0.0,) * len(self.mean), tuple(mean if mean > 0 else 1.0 for mean in self.mean))
 
     def standardized(self, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return standardized labels, (samples, outputs)."""

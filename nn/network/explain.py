@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ...backends import ACTIVATIONS, Optimizer
+from ...backends.losses import PARAMETERS, parse_loss
 
 
 class Line(NamedTuple):
@@ -54,7 +55,37 @@ ENDS = {
         "outputs", "",
         "mean over rows of the sum over outputs of (outputs - labels)^2 / 2", "(outputs - labels) / batch",
     ),
+    "absolute_error": End(
+        "outputs", "", "mean over rows of the sum over outputs of |outputs - labels|", "sign(outputs - labels) / batch",
+    ),
+    "huber": End(
+        "outputs", "",
+        "mean over rows of the sum over outputs of g (outputs - labels - g / 2), "
+        "g being outputs - labels clipped to [-delta, delta]",
+        "g / batch",
+    ),
+    "quantile": End(
+        "outputs", "",
+        "mean over rows of the sum over outputs of level (labels - outputs) where outputs < labels, "
+        "else (1 - level) (outputs - labels)",
+        "(-level where outputs < labels, else 1 - level) / batch",
+    ),
+    "poisson": End(
+        "outputs", "",
+        "mean over rows of the sum over outputs of exp(outputs) - labels - labels (outputs - log labels)",
+        "(exp(outputs) - labels) / batch",
+    ),
 }  # fmt: skip
+
+
+def end_of(loss: str) -> End:
+    """Return the formulas of a loss, with the value of its parameter."""
+    function, value = parse_loss(loss)
+    end = ENDS[loss.partition(":")[0]]
+    if value is None:
+        return end
+    name = PARAMETERS[function].name
+    return End(*(_rename(name, f"{value:g}", formula) for formula in end))
 
 
 def tensors(sizes: Sequence[int]) -> list[Line]:
@@ -69,7 +100,7 @@ def tensors(sizes: Sequence[int]) -> list[Line]:
 
 def forward(sizes: Sequence[int], activation: str, *, loss: str, rows: str) -> list[Line]:
     """Return the forward pass, from the rows, described in a line, to the loss."""
-    depth, shown, end = len(sizes) - 1, ACTIVATIONS[activation].formula, ENDS[loss]
+    depth, shown, end = len(sizes) - 1, ACTIVATIONS[activation].formula, end_of(loss)
     lines = [Line("x", f"(batch, {sizes[0]})", rows)]
     for k in range(1, depth + 1):
         z = end.outputs if k == depth else f"z{k}"
@@ -84,7 +115,7 @@ def forward(sizes: Sequence[int], activation: str, *, loss: str, rows: str) -> l
 
 def backward(sizes: Sequence[int], activation: str, *, loss: str) -> list[Line]:
     """Return the backward pass, from the loss to the gradient of every tensor."""
-    depth, end = len(sizes) - 1, ENDS[loss]
+    depth, end = len(sizes) - 1, end_of(loss)
     lines = [Line(f"grad_{end.outputs}", f"(batch, {sizes[-1]})", end.gradient)]
     for k in range(depth, 0, -1):
         grad_z = f"grad_{end.outputs}" if k == depth else f"grad_z{k}"

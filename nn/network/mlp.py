@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +19,7 @@ from ..datasets.hold import hold_rows
 from ..inputs.arguments import are_whole, make_generator
 from ..inputs.inputs import Inputs, Numbers, bare_inputs
 from .initializers import INITIALIZERS
-from .outputs import OUTPUTS, Outputs
+from .outputs import Outputs, outputs_of
 from .predictions import answer
 
 DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "float64": np.dtype(np.float64)}
@@ -55,7 +56,9 @@ class MLP:
             sizes: (features, hidden units..., outputs): two numbers or more.
             activation: activation of the hidden layers.
             loss: "softmax_cross_entropy" for classification, "sigmoid_cross_entropy" for multi-label classification,
-                with one logit per class; "squared_error" for regression.
+                with one logit per class; for regression "squared_error", "absolute_error", "huber:1.0" with the error
+                from which it is linear, "quantile:0.9" with the level, or "poisson" for counts, of which the network
+                predicts the logarithm of the mean.
             initializer: initializer of weights and biases.
             backend: a name for `get_backend`, or a backend.
             dtype: "float32" or "float64".
@@ -70,7 +73,7 @@ class MLP:
                 f"sizes must be two or more whole numbers >= 1 (features, hidden units, classes), got {shown(sizes)}"
             )
         look_up("activation", activation, ACTIVATIONS)
-        look_up("loss", loss, OUTPUTS)
+        outputs_of(loss)
         draw = look_up("initializer", initializer, INITIALIZERS)
         numpy_dtype = look_up("dtype", dtype, DTYPES)
         self.sizes = tuple(int(size) for size in sizes)
@@ -124,7 +127,7 @@ class MLP:
     @property
     def outputs(self) -> Outputs:
         """Interpretation of the outputs."""
-        return OUTPUTS[self.loss]
+        return outputs_of(self.loss)
 
     @property
     def input_scale(self) -> float:
@@ -181,7 +184,12 @@ class MLP:
 
     def inputs_for(self, rows: Split) -> Inputs:
         """Return the network's inputs, or if it has none, those that training on `rows` gives it."""
-        return self.inputs or rows.inputs or bare_inputs(rows.images, rows.facts)
+        if self.inputs is not None:
+            return self.inputs
+        inputs = rows.inputs or bare_inputs(rows.images, rows.facts)
+        if inputs.target is not None and self.outputs.function == "exp":
+            return replace(inputs, target=inputs.target.unshifted())
+        return inputs
 
     def place(self, rows: Split) -> Rows:
         """Copy rows from `hold` to the device, as features and labels of the loss."""
@@ -209,7 +217,7 @@ class MLP:
         Raises:
             DataError: the images have the wrong shape, or are not finite numbers.
         """
-        return answer(self, images, self._in_units)
+        return answer(self, images, self._in_units if self.outputs.function == "identity" else lambda xp, z: z)  # noqa: ARG005
 
     def predict_proba(self, images: Any) -> Any:
         """Predict probabilities, (samples, outputs); see `logits`.
@@ -217,7 +225,7 @@ class MLP:
         They sum to 1 in each row for softmax cross-entropy, and are independent for sigmoid cross-entropy.
 
         Raises:
-            ConfigError: the network is trained with the squared error and has no probabilities.
+            ConfigError: the network is trained for regression and has no probabilities.
         """
         log_probabilities = self.outputs.log_probabilities
         if log_probabilities is None:
@@ -229,9 +237,9 @@ class MLP:
 
         Returns:
             For softmax cross-entropy the most probable class, (samples,), int64; for sigmoid cross-entropy 1 for each
-            label of probability above 1/2, (samples, outputs), int64; for the squared error the outputs.
+            label of probability above 1/2, (samples, outputs), int64; for regression numbers, (samples, outputs).
         """
-        return answer(self, images, lambda xp, outputs: self.outputs.predict(xp, self._in_units(xp, outputs)))
+        return answer(self, images, lambda xp, outputs: self._in_units(xp, self.outputs.predict(xp, outputs)))
 
     def _append_layer(self, weight: npt.NDArray[Any], bias: npt.NDArray[Any]) -> None:
         """Append the next layer: weight (in_features, out_features), bias (out_features,)."""
@@ -240,10 +248,10 @@ class MLP:
         activation = "identity" if is_last else self.activation
         self.layers.append(Layer(put(weight.astype(dtype)), put(bias.astype(dtype)), activation))
 
-    def _in_units(self, xp: Any, outputs: Any) -> Any:
-        """Return the last layer's outputs, (samples, outputs), of a regression in the labels' units."""
+    def _in_units(self, xp: Any, predictions: Any) -> Any:
+        """Return predictions, (samples, outputs), of a regression in the labels' units, and others as they are."""
         target = None if self.inputs is None else self.inputs.target
-        return target.in_units(xp, outputs) if target is not None and not self.outputs.has_probabilities else outputs
+        return predictions if target is None or self.outputs.has_probabilities else target.in_units(xp, predictions)
 
     def are_finite(self) -> bool:
         """Return whether all weights and biases are finite."""

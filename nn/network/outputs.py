@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...backends import DataError, log_softmax
+from ...backends import DataError, log_softmax, look_up
 from ...backends.activations import Array
+from ...backends.losses import parse_loss
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Outputs:
     """Interpretation of outputs, and requirements on labels.
 
     Attributes:
+        function: output function, from outputs to predictions: "softmax", "sigmoid", "identity" or "exp".
         check: checks labels, (samples,) or (samples, outputs), against the number of outputs.
         log_probabilities: function of namespace and outputs, (samples, outputs); None if they are not probabilities.
         predict: function of namespace and outputs: classes, (samples,), or a number per output.
@@ -28,6 +30,7 @@ class Outputs:
         has_accuracy: whether accuracy is defined.
     """
 
+    function: str
     check: Callable[[npt.NDArray[Any], int], None]
     log_probabilities: Callable[[Any, Array], Array] | None
     predict: Callable[[Any, Array], Array]
@@ -63,6 +66,14 @@ def check_numbers(labels: npt.NDArray[Any], outputs: int) -> None:
         raise DataError(f"labels must be finite, got {labels[row, column]} at row {row}, column {column}: drop the row")
 
 
+def check_not_negative(labels: npt.NDArray[Any], outputs: int) -> None:
+    """Check that labels, (samples, outputs), are finite and at least 0."""
+    check_numbers(labels, outputs)
+    if (negative := labels < 0).any():
+        row, column = divmod(int(negative.argmax()), outputs)
+        raise DataError(f"labels of the loss poisson must be >= 0, got {labels[row, column]} at row {row}")
+
+
 def check_indicators(labels: npt.NDArray[Any], outputs: int) -> None:
     """Check that labels, (samples, outputs), are 0 or 1."""
     check_numbers(labels, outputs)
@@ -76,10 +87,29 @@ def log_sigmoid(xp: Any, logits: Array) -> Array:
     return xp.where(logits < 0, logits, xp.zeros_like(logits)) - xp.log1p(xp.exp(-xp.abs(logits)))
 
 
+_NUMBERS = Outputs("identity", check_numbers, None, lambda xp, outputs: outputs, has_accuracy=False)  # noqa: ARG005
+
 OUTPUTS: dict[str, Outputs] = {
     "softmax_cross_entropy": Outputs(
-        check_classes, log_softmax, lambda xp, logits: xp.astype(xp.argmax(logits, axis=1), xp.int64), has_classes=True
+        "softmax", check_classes, log_softmax, lambda xp, logits: xp.astype(xp.argmax(logits, axis=1), xp.int64),
+        has_classes=True,
     ),
-    "sigmoid_cross_entropy": Outputs(check_indicators, log_sigmoid, lambda xp, logits: xp.astype(logits > 0, xp.int64)),
-    "squared_error": Outputs(check_numbers, None, lambda xp, outputs: outputs, has_accuracy=False),  # noqa: ARG005
-}
+    "sigmoid_cross_entropy": Outputs(
+        "sigmoid", check_indicators, log_sigmoid, lambda xp, logits: xp.astype(logits > 0, xp.int64)
+    ),
+    "squared_error": _NUMBERS,
+    "absolute_error": _NUMBERS,
+    "huber": _NUMBERS,
+    "quantile": _NUMBERS,
+    "poisson": Outputs("exp", check_not_negative, None, lambda xp, outputs: xp.exp(outputs), has_accuracy=False),
+}  # fmt: skip
+
+
+def outputs_of(loss: str) -> Outputs:
+    """Return the interpretation of the outputs of a network by the name of its loss.
+
+    Raises:
+        ConfigError: there is no such loss, or its parameter is invalid.
+    """
+    parse_loss(loss)
+    return look_up("loss", loss.partition(":")[0], OUTPUTS)

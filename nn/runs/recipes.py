@@ -14,7 +14,7 @@ from ..datasets import Dataset, Split
 from ..inputs.arguments import are_whole
 from ..network.initializers import INITIALIZERS
 from ..network.mlp import DTYPES, MLP
-from ..network.outputs import OUTPUTS
+from ..network.outputs import outputs_of
 from ..training.early_stopping import EarlyStopping
 from ..training.history import History
 from ..training.options import TrainingOptions
@@ -37,7 +37,7 @@ class Recipe:
         training: training options.
         initializer: initializer of weights and biases.
         activation: activation of the hidden layers.
-        loss: loss, a row of `LOSSES`; None for squared error on numbers, and softmax cross-entropy on classes.
+        loss: loss of an `MLP`; None for squared error on numbers, and softmax cross-entropy on classes.
         by_rows: whether hidden units, batch size and epochs follow from the number of rows.
         dtype: dtype of weights and arithmetic.
         test_fraction: fraction of all rows to hold out, in place of the data's own split; None to keep that.
@@ -60,7 +60,7 @@ class Recipe:
             raise ConfigError(f"sizes of a recipe must be two or more whole numbers >= 1, got {self.sizes!r:.80}")
         look_up("activation", self.activation, ACTIVATIONS)
         if self.loss is not None:
-            look_up("loss", self.loss, OUTPUTS)
+            outputs_of(self.loss)
         look_up("initializer", self.initializer, INITIALIZERS)
         look_up("dtype", self.dtype, DTYPES)
 
@@ -78,6 +78,11 @@ class Recipe:
         epochs = min(max(round(STEPS * batch / rows), LEAST_EPOCHS), MOST_EPOCHS)
         sizes = (data.features, *hidden, data.num_outputs)
         return replace(self, loss=loss, sizes=sizes, by_rows=False).with_options(batch_size=batch, epochs=epochs)
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the loss is one of regression."""
+        return self.loss is not None and not outputs_of(self.loss).has_accuracy
 
     def with_options(self, **options: Any) -> Recipe:
         """Return the recipe with other training options."""

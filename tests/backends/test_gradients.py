@@ -38,8 +38,10 @@ LABELS = np.array([0, 2, 1, 2, 0])  # (rows,)
 LABELS_OF = {  # of each loss
     "softmax_cross_entropy": LABELS,
     "sigmoid_cross_entropy": np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0], [0, 0, 1]], float),
-    "squared_error": np.array([[0.5, -1, 2], [1, 0, 0.25], [-2, 1.5, 1], [0, 0.75, -0.5], [3, 0, -1]]),
 }
+NUMBERS = np.array([[0.5, -1, 2], [1, 0, 0.25], [-2, 1.5, 1], [0, 0.75, -0.5], [3, 0, -1]])
+LABELS_OF |= dict.fromkeys(["squared_error", "absolute_error", "huber", "quantile"], NUMBERS)
+LABELS_OF["poisson"] = np.maximum(NUMBERS, 0)
 
 
 def pre_activations(parameters, activation):

@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 from mpmath import mp
-from xpnn.backends import LOSSES, SGD, log_softmax
-from xpnn.backends.losses import smoothed
+from xpnn.backends import LOSSES, SGD, ConfigError, log_softmax
+from xpnn.backends.losses import loss_function, parse_loss, smoothed
 from xpnn.backends.testing.problem import layers_of, training_job
 from xpnn.nn.network.outputs import OUTPUTS
 
@@ -250,3 +250,48 @@ def test_squared_error_by_hand(loss_of):
     loss_sum, correct, grad = loss_of([[2.0, 0.0], [0.5, 4.0]], [[1.0, 2.0], [0.5, 1.0]], name="squared_error")
     assert (loss_sum, correct) == (7.0, 0)
     assert grad.tolist() == [[0.5, -1.0], [0.0, 1.5]]
+
+
+LOSSES_BY_HAND = {  # of errors 2, -0.25 and 0 of one row: losses and slopes
+    "absolute_error": ([2.0, 0.25, 0.0], [1.0, -1.0, 0.0]),
+    "huber": ([1.5, 0.03125, 0.0], [1.0, -0.25, 0.0]),
+    "huber:0.125": ([0.2421875, 0.0234375, 0.0], [0.125, -0.125, 0.0]),
+    "quantile": ([1.0, 0.125, 0.0], [0.5, -0.5, 0.0]),
+    "quantile:0.75": ([0.5, 0.1875, 0.0], [0.25, -0.75, 0.0]),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES_BY_HAND)
+def test_robust_losses_by_hand(loss_of, name):
+    losses, slopes = LOSSES_BY_HAND[name]
+    loss_sum, correct, grad = loss_of([[3.0, 0.75, 5.0]], [[1.0, 1.0, 5.0]], name=name, batch_size=2)
+    assert (loss_sum, correct) == (sum(losses), 0)
+    assert (2 * grad).tolist() == [slopes]
+
+
+def test_poisson_by_hand(loss_of):
+    """Means 3 and 1 for counts 2 and 0: 1 - 2 log(3/2), and 1; and a mean that is right costs nothing."""
+    loss_sum, _, grad = loss_of([[LN3, 0.0, LN5]], [[2.0, 0.0, 5.0]], name="poisson")
+    assert loss_sum == pytest.approx(1 - 2 * math.log(1.5) + 1, rel=1e-14)
+    np.testing.assert_allclose(grad, [[1.0, 1.0, 0.0]], atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("hubert", "did you mean 'huber'"),
+        ("huber:", "takes a number, as in 'huber:1.0'"),
+        ("huber:0", "delta of the loss huber must be a finite number > 0, got 0.0"),
+        ("quantile:1", r"level of the loss quantile must be a number in \(0, 1\), got 1.0"),
+        ("quantile:nan", "level of the loss quantile"),
+        ("squared_error:2", "has no parameter"),
+        (None, "unknown loss"),
+    ],
+)
+def test_a_wrong_name_or_parameter_is_refused(name, words):
+    with pytest.raises(ConfigError, match=words):
+        parse_loss(name)
+
+
+def test_a_loss_with_its_parameter_is_one_object_for_compilers():
+    assert loss_function("quantile:0.90") is loss_function("quantile:0.9") is not loss_function("quantile:0.8")

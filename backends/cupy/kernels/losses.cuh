@@ -1,6 +1,7 @@
 // The losses, as backends/losses.py has them, and their gradients.
 //
 //   LOSS       one of the functions here
+//   LOSS_PARAMETER   delta of `huber`, level of `quantile`
 //   LABEL      type of its labels
 //   LABELS     labels of a row: one, its class, or as many as there are outputs
 //   WEIGHTED   whether rows have weights
@@ -85,16 +86,45 @@ __device__ __forceinline__ RowLoss sigmoid_cross_entropy(
     return {sum_over(loss, 32), sum_over(wrong, 32) == 0};
 }
 
-// Half the squared distance of the outputs from the labels; in float64, since the labels are of that type and their
-// difference from the outputs is small in the end. No row is of a class. Source: Bishop 2006, section 5.2.
-template <class Divisor>
-__device__ __forceinline__ RowLoss squared_error(
+// Losses of regression, of one output y and its target t; formulas and sources are in backends/losses.py. In float64,
+// since the targets are of that type and their difference from the outputs is small in the end.
+struct OutputLoss {
+    float64 loss, slope;
+};
+
+__device__ __forceinline__ float64 sign_of(float64 e) { return e > 0 ? 1 : e < 0 ? -1 : e; }  // a NaN stays one
+
+__device__ __forceinline__ OutputLoss squared_error(float64 y, float64 t) { return {(y - t) * (y - t) / 2, y - t}; }
+
+__device__ __forceinline__ OutputLoss absolute_error(float64 y, float64 t) {
+    const float64 slope = sign_of(y - t);
+    return {slope * (y - t), slope};
+}
+
+__device__ __forceinline__ OutputLoss huber(float64 y, float64 t) {
+    const float64 delta = LOSS_PARAMETER, e = y - t, slope = e > delta ? delta : e < -delta ? -delta : e;
+    return {slope * (e - slope / 2), slope};
+}
+
+__device__ __forceinline__ OutputLoss quantile(float64 y, float64 t) {
+    const float64 sign = sign_of(y - t), slope = sign / 2 + (0.5 - float64(LOSS_PARAMETER)) * sign * sign;
+    return {slope * (y - t), slope};
+}
+
+__device__ __forceinline__ OutputLoss poisson(float64 y, float64 t) {
+    const float64 mean = exp(y), log_ratio = t > 0 ? y - log(t) : 0;
+    return {mean - t - t * log_ratio, mean - t};
+}
+
+// The sum of a loss of regression over a row's outputs. No row is of a class.
+template <OutputLoss (*loss_of)(float64, float64), class Divisor>
+__device__ __forceinline__ RowLoss of_outputs(
     const REAL* y, int outputs, const LABEL* labels, Divisor divisor, REAL* grad) {
     float64 loss = 0;
     for (int j = threadIdx.x % 32; j < outputs; j += 32) {
-        const float64 error = float64(y[j]) - float64(labels[j]);
-        loss += error * error / 2;
-        grad[j] = REAL(error / divisor);
+        const OutputLoss of = loss_of(y[j], labels[j]);
+        loss += of.loss;
+        grad[j] = REAL(of.slope / divisor);
     }
     return {sum_over(loss, 32), false};
 }

@@ -25,7 +25,7 @@ from ..compiler.lanes import (
 from .functions import exponential_of_difference
 from .network import Matrix, place_of
 
-SIGMOID, SQUARED = range(2)
+SIGMOID, SQUARED, ABSOLUTE, HUBER, QUANTILE, POISSON = range(6)
 LARGE_PRODUCT = 1e200  # the factors of one register more, at most 2 each, are far from making infinity of it
 
 
@@ -34,11 +34,13 @@ class OutputTargets(NamedTuple):
 
     Attributes:
         loss: which loss.
+        parameter: of the loss; 0 if it has none.
         values: one row after the other, (samples * outputs,) float64.
         weights: how much each row counts, (samples,) float64; (0,) for 1 each.
     """
 
     loss: int
+    parameter: float
     values: Any
     weights: Any
 
@@ -54,6 +56,22 @@ def labels_of_panel(values: Any, at: int, count: int, room: Any, room_at: int, p
     for i in range(count):
         put(room, room_at + i, item(values, at + i))
     return load(room, room_at, lanes)
+
+
+@inner_kernel
+def loss_and_slope(loss: int, parameter: float, y: float, t: float) -> tuple[float, float]:
+    """Return a loss of regression and its derivative, for output `y` and target `t`; see `losses`."""
+    if loss == POISSON:
+        mean = np.exp(y)
+        log_ratio = y - np.log(t) if t > 0 else 0.0
+        return mean - t - t * log_ratio, mean - t
+    e = y - t
+    if loss == HUBER:
+        slope = parameter if e > parameter else -parameter if e < -parameter else e
+        return slope * (e - slope / 2), slope
+    sign = 1.0 if e > 0 else -1.0 if e < 0 else e  # a NaN stays one
+    slope = sign / 2 + (0.5 - parameter) * abs(sign) if loss == QUANTILE else sign
+    return slope * e, slope
 
 
 @inner_kernel
@@ -99,7 +117,16 @@ def output_loss_row(
             p, q = where_less(zero, z, one, e), where_less(zero, z, e, one)
             g = (p * (one - y) - q * y) / (one + e)
             right += count_equal(where_less(zero, z, one, zero), where_less(half, y, one, zero)) - (width - count)
-        else:
+        elif targets.loss == SQUARED:
             sums = sums + half * g * g
+        else:
+            store(grad.buffer, grad_at, zero)
+            for i in range(count):
+                output = np.float64(item(logits.buffer, place_of(logits, row, first + i)))
+                target = item(targets.values, sample * outputs + first + i)
+                loss_of, slope = loss_and_slope(targets.loss, targets.parameter, output, target)
+                loss += loss_of
+                put(grad.buffer, grad_at + i, slope)
+            g = load(grad.buffer, grad_at, lanes)
         store(grad.buffer, grad_at, where_less(column, end, g * factors, zero))
     return loss + math.log1p(rest) + np.float64(total(sums)), targets.loss == SIGMOID and right == outputs

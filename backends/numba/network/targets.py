@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ... import losses
-from ...losses import LOSSES
+from ...losses import parse_loss
 from ...plan import Rows, TrainingJob
 from ..compiler.compile import chosen_by_kind
 from ..compiler.lane_types import Width
 from ..compiler.lanes import count_of, item, like, load, positions, store, where_less
 from .network import Matrix, place_of
-from .output_losses import SIGMOID, SQUARED, OutputTargets, output_loss_row
+from .output_losses import ABSOLUTE, HUBER, POISSON, QUANTILE, SIGMOID, SQUARED, OutputTargets, output_loss_row
 from .softmax_loss import softmax_cross_entropy_row
 
 SOFTMAX = -1
@@ -27,6 +27,10 @@ _CODES: dict[Any, int] = {
     losses.softmax_cross_entropy: SOFTMAX,
     losses.sigmoid_cross_entropy: SIGMOID,
     losses.squared_error: SQUARED,
+    losses.absolute_error: ABSOLUTE,
+    losses.huber: HUBER,
+    losses.quantile: QUANTILE,
+    losses.poisson: POISSON,
 }
 
 
@@ -61,7 +65,7 @@ Targets = ClassTargets | SmoothedTargets | OutputTargets
 
 def loss_code(name: str) -> int | None:
     """Return what the kernels call the loss `name`; None if they do not know it."""
-    return _CODES.get(LOSSES[name])
+    return _CODES.get(parse_loss(name)[0])
 
 
 def are_targets(rows: Rows, loss: str, outputs: int) -> bool:
@@ -78,7 +82,7 @@ def targets_of(job: TrainingJob) -> Targets:
     weights = np.array([] if weights is None else weights, dtype=np.float64)
     assert code is not None
     if code != SOFTMAX:
-        return OutputTargets(code, labels.ravel(), weights)
+        return OutputTargets(code, parse_loss(job.loss)[1] or 0.0, labels.ravel(), weights)
     label_smoothing = float(job.options.label_smoothing)
     return SmoothedTargets(labels, weights, label_smoothing) if label_smoothing else ClassTargets(labels, weights)
 

@@ -9,7 +9,8 @@ from numba.core import config
 from xpnn.backends import ACTIVATIONS, LOSSES, OPTIMIZERS, SGD, Adam, AdamW, RMSprop
 from xpnn.backends.numba.network.functions import activation_code
 from xpnn.backends.numba.network.optimizers import rule_of
-from xpnn.backends.numba.network.targets import loss_code
+from xpnn.backends.numba.network.output_losses import OutputTargets
+from xpnn.backends.numba.network.targets import ClassTargets, loss_code, targets_of
 from xpnn.backends.numba.steps import schedules
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="too slow as plain Python")
@@ -32,14 +33,14 @@ def small_tiles(monkeypatch):
     monkeypatch.setattr(schedules, "NARROW_KEPT_TILE", 8)
 
 
-def test_the_kernels_know_these_rows(rules, kinds):
+def test_the_kernels_know_these_rows(rules, kinds, make_job):
     """A new row needs no kernel; these do not lose theirs, and what has one is tested here."""
     assert {"identity", "relu", "leaky_relu", "tanh", "sigmoid"} <= set(ACTIVE)
     known = {optimizer for optimizer in OPTIMIZERS.values() if rule_of(optimizer()) is not None}
     assert {type(rule) for rule in rules.values()} == known >= {SGD, RMSprop, Adam, AdamW}
-    known = {name for name in LOSSES if loss_code(name) is not None}
-    assert {kind.loss for kind in kinds.values()} == known
-    assert known >= {"softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error"}
+    assert all(loss_code(name) is not None for name in LOSSES)
+    of_kinds = {type(targets_of(make_job(kind))) for kind in kinds.values()}
+    assert of_kinds == {ClassTargets, OutputTargets}  # the losses of numbers are one kernel
 
 
 def test_optimizers(make_pair, assert_same_training, kind, rule):

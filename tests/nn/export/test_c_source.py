@@ -46,7 +46,7 @@ TYPES = {"f": "float", "d": "double", "B": "uint8_t", "H": "uint16_t"}
 def answers(folder, net, rows, *, compiler="gcc", flags=(), **options):
     """Outputs of the compiled source for rows, (samples, outputs)."""
     to_c(net, folder, **options)
-    function = "predict_values" if net.loss == "squared_error" else "predict_proba"
+    function = "predict_proba" if net.outputs.has_probabilities else "predict_values"
     main = MAIN.replace("TYPE", TYPES[rows.dtype.char]).replace("FUNCTION", function)
     done = compiled(folder, main, compiler=compiler, flags=flags, given=rows.tobytes())
     return np.frombuffer(done, np.float32).reshape(len(rows), -1)
@@ -137,6 +137,8 @@ def test_labels_and_values(tmp_path):
     assert not np.isclose(labels.predict_proba(rows).sum(axis=1), 1).any()
     np.testing.assert_allclose(answers(tmp_path, labels, rows), labels.predict_proba(rows), rtol=0, atol=1e-6)
     np.testing.assert_allclose(answers(tmp_path, values, rows), values.predict(rows), rtol=1e-5)
+    counts = network(replace(inputs, target=Target((0.0,), (7.0,))), loss="poisson", sizes=(1,))
+    np.testing.assert_allclose(answers(tmp_path, counts, rows), counts.predict(rows), rtol=1e-5)
     for net, expected in ((labels, labels.predict_proba(rows)), (values, values.predict(rows))):
         quantized = answers(tmp_path, net, rows, int8=True, calibration=rows_of(rows, net))
         assert (np.abs(quantized - expected).max(axis=0) < 0.05 * expected.std(axis=0)).all()

@@ -96,6 +96,41 @@ def test_figures_of_a_regression_are_scikit_learns(backend):
     assert result._replace(loss=0.5).loss == 0.5
 
 
+def test_counts_are_predicted_in_their_units():
+    """A table of counts around 1000: the network learns their logarithm, relative to their mean."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(400, 2))
+    counts = generator.poisson(1000 * np.exp(0.5 * x[:, 0]))[:, None]
+    data = nn.from_arrays(x, counts, regression=True)
+    net = nn.MLP([2, 1], backend="numpy", loss="poisson", dtype="float64")
+    nn.train(net, data, optimizer=nn.Adam(0.02), epochs=60, batch_size=20)
+    assert net.inputs.target == nn.Target((0.0,), (pytest.approx(data.train.labels.mean()),))
+    slope, other = net.layers[0].weight[:, 0] / np.array([column.std for column in net.inputs.columns])
+    assert slope == pytest.approx(0.5, abs=0.02)
+    assert other == pytest.approx(0, abs=0.02)
+    result = nn.evaluate(net, data.test)
+    predicted, seen = net.predict(data.test.images), data.test.labels
+    deviance = predicted - seen - seen * np.log(predicted / seen)  # (samples, 1)
+    assert result.loss == pytest.approx(deviance.mean() / net.inputs.target.std[0], rel=1e-9)
+    assert result.r2 > 0.9
+    np.testing.assert_allclose(np.exp(net.logits(x)) * net.inputs.target.std[0], net.predict(x))
+    with pytest.raises(DataError, match="labels of the loss poisson must be >= 0, got -1"):
+        nn.evaluate(net, nn.Split(x[:2], np.array([[1.0], [-1.0]])))
+
+
+@pytest.mark.parametrize("level", [0.1, 0.9])
+def test_a_quantile_is_predicted(level):
+    """That share of the labels lies below the prediction."""
+    generator = np.random.default_rng(1)
+    x, noise = generator.random((2000, 1)), generator.normal(size=(2000, 1))
+    data = nn.from_arrays(x, (1 + x) * noise, regression=True)
+    net = nn.MLP([1, 8, 1], backend="numpy", loss=f"quantile:{level}")
+    nn.train(net, data, optimizer=nn.Adam(0.01), epochs=40, batch_size=50)
+    for half in (x < 0.5, x >= 0.5):
+        below = ((1 + x) * noise < net.predict(x))[half].mean()
+        assert below == pytest.approx(level, abs=0.04)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "uint64"])
 def test_labels_may_be_any_integers(net, dtype):
     result = nn.evaluate(net, split([[0.0, LN3], [LN3, 0.0]], np.array([1, 1], dtype)))

@@ -3,14 +3,16 @@
 import numba
 import numpy as np
 import pytest
+from xpnn.backends import LOSSES
+from xpnn.backends.losses import parse_loss
 from xpnn.backends.numba.compiler.lane_types import Width
 from xpnn.backends.numba.network.network import Matrix
-from xpnn.backends.numba.network.output_losses import SIGMOID, SQUARED, OutputTargets, output_loss_row
+from xpnn.backends.numba.network.output_losses import OutputTargets, output_loss_row
+from xpnn.backends.numba.network.targets import loss_code
 
 LANES = 8
-CODES = {"sigmoid_cross_entropy": SIGMOID, "squared_error": SQUARED}
 both_types = pytest.mark.parametrize("dtype", ["float32", "float64"])
-both_losses = pytest.mark.parametrize("loss", list(CODES))
+every_loss = pytest.mark.parametrize("loss", [*list(LOSSES)[1:], "huber:0.3", "quantile:0.9"])
 
 LOGITS = {
     "ordinary": lambda generator, shape: 3 * generator.normal(size=shape),
@@ -38,13 +40,13 @@ def losses_of(loss, logits, labels, factor):
     z = np.ascontiguousarray(blocks.reshape(rows, -1, 8).transpose(1, 0, 2)).ravel()
     grad = np.full(rows * columns, np.nan, dtype=logits.dtype)
     losses, hits = np.empty(rows), np.empty(rows, dtype=np.int64)
-    targets = OutputTargets(CODES[loss], labels.ravel(), np.empty(0))
+    targets = OutputTargets(loss_code(loss), parse_loss(loss)[1] or 0.0, labels.ravel(), np.empty(0))
     apply_rows(targets, z, grad, rows, columns, outputs, factor, losses, hits, Width(LANES))
     return losses, hits, grad.reshape(-1, rows, 8).transpose(1, 0, 2).reshape(rows, columns)
 
 
 @both_types
-@both_losses
+@every_loss
 @pytest.mark.parametrize("outputs", [1, 3, 8, 10, 40])
 @pytest.mark.parametrize("kind", list(LOGITS))
 def test_rows_are_the_generic_loss(generic, dtype, loss, outputs, kind):
@@ -83,7 +85,7 @@ def test_a_small_loss_keeps_its_digits(dtype):
     assert hits[0] == 1
 
 
-@both_losses
+@every_loss
 def test_nothing_is_read_beyond_the_labels(loss):
     """The last row's labels end with the array: what lies behind it is NaN here, and does not show."""
     room = np.full(3 * 3 + 8, np.nan)
