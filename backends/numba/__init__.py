@@ -31,9 +31,7 @@ several processes or shards. `forward.py` predicts with the same kernels. `docs/
 
 from contextlib import suppress
 
-from ..working_folder import edited
+from ..working_folder import import_numba
 
-# Numba reads its settings from `.numba_config.yaml` in the working folder, at its import and at every compilation; some
-# name folders of pickles, or classes to import. No file has an empty name.
-with edited("numba.core.config", "'.numba_config.yaml'", "''"), suppress(ImportError):  # `NumbaBackend` raises it
-    import numba  # noqa: F401
+with suppress(ImportError):  # `NumbaBackend` raises it
+    import_numba()

@@ -17,6 +17,7 @@ from ..numpy.backend import NumPyBackend
 from ..override import override
 from ..plan import Layer, Plan, Rows, Totals, TrainingJob
 from ..threads import one_blas_thread
+from ..working_folder import import_numba
 
 # A forward pass of fewer multiply-adds than this, a few milliseconds, goes without the kernels and their compilation.
 FORWARD_WORK = 2e8
@@ -37,7 +38,7 @@ class NumbaBackend(NumPyBackend):
 
     def __init__(self) -> None:
         try:
-            import numba  # noqa: F401
+            import_numba()
         except ImportError as error:
             raise BackendUnavailable(f"backend numba cannot import numba ({error}): {_install_line()}") from error
         from . import divided_plan as numba_divided_plan

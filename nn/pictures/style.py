@@ -100,7 +100,7 @@ def import_matplotlib() -> None:
         return
     chosen = os.environ.pop("MPLBACKEND", None)
     try:
-        with edited("matplotlib", "yield 'matplotlibrc'", "yield from ()"):
+        with edited("matplotlib", "yield 'matplotlibrc'", "yield from ()", file="matplotlibrc"):
             import matplotlib
     except (ValueError, OSError) as error:
         raise ConfigError(f"matplotlib cannot be imported: {error}; correct or remove its file matplotlibrc") from error

@@ -34,7 +34,7 @@ def test_only_the_first_import_of_that_module_is_edited(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     finders = list(sys.meta_path)
     for _ in range(2):
-        with edited("edited_module", "'old'", "'new'"):
+        with edited("edited_module", "'old'", "'new'", file="settings"):
             import edited_module
             import other_module
         assert (edited_module.text, other_module.text) == ("new", "old")
@@ -42,16 +42,25 @@ def test_only_the_first_import_of_that_module_is_edited(tmp_path, monkeypatch):
         del sys.modules["edited_module"], sys.modules["other_module"]
     import edited_module
 
-    with edited("edited_module", "'old'", "'new'"):
+    with edited("edited_module", "'old'", "'new'", file="settings"):
         import edited_module
     assert edited_module.text == "old"
     del sys.modules["edited_module"]
 
 
-def test_another_source_is_imported_unchanged(tmp_path, monkeypatch):
+def test_another_source_is_imported_unchanged_unless_it_would_read_the_file(tmp_path, monkeypatch):
     (tmp_path / "edited_module.py").write_text("text = 'unlike'")
     monkeypatch.syspath_prepend(tmp_path)
-    with edited("edited_module", "'old'", "'new'"):
+    monkeypatch.chdir(tmp_path)
+    settings = tmp_path / "settings"
+    settings.touch()
+    with (
+        edited("edited_module", "'old'", "'new'", file="settings"),
+        pytest.raises(ImportError, match="settings lies in the working folder, where this version of edited_module"),
+    ):
+        import edited_module
+    settings.unlink()
+    with edited("edited_module", "'old'", "'new'", file="settings"):
         import edited_module
     assert edited_module.text == "unlike"
     del sys.modules["edited_module"]
