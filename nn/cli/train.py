@@ -162,12 +162,12 @@ def train(  # noqa: D103 - the help is in the decorator
             leave(128 + received)
         judged = evaluate(net, start.data.test) if len(start.data.test) and not net.outputs.has_accuracy else None
         summary = summarize(start.config, history, versions=versions(), hardware=hardware(), ranks=ranks, judged=judged)
-        write_json(folder.summary, summary)
         try:
             save_curves(history, folder.curves, title=start.config.recipe.name)
         except MissingDependency as error:  # the run is done; its picture is not worth failing for
             if talk:
                 note(f"without {folder.curves.name}: {error}")
+        write_json(folder.summary, summary)  # last: without it the run is not finished
         if as_json:
             answer(json.dumps({**summary, "out": str(folder.path)}))
         elif talk:
