@@ -107,7 +107,7 @@ def tests_all(session: nox.Session) -> None:
 
 @nox.session
 def thorough(session: nox.Session) -> None:
-    """Run what takes minutes and finds rare things: races, every shape of kernel, signals at any moment, a soak."""
+    """Run what takes minutes and finds rare things: races, every shape of kernel, signals, damaged files, a soak."""
     install(session, ".[cli,onnx,tensorboard]", *group("test"))
     pytest(session, "-m", "thorough", *session.posargs)
 
@@ -160,7 +160,7 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def trust(session: nox.Session) -> None:
-    """Do the experiments of tests/trust in full, for about twenty minutes, and write docs/reliability.md's figures."""
+    """Do the experiments of tests/trust in full, for about forty minutes, and write docs/reliability.md's figures."""
     install(session, ".[cli]", *group("test"))
     options = ("--trust", "--trust-page=docs/reliability.md", "-m", "thorough or not thorough")
     session.run("pytest", "tests/trust", *options, *session.posargs)

@@ -165,11 +165,13 @@ def train(  # noqa: D103 - the help is in the decorator
         if len(start.data.test) and not net.outputs.has_accuracy:
             judged = with_files_named([start.data.test.images], partial(evaluate, net, start.data.test))
         summary = summarize(start.config, history, versions=versions(), hardware=hardware(), ranks=ranks, judged=judged)
-        write_json(folder.summary, summary)
         try:
             save_curves(history, folder.curves, title=start.config.recipe.name)
+        except StorageError:  # no room: the run is finished by --resume
+            raise
         except Exception as error:  # of any kind: the run is done, and its result is worth more than its picture
             note(f"without {folder.curves.name}: {error}")
+        write_json(folder.summary, summary)  # last: without it the run is not finished
         if as_json:
             answer(json.dumps({**summary, "out": str(folder.path)}))
         elif talk:

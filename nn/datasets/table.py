@@ -87,7 +87,8 @@ def load_table(
     notes += [note] if note else []
     index = []  # columns without a name that number the rows
     if inputs is None and id_column != "none":
-        index = [name for name in file.unnamed if name != id_column and frame[name].n_unique() == len(frame)]
+        named = (id_column, label)
+        index = [name for name in file.unnamed if name not in named and frame[name].n_unique() == len(frame)]
     if index:
         notes.append("the column without a name is an index and is not learned: --id-column none to learn it")
         options["drop"] = (*options.get("drop", ()), *index)

@@ -1,9 +1,12 @@
 """What the pages say is what the code does."""
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
+from trust.mutations import FILES
+from trust.thread_jobs import CASES
 from xpnn import backends
 from xpnn.backends import RunError, XpnnError
 from xpnn.nn.files import limits
@@ -43,6 +46,42 @@ def test_every_error_is_on_the_page_with_its_exit_code(page):
     }
 
 
-def test_the_tests_that_the_page_names_are_there(root, page):
-    for name in set(re.findall(r"`((?:trust/)?test_\w+\.py)`", page)):
-        assert (root / "tests" / name).is_file(), name
+@pytest.fixture(scope="module")
+def promises(page: str) -> list[tuple[str, list[str]]]:
+    """Each promise of the page, and the tests that hold it."""
+    section = page.split("## Promises\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| [^|]*\| ([^|]*) \| ([^|]*) \|$", section, re.MULTILINE)[1:]
+    assert len(rows) == len(re.findall(r"^\|", section, re.MULTILINE)) - 2  # header and line
+    return [(promise, held.split(", ")) for promise, held in rows]
+
+
+def names_in(file: Path) -> set[str]:
+    """Return the names of a file's tests, as pytest has them in its node ids."""
+    found = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        prefix, functions = (f"{node.name}::", node.body) if isinstance(node, ast.ClassDef) else ("", [node])
+        found |= {prefix + each.name for each in functions if isinstance(each, ast.FunctionDef)}
+    return {name for name in found if name.split("::")[-1].startswith("test_")}
+
+
+def test_each_promise_is_held_by_tests_that_are_there(root, promises):
+    for promise, tests in promises:
+        for test in tests:
+            path, _, name = test.strip("`").partition("::")
+            file = root / "tests" / path
+            assert file.match("test_*.py"), f"{promise}: {test} is no test"
+            assert file.is_file(), f"{promise}: there is no {path}"
+            there = names_in(file)
+            assert name in there if name else there, f"{promise}: there is no {test}"
+
+
+def test_the_threads_of_the_page_are_those_of_the_test(promises):
+    (cases,) = (
+        promise.split(": ")[1] for promise, _ in promises if promise.startswith("another number of threads on Numba")
+    )
+    assert cases.split(", ") == list(CASES)
+
+
+def test_the_page_has_the_damaged_files_of_each_reader(page):
+    assert sum(FILES.values()) == 100_000
+    assert set(re.findall(r"^\| \d+ \| mutations of (.*?) \|", page, re.MULTILINE)) == set(FILES)

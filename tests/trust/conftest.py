@@ -1,5 +1,6 @@
 """What the experiments of this folder share: how much of each is done, and the page that their figures go to."""
 
+import re
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -10,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from xpnn import nn
 from xpnn.backends.machine import hardware, versions
 
+from .mutations import FILES
 from .watch import MIB, Watch
 
 MOST_MEMORY = 256 * MIB  # that a file of a few hundred bytes, or a bomb, may take
-SLICE = 150  # files of each kind in an ordinary test run
+MOST, PART = 150, 30  # in an ordinary test run: at most so many of each, and at most one in thirty
 
 # Section of the page -> number and name of an experiment -> what it showed.
 FIGURES: dict[str, dict[tuple[int, str], str]] = {}
@@ -60,15 +62,25 @@ def saved_run(make_data, tmp_path):
     return make
 
 
-@pytest.fixture
-def damage(amount, tmp_path):
-    """`damage(1000, files, load, check)`: load so many files, each drawn as its name and content."""
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Damage a part of the files in an ordinary test run, and all of them in a thorough one and with `--trust`."""
+    if "damage" in metafunc.fixturenames:
+        full = metafunc.config.getoption("--trust")
+        every = "all" if full else pytest.param("all", marks=pytest.mark.thorough)
+        metafunc.parametrize("damage", [every] if full else ["some", every], indirect=True)
 
-    def run(full, files, load, check, *, slice=SLICE):  # noqa: A002
-        watch = Watch()
+
+@pytest.fixture
+def damage(request, show, tmp_path):
+    """`damage("IDX", files, load, check)`: load files of that row of FILES, each drawn as its name and content."""
+
+    def run(reader, files, load, check):
+        watch, count = Watch(), FILES[reader]
+        if request.param == "some":
+            count = min(MOST, count // PART)
 
         @settings(
-            max_examples=amount(full, slice=slice),
+            max_examples=count,
             deadline=None,
             database=None,
             derandomize=True,
@@ -81,38 +93,43 @@ def damage(amount, tmp_path):
             watch.load(load, tmp_path / name, check)
 
         each()
-        assert watch.files >= amount(full, slice=slice)
+        assert watch.files >= count
         assert 0 < watch.refused < watch.files  # most damage is seen, and some is none
         assert watch.memory < MOST_MEMORY
-        return watch
+        show(5, f"mutations of {reader}", str(watch))
 
     return run
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Write the figures into the page that `--trust-page` names, if everything passed.
-
-    A section none of whose experiments was done stays as it is.
-    """
+    """Write the figures into the page that `--trust-page` names, if everything passed."""
     page = session.config.getoption("--trust-page")
     if page is not None and exitstatus == 0:
         path = Path(page)
+        machine = hardware()
+        software = ", ".join(f"{name} {version}" for name, version in versions().items() if version)
+        today = f"{date.today():%d %B %Y}".removeprefix("0")
+        on = f"{machine['processor']}, {machine['cores']} cores; {software}."
         for section, figures in FIGURES.items():
-            text = rewritten(path.read_text(encoding="utf-8"), table(figures), section)
-            path.write_text(text, encoding="utf-8")
+            path.write_text(rewritten(path.read_text(encoding="utf-8"), section, figures, today, on), encoding="utf-8")
 
 
-def table(figures: dict[tuple[int, str], str]) -> str:
-    """Return the figures in Markdown, with what they were seen on."""
-    rows = [f"| {number} | {experiment} | {seen} |" for (number, experiment), seen in sorted(figures.items())]
-    machine = hardware()
-    software = ", ".join(f"{name} {version}" for name, version in versions().items() if version)
-    on = f"{date.today():%d %B %Y}, {machine['processor']}, {machine['cores']} cores; {software}."
-    return "\n".join(["| | experiment | seen |", "|---|---|---|", *rows, "", on.removeprefix("0")])
+ROW = re.compile(r"^\| (\d+) \| (.*) \| (.*) \| (.*) \|$", re.MULTILINE)  # number, experiment, what was seen, date
+DAY = re.compile(r"^- (\d.*?): (.*)$", re.MULTILINE)  # date, machine and versions
 
 
-def rewritten(page: str, text: str, section: str) -> str:
-    """Return the page with `text` between the two marks of a section."""
+def rewritten(page: str, section: str, figures: dict[tuple[int, str], str], today: str, on: str) -> str:
+    """Return the page with the figures of today in a section's table, and the machines of all days below it.
+
+    The rows of experiments that were not done today stay. Those of one that is no longer there are deleted by hand.
+    """
     begin, end = f"<!-- {section}:begin -->", f"<!-- {section}:end -->"
     before, rest = page.split(begin)
-    return f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}"
+    old, after = rest.split(end)
+    rows = {(int(number), name): (seen, day) for number, name, seen, day in ROW.findall(old)}
+    rows |= {experiment: (seen, today) for experiment, seen in figures.items()}
+    days = {day for _, day in rows.values()}
+    lines = [f"| {number} | {name} | {seen} | {day} |" for (number, name), (seen, day) in sorted(rows.items())]
+    machines = [f"- {day}: {machine}" for day, machine in (dict(DAY.findall(old)) | {today: on}).items() if day in days]
+    text = "\n".join(["| | experiment | seen | on |", "|---|---|---|---|", *lines, "", *machines])
+    return f"{before}{begin}\n{text}\n{end}{after}"

@@ -4,12 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from xpnn import nn
 from xpnn.nn.inputs.arguments import make_generator
 from xpnn.nn.network.initializers import INITIALIZERS
+
+from .thread_jobs import CASES
 
 TRAIN = """
 import json, sys
@@ -25,6 +28,7 @@ nn.save(net, f"{folder}/model.safetensors")
 print([(epoch.train_loss, epoch.train_accuracy) for epoch in history])
 """
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+GENERIC = ("dropout", "clipping", "own activation")  # until Numba's plans take them
 
 
 def train(folder, name, dtype, batch_size, *, hash_seed=0, threads=1):
@@ -81,6 +85,30 @@ def test_other_numbers_of_threads(tmp_path, amount, show, name, tolerance):
         f"1, 2 and 3 threads, full batches: {name}, float64",
         "bit-identical" if largest == 0 else f"differ by {largest:.1g}",
     )
+
+
+@pytest.fixture(scope="module")
+def digests():
+    """Digest of each training by its name, with 1, 2 and 3 threads of Numba and of BLAS."""
+    found = []
+    for threads in ("1", "2", "3"):
+        environment = os.environ | dict.fromkeys(THREADS, threads)
+        program = [sys.executable, Path(__file__).with_name("thread_jobs.py")]
+        found.append(json.loads(subprocess.check_output(program, env=environment)))
+    return found
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.xfail(reason="not compiled yet") if name in GENERIC else [])
+        for name in CASES
+    ],
+)
+def test_any_number_of_threads_gives_the_same_bits_on_numba(digests, show, name):
+    assert {each[name] for each in digests} == {digests[0][name]}
+    show(11, f"1, 2 and 3 threads: numba, {name}", "bit-identical")
 
 
 def test_starting_weights_and_orders_are_those_of_every_version():

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import struct
 import zipfile
 import zlib
@@ -11,11 +12,12 @@ from functools import partial
 import numpy as np
 import polars as pl
 import pytest
+from click.testing import CliRunner
 from hypothesis import strategies as st
 from xpnn import nn
 from xpnn.backends import DataError, XpnnError
+from xpnn.nn.cli.app import xpnn
 from xpnn.nn.datasets import read_idx
-from xpnn.nn.datasets.idx_folder import PARTS
 from xpnn.nn.files.text import is_plain
 from xpnn.nn.pictures.digit_images import load_digit
 
@@ -27,6 +29,8 @@ from .valid_data import (
     GZIP_TOKENS,
     IDX_FOLDERS,
     IDX_TOKENS,
+    NIST_FOLDERS,
+    NPY_FOLDERS,
     NPY_TOKENS,
     PARQUET_TOKENS,
     TABLES,
@@ -63,90 +67,149 @@ def assert_valid(data):
 
 
 @st.composite
-def one_of_four(draw, suffix):
-    """Draw one damaged file of a folder's four; the folder `0-3` is the first, with its last file damaged."""
-    folder, part = draw(st.integers(0, len(IDX_FOLDERS) - 1)), draw(st.integers(0, 3))
-    content = IDX_FOLDERS[folder][part]
-    if not suffix:
-        content = draw(mutated(content, IDX_TOKENS))
-    elif draw(st.booleans()):  # behind the checksum
-        content = gzip.compress(draw(mutated(content, IDX_TOKENS)), mtime=0)
-    else:
-        content = draw(mutated(gzip.compress(content, mtime=0), GZIP_TOKENS))
-    return f"{folder}-{part}/{PARTS[part]}{suffix}", content
+def packed(draw, content, tokens, pack, pack_tokens):
+    """Draw a damaged file within a packed one; half of the damage is behind the checksum."""
+    if draw(st.booleans()):
+        return pack(draw(mutated(content, tokens)))
+    return draw(mutated(pack(content), pack_tokens))
 
 
-@pytest.mark.parametrize(("suffix", "what"), [("", "IDX"), (".gz", "IDX in gzip")])
-def test_idx(damage, show, tmp_path, suffix, what):
-    for number, folder in enumerate(IDX_FOLDERS):
-        for damaged in range(4):
-            place = tmp_path / f"{number}-{damaged}"
-            place.mkdir()
-            for part, content in zip(PARTS, folder, strict=True):
-                (place / f"{part}{suffix}").write_bytes(gzip.compress(content) if suffix else content)
-            assert_valid(nn.load_dataset(place))
+gzipped = partial(gzip.compress, mtime=0)
 
-    def load(path):
-        with suppress(XpnnError):
-            read_idx(path)
-        return nn.load_dataset(path.parent)
 
-    show(5, f"mutations of {what}", str(damage(15_000, one_of_four(suffix), load, assert_valid)))
+@st.composite
+def one_file(draw, folders, damaged):
+    """Draw one damaged file of a folder; the folder `0-labels.npy` is the first, of which that file is damaged."""
+    number = draw(st.integers(0, len(folders) - 1))
+    name = draw(st.sampled_from(sorted(folders[number])))
+    return f"{number}-{name}/{name}", draw(damaged(folders[number][name]))
+
+
+def write_folders(place, folders, pack=bytes):
+    """Write each folder as many times as it has files, and check that it can be loaded."""
+    for number, files in enumerate(folders):
+        for damaged in files:
+            folder = place / f"{number}-{damaged}"
+            folder.mkdir()
+            for name, content in files.items():
+                (folder / name).write_bytes(pack(content))
+            assert_valid(nn.load_dataset(folder))
+
+
+def load_folder(path):
+    return nn.load_dataset(path.parent)
+
+
+def load_idx(path):
+    with suppress(XpnnError):
+        read_idx(path)
+    return load_folder(path)
+
+
+@pytest.mark.parametrize(
+    ("what", "folders"), [("IDX", IDX_FOLDERS), ("IDX of EMNIST and QMNIST", NIST_FOLDERS)], ids=["MNIST", "others"]
+)
+def test_idx(damage, tmp_path, what, folders):
+    write_folders(tmp_path, folders)
+    damage(what, one_file(folders, lambda content: mutated(content, IDX_TOKENS)), load_idx, assert_valid)
+
+
+def test_idx_in_gzip(damage, tmp_path):
+    folders = [{f"{name}.gz": content for name, content in files.items()} for files in IDX_FOLDERS]
+    write_folders(tmp_path, folders, gzipped)
+    files = one_file(folders, lambda content: packed(content, IDX_TOKENS, gzipped, GZIP_TOKENS))
+    damage("IDX in gzip", files, load_idx, assert_valid)
+
+
+def test_folders_of_npy(damage, tmp_path):
+    write_folders(tmp_path, NPY_FOLDERS)
+    files = one_file(NPY_FOLDERS, lambda content: mutated(content, NPY_TOKENS))
+    damage("folders of .npy", files, load_folder, assert_valid)
 
 
 @st.composite
 def archives(draw, compression):
     members = draw(st.sampled_from(ARCHIVES))
-    if draw(st.booleans()):
-        return "a.npz", draw(mutated(zip_bytes(members, compression), ZIP_TOKENS))
-    name = draw(st.sampled_from(sorted(members)))  # behind the checksum
-    return "a.npz", zip_bytes(members | {name: draw(mutated(members[name], NPY_TOKENS))}, compression)
+    name = draw(st.sampled_from(sorted(members)))
+    pack = lambda content: zip_bytes(members | {name: content}, compression)  # noqa: E731
+    return "a.npz", draw(packed(members[name], NPY_TOKENS, pack, ZIP_TOKENS))
 
 
 @pytest.mark.parametrize(
     ("compression", "what"), [(zipfile.ZIP_STORED, ".npz, stored"), (zipfile.ZIP_DEFLATED, ".npz, compressed")]
 )
-def test_npz(damage, show, compression, what):
-    show(5, f"mutations of {what}", str(damage(10_000, archives(compression), nn.load_dataset, assert_valid)))
+def test_npz(damage, compression, what):
+    damage(what, archives(compression), nn.load_dataset, assert_valid)
 
 
-@st.composite
-def tables(draw):
-    """Draw a damaged text table, some of them packed."""
-    name, content = (
-        draw(st.sampled_from(("a.csv", "a.csv", "a.tsv", "a.csv.gz", "a.zip"))),
-        draw(st.sampled_from(TABLES)),
+def text_tables(name):
+    return st.sampled_from(TABLES).flatmap(lambda text: mutated(text, CSV_TOKENS)).map(lambda text: (name, text))
+
+
+def test_text_tables(damage):
+    files = st.one_of(text_tables("a.csv"), text_tables("a.tsv"))
+    damage(".csv and .tsv", files, nn.load_dataset, assert_valid)
+
+
+@pytest.mark.parametrize(
+    ("name", "pack", "tokens"),
+    [("a.csv.gz", gzipped, GZIP_TOKENS), ("a.zip", lambda text: zip_bytes({"a.csv": text}, 8), ZIP_TOKENS)],
+    ids=["gz", "zip"],
+)
+def test_packed_tables(damage, name, pack, tokens):
+    files = st.sampled_from(TABLES).flatmap(lambda text: packed(text, CSV_TOKENS, pack, tokens))
+    damage(
+        f".csv in {name[name.rindex('.') :]}", files.map(lambda content: (name, content)), nn.load_dataset, assert_valid
     )
-    if name.endswith(("csv", "tsv")):
-        return name, draw(mutated(content, CSV_TOKENS))
-    pack = partial(gzip.compress, mtime=0) if name.endswith(".gz") else lambda text: zip_bytes({"a.csv": text}, 8)
-    if draw(st.booleans()):  # behind the checksum
-        return name, pack(draw(mutated(content, CSV_TOKENS)))
-    return name, draw(mutated(pack(content), GZIP_TOKENS if name.endswith(".gz") else ZIP_TOKENS))
 
 
-def test_text_tables(damage, show):
-    show(5, "mutations of .csv, .tsv, .gz and .zip", str(damage(15_000, tables(), nn.load_dataset, assert_valid)))
+def test_rows_to_predict(damage, tmp_path):
+    """Of a network that was trained on a number and a category."""
+    data = tmp_path / "training.csv"
+    data.write_text("size,hue,label\n" + "".join(f"{k},{['red', 'blue'][k % 2]},{k % 3}\n" for k in range(12)))
+    trained = nn.load_dataset(data)
+    net = nn.MLP([trained.features, 4, 3], backend="numpy")
+    nn.train(net, trained, epochs=1)
+    model = tmp_path / "model.safetensors"
+    nn.save(net, model)
+
+    def predict(path):
+        result = CliRunner().invoke(xpnn, ["predict", str(model), str(path), "--backend", "numpy", "--proba", "--json"])
+        if result.exit_code == 2:
+            raise DataError(result.stderr.removesuffix("\n"))
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)["predictions"]
+
+    def check(answers):
+        assert answers
+        for answer in answers:
+            (*probabilities,) = (value for name, value in answer.items() if name.startswith("probability of "))
+            assert sum(probabilities) == pytest.approx(1, abs=1e-6)
+            assert answer["label"] in (0, 1, 2, "0", "1", "2")
+
+    rows = b"hue,Id,size\n" + b"".join(
+        b"%s,%d,%d.5\n" % (hue, k, k) for k, hue in enumerate([b"red", b"blue", b""] * 2)
+    )
+    files = mutated(rows, [*CSV_TOKENS, b"size", b"hue", b"red"]).map(lambda content: ("rows.csv", content))
+    damage("rows for xpnn predict", files, predict, check)
 
 
-def test_parquet(damage, show):
-    """Few of them: each starts a process, which decodes it."""
+def test_parquet(damage):
     frame = pl.DataFrame({"a": [0.5 * k for k in range(9)], "b": ["x", "y", None] * 3, "label": [0, 1, 2] * 3})
     file = io.BytesIO()
     frame.write_parquet(file, compression="uncompressed")
     files = mutated(file.getvalue(), PARQUET_TOKENS).map(lambda content: ("a.parquet", content))
-    show(5, "mutations of .parquet", str(damage(300, files, nn.load_dataset, assert_valid, slice=12)))
+    damage(".parquet", files, nn.load_dataset, assert_valid)
 
 
-def test_pictures(damage, show):
+def test_pictures(damage):
     def check(row):
         assert row.shape == (64,)
         assert row.dtype == np.uint8
         assert row.max() <= 16
 
     files = st.sampled_from(picture_bytes()).flatmap(mutated).map(lambda content: ("digit", content))
-    seen = damage(5_000, files, lambda path: load_digit(path, image_shape=(8, 8), largest=16), check)
-    show(5, "mutations of pictures", str(seen))
+    damage("pictures", files, lambda path: load_digit(path, image_shape=(8, 8), largest=16), check)
 
 
 def deflated(start, length):

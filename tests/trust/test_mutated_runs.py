@@ -75,12 +75,11 @@ def check_model(net):
     assert net.predict_proba(np.zeros((1, net.features), dtype=np.uint8)).shape == (1, net.num_outputs)
 
 
-def test_checkpoints(run, damage, show):
-    watch = damage(12_000, damaged(run / "checkpoint.safetensors", "checkpoint"), nn.Checkpoint.load, check_checkpoint)
-    show(5, "mutations of checkpoints", str(watch))
+def test_checkpoints(run, damage):
+    damage("checkpoints", damaged(run / "checkpoint.safetensors", "checkpoint"), nn.Checkpoint.load, check_checkpoint)
 
 
-def test_resumed_trainings(run, damage, make_data, show):
+def test_resumed_trainings(run, damage, make_data):
     """What can be loaded is resumed, and refused by name or trained."""
 
     def resume(path):
@@ -88,18 +87,15 @@ def test_resumed_trainings(run, damage, make_data, show):
         nn.train(net, make_data(), epochs=2, batch_size=8, resume=path)
         return net
 
-    watch = damage(3_000, damaged(run / "checkpoint.safetensors", "checkpoint"), resume, check_model)
-    show(5, "mutations of checkpoints, resumed", str(watch))
+    damage("checkpoints, resumed", damaged(run / "checkpoint.safetensors", "checkpoint"), resume, check_model)
 
 
-def test_models(run, damage, show):
+def test_models(run, damage):
     load = lambda path: nn.load(path, backend="numpy")  # noqa: E731
-    watch = damage(9_000, damaged(run / "model.safetensors", "model"), load, check_model)
-    show(5, "mutations of models", str(watch))
+    damage("models", damaged(run / "model.safetensors", "model"), load, check_model)
 
 
-def test_configurations(damage, show):
+def test_configurations(damage):
     config = RunConfig(RECIPES["mnist-98"], DataChoice("rows.csv", "kind", test_fraction=0.3), "numpy", 0)
     files = mutated(json.dumps(config.to_json()).encode(), JSON_TOKENS).map(lambda content: ("config.json", content))
-    watch = damage(6_000, files, lambda path: RunFolder(path.parent).read_config(), lambda read: read.to_json())
-    show(5, "mutations of config.json", str(watch))
+    damage("config.json", files, lambda path: RunFolder(path.parent).read_config(), lambda read: read.to_json())

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from xpnn.nn.datasets.idx_folder import PARTS
 
 IMAGES = np.arange(6 * 12, dtype=np.uint8).reshape(6, 3, 4)
 FLOATS = (IMAGES / 8).astype(">f4")
@@ -21,9 +22,25 @@ def idx_bytes(values):
     return header + values.astype(values.dtype.newbyteorder(">")).tobytes()
 
 
-IDX_FOLDERS = [  # the four files of each
-    [idx_bytes(values) for values in (IMAGES, LABELS, IMAGES[:2], LABELS[:2])],
-    [idx_bytes(values) for values in (FLOATS, LABELS.astype("i4"), FLOATS[:2], LABELS[:2].astype("i2"))],
+IDX_FOLDERS = [
+    dict(zip(PARTS, map(idx_bytes, arrays), strict=True))
+    for arrays in (
+        (IMAGES, LABELS, IMAGES[:2], LABELS[:2]),
+        (FLOATS, LABELS.astype("i4"), FLOATS[:2], LABELS[:2].astype("i2")),
+    )
+]
+NIST_LABELS = np.stack([LABELS, *[LABELS + k for k in range(7)]], axis=1).astype("i4")
+NIST_FOLDERS = [
+    {
+        f"emnist-letters-{part}-{name}": idx_bytes(values)
+        for part, rows in (("train", slice(6)), ("test", slice(2)))
+        for name, values in (("images-idx3-ubyte", IMAGES[rows]), ("labels-idx1-ubyte", LABELS[rows] + np.uint8(1)))
+    },
+    {
+        f"qmnist-{part}-{name}": idx_bytes(values)
+        for part, rows in (("train", slice(6)), ("test", slice(2)))
+        for name, values in (("images-idx3-ubyte", IMAGES[rows]), ("labels-idx2-int", NIST_LABELS[rows]))
+    },
 ]
 IDX_TOKENS = [b"\0\0\x08\1", b"\0\0\x08\3", b"\0\0\x0d\3", b"\0\0\x0e\1", b"\0\0\0\6", b"\0\0\x0b\x08"]
 GZIP_TOKENS = [b"\x1f\x8b\x08", b"\x1f\x8b\x08\x1c", gzip.compress(b""), gzip.compress(bytes(1000)), bytes(8)]
@@ -54,6 +71,14 @@ ARCHIVES = [  # the members of each
         "x_test.npy": npy_bytes(IMAGES[:3].astype(">i8")),
         "y_test.npy": npy_bytes(np.array([b"a", b"b", b"c"])),
     },
+]
+NPY_FOLDERS = [  # whose last rows are held out
+    {"images.npy": npy_bytes(np.tile(IMAGES, (2, 1, 1))), "labels.npy": npy_bytes(np.tile(LABELS, 2))},
+    {
+        "X.npy": npy_bytes(np.asfortranarray(np.arange(48).reshape(12, 4) / 8)),
+        "y.npy": npy_bytes(np.array(list("abc" * 4))),
+    },
+    ARCHIVES[2],
 ]
 NPY_TOKENS = [
     *(b"\x93NUMPY\1\0", b"\x93NUMPY\2\0", b"\x93NUMPY\3\0", b"'descr': '|O'", b"'shape': (", b"True", b"False"),

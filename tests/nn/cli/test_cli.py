@@ -434,6 +434,21 @@ def test_a_full_disk_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.stderr.endswith("the last checkpoint is intact: free space, then xpnn train --resume run\n")
 
 
+def test_a_run_without_its_picture_is_not_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    from xpnn.backends import StorageError
+
+    def fail(*_: object, **__: object) -> None:
+        raise StorageError("cannot write run/curves.png: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("xpnn.nn.cli.train.save_curves", fail)
+        result = run(*SHORT, "--out", "run")
+    assert result.exit_code == 1
+    assert not Path("run/summary.json").exists()
+    assert run("train", "--resume", "run").exit_code == 0
+    assert {"summary.json", "curves.png"} <= {path.name for path in Path("run").iterdir()}
+
+
 def test_a_data_set_in_place_of_a_recipe_is_told() -> None:
     result = run("train", "digits")
     assert result.exit_code == 2

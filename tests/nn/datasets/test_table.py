@@ -394,3 +394,14 @@ def test_options_reach_the_files_through_load_dataset(tmp_path, table):
     assert np.bincount(data.test.labels).tolist() == [2, 2]
     with pytest.raises(ConfigError, match="test_fraction"):
         load_dataset(path, test_fraction=2)
+
+
+@pytest.mark.parametrize(
+    ("header", "options", "label"), [("a,b,", {}, "column_3"), (",b,a", {"label_column": "column_1"}, "column_1")]
+)
+def test_the_label_may_be_a_column_without_a_name(table, header, options, label):
+    """Each row its own number, as an index has them."""
+    data = table(f"{header}\n" + "".join(f"{k},{k % 3},{k}\n" for k in range(8)), regression=False, **options)
+    assert data.inputs.label == label
+    assert data.class_names == tuple("01234567")
+    assert data.features == 2

@@ -5,42 +5,18 @@ import threading
 from contextlib import suppress
 from itertools import count
 
-import numpy as np
 import pytest
 from interrupt import Interrupt
 from numba.core import config
 from xpnn.backends.numba.compiler import start as numba_start
 from xpnn.backends.numba.compiler import team as numba_team
-from xpnn.backends.numba.compiler.compile import kernel
-from xpnn.backends.numba.compiler.team import Team, wait_for_all
+from xpnn.backends.numba.compiler.team import Team
+
+from .neighbours import expected_sums, neighbours_added
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="plain Python has one thread")
 
 OWN_FILES = [numba_team.__file__, numba_start.__file__]
-
-
-@kernel
-def add_neighbours(side, rounds, numbers):
-    """In each round a thread's number becomes its own and its neighbour's sum; numbers is (threads, 2)."""
-    for turn in range(rounds):
-        old, new = turn % 2, 1 - turn % 2
-        numbers[side.me, new] = numbers[side.me, old] + numbers[(side.me + 1) % side.threads, old]
-        wait_for_all(side)
-
-
-def run_once(team, threads):
-    """What a run makes of 1, 2, 3, ..."""
-    numbers = np.zeros((threads, 2), dtype=np.int64)
-    numbers[:, 0] = np.arange(1, threads + 1)
-    team.run(add_neighbours, 3, numbers)
-    return numbers[:, 1].tolist()
-
-
-def expected(threads):
-    numbers = np.arange(1, threads + 1)
-    for _ in range(3):
-        numbers = numbers + np.roll(numbers, -1)
-    return numbers.tolist()
 
 
 def workers():
@@ -49,13 +25,13 @@ def workers():
 
 def check_whole(team, threads, others):
     """Check the next run, that of another thread, and that all threads but the team's own have ended."""
-    assert run_once(team, threads) == expected(threads)
+    assert neighbours_added(team, threads) == expected_sums(threads)
     assert team.threads == threads
     seen = []
-    other = threading.Thread(target=lambda: seen.append(run_once(team, threads)), daemon=True)
+    other = threading.Thread(target=lambda: seen.append(neighbours_added(team, threads)), daemon=True)
     other.start()
     other.join(timeout=60)
-    assert seen == [expected(threads)], "a caller on another thread does not get its turn"
+    assert seen == [expected_sums(threads)], "a caller on another thread does not get its turn"
     own = {worker.thread for worker in team._workers}
     assert len(own) == threads - 1
     for thread in set(workers()) - own - others:
@@ -66,16 +42,16 @@ def check_whole(team, threads, others):
 
 def interrupt_everywhere(threads, *, is_started, everywhere, step=1):
     """Interrupt a team at each point in turn; return how many there are."""
-    run_once(Team(threads), threads)  # compiled
+    neighbours_added(Team(threads), threads)  # compiled
     gc.collect()
     others = set(workers())
     for point in count(0, step):
         team = Team(threads)
         if is_started:
-            run_once(team, threads)
+            neighbours_added(team, threads)
         interrupt = Interrupt(point, None if everywhere else OWN_FILES)
         with suppress(KeyboardInterrupt), interrupt:
-            run_once(team, threads)
+            neighbours_added(team, threads)
         check_whole(team, threads, others)
         if interrupt.points <= point:
             return interrupt.points

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from numba.core import config
 from xpnn.backends.numba.compiler import team as numba_team
-from xpnn.backends.numba.compiler.compile import kernel
 from xpnn.backends.numba.compiler.team import (
     SYNC_SIZE,
     Side,
@@ -19,34 +18,11 @@ from xpnn.backends.numba.compiler.team import (
     _container_cores,
     share,
     usable_threads,
-    wait_for_all,
 )
 
+from .neighbours import expected_sums, neighbours_added
+
 compiled_only = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="plain Python has one thread")
-
-
-@kernel
-def add_neighbours(side, rounds, numbers):
-    """In each round a thread's number becomes its own and its neighbour's sum; numbers is (threads, 2)."""
-    for turn in range(rounds):
-        old, new = turn % 2, 1 - turn % 2
-        numbers[side.me, new] = numbers[side.me, old] + numbers[(side.me + 1) % side.threads, old]
-        wait_for_all(side)
-
-
-def neighbours_added(team, threads, rounds):
-    """What the team makes of 1, 2, 3, ... by `add_neighbours`."""
-    numbers = np.zeros((threads, 2), dtype=np.int64)
-    numbers[:, 0] = np.arange(1, threads + 1)
-    team.run(add_neighbours, rounds, numbers)
-    return numbers[:, rounds % 2].tolist()
-
-
-def expected_sums(threads, rounds):
-    numbers = np.arange(1, threads + 1)
-    for _ in range(rounds):
-        numbers = numbers + np.roll(numbers, -1)
-    return numbers.tolist()
 
 
 @compiled_only
