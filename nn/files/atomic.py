@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import secrets
+import select
 import stat
 import time
 from contextlib import suppress
@@ -155,7 +156,10 @@ def _overwrite(path: Path, content: bytes | bytearray) -> None:
     with os.fdopen(os.dup(1), "wb", 0) if is_stdout(path) else path.open("wb", 0) as file:
         rest = memoryview(content)
         while rest:
-            rest = rest[file.write(rest) :]
+            written = file.write(rest)
+            if written is None:  # a full pipe that does not block
+                select.select([], [file], [])
+            rest = rest[written or 0 :]
         with suppress(OSError):  # pipes and devices cannot be synced
             os.fsync(file.fileno())
 

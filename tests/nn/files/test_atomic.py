@@ -3,6 +3,8 @@
 import errno
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -151,6 +153,18 @@ def test_pipes_and_devices_are_written_to() -> None:
     if Path("/dev/full").exists():
         with pytest.raises(StorageError, match="cannot write /dev/full: No space left"):
             files.write_atomically(Path("/dev/full"), b"too much")
+
+
+@posix
+def test_a_stdout_that_does_not_block_is_waited_for() -> None:
+    code = "from pathlib import Path; from xpnn.nn.files import atomic as files\n"
+    code += "files.write_atomically(Path('/dev/stdout'), bytes(300_000))"
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=writer) as process, os.fdopen(reader, "rb") as pipe:
+        os.close(writer)
+        assert len(pipe.read()) == 300_000
+    assert process.returncode == 0
 
 
 @posix
