@@ -25,7 +25,7 @@ FORWARD_WORK = 2e8
 class NumbaBackend(NumPyBackend):
     """NumPy's operations, and plans that are one compiled call.
 
-    What the kernels do not know (an activation, loss or optimizer of the user's own, dropout) goes by the operations.
+    What the kernels do not know (an activation, loss or optimizer of the user's own) goes by the operations.
 
     Raises:
         BackendUnavailable: Numba cannot be imported.
@@ -100,9 +100,8 @@ class NumbaBackend(NumPyBackend):
 
     def _why_generic(self, job: TrainingJob) -> str:
         """Return what of a job the kernels do not know."""
-        options = job.options
-        unknown = self._plan.unknown_part([layer.activation for layer in job.layers], options.optimizer, job.loss)
-        unknown = unknown or ("dropout" if options.dropout else "" if options.clip_norm is None else "clipping")
+        activations = [layer.activation for layer in job.layers]
+        unknown = self._plan.unknown_part(activations, job.options.optimizer, job.loss)
         return f"the kernels do not {f'know {unknown}' if unknown else 'take such types, shapes or last layer'}"
 
 
