@@ -31,17 +31,17 @@ class NumbaPlan(EnginePlan):
         super().__init__(job)
         with announced("compiling the numba plan; cached for the next process"):
             self._engine = engine = Engine(job, job.batch_size)
+            self._clipping_arguments: tuple[Any, ...] = ()
             self._sums = new_sums()
             self._kept_order = np.empty(0, dtype=np.int64)  # rows whose lists by feature are kept
             self._figures = (-1, np.empty(0), np.empty(0))  # rows of the last run, and its batches' sizes and penalties
-            kernel, threads, self._of_clipping = engine.schedule.kernel, engine.team.threads, ()
-            if job.options.clip_norm is None:
-                self._room = engine.new_room(threads)
-            else:
-                grads = rows_of(1, engine.layout.count, engine.state.parameters.dtype)
-                self._room = engine.new_room(threads, grads[0])
-                self._of_clipping = new_clipping(job.options.clip_norm, grads), WAYS[kernel], engine.state
+            kernel, grads = engine.schedule.kernel, None
+            if job.options.clip_norm is not None:
+                grads = rows_of(1, engine.layout.count, engine.state.parameters.dtype)  # (1, parameters)
+                clipping = new_clipping(job.options.clip_norm, grads)
+                self._clipping_arguments = clipping, WAYS[kernel], engine.state
                 kernel = train_clipped
+            self._room = engine.new_room(engine.team.threads, None if grads is None else grads[0])
             self._kernel = entry_of(kernel, ALONE, *self._arguments(self._kept_order))
         self.description = engine.description
 
@@ -78,7 +78,7 @@ class NumbaPlan(EnginePlan):
         rates = job.learning_rates(first, len(sizes)).astype(np.float64, copy=False)  # (steps,)
         tile_rows = self._engine.schedule.tile_rows
         batches = RunSteps(order, int(job.batch_size), tile_rows, self._rule, rates, sizes, l2, first)
-        return problem, self._room, batches, self._sums, *self._of_clipping
+        return problem, self._room, batches, self._sums, *self._clipping_arguments
 
 
 def unknown_part(activations: list[str], optimizer: Optimizer, loss: str) -> str:

@@ -130,9 +130,7 @@ def gather_rows(images: Any, scale: float, index: Any, x: Matrix, lanes: Width) 
                     put(x.buffer, at + i, number * x.buffer.dtype.type(scale))
 
 
-def _drop(
-    masks: Masks, k: int, y: Matrix, first_unit: int, end_unit: int, start: int, stop: int, lanes: Width
-) -> None:
+def _drop(masks: Masks, k: int, y: Matrix, first_unit: int, end_unit: int, start: int, stop: int, lanes: Width) -> None:
     units = masks.units[k]
     factor = like(zeros(y.buffer, lanes), masks.factor)
     first_bit = 8 * masks.first_bytes[k] + masks.row * units % 8
@@ -145,7 +143,7 @@ def _drop(
             bit += units
 
 
-@chosen_by_kind({NoMasks: lambda *args: None, Masks: _drop})  # noqa: ARG005
+@chosen_by_kind({NoMasks: lambda *args: None, Masks: _drop})
 def drop(
     masks: AnyMasks, k: int, y: Matrix, first_unit: int, end_unit: int, start: int, stop: int, lanes: Width
 ) -> None:

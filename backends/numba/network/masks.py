@@ -46,7 +46,7 @@ AnyMasks = NoMasks | Masks
 
 
 @chosen_by_kind({
-    NoMasks: lambda masks, me: masks,  # noqa: ARG005
+    NoMasks: lambda masks, me: masks,
     Masks: lambda masks, me: Masks(
         masks.bits[me], masks.first_bytes, masks.units, masks.bound, masks.factor, masks.seed, masks.step, masks.row
     ),
@@ -57,7 +57,7 @@ def masks_of(masks: AnyMasks, me: int) -> AnyMasks:
 
 
 @chosen_by_kind({
-    NoMasks: lambda masks, step, row: masks,  # noqa: ARG005
+    NoMasks: lambda masks, step, row: masks,
     Masks: lambda masks, step, row: Masks(
         masks.bits, masks.first_bytes, masks.units, masks.bound, masks.factor, masks.seed, step, row
     ),
@@ -81,17 +81,15 @@ def _draw(masks: Masks, k: int, first_unit: int, end_unit: int, start: int, stop
         for row in range(rows):
             draw = (first + row) * units + first_unit
             for number in range(draw // 8, (draw + pitch + 7) // 8):
-                put(
-                    masks.bits, at + number, draws_above(number, block, masks.step, masks.seed, k, masks.bound)
-                )
+                put(masks.bits, at + number, draws_above(number, block, masks.step, masks.seed, k, masks.bound))
 
 
-@chosen_by_kind({NoMasks: lambda *args: None, Masks: _draw})  # noqa: ARG005
+@chosen_by_kind({NoMasks: lambda *args: None, Masks: _draw})
 def draw(masks: AnyMasks, k: int, first_unit: int, end_unit: int, start: int, stop: int) -> None:
     """Draw hidden layer k's masks of some units for rows start to stop of the tile."""
 
 
-@chosen_by_kind({NoMasks: lambda masks, y: y, Masks: lambda masks, y: y * like(y, 1 / masks.factor)})  # noqa: ARG005
+@chosen_by_kind({NoMasks: lambda masks, y: y, Masks: lambda masks, y: y * like(y, 1 / masks.factor)})
 def before_dropout(masks: AnyMasks, y: Any) -> Any:
     """Return the outputs before dropout, out of those after it, of the units that were kept."""
     raise NotImplementedError

@@ -42,9 +42,7 @@ def train_by_features(side: Side, problem: Problem, room: Room, batches: RunStep
         narrow_forward(network, tile, state.parameters, products, first_chunk, end_chunk)
         wait_for_all(side)  # all chunks' sums of the tile are there
         update = update_of(batches, state, start, stop)
-        narrow_backward(
-            problem, tile, update, at_tile(work, batches, start), products, first_chunk, end_chunk, alone
-        )
+        narrow_backward(problem, tile, update, at_tile(work, batches, start), products, first_chunk, end_chunk, alone)
         if me == 0:
             add_rows(sums, work.losses, work.correct, stop - start)
         start, parity = stop, 1 - parity

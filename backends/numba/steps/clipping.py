@@ -115,10 +115,10 @@ def take_clipped_step(
 
 
 @chosen_by_kind({
-    TwoLayers: lambda way, *args: train_two_layers(*args),  # noqa: ARG005
-    ByUnits: lambda way, *args: train_by_units(*args),  # noqa: ARG005
-    ByRows: lambda way, *args: train_by_rows(*args),  # noqa: ARG005
-    ByFeatures: lambda way, *args: train_by_features(*args),  # noqa: ARG005
+    TwoLayers: lambda way, *args: train_two_layers(*args),
+    ByUnits: lambda way, *args: train_by_units(*args),
+    ByRows: lambda way, *args: train_by_rows(*args),
+    ByFeatures: lambda way, *args: train_by_features(*args),
 })  # fmt: skip
 def write_gradient(way: Any, side: Side, problem: Problem, room: Room, batches: RunSteps, sums: Sums) -> None:
     """Write the gradients of batches without a step, as `room.state.first`, and go on with `sums`."""

@@ -149,7 +149,8 @@ def test_the_backend_is_chosen_by_the_epochs_that_are_run(monkeypatch):
     MLPRegressor(max_iter=300, dropout=0.5, backend="numba", **small).fit(ROWS, ROWS[:, 0])
     MLPRegressor(max_iter=300, solver="lbfgs", tol=1.0).fit(ROWS, ROWS[:, 0])
     assert asked == [
-        ("auto", 300 * epoch, False), ("auto", epoch, False), ("numba", 300 * epoch, True), ("auto", 300 * epoch, True),
+        ("auto", 300 * epoch, False), ("auto", epoch, False), ("numba", 300 * epoch, False),
+        ("auto", 300 * epoch, True),
     ]  # fmt: skip
 
 
