@@ -1,12 +1,9 @@
 """Masks that are drawn in a kernel, for any rows and units, are those that are drawn on the host."""
 
-import functools
-
-import numba
 import numpy as np
 import pytest
-from numba.core import config
 from xpnn.backends.dropout import Dropout
+from xpnn.backends.numba.compiler.compile import kernel
 from xpnn.backends.numba.compiler.lane_types import Width
 from xpnn.backends.numba.network.layers import drop
 from xpnn.backends.numba.network.masks import Masks, NoMasks, draw, masks_at, masks_of
@@ -14,24 +11,18 @@ from xpnn.backends.numba.network.network import Matrix
 from xpnn.backends.numba.steps.room import new_masks
 
 ROWS, LANES = 32, 8
-compiled = functools.cache(numba.njit)
-both = pytest.mark.parametrize(
-    "through",
-    [lambda f: f, pytest.param(compiled, marks=pytest.mark.skipif(bool(config.DISABLE_JIT), reason="compiles none"))],
-    ids=["plain", "compiled"],
-)
 
 
+@kernel
 def dropped(room, step, row, k, y, first, end, start, stop, lanes):
     masks = masks_at(masks_of(room, 1), step, row)
     draw(masks, k, first, end, start, stop)
     drop(masks, k, y, first, end, start, stop, lanes)
 
 
-@both
 @pytest.mark.parametrize("units", [40, 37, 3])
 @pytest.mark.parametrize(("dtype", "rate"), [("float32", 0.3), ("float64", 0.5)])
-def test_every_tile_and_share_of_the_units_has_the_masks_of_the_host(through, units, dtype, rate):
+def test_every_tile_and_share_of_the_units_has_the_masks_of_the_host(units, dtype, rate):
     dropout, padded = Dropout(rate, 2**62 + 7), -(-units // LANES) * LANES
     room = new_masks(dropout, [11, units], ROWS, 2, dtype)
     assert type(room) is Masks
@@ -43,7 +34,7 @@ def test_every_tile_and_share_of_the_units_has_the_masks_of_the_host(through, un
                 room.bits[...] = 0
                 y = np.ones((padded // LANES, ROWS, LANES), dtype)
                 matrix = Matrix(y.reshape(-1), 0, ROWS, LANES, padded)
-                through(dropped)(room, 9, row, 1, matrix, first, end, start, stop, Width(LANES))
+                dropped(room, 9, row, 1, matrix, first, end, start, stop, Width(LANES))
                 expected = np.ones((ROWS, units), dtype)
                 expected[start:stop, first:end] = factors[start:stop, first : min(end, units)]
                 np.testing.assert_array_equal(y.transpose(1, 0, 2).reshape(ROWS, padded)[:, :units], expected)
