@@ -51,7 +51,8 @@ class Dropout(NamedTuple):
 
     def factor(self, dtype: Any) -> npt.NDArray[Any]:
         """Return the factor of the units that are kept, ()."""
-        return np.ones((), dtype) / np.asarray(1 - self.rate, dtype=dtype)
+        factor: npt.NDArray[Any] = np.ones((), dtype) / np.asarray(1 - self.rate, dtype=dtype)
+        return factor
 
     @property
     def largest_dropped(self) -> int:

@@ -146,12 +146,11 @@ def test_dropout_and_clipping_of_every_kind(make_pair, assert_same_training, kin
 
 
 @one_of_each_way
-def test_a_gradient_that_is_not_finite_is_not_hidden(make_plan, kind):
-    for number in (np.nan, np.inf):
-        plan = make_plan(kind, SGD(0.1), **EXTRAS["both"])
-        plan.job.layers[0].bias = np.full_like(plan.job.layers[0].bias, number)
-        plan.run()
-        assert np.isnan(plan.job.layers[-1].weight).any()
+def test_neither_dropout_nor_clipping_hides_a_nan(make_plan, kind):
+    plan = make_plan(kind, SGD(0.1), **EXTRAS["both"])
+    plan.job.layers[0].bias = np.full_like(plan.job.layers[0].bias, np.nan)
+    plan.run()
+    assert np.isnan(plan.job.layers[-1].weight).all()
 
 
 @only("units-sparse", "rows-sparse")
