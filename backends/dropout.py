@@ -6,6 +6,7 @@ Masks are a function of seed, step, layer and position in the batch, drawn on th
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,9 +45,19 @@ class Dropout(NamedTuple):
         first = start // BLOCK_ROWS
         end = max(-(-stop // BLOCK_ROWS), first + 1)  # of no rows too there is a block to cut from
         draws = np.concatenate([self._block(step, layer, block, units) for block in range(first, end)])
-        kept = draws[start - first * BLOCK_ROWS : stop - first * BLOCK_ROWS] >= self.rate  # (rows, units)
-        factors: npt.NDArray[Any] = kept.astype(dtype) / np.asarray(1 - self.rate, dtype=dtype)
+        kept = draws[start - first * BLOCK_ROWS : stop - first * BLOCK_ROWS] >= np.float32(self.rate)  # (rows, units)
+        factors: npt.NDArray[Any] = kept.astype(dtype) * self.factor(dtype)
         return factors
+
+    def factor(self, dtype: Any) -> npt.NDArray[Any]:
+        """Return the factor of the units that are kept, ()."""
+        factor: npt.NDArray[Any] = np.ones((), dtype) / np.asarray(1 - self.rate, dtype=dtype)
+        return factor
+
+    @property
+    def largest_dropped(self) -> int:
+        """Largest number of 32 bits whose draw, its first 24 bits as a fraction, is below the rate; -1 if none is."""
+        return (math.ceil(float(np.float32(self.rate)) * 2**24) << 8) - 1
 
     def _block(self, step: int, layer: int, block: int, units: int) -> npt.NDArray[np.float32]:
         """Return uniform draws in [0, 1) for a block of rows, (BLOCK_ROWS, units)."""

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from .activations import Array
-from .dropout import Dropout
 from .errors import ModelFileError
 from .flat_gradients import Gradients
 from .operations import Operations
@@ -39,8 +38,7 @@ class GenericPlan(Plan):
         self.description = f"generic: a loop over the operations of {backend.name}"
         self._backend = backend
         self._reduction = reduction_of(backend, job, overlap=self.overlaps_sums)
-        dropout, optimizer = job.options.dropout, job.options.optimizer
-        self._dropout = Dropout(dropout, job.dropout_seed) if dropout else None
+        optimizer = job.options.optimizer
         self._host_dtype = backend.to_numpy(job.layers[0].bias).dtype
         self._states = [
             (optimizer.init(backend.xp, layer.weight), optimizer.init(backend.xp, layer.bias)) for layer in job.layers
@@ -127,9 +125,9 @@ class GenericPlan(Plan):
 
         Without dropout there are none.
         """
-        if self._dropout is None:
+        if (dropout := self.job.dropout) is None:
             return []
-        step, draw = self.step + 1, self._dropout.factors
+        step, draw = self.step + 1, dropout.factors
         units = [(layer.bias.shape[0], self._host_dtype) for layer in self.job.layers[:-1]]
         return [self._backend.put(draw(step, k, start, stop, *each)) for k, each in enumerate(units)]
 

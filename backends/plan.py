@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from .activations import Array
 from .communicator import ALONE, Communicator
+from .dropout import Dropout
 from .errors import ConfigError
 from .step_options import StepOptions
 
@@ -125,9 +126,9 @@ class TrainingJob:
         return self.communicator.size > 1 or self.shards is not None
 
     @property
-    def needs_generic_plan(self) -> bool:
-        """Whether it uses features of the generic plan only, such as rows on the host."""
-        return self.options.needs_generic_plan or self.rows.on_host
+    def dropout(self) -> Dropout | None:
+        """Dropout masks; None without dropout."""
+        return Dropout(self.options.dropout, self.dropout_seed) if self.options.dropout else None
 
     def learning_rates(self, first_step: int, steps: int) -> npt.NDArray[np.float64]:
         """Return the learning rates of `steps` steps from number `first_step`, (steps,)."""

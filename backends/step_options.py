@@ -86,6 +86,6 @@ class StepOptions:
         return self.l2 / size if self.l2_per_batch else float(self.l2)
 
     @property
-    def needs_generic_plan(self) -> bool:
-        """Whether a step uses features of the generic plan only: dropout or clipping."""
+    def drops_or_clips(self) -> bool:
+        """Whether a step has dropout or clipping, which some backends' compiled plans do not know."""
         return self.dropout != 0 or self.clip_norm is not None

@@ -192,7 +192,7 @@ def supports(job: TrainingJob) -> bool:
     activations = [ACTIVATIONS[layer.activation].forward for layer in layers]
     label, labels = labels_of(job.loss, layers[-1].weight.shape[-1])
     return (
-        not (job.needs_generic_plan or job.is_divided or job.options.label_smoothing)
+        not (job.options.drops_or_clips or job.rows.on_host or job.is_divided or job.options.label_smoothing)
         and parse_loss(job.loss)[0] in LOSS_NAMES
         and type(job.options.optimizer) in OPTIMIZER_NAMES
         and all(activation in ACTIVATION_NAMES for activation in activations)

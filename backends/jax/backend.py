@@ -117,7 +117,7 @@ class JaxBackend(Backend):
         self.check_precision(job.options.precision)
         has_even_batches = job.rows.weights is None and not (job.options.l2 and job.options.l2_per_batch)
         is_known = has_even_batches and job.tile_rows is None and type(job.options.optimizer) in TRACED_OPTIMIZERS
-        if job.needs_generic_plan or job.is_divided or not is_known:
+        if job.options.drops_or_clips or job.rows.on_host or job.is_divided or not is_known:
             return GenericPlan(self, job)
         plan: Plan = import_module(".plan", __package__).JaxPlan(self, job)
         return plan

@@ -23,10 +23,11 @@ order of every sum, and with it the bits, are the same for any number of threads
 | `by_rows` | narrow, large batches | shards, then some of all parameters | gradients of shards | 2 a batch |
 | `by_features` | very narrow, small batches | chunks, a copy of later layers | products of chunks | 1 a tile |
 
-Read `compiler` (lanes, microtiles, the team), `network` (matrices in buffers, products, optimizers, losses),
-`first_layer` (sparse and dense rows), `steps` (a file for each way, and `schedules.py`, which chooses), then
-`engine.py`, which brings a job into this form, and the plans that drive it: `plan.py`, and `divided_plan.py` for
-several processes or shards. `forward.py` predicts with the same kernels. `docs/speed.md` has what each idea gained.
+Read `compiler` (lanes, microtiles, the team), `network` (matrices in buffers, products, masks, optimizers, losses),
+`first_layer` (sparse and dense rows), `steps` (a file for each way, `clipping.py` on top of them, and `schedules.py`,
+which chooses), then `engine.py`, which brings a job into this form, and the plans that drive it: `plan.py`, and
+`divided_plan.py` for several processes or shards. `forward.py` predicts with the same kernels. `docs/speed.md` has what
+each idea gained.
 """
 
 from contextlib import suppress

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from ..mapped import is_mapped, unlocked
 from ..numpy.backend import NumPyBackend
 from ..override import override
 from ..plan import Layer, Plan, Rows, Totals, TrainingJob
-from ..threads import one_blas_thread
 from ..working_folder import import_numba
 
 # A forward pass of fewer multiply-adds than this, a few milliseconds, goes without the kernels and their compilation.
@@ -26,7 +25,7 @@ FORWARD_WORK = 2e8
 class NumbaBackend(NumPyBackend):
     """NumPy's operations, and plans that are one compiled call.
 
-    What the kernels do not know (an activation, loss or optimizer of the user's own, dropout) goes by the operations.
+    What the kernels do not know (an activation, loss or optimizer of the user's own) goes by the operations.
 
     Raises:
         BackendUnavailable: Numba cannot be imported.
@@ -58,6 +57,11 @@ class NumbaBackend(NumPyBackend):
         return not (job.needs_generic_plan or self._plan.unknown_part([job.activation], job.optimizer, job.loss))
 
     @override
+    def scope(self) -> AbstractContextManager[object]:
+        """One thread of BLAS: more would sum in another order, and keep the cores of the next epoch busy."""
+        return self.fixed_order()
+
+    @override
     def put(self, array: npt.NDArray[Any]) -> Array:
         """Rows come to lie one after the other, as the kernels read them."""
         return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
@@ -67,9 +71,7 @@ class NumbaBackend(NumPyBackend):
         is_known = self._loss_code(loss) is not None
         fits = not is_mapped(rows.images)  # the logits of mapped rows may be too many
         if not (is_known and fits and self._forward_pays(layers, rows.images)):
-            # A small evaluation stands between two epochs, whose cores BLAS's threads would keep busy.
-            is_small = _forward_work(layers, len(rows.images)) < FORWARD_WORK
-            with one_blas_thread() if is_small else nullcontext():
+            with self.scope():
                 return super().evaluate(layers, rows, loss=loss)
         logits = self._forward.forward_logits(self._team, layers, rows.images, float(rows.scale))  # (samples, classes)
         loss_sum, correct, _ = self.loss(logits, rows.labels, loss=loss, batch_size=len(logits))
@@ -101,9 +103,8 @@ class NumbaBackend(NumPyBackend):
 
     def _why_generic(self, job: TrainingJob) -> str:
         """Return what of a job the kernels do not know."""
-        options = job.options
-        unknown = self._plan.unknown_part([layer.activation for layer in job.layers], options.optimizer, job.loss)
-        unknown = unknown or ("dropout" if options.dropout else "" if options.clip_norm is None else "clipping")
+        activations = [layer.activation for layer in job.layers]
+        unknown = self._plan.unknown_part(activations, job.options.optimizer, job.loss)
         return f"the kernels do not {f'know {unknown}' if unknown else 'take such types, shapes or last layer'}"
 
 

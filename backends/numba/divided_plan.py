@@ -20,11 +20,9 @@ from .compiler.team import ALONE, Side, Team
 from .engine import Engine, EnginePlan
 from .first_layer.inputs import DenseInput, SparseInput
 from .network.layout import rows_of
-from .network.optimizers import GRADIENT, KernelState
+from .network.optimizers import GRADIENT
 from .steps.batches import RunSteps, Sums, new_sums, sizes_and_penalties
-from .steps.by_rows import take_step_with
-from .steps.room import Room
-from .steps.schedules import new_room
+from .steps.clipping import new_clipping, take_step_with
 
 if TYPE_CHECKING:
     from ..base import Backend
@@ -44,6 +42,18 @@ class Part(NamedTuple):
 
     grad: npt.NDArray[Any]
     sums: Sums
+
+
+class PartRows(NamedTuple):
+    """Rows of one part of a batch.
+
+    Attributes:
+        samples: (rows,).
+        first_row: the first of them, counted within the batch.
+    """
+
+    samples: npt.NDArray[np.int64]
+    first_row: int
 
 
 class DividedPlan(EnginePlan):
@@ -74,24 +84,20 @@ class DividedPlan(EnginePlan):
             grads = [self._whole[0], *(rows_of(1, count, dtype)[0] for _ in range(parts - 1))]
             self._parts = [Part(grad, new_sums()) for grad in grads]
             # What all threads together, or each that works by itself, work in and read the rows by.
-            self._rooms = [self._new_room(threads)] if parts == 1 else [self._new_room(1) for _ in range(threads)]
+            grad = self._whole[0]
+            each = [threads] if parts == 1 else [1] * threads
+            self._rooms = [engine.new_room(count, grad) for count in each]
+            self._clipping = new_clipping(job.options.clip_norm, self._whole)
             inputs = engine.problem.inputs
             is_shared = parts == 1 or engine.is_kept
             self._inputs = [inputs] if is_shared else [_inputs_of(inputs, me) for me in range(threads)]
             self._kept = [(inputs, np.empty(0, dtype=np.int64)) for _ in grads]  # of each part, with its rows
             self._step_kernel = entry_of(take_step_with, ALONE, *self._step_arguments(0.0, 0.0))
-            nothing = self._gradient_arguments(0, 0, np.empty(0, dtype=np.int64), np.ones(1))
+            nothing = self._gradient_arguments(0, 0, PartRows(np.empty(0, dtype=np.int64), 0), np.ones(1))
             self._kernel = entry_of(engine.schedule.kernel, ALONE, *nothing)
         among = f"{job.communicator.size} processes" if job.shards is None else f"{job.shards} shards"
         self.description = f"{engine.description}, each batch shared by {among}"
         self._refuse_differing_layouts()
-
-    def _new_room(self, threads: int) -> Room:
-        """Return room for some threads, in which the first part's gradient has the place of a slot."""
-        engine, dtype = self._engine, self._engine.state.parameters.dtype
-        grads = rows_of(1, engine.layout.count, dtype)[0]
-        of_part = KernelState(engine.state.parameters, self._whole[0], np.empty(0, dtype), grads)
-        return new_room(engine.schedule, engine.layout, of_part, threads)
 
     def _refuse_differing_layouts(self) -> None:
         """Make sure that all processes have the gradients in the same places; see the class for what it raises."""
@@ -114,22 +120,23 @@ class DividedPlan(EnginePlan):
         with self._engine.parameters_of_layers():
             for k, (rate, l2) in enumerate(zip(rates, penalties.tolist(), strict=True)):
                 batch = slice(k * job.batch_size, min((k + 1) * job.batch_size, len(rows)))
-                self._write_gradients([rows[part] for part in reduction.parts(batch)], sizes[k : k + 1])
+                of_parts = [PartRows(rows[part], part.start - batch.start) for part in reduction.parts(batch)]
+                self._write_gradients(of_parts, sizes[k : k + 1])
                 sums[:, k] = [(part.sums.loss[0], part.sums.correct[0]) for part in parts]
                 reduction.sum_flat([part.grad for part in parts])
                 self._steppers.run(self._step_kernel, *self._step_arguments(rate, l2))
                 self.step += 1
             return reduction.added(totals, sums, len(rows))
 
-    def _write_gradients(self, parts: list[npt.NDArray[np.int64]], size: npt.NDArray[np.float64]) -> None:
+    def _write_gradients(self, parts: list[PartRows], size: npt.NDArray[np.float64]) -> None:
         """Write the gradient and the sums of each part of a batch to their places.
 
         Args:
-            parts: samples of each, (rows,).
+            parts: rows of each.
             size: what the mean of the whole batch is over, (1,).
         """
         engine = self._engine
-        for number, rows in enumerate(parts):
+        for number, (rows, _) in enumerate(parts):
             self._parts[number].sums.loss[0], self._parts[number].sums.correct[0] = 0, 0
             if not len(rows):
                 self._parts[number].grad[:] = 0
@@ -137,24 +144,25 @@ class DividedPlan(EnginePlan):
                 self._kept[number] = engine.listed(rows), rows.copy()
         if len(parts) > 1:
             engine.team.run(self._take_parts, parts, size)
-        elif len(parts[0]):
+        elif len(parts[0].samples):
             engine.team.run(self._kernel, *self._gradient_arguments(0, 0, parts[0], size))
 
-    def _take_parts(self, side: Side, parts: list[npt.NDArray[np.int64]], size: npt.NDArray[np.float64]) -> None:
+    def _take_parts(self, side: Side, parts: list[PartRows], size: npt.NDArray[np.float64]) -> None:
         """Write the gradients of a thread's share of the parts; see `_write_gradients`."""
         me, alone = side.me, Side(0, 1, side.sync)
         for number in range(len(parts) * me // side.threads, len(parts) * (me + 1) // side.threads):
-            if len(parts[number]):
+            if len(parts[number].samples):
                 self._kernel(alone, *self._gradient_arguments(number, me, parts[number], size))
 
     def _gradient_arguments(
-        self, number: int, team: int, rows: npt.NDArray[np.int64], size: npt.NDArray[np.float64]
+        self, number: int, team: int, part: PartRows, size: npt.NDArray[np.float64]
     ) -> tuple[Any, ...]:
         """Return the gradient kernel's arguments for one part, as one batch, all but the thread's side."""
         engine, (grad, sums), room = self._engine, self._parts[number], self._rooms[team]
         inputs = self._kept[number][0] if engine.is_kept else self._inputs[team]
         problem, room = engine.problem._replace(inputs=inputs), room._replace(state=room.state._replace(first=grad))
-        batches = RunSteps(rows, max(len(rows), 1), engine.schedule.tile_rows, GRADIENT, NOTHING, size, NOTHING, 1)
+        rows, tile_rows, step = part.samples, engine.schedule.tile_rows, self.step + 1
+        batches = RunSteps(rows, max(len(rows), 1), tile_rows, GRADIENT, NOTHING, size, NOTHING, step, part.first_row)
         return problem, room, batches, sums
 
     def _step_arguments(self, learning_rate: float, l2: float) -> tuple[Any, ...]:
@@ -162,7 +170,7 @@ class DividedPlan(EnginePlan):
         engine, rate, penalty = self._engine, np.array([learning_rate]), np.array([l2])
         no_rows = np.empty(0, dtype=np.int64)
         batches = RunSteps(no_rows, 1, 1, self._rule, rate, NOTHING, penalty, self.step + 1)
-        return engine.layout.network, engine.state, self._whole, batches
+        return engine.layout.network, engine.state, batches, self._clipping
 
 
 def _inputs_of(inputs: SparseInput | DenseInput, me: int) -> SparseInput | DenseInput:

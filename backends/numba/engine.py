@@ -20,10 +20,10 @@ from .first_layer.columns import kept_columns, new_columns
 from .first_layer.compress import chunk_bounds, compressed
 from .first_layer.inputs import DenseInput, SparseInput
 from .network.layout import Layout, rows_of
-from .network.optimizers import rule_of
+from .network.optimizers import KernelState, rule_of
 from .network.targets import targets_of
-from .steps.room import Problem
-from .steps.schedules import choose_schedule, new_state, tile_bounds
+from .steps.room import Problem, Room
+from .steps.schedules import choose_schedule, new_room, new_state, tile_bounds
 
 # Below this share of numbers that are not zero, it pays to skip the zeros.
 SPARSE_DENSITY = 0.5
@@ -95,6 +95,14 @@ class Engine:
         else:  # the narrow ways add row by row, and list nothing
             columns = new_columns(threads, images.shape[1], tile if schedule.name == "units" else 0, rows.value)
         return SparseInput(rows, columns, bounds)
+
+    def new_room(self, threads: int, grad: npt.NDArray[Any] | None = None) -> Room:
+        """Return room for some threads to take steps in, or to write a gradient, (parameters,), in place of a slot."""
+        state = self.state
+        if grad is not None:
+            grads = rows_of(1, self.layout.count, grad.dtype)[0]
+            state = KernelState(state.parameters, grad, np.empty(0, grad.dtype), grads)
+        return new_room(self.schedule, self.layout, state, threads, self.job.dropout)
 
     def listed(self, order: npt.NDArray[np.int64]) -> SparseInput:
         """Return the inputs with lists by feature of the rows of `order`, (rows,), to be kept."""

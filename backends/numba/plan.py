@@ -13,11 +13,11 @@ from .compiler.compile import announced, entry_of
 from .compiler.team import ALONE
 from .engine import Engine, EnginePlan
 from .network.functions import activation_code
-from .network.layout import are_layers
+from .network.layout import are_layers, rows_of
 from .network.optimizers import rule_of
 from .network.targets import are_targets, loss_code
 from .steps.batches import RunSteps, new_sums, sizes_and_penalties
-from .steps.schedules import new_room
+from .steps.clipping import WAYS, new_clipping, train_clipped
 
 
 class NumbaPlan(EnginePlan):
@@ -31,11 +31,18 @@ class NumbaPlan(EnginePlan):
         super().__init__(job)
         with announced("compiling the numba plan; cached for the next process"):
             self._engine = engine = Engine(job, job.batch_size)
-            self._room = new_room(engine.schedule, engine.layout, engine.state, engine.team.threads)
+            self._clipping_arguments: tuple[Any, ...] = ()
             self._sums = new_sums()
             self._kept_order = np.empty(0, dtype=np.int64)  # rows whose lists by feature are kept
             self._figures = (-1, np.empty(0), np.empty(0))  # rows of the last run, and its batches' sizes and penalties
-            self._kernel = entry_of(engine.schedule.kernel, ALONE, *self._arguments(self._kept_order))
+            kernel, grads = engine.schedule.kernel, None
+            if job.options.clip_norm is not None:
+                grads = rows_of(1, engine.layout.count, engine.state.parameters.dtype)  # (1, parameters)
+                clipping = new_clipping(job.options.clip_norm, grads)
+                self._clipping_arguments = clipping, WAYS[kernel], engine.state
+                kernel = train_clipped
+            self._room = engine.new_room(engine.team.threads, None if grads is None else grads[0])
+            self._kernel = entry_of(kernel, ALONE, *self._arguments(self._kept_order))
         self.description = engine.description
 
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
@@ -71,7 +78,7 @@ class NumbaPlan(EnginePlan):
         rates = job.learning_rates(first, len(sizes)).astype(np.float64, copy=False)  # (steps,)
         tile_rows = self._engine.schedule.tile_rows
         batches = RunSteps(order, int(job.batch_size), tile_rows, self._rule, rates, sizes, l2, first)
-        return problem, self._room, batches, self._sums
+        return problem, self._room, batches, self._sums, *self._clipping_arguments
 
 
 def unknown_part(activations: list[str], optimizer: Optimizer, loss: str) -> str:
@@ -88,7 +95,7 @@ def supports(job: TrainingJob) -> bool:
     """Whether the kernels know all of the job, and its arrays are of the types and shapes that they read unchecked."""
     rows, layers = job.rows, job.layers
     return (
-        not job.needs_generic_plan
+        not rows.on_host
         and are_layers(layers, rows.images)
         and are_targets(rows, job.loss, layers[-1].weight.shape[-1])
         and rule_of(job.options.optimizer) is not None

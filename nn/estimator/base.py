@@ -128,7 +128,7 @@ class BaseMLP(BaseEstimator, Parameters):
             optimizer=optimizer_of(self),
             activation=activation,
             loss=loss,
-            needs_generic_plan=self.dropout != 0 or self.solver == "lbfgs",
+            needs_generic_plan=self.solver == "lbfgs",
         )
         backend = get_backend(self.backend, job=job)
         # Rounding in float32 would keep the line search from its end.

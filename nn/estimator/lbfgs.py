@@ -87,7 +87,7 @@ def fit_with_lbfgs(fit: Fit) -> None:
     def say(intermediate_result: OptimizeResult) -> None:
         sys.stdout.write(f"Iteration {next(iterations)}, loss = {intermediate_result.fun:.8f}\n")
 
-    with np.errstate(all="ignore"):  # the parameters are looked at when it is done
+    with fit.net.backend.scope(), np.errstate(all="ignore"):  # the parameters are looked at when it is done
         result = minimize(
             objective,
             objective.vector(),

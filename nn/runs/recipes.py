@@ -131,7 +131,6 @@ class Recipe:
             optimizer=self.training.optimizer,
             activation=self.activation,
             loss=self.fitted_to(data).loss or "",
-            needs_generic_plan=self.training.needs_generic_plan,
         )
 
 

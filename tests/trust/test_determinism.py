@@ -28,7 +28,6 @@ nn.save(net, f"{folder}/model.safetensors")
 print([(epoch.train_loss, epoch.train_accuracy) for epoch in history])
 """
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-GENERIC = ("dropout", "clipping", "own activation")  # until Numba's plans take them
 
 
 def train(folder, name, dtype, batch_size, *, hash_seed=0, threads=1):
@@ -99,13 +98,7 @@ def digests():
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(reason="not compiled yet") if name in GENERIC else [])
-        for name in CASES
-    ],
-)
+@pytest.mark.parametrize("name", CASES)
 def test_any_number_of_threads_gives_the_same_bits_on_numba(digests, show, name):
     assert {each[name] for each in digests} == {digests[0][name]}
     show(11, f"1, 2 and 3 threads: numba, {name}", "bit-identical")

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..compiler.compile import inner_kernel
+from ..compiler.compile import chosen_by_kind, inner_kernel
 from ..compiler.lane_types import MICROTILE_ROWS, Width
-from ..compiler.lanes import item, like, load, load_numbers, prefetch, put, store, zeros
+from ..compiler.lanes import count_of, item, like, load, load_numbers, prefetch, put, store, zeros
 from ..compiler.microtiles import add_outer, load_rows, repeated, store_rows
+from ..compiler.philox import chosen_by_bits
 from .functions import activated, activated_backward
+from .masks import AnyMasks, Masks, NoMasks, before_dropout
 from .network import Matrix, Network, Widths, Work, output_of, place_of, transposed_of, weight_of
 from .optimizers import Update, accumulate_or_step
 
@@ -75,8 +77,9 @@ def backward_panel(network: Network, k: int, work: Work, panel: int, start: int,
     for row in range(start, stop, MICROTILE_ROWS):
         g = product_of_rows(grad, row, transposed, panel, 0, blocks, zero, lanes)
         y = load_rows(x.buffer, place_of(x, row, column), x.width, zero, lanes)
-        g = activated_backward(g, y, network.activations[k - 1])
+        g = activated_backward(g, before_dropout(work.masks, y), network.activations[k - 1])
         store_rows(grad_x.buffer, place_of(grad_x, row, column), grad_x.width, g, lanes)
+    drop(work.masks, k - 1, grad_x, column, column + grad.width, start, stop, lanes)
 
 
 @inner_kernel
@@ -125,3 +128,34 @@ def gather_rows(images: Any, scale: float, index: Any, x: Matrix, lanes: Width) 
                 for i in range(features - column):
                     number = x.buffer.dtype.type(item(images, image_at + column + i))
                     put(x.buffer, at + i, number * x.buffer.dtype.type(scale))
+
+
+def _drop(masks: Masks, k: int, y: Matrix, first_unit: int, end_unit: int, start: int, stop: int, lanes: Width) -> None:
+    units = masks.units[k]
+    factor = like(zeros(y.buffer, lanes), masks.factor)
+    first_bit = 8 * masks.first_bytes[k] + masks.row * units % 8
+    for unit in range(first_unit, end_unit, count_of(factor)):
+        at, bit = place_of(y, start, unit), first_bit + start * units + unit
+        for _ in range(start, stop):
+            # A product, since a NaN that is dropped must stay one.
+            store(y.buffer, at, load(y.buffer, at, lanes) * chosen_by_bits(masks.bits, bit, factor))
+            at += y.width
+            bit += units
+
+
+@chosen_by_kind({NoMasks: lambda *args: None, Masks: _drop})
+def drop(
+    masks: AnyMasks, k: int, y: Matrix, first_unit: int, end_unit: int, start: int, stop: int, lanes: Width
+) -> None:
+    """Multiply hidden layer k's output or its gradient, (rows, units), by the masks that were drawn.
+
+    Args:
+        masks: of the tile.
+        k: the layer.
+        y: the output or the gradient.
+        first_unit: the first of the units, whole registers.
+        end_unit: one past the last of them.
+        start: the first row.
+        stop: one past the last row.
+        lanes: one register.
+    """

@@ -54,6 +54,7 @@ class Layout:
         count: numbers in a buffer of parameters.
         transposed_count: numbers in a buffer of transposes.
         output_units: units of all layers, with padding.
+        hidden_units: units of each hidden layer, without padding.
     """
 
     def __init__(self, layers: list[Layer], *, lanes: int, block: int, pad_features: bool) -> None:
@@ -76,6 +77,7 @@ class Layout:
         transposed_at = [0, *accumulate(sizes[1:], initial=0)]
         self.count = padded(bias_at[-1], 2 * CACHE_LINE // 4)
         self.transposed_count, self.output_units = transposed_at[-1], sum(units)
+        self.hidden_units = [m for _, m in self._shapes[:-1]]
         codes = [activation_code(layer.activation) for layer in layers]
         self._padding_of_sigmoids = [
             slice(at + shape[1], at + count)

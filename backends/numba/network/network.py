@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ..compiler.compile import inner_kernel
 from ..compiler.lane_types import Width
+from .masks import masks_of
 
 
 class Widths(NamedTuple):
@@ -83,6 +84,7 @@ class Work(NamedTuple):
         transposed: transposes of the weights after the first.
         losses: of each row, nats, (rows,).
         correct: whether each row is classified correctly, (rows,).
+        masks: of the hidden layers' outputs, `Masks` or `NoMasks`.
     """
 
     rows: int
@@ -91,6 +93,7 @@ class Work(NamedTuple):
     transposed: Any
     losses: Any
     correct: Any
+    masks: Any
 
 
 @inner_kernel
@@ -144,4 +147,5 @@ def transpose(network: Network, k: int, parameters: Any, buffer: Any, width: int
 def work_of(works: Work, me: int) -> Work:
     """Return one thread's room, of arrays whose first axis is the threads."""
     outputs, grads, transposed = works.outputs[me], works.grads[me], works.transposed[me]
-    return Work(works.rows, outputs, grads, transposed, works.losses[me], works.correct[me])
+    masks = masks_of(works.masks, me)
+    return Work(works.rows, outputs, grads, transposed, works.losses[me], works.correct[me], masks)

@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from ...plan import TrainingJob
 from ..compiler.compile import inner_kernel
+from ..network.masks import masks_at
+from ..network.network import Work
 from ..network.optimizers import KernelState, Rule, Update, step_of
 
 SHARDS = 16  # that a large batch of a narrow network is cut into
@@ -26,6 +28,7 @@ class RunSteps(NamedTuple):
         sizes: what the mean of each batch is over: its rows, or the sum of their weights, (batches,).
         l2: strength of the penalty on weights in each batch, (batches,).
         first_step: number of the first batch's step, from 1.
+        first_row: row of the first sample, counted within its batch: not 0 in a part of a batch.
     """
 
     order: Any
@@ -36,6 +39,7 @@ class RunSteps(NamedTuple):
     sizes: Any
     l2: Any
     first_step: int
+    first_row: int = 0
 
 
 class Sums(NamedTuple):
@@ -91,6 +95,14 @@ def update_of(batches: RunSteps, state: KernelState, start: int, stop: int) -> U
     is_last = stop == min((k + 1) * batches.batch_size, batches.order.shape[0])
     is_first = start == k * batches.batch_size
     return Update(state, step, batches.l2[k], batches.sizes[k], stop - start, is_first, is_last)
+
+
+@inner_kernel
+def at_tile(work: Work, batches: RunSteps, start: int) -> Work:
+    """Return the room for the tile that begins at `start` of the order."""
+    k = start // batches.batch_size
+    masks = masks_at(work.masks, batches.first_step + k, batches.first_row + start - k * batches.batch_size)
+    return Work(work.rows, work.outputs, work.grads, work.transposed, work.losses, work.correct, masks)
 
 
 @inner_kernel

@@ -13,7 +13,7 @@ from ..compiler.team import Side, share, wait_for_all
 from ..first_layer.inputs import tile_of
 from ..network.network import Matrix, following, weight_of, work_of
 from ..network.optimizers import copy_parameters, state_of
-from .batches import RunSteps, Sums, add_rows, end_of_tile, update_of
+from .batches import RunSteps, Sums, add_rows, at_tile, end_of_tile, update_of
 from .later_layers import transpose_all
 from .narrow import narrow_backward, narrow_forward
 from .room import Problem, Room
@@ -42,7 +42,7 @@ def train_by_features(side: Side, problem: Problem, room: Room, batches: RunStep
         narrow_forward(network, tile, state.parameters, products, first_chunk, end_chunk)
         wait_for_all(side)  # all chunks' sums of the tile are there
         update = update_of(batches, state, start, stop)
-        narrow_backward(problem, tile, update, work, products, first_chunk, end_chunk, alone)
+        narrow_backward(problem, tile, update, at_tile(work, batches, start), products, first_chunk, end_chunk, alone)
         if me == 0:
             add_rows(sums, work.losses, work.correct, stop - start)
         start, parity = stop, 1 - parity

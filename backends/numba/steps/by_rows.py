@@ -10,20 +10,25 @@ from __future__ import annotations
 from typing import Any
 
 from ..compiler.compile import inner_kernel, kernel
-from ..compiler.lanes import count_of, load, zeros
+from ..compiler.lanes import count_of, like, load, zeros
 from ..compiler.team import Side, share, wait_for_all
 from ..first_layer.inputs import tile_of
 from ..network.network import Matrix, Network, work_of
 from ..network.optimizers import KernelState, Update, step_of, take_step
-from .batches import RunSteps, Sums
+from .batches import RunSteps, Sums, at_tile
 from .later_layers import transpose_all
 from .narrow import narrow_backward, narrow_forward
 from .room import Problem, Room
 
 
 @inner_kernel
-def step_of_share(side: Side, network: Network, state: KernelState, grads: Any, batches: RunSteps, k: int) -> None:
-    """Add up gradients, (gradients, parameters), for this thread's share of the parameters; take batch k's step."""
+def step_of_share(
+    side: Side, network: Network, state: KernelState, grads: Any, batches: RunSteps, k: int, factor: float
+) -> None:
+    """Take batch k's step on this thread's share of the parameters.
+
+    The gradient is the sum of `grads`, (gradients, parameters), times `factor`, at most 1.
+    """
     count, step = grads.shape[1], step_of(batches.rule, batches.first_step + k, batches.learning_rates[k])
     buffer, lanes = grads.reshape(-1), network.compiled.lanes
     width = count_of(zeros(state.parameters, lanes))
@@ -32,14 +37,10 @@ def step_of_share(side: Side, network: Network, state: KernelState, grads: Any, 
         g = load(buffer, at, lanes)
         for shard in range(1, grads.shape[0]):
             g = g + load(buffer, shard * count + at, lanes)
+        if factor < 1:
+            g = g * like(g, factor)
         is_weight = at < network.bias_at[0]  # all biases come after all weights
         take_step(step, state, at, g, batches.l2[k] if is_weight else 0.0, lanes)
-
-
-@kernel
-def take_step_with(side: Side, network: Network, state: KernelState, grads: Any, batches: RunSteps) -> None:
-    """Take the step of the first batch with gradients that came from elsewhere; see `step_of_share`."""
-    step_of_share(side, network, state, grads, batches, 0)
 
 
 @kernel
@@ -70,7 +71,7 @@ def train_by_rows(side: Side, problem: Problem, room: Room, batches: RunSteps, s
                 tile = tile_of(problem.inputs, network, index, me, tile_number, work.rows)
                 narrow_forward(network, tile, state.parameters, products, 0, chunks)
                 update = Update(shard_state, step, 0.0, batches.sizes[k], index.shape[0], start == first, False)
-                narrow_backward(problem, tile, update, work, products, 0, chunks, alone)
+                narrow_backward(problem, tile, update, at_tile(work, batches, start), products, 0, chunks, alone)
                 for row in range(index.shape[0]):
                     loss += work.losses[row]
                     correct += work.correct[row]
@@ -81,5 +82,5 @@ def train_by_rows(side: Side, problem: Problem, room: Room, batches: RunSteps, s
             for shard in range(shards):
                 sums.loss[0] += sums.loss[1 + shard]
                 sums.correct[0] += sums.correct[1 + shard]
-        step_of_share(side, network, state, room.shards, batches, k)
+        step_of_share(side, network, state, room.shards, batches, k, 1.0)
         wait_for_all(side)  # all parameters are up to date

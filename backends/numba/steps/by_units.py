@@ -14,8 +14,10 @@ from ..compiler.team import Side, share, wait_for_all
 from ..first_layer.blocks import block_backward, block_forward
 from ..first_layer.columns import list_features
 from ..first_layer.inputs import tile_of
+from ..network.layers import drop
+from ..network.masks import draw
 from ..network.network import Work, output_of, work_of
-from .batches import RunSteps, Sums, add_rows, end_of_tile, update_of
+from .batches import RunSteps, Sums, add_rows, at_tile, end_of_tile, update_of
 from .later_layers import later_layers_backward, through_layers, transpose_all
 from .room import Problem, Room
 
@@ -35,11 +37,14 @@ def train_by_units(side: Side, problem: Problem, room: Room, batches: RunSteps, 
     while start < order.shape[0]:
         stop = end_of_tile(batches, start)
         outputs = room.works.outputs[parity]
-        work = Work(rows, outputs, shared.grads, shared.transposed, shared.losses, shared.correct)
+        work = at_tile(shared, batches, start)
+        work = Work(rows, outputs, work.grads, work.transposed, work.losses, work.correct, work.masks)
         tile = tile_of(problem.inputs, network, order[start:stop], side.me, start // rows, rows)
         y, grad = output_of(network, 0, outputs, rows), output_of(network, 0, work.grads, rows)
+        draw(work.masks, 0, first_block * y.width, end_block * y.width, 0, stop - start)
         for block in range(first_block, end_block):
             block_forward(tile, network, state.parameters, block, y)
+            drop(work.masks, 0, y, block * y.width, (block + 1) * y.width, 0, stop - start, network.compiled.lanes)
         wait_for_all(side)  # the first layer's output is complete
         update = update_of(batches, state, start, stop)
         first_row, end_row = share(side, stop - start, MICROTILE_ROWS)

@@ -6,7 +6,8 @@ from typing import Any
 
 from ..compiler.compile import inner_kernel
 from ..compiler.team import Side, share
-from ..network.layers import backward_panel, forward_panel, gradient_of_bias, gradient_of_panel
+from ..network.layers import backward_panel, drop, forward_panel, gradient_of_bias, gradient_of_panel
+from ..network.masks import draw
 from ..network.network import Matrix, Network, Work, output_of, transpose
 from ..network.optimizers import Update
 from ..network.targets import loss_of_row
@@ -29,6 +30,9 @@ def logits_of(network: Network, parameters: Any, work: Work, start: int, stop: i
         y = output_of(network, k, work.outputs, work.rows)
         for panel in range(y.columns // y.width):
             forward_panel(network, k, parameters, x, y, panel, start, stop)
+        if k + 1 < network.inputs.shape[0]:
+            draw(work.masks, k, 0, y.columns, start, stop)
+            drop(work.masks, k, y, 0, y.columns, start, stop, network.compiled.lanes)
         x = y
     return x
 

@@ -8,7 +8,8 @@ from ..compiler.compile import inner_kernel
 from ..compiler.team import Side
 from ..first_layer.chunks import chunk_backward, chunk_forward, finish_chunks
 from ..first_layer.inputs import Tile
-from ..network.layers import gradient_of_bias
+from ..network.layers import drop, gradient_of_bias
+from ..network.masks import draw
 from ..network.network import Matrix, Network, Work, following, output_of
 from ..network.optimizers import Update
 from .later_layers import later_layers_backward, through_layers
@@ -43,6 +44,8 @@ def narrow_backward(
     network, grad = problem.network, output_of(problem.network, 0, work.grads, work.rows)
     first_output = output_of(network, 0, work.outputs, work.rows)
     finish_chunks(tile, network, update.state.parameters, products, first_output)
+    draw(work.masks, 0, 0, grad.columns, 0, update.rows)
+    drop(work.masks, 0, first_output, 0, grad.columns, 0, update.rows, network.compiled.lanes)
     through_layers(problem, update, work, tile.index, 0, update.rows)
     later_layers_backward(network, update, work, alone)
     for block in range(grad.columns // grad.width):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...dropout import Dropout
 from ..compiler.lane_types import MICROTILE_ROWS
 from ..network.layout import Layout, aligned, padded, rows_of
 from ..network.optimizers import KernelState
@@ -129,7 +130,9 @@ def new_state(layout: Layout, slots: int, dtype: Any) -> KernelState:
     return KernelState(*(aligned(count, dtype) for count in counts))
 
 
-def new_room(schedule: Schedule, layout: Layout, state: KernelState, threads: int) -> Room:
+def new_room(
+    schedule: Schedule, layout: Layout, state: KernelState, threads: int, dropout: Dropout | None = None
+) -> Room:
     """Return what the schedule's kernel works in, with `state`; each kernel's docstring has the shapes."""
     tile, network, dtype, kernel = schedule.tile_rows, layout.network, state.parameters.dtype, schedule.kernel
     units, last = int(network.units[0]), int(network.units[-1])
@@ -142,5 +145,5 @@ def new_room(schedule: Schedule, layout: Layout, state: KernelState, threads: in
         train_two_layers: (1, 2 * (units // int(network.widths[0])) * tile * last),
         train_by_units: (0, 0),
     }[kernel]
-    works = new_works(layout, tile, 2 if kernel is train_by_units else threads, dtype)
+    works = new_works(layout, tile, 2 if kernel is train_by_units else threads, dtype, dropout)
     return Room(state, KernelState(*of_own), shards, rows_of(*parts, dtype), works)

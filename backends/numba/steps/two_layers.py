@@ -18,10 +18,11 @@ from ..compiler.team import Side, share, wait_for_all
 from ..first_layer.blocks import block_backward, block_forward
 from ..first_layer.columns import list_features
 from ..first_layer.inputs import tile_of
-from ..network.layers import backward_panel, gradient_of_bias, gradient_of_panel, products_of_panel
+from ..network.layers import backward_panel, drop, gradient_of_bias, gradient_of_panel, products_of_panel
+from ..network.masks import draw
 from ..network.network import Matrix, following, output_of, transpose, weight_of, work_of
 from ..network.optimizers import copy_parameters, state_of
-from .batches import RunSteps, Sums, add_rows, end_of_tile, update_of
+from .batches import RunSteps, Sums, add_rows, at_tile, end_of_tile, update_of
 from .later_layers import loss_of_rows
 from .room import Problem, Room
 
@@ -62,8 +63,11 @@ def train_two_layers(side: Side, problem: Problem, room: Room, batches: RunSteps
         used = stop - start
         tile = tile_of(problem.inputs, network, order[start:stop], me, start // rows, rows)
         parts = following(Matrix(room.parts[0], 0, rows, lanes, network.units[1]), parity * blocks)
+        tile_work = at_tile(work, batches, start)
+        draw(tile_work.masks, 0, first_block * width, end_block * width, 0, used)
         for block in range(first_block, end_block):
             block_forward(tile, network, state.parameters, block, hidden)
+            drop(tile_work.masks, 0, hidden, block * width, (block + 1) * width, 0, used, widths.lanes)
             for panel in range(panels):
                 part = following(parts, block)
                 products_of_panel(hidden, weight, panel, block, block + 1, part, used, widths)
@@ -77,7 +81,7 @@ def train_two_layers(side: Side, problem: Problem, room: Room, batches: RunSteps
         for block in range(first_block, end_block):
             first_unit, end_unit = block * width, (block + 1) * width
             for panel in range(first_unit // lanes, end_unit // lanes):
-                backward_panel(network, 1, work, panel, 0, used)
+                backward_panel(network, 1, tile_work, panel, 0, used)
             for panel in range(panels):
                 gradient_of_panel(network, 1, hidden, grad, panel, first_unit, end_unit, update)
             if update.is_last:

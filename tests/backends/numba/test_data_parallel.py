@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 from numba.core import config
-from xpnn.backends import SGD, ConfigError, GenericPlan
+from xpnn.backends import ConfigError
 from xpnn.backends.communicator import ALONE, Alone
 from xpnn.backends.numba import divided_plan as numba_divided_plan
 from xpnn.backends.numba import engine as numba_engine
 from xpnn.backends.numba.divided_plan import DividedPlan
 from xpnn.backends.numba.plan import NumbaPlan
-from xpnn.backends.testing.problem import training_job
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="too slow as plain Python")
 
@@ -209,8 +208,19 @@ def test_processors_of_two_kinds_are_refused(make, kind):
         make(kind, TwoKinds())
 
 
-@pytest.mark.parametrize("extra", [{"dropout": 0.5}, {"clip_norm": 1.0}], ids=["dropout", "clipping"])
-def test_what_the_kernels_do_not_know_takes_the_generic_plan(backend, make_layers, make_problem, extra):
-    rows = backend.place(*make_problem(), 1 / 255)
-    job = training_job(make_layers(backend, (6, 4, 3)), rows, optimizer=SGD(0.1), batch_size=5, shards=2, **extra)
-    assert type(backend.compile(job)) is GenericPlan
+@every_way
+def test_dropout_and_clipping(make, result_of, ranks, monkeypatch, kind):
+    """A part of a batch has the masks that its rows have in the whole, and the norm is that of the sum of all parts."""
+    job = {"dropout": 0.3, "dropout_seed": 5, "clip_norm": 0.2, "l2": 0.01}
+    alone = result_of(make(kind, **job))
+    together = ranks(3, lambda rank: result_of(make(kind, rank, **job)))
+    assert_close(together[0], alone)
+    shards = result_of(make(kind, shards=SHARDS, **job))
+    assert_close(shards, alone)
+    for other in ranks(2, lambda rank: result_of(make(kind, rank, shards=SHARDS, **job))):
+        assert_same_bits(other, shards)
+    monkeypatch.setattr(numba_engine, "SMALL_STEP", 0)
+    monkeypatch.setattr(numba_divided_plan, "SMALL_UPDATE", 0)
+    monkeypatch.setattr(numba_engine, "usable_threads", lambda: 3)
+    assert_same_bits(result_of(make(kind, shards=SHARDS, **job)), shards)
+    assert_same_bits(ranks(3, lambda rank: result_of(make(kind, rank, **job)))[0], together[0])

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 from xpnn.backends import (
     ACTIVATIONS,
     LOSSES,
@@ -116,27 +117,28 @@ def test_too_few_labels_never_reach_the_kernels(backend):
     assert type(backend.compile(job)) is GenericPlan
 
 
-@pytest.mark.parametrize(
-    ("change", "why"),
-    [
-        ({"dropout": 0.5}, "dropout"),
-        ({"clip_norm": 1.0}, "clipping"),
-    ],
-)
-def test_what_the_kernels_do_not_know_is_said(backend, change, why):
-    rows = backend.place(np.ones((9, 6), dtype=np.uint8), np.zeros((9, 2)), 1 / 255, np.ones(9))
-    job = training_job(
-        make_layers((6, 5, 2)),
-        rows,
-        optimizer=SGD(0.1),
-        batch_size=4,
-        loss="squared_error",
-        l2_per_batch=True,
-        **change,
-    )
+def test_what_the_kernels_do_not_know_is_said(backend):
+    job = training_job(make_layers(), make_rows(backend), optimizer=OwnSGD(0.1), batch_size=4, dropout=0.5)
     plan = backend.compile(job)
     assert type(plan) is GenericPlan
-    assert plan.description.endswith(f", since the kernels do not know {why}")
+    assert plan.description.endswith(", since the kernels do not know the optimizer 'sgd'")
+
+
+def test_what_goes_by_the_operations_has_one_blas_thread(backend, monkeypatch):
+    """What a sum of BLAS comes to depends on how many there are."""
+    seen = []
+
+    def noted(*args, **options):
+        seen.extend(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
+        return own_loss(*args, **options)
+
+    monkeypatch.setitem(LOSSES, "own", noted)
+    with threadpool_limits(limits=2, user_api="blas"):
+        job = training_job(make_layers(), make_rows(backend), optimizer=SGD(0.1), batch_size=5, loss="own")
+        backend.compile(job).run()
+        backend.evaluate(job.layers, job.rows, loss="own")
+    assert len(seen) >= 6
+    assert set(seen) == {1}
 
 
 @pytest.mark.parametrize(

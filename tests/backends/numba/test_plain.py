@@ -25,6 +25,8 @@ INPUTS = {  # density, images, batch size of 7 rows
     "dense": (1.0, "uint8", 3),
 }
 
+DROPPED_AND_CLIPPED = {"dropout": 0.3, "dropout_seed": 2**63 - 5, "clip_norm": 0.2}
+
 if not config.DISABLE_JIT:
 
     def test_the_definitions_train_networks():
@@ -33,7 +35,7 @@ if not config.DISABLE_JIT:
         environment = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTEST_ADDOPTS": ""}
         result = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert result.returncode == 0, result.stdout + result.stderr
-        assert f"{3 * len(HIDDEN) * len(INPUTS)} passed" in result.stdout
+        assert f"{5 * len(HIDDEN) * len(INPUTS)} passed" in result.stdout
 
 else:
 
@@ -55,8 +57,17 @@ else:
         assert_same_training(plan, reference, steps=4)
 
     @every_way
-    def test_ranks_and_shards(make_plan, numbers_of, ranks, kinds, way, inputs):
+    def test_dropout_and_clipping(make_pair, assert_same_training, kinds, way, inputs):
+        kind, job = small_job(kinds, way, inputs, "softmax_cross_entropy")
+        plan, reference = make_pair(kind, **job, **DROPPED_AND_CLIPPED)
+        assert type(plan) is NumbaPlan
+        assert_same_training(plan, reference, steps=4)
+
+    @every_way
+    @pytest.mark.parametrize("extra", [{}, DROPPED_AND_CLIPPED], ids=["plain", "dropped and clipped"])
+    def test_ranks_and_shards(make_plan, numbers_of, ranks, kinds, way, inputs, extra):
         kind, job = small_job(kinds, way, inputs, "squared_error")
+        job |= extra
 
         def result(rank=ALONE, **shards):
             plan = make_plan(kind, communicator=rank, **shards, **job)

@@ -11,6 +11,7 @@ from xpnn.backends.numba.network.functions import activation_code
 from xpnn.backends.numba.network.optimizers import rule_of
 from xpnn.backends.numba.network.output_losses import OutputTargets
 from xpnn.backends.numba.network.targets import ClassTargets, loss_code, targets_of
+from xpnn.backends.numba.plan import NumbaPlan
 from xpnn.backends.numba.steps import schedules
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="too slow as plain Python")
@@ -116,6 +117,41 @@ def test_tiles_as_they_are_chosen(make_pair, assert_same_training, monkeypatch, 
         schedule = schedules.choose_schedule([5, 9, 3], 19, 1300, is_sparse=kind.density < 1, is_kept=False, lanes=8)
         assert schedule.name == "rows"
     assert_same_training(*pair, steps=6)
+
+
+EXTRAS = {
+    "dropout": {"dropout": 0.3, "dropout_seed": 2**63 - 5},
+    "clipping": {"clip_norm": 0.2},
+    "both": {"dropout": 0.3, "dropout_seed": 3, "clip_norm": 0.2},
+}
+one_of_each_way = only("units-sparse", "two layers-dense", "rows-dense", "features-sparse")
+
+
+@pytest.mark.parametrize("extra", EXTRAS.values(), ids=EXTRAS)
+@one_of_each_way
+def test_dropout_and_clipping(make_pair, assert_same_training, kind, extra):
+    """A batch of 300 rows is in three tiles, one of which is in two of the blocks that masks are drawn in."""
+    job = {"count": 330, "batch_size": 300, "weights": some_weights(330), "l2": 0.01, "activation": "sigmoid"}
+    plan, reference = make_pair(kind, Adam(3e-3, epsilon=1e-3), **job, **extra)
+    assert type(plan) is NumbaPlan
+    assert_same_training(plan, reference, steps=20)
+    plan, reference = make_pair(kind, batch_size=2, accumulate=4, **extra)
+    assert_same_training(plan, reference, steps=20)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("extra", EXTRAS.values(), ids=EXTRAS)
+def test_dropout_and_clipping_of_every_kind(make_pair, assert_same_training, kind, extra):
+    for activation in ACTIVE:
+        assert_same_training(*make_pair(kind, activation=activation, **extra), steps=20)
+
+
+@one_of_each_way
+def test_neither_dropout_nor_clipping_hides_a_nan(make_plan, kind):
+    plan = make_plan(kind, SGD(0.1), **EXTRAS["both"])
+    plan.job.layers[0].bias = np.full_like(plan.job.layers[0].bias, np.nan)
+    plan.run()
+    assert np.isnan(plan.job.layers[-1].weight).all()
 
 
 @only("units-sparse", "rows-sparse")

@@ -19,9 +19,9 @@ def make_threads(make_plan, monkeypatch):
     monkeypatch.setattr(numba_engine, "SMALL_STEP", 0)
     monkeypatch.setattr(numba_schedules, "WIDE_TILE", 32)
 
-    def make(kind, threads=1, *, batch_size=64):
+    def make(kind, threads=1, *, batch_size=64, **extra):
         monkeypatch.setattr(numba_engine, "usable_threads", lambda: threads)
-        plan = make_plan(kind, Adam(3e-3), count=COUNT, batch_size=batch_size, l2=0.01)
+        plan = make_plan(kind, Adam(3e-3), count=COUNT, batch_size=batch_size, l2=0.01, **extra)
         assert type(plan) is NumbaPlan
         assert plan._engine.team.threads == min(threads, plan._engine.schedule.parts)
         return plan
@@ -46,6 +46,20 @@ def test_any_number_of_threads_gives_the_same_bits(make_threads, kind, batch_siz
     assert result_of(make_threads(kind, batch_size=batch_size), epochs) == alone
     for threads in (2, 3, 5):
         assert result_of(make_threads(kind, threads, batch_size=batch_size), epochs) == alone
+
+
+@pytest.mark.parametrize("kind", ["units-sparse", "two layers-dense", "rows-dense", "features-sparse"], indirect=True)
+@pytest.mark.parametrize(
+    "extra",
+    [{"dropout": 0.3}, {"clip_norm": 0.2}, {"dropout": 0.3, "clip_norm": 0.2}],
+    ids=["dropout", "clipping", "both"],
+)
+def test_dropout_and_clipping_give_the_same_bits_on_any_number_of_threads(make_threads, kind, extra):
+    extra |= {"dropout_seed": 5}
+    alone = result_of(make_threads(kind, **extra))
+    assert alone != result_of(make_threads(kind))
+    for threads in (2, 3, 5):
+        assert result_of(make_threads(kind, threads, **extra)) == alone
 
 
 @pytest.mark.parametrize("threads", [1, 3])

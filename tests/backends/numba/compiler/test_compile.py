@@ -52,7 +52,10 @@ def test_a_change_of_any_kernel_file_changes_every_cache_file(tmp_path, monkeypa
     monkeypatch.setattr(numba_compile, "KERNELS", kernels)
     digest = numba_compile.sources_digest
     seen = []
-    for path in (tmp_path / "activations.py", kernels / "plan.py", kernels / "steps" / "by_rows.py"):
+    with_constants = [tmp_path / "activations.py", tmp_path / "dropout.py"]
+    for path in with_constants:
+        path.touch()
+    for path in (*with_constants, kernels / "plan.py", kernels / "steps" / "by_rows.py"):
         path.write_text("LEAKY_SLOPE = 0.01")
         seen.append(digest())
         path.write_text("LEAKY_SLOPE = 0.02")
