@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import array_api_compat.numpy as xp
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets, type_of_target
 
 from ...backends.override import override
 from ..network.outputs import OUTPUTS
 from .base import BaseMLP, has_partial_fit
+from .class_weights import Weights, class_weights
+from .parameters import CONSTRAINTS, Parameters
 
 
-class MLPClassifier(ClassifierMixin, BaseMLP):
+@dataclass(eq=False, repr=False)
+class _ClassWeight(Parameters):
+    class_weight: Any = field(default=None, kw_only=True)
+
+
+class MLPClassifier(ClassifierMixin, BaseMLP, _ClassWeight):
     """Multi-layer perceptron classifier with the interface of scikit-learn's.
 
     With the same `random_state` it draws the same weights and orders and takes the same steps as scikit-learn's, up to
@@ -67,10 +77,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         backend_: name of the backend of the last fit.
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **CONSTRAINTS, "class_weight": [StrOptions({"balanced"}), dict, list, None],
+    }  # fmt: skip
     _loss_of_columns: ClassVar[str] = "sigmoid_cross_entropy"
 
     classes_: npt.NDArray[Any]
     _is_multilabel: bool
+    _sparse_type: Any = None  # of predictions; None for dense ones, as before the first fit
 
     @available_if(has_partial_fit)
     @_fit_context(prefer_skip_nested_validation=True)
@@ -84,17 +98,22 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             classes: all classes, (classes,); required in the first call.
         """
         if _check_partial_fit_first_call(self, classes):
-            self._is_multilabel = type_of_target(y).startswith("multilabel")
+            self._is_multilabel, self._sparse_type = type_of_target(y).startswith("multilabel"), sparse_type(y)
             if not self._is_multilabel:
                 check_classification_targets(classes)
-        return self._fit(X, y, sample_weight, is_partial=True)
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' needs all rows, but partial_fit has only some: pass a dict, of the weights of "
+                "compute_class_weight('balanced', classes=classes, y=y) for a sample"
+            )
+        return self._fit(X, y, sample_weight, None)
 
-    def _labels(self, y: Any, *, goes_on: bool) -> npt.NDArray[Any]:
+    def _labels(self, y: Any, *, goes_on: bool, is_validation: bool = False) -> npt.NDArray[Any]:
         if not (goes_on and hasattr(self, "classes_")):
             self._learn_classes(y)
         if self._is_multilabel:
             return self._indicators(y)
-        numbers = self._numbers(y)  # (samples,)
+        numbers = self._numbers(y, need_all=self.warm_start and not is_validation)  # (samples,)
         return numbers if len(self.classes_) > 2 else numbers[:, None].astype(np.float64)
 
     def _learn_classes(self, y: npt.NDArray[Any]) -> None:
@@ -103,10 +122,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         kind = type_of_target(y, input_name="y")
         if kind.endswith("multioutput"):
             raise ValueError("Multioutput target data is not supported with label binarization")
-        self._is_multilabel = kind == "multilabel-indicator"
+        self._is_multilabel, self._sparse_type = kind == "multilabel-indicator", sparse_type(y)
         self.classes_ = np.arange(y.shape[1]) if self._is_multilabel else np.unique(y)
 
-    def _numbers(self, y: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    def _numbers(self, y: npt.NDArray[Any], *, need_all: bool) -> npt.NDArray[np.int64]:
         """Return the class indices of the targets, (samples,)."""
         if y.ndim > 1:
             raise ValueError(f"`y` has {y.shape[1]} columns, and one was expected: these classes exclude each other.")
@@ -116,7 +135,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         except TypeError:  # words are not compared with numbers
             numbers, known = np.zeros(len(y), dtype=np.int64), np.zeros(len(y), dtype=np.bool_)
         is_known = bool(np.all(known))
-        if self.warm_start and (not is_known or len(np.unique(numbers)) != len(self.classes_)):
+        if need_all and (not is_known or len(np.unique(numbers)) != len(self.classes_)):
             raise ValueError(
                 "warm_start can only be used where `y` has the same classes as in the previous call to fit. Previously "
                 f"got {self.classes_}, `y` has {np.unique(y)}"
@@ -137,10 +156,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return (dense > 0).astype(np.float64)
 
     def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
-        """Predict classes, (samples,), or labels, (samples, labels) of 0 and 1."""
+        """Predict classes, (samples,), or labels, (samples, labels) of 0 and 1, in csr format after sparse targets."""
         outputs = self._outputs(X)
         if self._is_multilabel:
-            return (outputs > 0).astype(np.int64)
+            indicators = (outputs > 0).astype(np.int64)  # (samples, labels)
+            return indicators if self._sparse_type is None else self._sparse_type(indicators)
         if self.n_outputs_ > 1:
             return np.asarray(self.classes_[outputs.argmax(axis=1)])
         return np.asarray(self.classes_[np.minimum(outputs[:, 0] > 0, len(self.classes_) - 1).astype(np.int64)])
@@ -166,6 +186,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return np.asarray(log_probabilities(xp, both))  # (samples, classes or labels)
 
     @override
+    def _class_weights(self, labels: npt.NDArray[Any]) -> Weights | None:
+        if self.class_weight is None:
+            return None
+        return class_weights(self.class_weight, labels, self.classes_, is_multilabel=self._is_multilabel)
+
+    @override
     def _last_layer(self) -> tuple[str, tuple[str, ...], npt.NDArray[Any], npt.NDArray[Any]]:
         names = tuple(_name(value) for value in self.classes_.tolist())
         _, _, weight, bias = super()._last_layer()  # (in_features, outputs), (outputs,)
@@ -181,6 +207,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def sparse_type(y: Any) -> Any:
+    """Return the csr type of predictions for sparse targets; None for dense ones."""
+    if not sparse.issparse(y):
+        return None
+    return sparse.csr_array if isinstance(y, sparse.sparray) else sparse.csr_matrix
 
 
 def _name(value: object) -> str:
