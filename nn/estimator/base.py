@@ -166,13 +166,12 @@ class BaseMLP(BaseEstimator, Parameters):
         record.series_backend = backend.name if is_series else None
         # Rounding in float32 would keep the line search from its end.
         dtype = "float64" if self.solver == "lbfgs" else record.dtype.name
-        net = MLP(sizes, activation=activation, loss=loss, backend=backend, dtype=dtype)
-        coefs, intercepts = (
+        parameters = (
             starting_weights(random_state, sizes, activation=self.activation, dtype=record.dtype)
             if is_first
-            else (self.coefs_, self.intercepts_)
+            else zip(self.coefs_, self.intercepts_, strict=True)
         )
-        net.load_parameters(named_parameters(coefs, intercepts))
+        net = MLP(sizes, activation=activation, loss=loss, backend=backend, dtype=dtype, parameters=parameters)
         return Fit(self, net, rows, held, random_state, is_partial, record)
 
     def _validated(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:  # noqa: N803
@@ -205,14 +204,14 @@ class BaseMLP(BaseEstimator, Parameters):
             )
         if outputs != sizes[-1]:
             raise ValueError(
-                f"y must have {outputs} columns as the last fit's, got {sizes[-1]}: pass the same targets, or fit "
-                "with warm_start=False"
+                f"y must have as many columns as in the last fit, {outputs}, got {sizes[-1]}: pass the same targets, "
+                "or fit with warm_start=False"
             )
 
     def _take_over(self, fit: Fit) -> None:
         """Set all fitted attributes from the network and the record."""
         net, record = fit.net, fit.record
-        parameters, layers = net.parameters(), range(len(net.layers))
+        parameters, layers = fit.trained or net.parameters(), range(len(net.layers))
         if not all(np.isfinite(array).all() for array in parameters.values()):
             raise ValueError(NOT_FINITE)
         self.coefs_ = [parameters[f"layers.{k}.weight"].astype(record.dtype, copy=False) for k in layers]
@@ -275,8 +274,8 @@ class BaseMLP(BaseEstimator, Parameters):
             loss=loss,
             backend=self.backend_ if backend is None else backend,
             dtype=self._record.dtype.name,
+            parameters=zip(coefs, intercepts, strict=True),
         )
-        net.load_parameters(named_parameters(coefs, intercepts))
         net.inputs = replace(self._network_inputs(), class_names=names)
         return net
 
@@ -324,20 +323,16 @@ def row_weights(
     """Return the products of row weights and class weights, (samples,); None for 1 each.
 
     Raises:
-        DataError: a weight is negative or not finite.
+        ValueError: a weight is negative or not finite, or all are 0.
     """
     weights = None if sample_weight is None else _check_sample_weight(sample_weight, x).astype(np.float64)
     if of_classes is not None:
         weights = weights_of_rows(of_classes, labels) * (1.0 if weights is None else weights)
     if weights is not None:
         check_weights(weights, len(labels))
+        if not weights.any():
+            raise ValueError("all weights of rows are 0: give some rows a positive weight")
     return weights
-
-
-def named_parameters(coefs: Arrays, intercepts: Arrays) -> dict[str, npt.NDArray[Any]]:
-    """Return weights and biases by their names in a network."""
-    weights = {f"layers.{k}.weight": np.asarray(array) for k, array in enumerate(coefs)}
-    return weights | {f"layers.{k}.bias": np.asarray(array) for k, array in enumerate(intercepts)}
 
 
 def hidden_units(hidden_layer_sizes: Any) -> list[int]:

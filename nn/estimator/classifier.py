@@ -12,7 +12,12 @@ from scipy import sparse
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets, type_of_target
+from sklearn.utils.multiclass import (
+    _check_partial_fit_first_call,
+    check_classification_targets,
+    type_of_target,
+    unique_labels,
+)
 
 from ...backends.override import override
 from ..network.outputs import OUTPUTS
@@ -123,7 +128,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP, _ClassWeight):
         if kind.endswith("multioutput"):
             raise ValueError("Multioutput target data is not supported with label binarization")
         self._is_multilabel, self._sparse_type = kind == "multilabel-indicator", sparse_type(y)
-        self.classes_ = np.arange(y.shape[1]) if self._is_multilabel else np.unique(y)
+        self.classes_ = np.arange(y.shape[1]) if self._is_multilabel else unique_labels(y)
 
     def _numbers(self, y: npt.NDArray[Any], *, need_all: bool) -> npt.NDArray[np.int64]:
         """Return the class indices of the targets, (samples,)."""

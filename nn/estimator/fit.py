@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..datasets.dataset import Split
+from ..files.tensors import Arrays
 from ..network.mlp import MLP
 from ..training.checkpoint import OptimizerState
 from .parameters import Parameters
@@ -53,6 +54,7 @@ class Fit:
         random_state: source of the validation split and the orders.
         is_partial: whether it is an epoch of `partial_fit`, which keeps the optimizer state.
         record: progress, including earlier fits.
+        trained: parameters to keep, by name; empty for those of the network.
     """
 
     parameters: Parameters
@@ -62,6 +64,7 @@ class Fit:
     random_state: np.random.RandomState
     is_partial: bool
     record: Record
+    trained: Arrays = field(default_factory=dict)
 
     @property
     def loss_share(self) -> float:

@@ -84,8 +84,8 @@ def fit_with_steps(fit: Fit) -> None:
             )
     if progress.run is not None:
         record.optimizer_state = None if progress.run.was_cut_off else progress.run.optimizer_state
-    if progress.best:
-        fit.net.load_parameters(progress.best)
+        last = progress.run.last
+        fit.trained = progress.best or ({} if last is None else last.parameters)
 
 
 def state_for(optimizer: Optimizer, record: Record) -> OptimizerState | None:

@@ -135,6 +135,7 @@ class Trainer:
                 run.restore(checkpoint)
             elif state is not None:
                 plan.load_state(state.arrays, state.step)
+                run.first_state = state
             is_heard = communicator.rank == 0
             callbacks = [callback for callback in self._callbacks if is_heard or callback.every_rank]
             try:
