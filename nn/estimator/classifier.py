@@ -35,9 +35,19 @@ class MLPClassifier(ClassifierMixin, BaseMLP, _ClassWeight):
     """Multi-layer perceptron classifier with the interface of scikit-learn's.
 
     With the same `random_state` it draws the same weights and orders and takes the same steps as scikit-learn's, up to
-    rounding. Differences: L-BFGS with several regression outputs minimizes the loss that matches its gradient; `loss_`
-    interpolates the penalty linearly between the first and last step of an epoch, and averages row weights over the
-    whole epoch.
+    rounding. This includes warm starts: with early stopping, a fit that does not beat the best validation score of all
+    fits keeps its last weights. Differences:
+
+    - L-BFGS with several regression outputs minimizes the loss that matches its gradient. `loss_` interpolates the
+      penalty linearly between the first and last step of an epoch, and averages row weights over the whole epoch.
+    - Every parameter may change between calls of `partial_fit` and takes effect, while scikit-learn keeps its first
+      optimizer. A solver with other state starts from zeros, another `learning_rate` from `learning_rate_init`. Another
+      `hidden_layer_sizes` is an error, also with `warm_start`.
+    - A model has one dtype: float64 rows are rounded for a float32 model, and refused beyond its range. scikit-learn
+      computes in float64 for such rows.
+    - A fit stops with an error where a loss, a weight or the optimizer's state is not finite, as for `X * 1e200`;
+      scikit-learn looks at the final weights alone. A failed or interrupted epoch leaves no half of it.
+    - Negative row weights are an error, and a regressor's `y` of text; digits in an object array are read as numbers.
 
     Args:
         hidden_layer_sizes: units of each hidden layer; () for none.
@@ -66,10 +76,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP, _ClassWeight):
         epsilon: term for numerical stability, also of `rmsprop`.
         n_iter_no_change: epochs without improvement before training stops.
         max_fun: maximum number of function evaluations of `lbfgs`.
-        backend: name for `get_backend`; "auto" is based on the multiply-adds of `max_iter` epochs, or of the one epoch
-            of `partial_fit`.
+        backend: name for `get_backend`; "auto" is based on the multiply-adds of `max_iter` epochs. Consecutive calls of
+            `partial_fit` keep the choice of the first, which is based on one epoch of its rows.
         dtype: dtype of weights and arithmetic, "float32" or "float64"; None for that of `X`.
         dropout: probability of dropping a hidden unit, in [0, 1).
+        n_threads: threads of Numba and BLAS in `fit` and predictions; None for all. They belong to the process: of
+            fits that overlap in Python threads, the last one that began decides.
+        class_weight: dict from class to weight, or "balanced" for weights inversely proportional to class frequencies,
+            as in `compute_sample_weight`; for multi-label targets "balanced" or a list of dicts. Multiplied with
+            `sample_weight`; also applies to validation rows. `partial_fit` takes no "balanced".
 
     Attributes:
         classes_: the classes, (classes,), or the label indices for multi-label targets.
@@ -77,6 +92,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP, _ClassWeight):
         intercepts_: biases of each layer, (out_features,); may be assigned.
         loss_: loss of the last epoch including the penalty; `loss_curve_` of each epoch, `best_loss_` the minimum.
         validation_scores_: score of each epoch with early stopping, else None; `best_validation_score_` the maximum.
+        validation_curve_: mean loss of the validation rows after each epoch, without the penalty: of `X_val`, or of the
+            rows that early stopping holds out; None without.
         n_iter_: epochs or iterations of the last fit; t_: total number of processed rows.
         n_layers_: also n_outputs_, out_activation_, n_features_in_, feature_names_in_, as in scikit-learn.
         backend_: name of the backend of the last fit.
