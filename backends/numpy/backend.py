@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
-import array_api_compat.numpy as xp
 import numpy as np
 import numpy.typing as npt
 
@@ -31,7 +30,7 @@ class NumPyBackend(Backend):
     tile_rows = 2048  # 2048 x 784 float32 are 6.4 MB: a tile stays in the last-level cache between its two products
 
     def __init__(self) -> None:
-        super().__init__(xp)
+        super().__init__(np)
 
     @override
     def to_numpy(self, array: Array) -> npt.NDArray[Any]:

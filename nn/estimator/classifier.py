@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import array_api_compat.numpy as xp
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
@@ -205,7 +204,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP, _ClassWeight):
         log_probabilities = OUTPUTS[loss].log_probabilities
         assert log_probabilities is not None
         both = outputs if self._is_multilabel or self.n_outputs_ > 1 else np.hstack([-outputs, outputs])
-        return np.asarray(log_probabilities(xp, both))  # (samples, classes or labels)
+        return np.asarray(log_probabilities(np, both))  # (samples, classes or labels)
 
     @override
     def _class_weights(self, labels: npt.NDArray[Any]) -> Weights | None:
