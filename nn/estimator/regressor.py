@@ -43,11 +43,13 @@ class MLPRegressor(RegressorMixin, BaseMLP, _Loss):  # the last one's parameter 
             y: (samples,) or (samples, outputs).
             sample_weight: row weights, (samples,).
         """
-        return self._fit(X, y, sample_weight, is_partial=True)
+        return self._fit(X, y, sample_weight, None)
 
-    def _labels(self, y: Any, *, goes_on: bool) -> npt.NDArray[np.float64]:  # noqa: ARG002
-        numbers = np.asarray(y.toarray() if hasattr(y, "toarray") else y, dtype=np.float64)
-        return numbers.reshape(len(numbers), -1)
+    def _labels(self, y: Any, *, goes_on: bool, is_validation: bool = False) -> npt.NDArray[np.float64]:  # noqa: ARG002
+        numbers = np.asarray(y.toarray() if hasattr(y, "toarray") else y)
+        if numbers.dtype.kind not in "buif":
+            raise ValueError(f"y must be numbers, got dtype {numbers.dtype}: convert it, with y.astype(float) say")
+        return numbers.reshape(len(numbers), -1).astype(np.float64)
 
     def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
         """Predict targets, (samples,), or (samples, outputs) for several outputs."""
