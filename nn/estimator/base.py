@@ -30,8 +30,7 @@ from .lbfgs import fit_with_lbfgs
 from .parameters import ACTIVATION_ROWS, CONSTRAINTS, STOCHASTIC_SOLVERS, Parameters
 from .stochastic import fit_with_steps, optimizer_of
 
-# the network's loss -> scikit-learn's name of the activation of its outputs
-OUT_ACTIVATIONS = {"squared_error": "identity", "sigmoid_cross_entropy": "logistic", "softmax_cross_entropy": "softmax"}
+SIGMOID = "logistic"  # scikit-learn's name of the output function; it calls the others as we do
 Validation = tuple[Any, Any, Any]  # rows, targets, row weights: as they came to `fit`, or None each
 NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
@@ -51,8 +50,6 @@ class BaseMLP(BaseEstimator, Parameters):
     """Base class of the estimators; `coefs_` and `intercepts_` are their state and may be assigned."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
-    _loss_of_columns: ClassVar[str]  # the network's loss of labels (samples, outputs)
-
     coefs_: Arrays
     intercepts_: Arrays
     n_iter_: int
@@ -66,6 +63,11 @@ class BaseMLP(BaseEstimator, Parameters):
     _record: Record
 
     # Differences between a classifier and a regressor
+
+    @property
+    @abstractmethod
+    def _loss_of_columns(self) -> str:
+        """The network's loss for labels (samples, outputs)."""
 
     @abstractmethod
     def _labels(self, y: Any, *, goes_on: bool, is_validation: bool = False) -> npt.NDArray[Any]:
@@ -216,7 +218,8 @@ class BaseMLP(BaseEstimator, Parameters):
             raise ValueError(NOT_FINITE)
         self.coefs_ = [parameters[f"layers.{k}.weight"].astype(record.dtype, copy=False) for k in layers]
         self.intercepts_ = [parameters[f"layers.{k}.bias"].astype(record.dtype, copy=False) for k in layers]
-        self.n_layers_, self.n_outputs_, self.out_activation_ = len(net.sizes), net.sizes[-1], OUT_ACTIVATIONS[net.loss]
+        self.n_layers_, self.n_outputs_ = len(net.sizes), net.sizes[-1]
+        self.out_activation_ = SIGMOID if net.outputs.function == "sigmoid" else net.outputs.function
         self.backend_, self._record = net.backend.name, record
         self.n_iter_, self.t_, self.loss_ = record.n_iter, record.t, record.loss
         self.validation_curve_ = record.validation_curve or None

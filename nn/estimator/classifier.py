@@ -101,11 +101,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP, _ClassWeight):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **CONSTRAINTS, "class_weight": [StrOptions({"balanced"}), dict, list, None],
     }  # fmt: skip
-    _loss_of_columns: ClassVar[str] = "sigmoid_cross_entropy"
 
     classes_: npt.NDArray[Any]
     _is_multilabel: bool
     _sparse_type: Any = None  # of predictions; None for dense ones, as before the first fit
+
+    @property
+    @override
+    def _loss_of_columns(self) -> str:
+        return "sigmoid_cross_entropy"
 
     @available_if(has_partial_fit)
     @_fit_context(prefer_skip_nested_validation=True)

@@ -34,7 +34,9 @@ def evaluated(net: MLP, rows: Split) -> Evaluated:
         loss = float(loss_sum) / total if total else np.nan
     if not (total and np.isfinite(outputs).all()):
         return Evaluated(loss, np.nan)
-    if net.loss == "squared_error":
-        return Evaluated(loss, float(r2_score(labels, outputs, sample_weight=weights)))
+    if not net.outputs.has_accuracy:
+        predictions = net.outputs.predict(np, outputs)  # (samples, outputs)
+        is_finite = bool(np.isfinite(predictions).all())
+        return Evaluated(loss, float(r2_score(labels, predictions, sample_weight=weights)) if is_finite else np.nan)
     is_right = outputs.argmax(axis=1) == labels if labels.ndim == 1 else ((outputs > 0) == labels).all(axis=1)
     return Evaluated(loss, float(np.average(is_right, weights=weights)))

@@ -70,9 +70,10 @@ class Fit:
     def loss_share(self) -> float:
         """Factor of the network's loss in `loss_`.
 
-        For regression it is the mean over outputs, although the gradient is that of the sum, as in scikit-learn.
+        As in scikit-learn, the loss of regression is the mean over outputs, but for Poisson's, which is their sum; the
+        gradient is always that of the sum.
         """
-        return 1 / self.net.sizes[-1] if self.net.loss == "squared_error" else 1.0
+        return 1 / self.net.sizes[-1] if self.net.outputs.function == "identity" else 1.0
 
     @property
     def penalty(self) -> float:

@@ -55,7 +55,11 @@ def test_parameters_are_refused(parameters, message):
 
 
 @pytest.mark.parametrize(
-    ("name", "own"), [("MLPClassifier", {"class_weight": None}), ("MLPRegressor", {"loss": "squared_error"})]
+    ("name", "own"),
+    [
+        ("MLPClassifier", {"class_weight": None}),
+        ("MLPRegressor", {"loss": "squared_error", "quantile": 0.5, "delta": 1.0}),
+    ],
 )
 def test_the_parameters_are_those_of_scikit_learn_and_some_more(name, own):
     mine, expected = (getattr(module, name)().get_params() for module in (ours, theirs))
