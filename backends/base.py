@@ -43,14 +43,15 @@ class Backend(Operations):
         return True
 
     def evaluate(self, layers: list[Layer], rows: Rows, *, loss: str = "softmax_cross_entropy") -> Totals:
-        """Return the summed loss and number of correct rows, with one read from the device."""
+        """Return the (weighted) summed loss and the number of correct rows, with one read from the device."""
         count = rows.images.shape[0]
         loss_sum, correct = self.put(np.asarray(0.0)), self.put(np.asarray(0))  # (), ()
         for start in range(0, count, self.evaluation_rows):
             tile = slice(start, min(start + self.evaluation_rows, count))
             x, labels = self.batch(rows, tile, layers[0].weight.dtype)
             logits = self.forward(layers, x)[-1]  # (tile, classes)
-            tile_loss, tile_correct, _ = self.loss(logits, labels, loss=loss, batch_size=count)
+            weights = None if rows.weights is None else self.put(rows.weights[tile])  # (tile,)
+            tile_loss, tile_correct, _ = self.loss(logits, labels, loss=loss, batch_size=count, weights=weights)
             loss_sum, correct = loss_sum + tile_loss, correct + tile_correct
         return self.read_totals(loss_sum, correct, count)
 

@@ -163,7 +163,14 @@ class GenericPlan(Plan):
 
     @override
     def load_state(self, state: dict[str, npt.NDArray[Any]], step: int) -> None:
-        check_state(state, self.state())
+        names = (
+            (f"layers.{k}.{parameter}.{slot}", array.shape)
+            for k, states in enumerate(self._states)
+            for parameter, slots in zip(("weight", "bias"), states, strict=True)
+            for slot, array in slots.items()
+        )
+        number = np.zeros((), dtype=self._host_dtype)
+        check_state(state, {name: np.broadcast_to(number, shape) for name, shape in names})
         self.step = step
         for k, states in enumerate(self._states):
             for parameter, slots in zip(("weight", "bias"), states, strict=True):

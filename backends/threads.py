@@ -1,23 +1,23 @@
-"""Context managers that limit the threads of BLAS and Numba."""
+"""Context managers that limit the threads of BLAS and of Numba's teams.
+
+Blocks may nest, and overlap across Python threads, since the number of threads belongs to the process: of the open
+`at_most_threads` blocks the last one holds.
+"""
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 
-from threadpoolctl import ThreadpoolController, threadpool_limits
-
-VARIABLE = "NUMBA_NUM_THREADS"  # Numba reads it when it is imported
+from threadpoolctl import ThreadpoolController
 
 
-class _OneThread:
-    """Limit shared by all open `one_blas_thread` blocks: set by the first, removed by the last."""
+class _Open:
+    """Open blocks: limits of `at_most_threads`, a 1 for each `one_blas_thread`, and the way back for BLAS."""
 
-    lock, blocks, limit = threading.Lock(), 0, ExitStack()
+    lock, limits, ones, held, way_back = threading.Lock(), list[int](), list[int](), 0, ExitStack()
 
 
 @cache
@@ -26,43 +26,50 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+def thread_limit(count: int) -> int:
+    """Return `count`, or the limit of the last open `at_most_threads` block if that is less."""
+    return min([count, *_Open.limits[-1:]])
+
+
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Context manager: limit BLAS to one thread in this process; blocks may nest and overlap across threads.
+    """Context manager: limit BLAS to one thread in this process.
 
     After a product, the other BLAS threads spin for tens of milliseconds and compete with the code that follows.
     """
-    with _OneThread.lock:
-        if not _OneThread.blocks:
-            _OneThread.limit.enter_context(_controller().limit(limits=1, user_api="blas"))
-        _OneThread.blocks += 1
-    try:
+    with _opened(_Open.ones, 1):
         yield
-    finally:
-        with _OneThread.lock:
-            _OneThread.blocks -= 1
-            if not _OneThread.blocks:
-                _OneThread.limit.close()
 
 
 @contextmanager
 def at_most_threads(count: int | None) -> Iterator[None]:
-    """Context manager: limit BLAS, and Numba backends made inside, to `count` threads; None changes nothing."""
+    """Context manager: limit BLAS, and Numba backends and plans made inside, to `count` threads; None: no limit."""
     if count is None:
         yield
         return
-    variable = os.environ.get(VARIABLE)
-    numba = sys.modules.get("numba")
-    before = None if numba is None else numba.config.NUMBA_NUM_THREADS
-    os.environ[VARIABLE] = str(count)
-    if numba is not None:  # it has read the variable already
-        numba.config.NUMBA_NUM_THREADS = count
+    with _opened(_Open.limits, count):
+        yield
+
+
+@contextmanager
+def _opened(limits: list[int], count: int) -> Iterator[None]:
+    """Context manager: have one limit more among those of its kind."""
+    with _Open.lock:
+        limits.append(count)
+        _limit_blas()
     try:
-        with threadpool_limits(limits=count):
-            yield
+        yield
     finally:
-        os.environ.pop(VARIABLE, None)
-        if variable is not None:
-            os.environ[VARIABLE] = variable
-        if (numba := sys.modules.get("numba")) is not None:
-            numba.config.NUMBA_NUM_THREADS = before or int(variable or numba.config.NUMBA_DEFAULT_NUM_THREADS)
+        with _Open.lock:
+            limits.remove(count)
+            _limit_blas()
+
+
+def _limit_blas() -> None:
+    """Limit BLAS as the open blocks say; without any, return to its threads of before."""
+    [limit, *_] = [*_Open.ones, *_Open.limits[-1:], 0]
+    if limit != _Open.held:
+        _Open.way_back.close()
+        if limit:
+            _Open.way_back.enter_context(_controller().limit(limits=limit, user_api="blas"))
+        _Open.held = limit

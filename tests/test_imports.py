@@ -38,6 +38,7 @@ FLOORS = {
 }
 ALONE = {"xpnn.nn.distributed"}  # nothing else of ours but the backends
 HEAVY = (
+    "array_api_compat",
     "numba",
     "cupy",
     "sklearn",

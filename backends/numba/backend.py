@@ -74,7 +74,7 @@ class NumbaBackend(NumPyBackend):
             with self.scope():
                 return super().evaluate(layers, rows, loss=loss)
         logits = self._forward.forward_logits(self._team, layers, rows.images, float(rows.scale))  # (samples, classes)
-        loss_sum, correct, _ = self.loss(logits, rows.labels, loss=loss, batch_size=len(logits))
+        loss_sum, correct, _ = self.loss(logits, rows.labels, loss=loss, batch_size=len(logits), weights=rows.weights)
         return Totals(float(loss_sum), int(correct), len(logits))
 
     @override

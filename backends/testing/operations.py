@@ -292,17 +292,17 @@ def outputs_and_gradients_of_the_network(
     assert int(backend.to_numpy(correct)) == int(wanted_correct), "correct rows of gradients"
 
 
-@check("evaluate", dtype=DTYPES, images=["uint8", "float32"], loss=LOSSES, tile=[99, 7])
-def sums_over_all_rows(backend: Backend, dtype: str, images: str, loss: str, tile: int) -> None:
+@check("evaluate", dtype=DTYPES, images=["uint8", "float32"], loss=LOSSES, tile=[99, 7], weighted=[False, True])
+def sums_over_all_rows(backend: Backend, dtype: str, images: str, loss: str, tile: int, weighted: bool) -> None:
     pixels, classes = images_and_classes(dtype=images)
     layers, expected_layers = pair_of_layers(backend, dtype=dtype)
-    labels = labels_of(loss, classes, CLASSES)
+    labels, weights = labels_of(loss, classes, CLASSES), np.arange(ROWS) % 3 / 2 if weighted else None
     with (
         mock.patch.object(backend, "evaluation_rows", tile),
         mock.patch.object(backend, "to_numpy", wraps=backend.to_numpy) as reads,
     ):
-        got = backend.evaluate(layers, backend.place(pixels, labels, SCALE), loss=loss)
-    expected = GENERIC.evaluate(expected_layers, GENERIC.place(pixels, labels, SCALE), loss=loss)
+        got = backend.evaluate(layers, backend.place(pixels, labels, SCALE, weights), loss=loss)
+    expected = GENERIC.evaluate(expected_layers, GENERIC.place(pixels, labels, SCALE, weights), loss=loss)
     np.testing.assert_allclose(got.loss_sum, expected.loss_sum, rtol=TOLERANCE[dtype], err_msg="loss_sum of evaluate")
     assert got[1:] == expected[1:], f"correct rows and rows must be {expected[1:]}, got {got[1:]}"
     assert [type(each) for each in got] == [float, int, int], f"evaluate must return numbers of Python, got {got}"

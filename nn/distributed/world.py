@@ -12,7 +12,7 @@ from types import TracebackType
 
 from ...backends import MissingDependency
 from ...backends.machine import usable_cores
-from ...backends.threads import at_most_threads
+from ...backends.threads import at_most_threads, thread_limit
 from .mpi_communicator import MpiCommunicator
 
 # What all ranks get wrong alike is told once: the others leave rank 0 so many seconds to say it and end the job.
@@ -73,7 +73,7 @@ def launched(environ: Mapping[str, str] = os.environ) -> tuple[int, int]:
 def threads_of_process() -> int:
     """Return the number of threads of this process, as configured."""
     numbers = [os.environ[name] for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS") if name in os.environ]
-    return int(numbers[0]) if numbers and numbers[0].isdecimal() else usable_cores()
+    return thread_limit(int(numbers[0]) if numbers and numbers[0].isdecimal() else usable_cores())
 
 
 def abort(code: int, say: Callable[[str], object] | None = None) -> None:

@@ -15,11 +15,14 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ...backends import Backend, BackendUnavailable, ConfigError, DivergenceError, JobOutline, Layer, get_backend
+from ...backends.threads import at_most_threads
 from ..datasets.dataset import Split
 from ..files.text import is_plain
 from ..inputs.inputs import Inputs, Numbers
 from ..inputs.table import Column, Table
+from ..network.evaluation import check_weights
 from ..network.mlp import MLP
+from .class_weights import Weights, weights_of_rows
 from .dense_rows import dense_rows, dense_tiles
 from .draws import Arrays, starting_weights
 from .fit import Fit, Record
@@ -27,8 +30,8 @@ from .lbfgs import fit_with_lbfgs
 from .parameters import ACTIVATION_ROWS, CONSTRAINTS, STOCHASTIC_SOLVERS, Parameters
 from .stochastic import fit_with_steps, optimizer_of
 
-# the network's loss -> scikit-learn's name of the activation of its outputs
-OUT_ACTIVATIONS = {"squared_error": "identity", "sigmoid_cross_entropy": "logistic", "softmax_cross_entropy": "softmax"}
+SIGMOID = "logistic"  # scikit-learn's name of the output function; it calls the others as we do
+Validation = tuple[Any, Any, Any]  # rows, targets, row weights: as they came to `fit`, or None each
 NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
 )
@@ -47,8 +50,6 @@ class BaseMLP(BaseEstimator, Parameters):
     """Base class of the estimators; `coefs_` and `intercepts_` are their state and may be assigned."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
-    _loss_of_columns: ClassVar[str]  # the network's loss of labels (samples, outputs)
-
     coefs_: Arrays
     intercepts_: Arrays
     n_iter_: int
@@ -58,18 +59,37 @@ class BaseMLP(BaseEstimator, Parameters):
     best_loss_: float | None
     validation_scores_: list[float] | None
     best_validation_score_: float | None
+    validation_curve_: list[float] | None
     _record: Record
 
     # Differences between a classifier and a regressor
 
+    @property
     @abstractmethod
-    def _labels(self, y: npt.NDArray[Any], *, goes_on: bool) -> npt.NDArray[Any]:
+    def _loss_of_columns(self) -> str:
+        """The network's loss for labels (samples, outputs)."""
+
+    @abstractmethod
+    def _labels(self, y: Any, *, goes_on: bool, is_validation: bool = False) -> npt.NDArray[Any]:
         """Check targets and convert them to labels of the loss, (samples,) or (samples, outputs)."""
+
+    def _class_weights(self, labels: npt.NDArray[Any]) -> Weights | None:  # noqa: ARG002
+        """Return the class weights for training rows, see `class_weights`; None without."""
+        return None
 
     # Training
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> BaseMLP:  # noqa: N803
+    def fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,  # noqa: N803
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+    ) -> BaseMLP:
         """Fit from new initial weights, or from the current ones with `warm_start`.
 
         A failed fit leaves the estimator unfitted, or unchanged with `warm_start`.
@@ -77,18 +97,29 @@ class BaseMLP(BaseEstimator, Parameters):
         Args:
             X: (samples, features), dense or sparse.
             y: (samples,) or (samples, outputs).
-            sample_weight: row weights, (samples,).
+            sample_weight: row weights, (samples,), finite and at least 0.
+            X_val: validation rows, (rows, features), whose loss after each epoch is in `validation_curve_`. With
+                `early_stopping` they take the place of the rows that it holds out. In a pipeline that transforms them
+                as `X`: `Pipeline(..., transform_input=["X_val"])`.
+            y_val: their targets, (rows,) or (rows, outputs).
+            sample_weight_val: their weights, (rows,).
         """
-        return self._fit(X, y, sample_weight, is_partial=False)
+        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, *, is_partial: bool) -> BaseMLP:  # noqa: N803
+    def _fit(self, X: Any, y: Any, sample_weight: Any, validation: Validation | None) -> BaseMLP:  # noqa: N803
+        """See `fit`; `partial_fit` has no validation."""
+        with at_most_threads(self.n_threads):
+            return self._fit_on_threads(X, y, sample_weight, validation)
+
+    def _fit_on_threads(self, X: Any, y: Any, sample_weight: Any, validation: Validation | None) -> BaseMLP:  # noqa: N803
+        is_partial = validation is None
         if is_partial and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         if self.solver == "lbfgs" and self.dropout:
             raise ValueError(
                 f"dropout needs a solver that takes steps, and lbfgs has none: set dropout=0, got {self.dropout}"
             )
-        fit = self._begin(X, y, sample_weight, is_partial=is_partial)
+        fit = self._begin(X, y, sample_weight, validation)
         solve = fit_with_lbfgs if self.solver == "lbfgs" else fit_with_steps
         try:
             solve(fit)
@@ -97,28 +128,30 @@ class BaseMLP(BaseEstimator, Parameters):
         self._take_over(fit)
         return self
 
-    def _begin(self, X: Any, y: Any, sample_weight: Any, *, is_partial: bool) -> Fit:  # noqa: N803
+    def _begin(self, X: Any, y: Any, sample_weight: Any, validation: Validation | None) -> Fit:  # noqa: N803
         """Check rows and targets; return the fit with its initial weights and record."""
-        hidden = hidden_units(self.hidden_layer_sizes)
+        hidden, is_partial = hidden_units(self.hidden_layer_sizes), validation is None
         goes_on = bool(self.warm_start or is_partial)
         is_first = not (goes_on and hasattr(self, "coefs_"))
         is_new = is_first or not hasattr(self, "_record")  # or has only coefs_ that were assigned
-        x, y = validate_data(
-            self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=isinstance(self, RegressorMixin),
-            dtype=(np.float64, np.float32), reset=is_new,
-        )  # fmt: skip
-        labels = self._labels(column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y, goes_on=goes_on)
+        x, y = self._validated(X, y, reset=is_new)
+        labels = self._labels(y, goes_on=goes_on)
         if is_first:
             self.__dict__.pop("coefs_", None)  # the classes may be others now, and this fit may fail
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, x).astype(np.float64)
+        of_classes = self._class_weights(labels)
+        weights = row_weights(sample_weight, x, labels, of_classes)
         random_state = check_random_state(self.random_state)
         if is_new:
             record = Record(np.dtype(self.dtype or x.dtype))
         else:  # `fit` writes to it after each epoch, and a later one may fail; `partial_fit` has but one
             record = self._record if is_partial else deepcopy(self._record)
+            record.dtype = np.dtype(self.dtype or record.dtype)
         rows = Split(dense_rows(x, record.dtype), labels, weights)
+        held = None if validation is None else self._validation_rows(*validation, of_classes, record.dtype)
         num_outputs = len(self.classes_) if labels.ndim == 1 else labels.shape[1]
         sizes = [x.shape[1], *hidden, num_outputs]
+        if not is_first:
+            self._check_sizes(sizes)
         activation = ACTIVATION_ROWS[self.activation]
         loss = "softmax_cross_entropy" if labels.ndim == 1 else self._loss_of_columns
         job = JobOutline(
@@ -130,29 +163,66 @@ class BaseMLP(BaseEstimator, Parameters):
             loss=loss,
             needs_generic_plan=self.solver == "lbfgs",
         )
-        backend = get_backend(self.backend, job=job)
+        is_series = is_partial and self.backend == "auto"
+        backend = get_backend(record.series_backend if is_series and record.series_backend else self.backend, job=job)
+        record.series_backend = backend.name if is_series else None
         # Rounding in float32 would keep the line search from its end.
         dtype = "float64" if self.solver == "lbfgs" else record.dtype.name
-        net = MLP(sizes, activation=activation, loss=loss, backend=backend, dtype=dtype)
-        coefs, intercepts = (
+        parameters = (
             starting_weights(random_state, sizes, activation=self.activation, dtype=record.dtype)
             if is_first
-            else (self.coefs_, self.intercepts_)
+            else zip(self.coefs_, self.intercepts_, strict=True)
         )
-        net.load_parameters(named_parameters(coefs, intercepts))
-        return Fit(self, net, rows, random_state, is_partial, record)
+        net = MLP(sizes, activation=activation, loss=loss, backend=backend, dtype=dtype, parameters=parameters)
+        return Fit(self, net, rows, held, random_state, is_partial, record)
+
+    def _validated(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:  # noqa: N803
+        """Check rows and targets by scikit-learn's rules."""
+        x, y = validate_data(
+            self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=isinstance(self, RegressorMixin),
+            dtype=(np.float64, np.float32), reset=reset,
+        )  # fmt: skip
+        return x, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+
+    def _validation_rows(
+        self, rows: Any, targets: Any, weights: Any, of_classes: Weights | None, dtype: np.dtype[Any]
+    ) -> Split | None:
+        """Return the validation rows that were passed to `fit`, weighted as the training rows; None without."""
+        if rows is None and targets is None and weights is None:
+            return None
+        if rows is None or targets is None:
+            raise ValueError(f"{'X_val' if rows is None else 'y_val'} is missing: pass X_val and y_val together")
+        x, y = self._validated(rows, targets, reset=False)
+        labels = self._labels(y, goes_on=True, is_validation=True)
+        return Split(dense_rows(x, dtype), labels, row_weights(weights, x, labels, of_classes))
+
+    def _check_sizes(self, sizes: list[int]) -> None:
+        """Check that a network of these sizes can start from the coefficients of the last fit."""
+        *hidden, outputs = (np.shape(intercept)[0] for intercept in self.intercepts_)
+        if hidden != sizes[1:-1]:
+            raise ValueError(
+                f"hidden_layer_sizes must stay {tuple(hidden)} to continue from the last fit, got "
+                f"{self.hidden_layer_sizes!r}: set it back, or fit with warm_start=False"
+            )
+        if outputs != sizes[-1]:
+            raise ValueError(
+                f"y must have as many columns as in the last fit, {outputs}, got {sizes[-1]}: pass the same targets, "
+                "or fit with warm_start=False"
+            )
 
     def _take_over(self, fit: Fit) -> None:
         """Set all fitted attributes from the network and the record."""
         net, record = fit.net, fit.record
-        parameters, layers = net.parameters(), range(len(net.layers))
+        parameters, layers = fit.trained or net.parameters(), range(len(net.layers))
         if not all(np.isfinite(array).all() for array in parameters.values()):
             raise ValueError(NOT_FINITE)
         self.coefs_ = [parameters[f"layers.{k}.weight"].astype(record.dtype, copy=False) for k in layers]
         self.intercepts_ = [parameters[f"layers.{k}.bias"].astype(record.dtype, copy=False) for k in layers]
-        self.n_layers_, self.n_outputs_, self.out_activation_ = len(net.sizes), net.sizes[-1], OUT_ACTIVATIONS[net.loss]
+        self.n_layers_, self.n_outputs_ = len(net.sizes), net.sizes[-1]
+        self.out_activation_ = SIGMOID if net.outputs.function == "sigmoid" else net.outputs.function
         self.backend_, self._record = net.backend.name, record
         self.n_iter_, self.t_, self.loss_ = record.n_iter, record.t, record.loss
+        self.validation_curve_ = record.validation_curve or None
         if self.solver == "lbfgs":
             return
         self.loss_curve_, self.best_loss_ = record.loss_curve, record.best_loss
@@ -166,6 +236,10 @@ class BaseMLP(BaseEstimator, Parameters):
 
     def _outputs(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
         """Return the outputs before the output activation, (samples, outputs)."""
+        with at_most_threads(self.n_threads):
+            return self._outputs_on_threads(X)
+
+    def _outputs_on_threads(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
         check_is_fitted(self, "coefs_")
         rows = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         backend, last = get_backend(self.backend_), len(self.coefs_) - 1
@@ -203,8 +277,8 @@ class BaseMLP(BaseEstimator, Parameters):
             loss=loss,
             backend=self.backend_ if backend is None else backend,
             dtype=self._record.dtype.name,
+            parameters=zip(coefs, intercepts, strict=True),
         )
-        net.load_parameters(named_parameters(coefs, intercepts))
         net.inputs = replace(self._network_inputs(), class_names=names)
         return net
 
@@ -243,13 +317,25 @@ class BaseMLP(BaseEstimator, Parameters):
                 f"numpy: {error}",
                 stacklevel=2,
             )
-            self.backend_ = "numpy"
+            self.backend_, self._record.series_backend = "numpy", None
 
 
-def named_parameters(coefs: Arrays, intercepts: Arrays) -> dict[str, npt.NDArray[Any]]:
-    """Return weights and biases by their names in a network."""
-    weights = {f"layers.{k}.weight": np.asarray(array) for k, array in enumerate(coefs)}
-    return weights | {f"layers.{k}.bias": np.asarray(array) for k, array in enumerate(intercepts)}
+def row_weights(
+    sample_weight: Any, x: Any, labels: npt.NDArray[Any], of_classes: Weights | None
+) -> npt.NDArray[np.float64] | None:
+    """Return the products of row weights and class weights, (samples,); None for 1 each.
+
+    Raises:
+        ValueError: a weight is negative or not finite, or all are 0.
+    """
+    weights = None if sample_weight is None else _check_sample_weight(sample_weight, x).astype(np.float64)
+    if of_classes is not None:
+        weights = weights_of_rows(of_classes, labels) * (1.0 if weights is None else weights)
+    if weights is not None:
+        check_weights(weights, len(labels))
+        if not weights.any():
+            raise ValueError("all weights of rows are 0: give some rows a positive weight")
+    return weights
 
 
 def hidden_units(hidden_layer_sizes: Any) -> list[int]:

@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import array_api_compat.numpy as xp
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets, type_of_target
+from sklearn.utils.multiclass import (
+    _check_partial_fit_first_call,
+    check_classification_targets,
+    type_of_target,
+    unique_labels,
+)
 
 from ...backends.override import override
 from ..network.outputs import OUTPUTS
 from .base import BaseMLP, has_partial_fit
+from .class_weights import Weights, class_weights
+from .parameters import CONSTRAINTS, Parameters
 
 
-class MLPClassifier(ClassifierMixin, BaseMLP):
+@dataclass(eq=False, repr=False)
+class _ClassWeight(Parameters):
+    class_weight: Any = field(default=None, kw_only=True)
+
+
+class MLPClassifier(ClassifierMixin, BaseMLP, _ClassWeight):
     """Multi-layer perceptron classifier with the interface of scikit-learn's.
 
     With the same `random_state` it draws the same weights and orders and takes the same steps as scikit-learn's, up to
-    rounding. Differences: L-BFGS with several regression outputs minimizes the loss that matches its gradient; `loss_`
-    interpolates the penalty linearly between the first and last step of an epoch, and averages row weights over the
-    whole epoch.
+    rounding. This includes warm starts: with early stopping, a fit that does not beat the best validation score of all
+    fits keeps its last weights. Differences:
+
+    - L-BFGS with several regression outputs minimizes the loss that matches its gradient. `loss_` interpolates the
+      penalty linearly between the first and last step of an epoch, and averages row weights over the whole epoch.
+    - Every parameter may change between calls of `partial_fit` and takes effect, while scikit-learn keeps its first
+      optimizer. A solver with other state starts from zeros, another `learning_rate` from `learning_rate_init`. Another
+      `hidden_layer_sizes` is an error, also with `warm_start`.
+    - A model has one dtype: float64 rows are rounded for a float32 model, and refused beyond its range. scikit-learn
+      computes in float64 for such rows.
+    - A fit stops with an error where a loss, a weight or the optimizer's state is not finite, as for `X * 1e200`;
+      scikit-learn looks at the final weights alone. A failed or interrupted epoch leaves no half of it.
+    - Negative row weights are an error, and a regressor's `y` of text; digits in an object array are read as numbers.
 
     Args:
         hidden_layer_sizes: units of each hidden layer; () for none.
@@ -51,10 +75,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         epsilon: term for numerical stability, also of `rmsprop`.
         n_iter_no_change: epochs without improvement before training stops.
         max_fun: maximum number of function evaluations of `lbfgs`.
-        backend: name for `get_backend`; "auto" is based on the multiply-adds of `max_iter` epochs, or of the one epoch
-            of `partial_fit`.
+        backend: name for `get_backend`; "auto" is based on the multiply-adds of `max_iter` epochs. Consecutive calls of
+            `partial_fit` keep the choice of the first, which is based on one epoch of its rows.
         dtype: dtype of weights and arithmetic, "float32" or "float64"; None for that of `X`.
         dropout: probability of dropping a hidden unit, in [0, 1).
+        n_threads: threads of Numba and BLAS in `fit` and predictions; None for all. They belong to the process: of
+            fits that overlap in Python threads, the last one that began decides.
+        class_weight: dict from class to weight, or "balanced" for weights inversely proportional to class frequencies,
+            as in `compute_sample_weight`; for multi-label targets "balanced" or a list of dicts. Multiplied with
+            `sample_weight`; also applies to validation rows. `partial_fit` takes no "balanced".
 
     Attributes:
         classes_: the classes, (classes,), or the label indices for multi-label targets.
@@ -62,15 +91,25 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         intercepts_: biases of each layer, (out_features,); may be assigned.
         loss_: loss of the last epoch including the penalty; `loss_curve_` of each epoch, `best_loss_` the minimum.
         validation_scores_: score of each epoch with early stopping, else None; `best_validation_score_` the maximum.
+        validation_curve_: mean loss of the validation rows after each epoch, without the penalty: of `X_val`, or of the
+            rows that early stopping holds out; None without.
         n_iter_: epochs or iterations of the last fit; t_: total number of processed rows.
         n_layers_: also n_outputs_, out_activation_, n_features_in_, feature_names_in_, as in scikit-learn.
         backend_: name of the backend of the last fit.
     """
 
-    _loss_of_columns: ClassVar[str] = "sigmoid_cross_entropy"
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **CONSTRAINTS, "class_weight": [StrOptions({"balanced"}), dict, list, None],
+    }  # fmt: skip
 
     classes_: npt.NDArray[Any]
     _is_multilabel: bool
+    _sparse_type: Any = None  # of predictions; None for dense ones, as before the first fit
+
+    @property
+    @override
+    def _loss_of_columns(self) -> str:
+        return "sigmoid_cross_entropy"
 
     @available_if(has_partial_fit)
     @_fit_context(prefer_skip_nested_validation=True)
@@ -84,17 +123,22 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             classes: all classes, (classes,); required in the first call.
         """
         if _check_partial_fit_first_call(self, classes):
-            self._is_multilabel = type_of_target(y).startswith("multilabel")
+            self._is_multilabel, self._sparse_type = type_of_target(y).startswith("multilabel"), sparse_type(y)
             if not self._is_multilabel:
                 check_classification_targets(classes)
-        return self._fit(X, y, sample_weight, is_partial=True)
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' needs all rows, but partial_fit has only some: pass a dict, of the weights of "
+                "compute_class_weight('balanced', classes=classes, y=y) for a sample"
+            )
+        return self._fit(X, y, sample_weight, None)
 
-    def _labels(self, y: Any, *, goes_on: bool) -> npt.NDArray[Any]:
+    def _labels(self, y: Any, *, goes_on: bool, is_validation: bool = False) -> npt.NDArray[Any]:
         if not (goes_on and hasattr(self, "classes_")):
             self._learn_classes(y)
         if self._is_multilabel:
             return self._indicators(y)
-        numbers = self._numbers(y)  # (samples,)
+        numbers = self._numbers(y, need_all=self.warm_start and not is_validation)  # (samples,)
         return numbers if len(self.classes_) > 2 else numbers[:, None].astype(np.float64)
 
     def _learn_classes(self, y: npt.NDArray[Any]) -> None:
@@ -103,10 +147,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         kind = type_of_target(y, input_name="y")
         if kind.endswith("multioutput"):
             raise ValueError("Multioutput target data is not supported with label binarization")
-        self._is_multilabel = kind == "multilabel-indicator"
-        self.classes_ = np.arange(y.shape[1]) if self._is_multilabel else np.unique(y)
+        self._is_multilabel, self._sparse_type = kind == "multilabel-indicator", sparse_type(y)
+        self.classes_ = np.arange(y.shape[1]) if self._is_multilabel else unique_labels(y)
 
-    def _numbers(self, y: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    def _numbers(self, y: npt.NDArray[Any], *, need_all: bool) -> npt.NDArray[np.int64]:
         """Return the class indices of the targets, (samples,)."""
         if y.ndim > 1:
             raise ValueError(f"`y` has {y.shape[1]} columns, and one was expected: these classes exclude each other.")
@@ -116,7 +160,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         except TypeError:  # words are not compared with numbers
             numbers, known = np.zeros(len(y), dtype=np.int64), np.zeros(len(y), dtype=np.bool_)
         is_known = bool(np.all(known))
-        if self.warm_start and (not is_known or len(np.unique(numbers)) != len(self.classes_)):
+        if need_all and (not is_known or len(np.unique(numbers)) != len(self.classes_)):
             raise ValueError(
                 "warm_start can only be used where `y` has the same classes as in the previous call to fit. Previously "
                 f"got {self.classes_}, `y` has {np.unique(y)}"
@@ -137,10 +181,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return (dense > 0).astype(np.float64)
 
     def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
-        """Predict classes, (samples,), or labels, (samples, labels) of 0 and 1."""
+        """Predict classes, (samples,), or labels, (samples, labels) of 0 and 1, in csr format after sparse targets."""
         outputs = self._outputs(X)
         if self._is_multilabel:
-            return (outputs > 0).astype(np.int64)
+            indicators = (outputs > 0).astype(np.int64)  # (samples, labels)
+            return indicators if self._sparse_type is None else self._sparse_type(indicators)
         if self.n_outputs_ > 1:
             return np.asarray(self.classes_[outputs.argmax(axis=1)])
         return np.asarray(self.classes_[np.minimum(outputs[:, 0] > 0, len(self.classes_) - 1).astype(np.int64)])
@@ -163,7 +208,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         log_probabilities = OUTPUTS[loss].log_probabilities
         assert log_probabilities is not None
         both = outputs if self._is_multilabel or self.n_outputs_ > 1 else np.hstack([-outputs, outputs])
-        return np.asarray(log_probabilities(xp, both))  # (samples, classes or labels)
+        return np.asarray(log_probabilities(np, both))  # (samples, classes or labels)
+
+    @override
+    def _class_weights(self, labels: npt.NDArray[Any]) -> Weights | None:
+        if self.class_weight is None:
+            return None
+        return class_weights(self.class_weight, labels, self.classes_, is_multilabel=self._is_multilabel)
 
     @override
     def _last_layer(self) -> tuple[str, tuple[str, ...], npt.NDArray[Any], npt.NDArray[Any]]:
@@ -181,6 +232,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def sparse_type(y: Any) -> Any:
+    """Return the csr type of predictions for sparse targets; None for dense ones."""
+    if not sparse.issparse(y):
+        return None
+    return sparse.csr_array if isinstance(y, sparse.sparray) else sparse.csr_matrix
 
 
 def _name(value: object) -> str:

@@ -19,11 +19,16 @@ def dense_rows(rows: Any, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
 
     Raises:
         DataError: a sparse matrix would not fit into the machine's memory.
+        ValueError: a number is infinite in `dtype`.
     """
     if sparse.issparse(rows):
         rows = dense(rows, dtype, what="X")
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and the training names it
-        return np.asarray(rows, dtype=dtype, order="C")  # of which rows are taken
+    with np.errstate(over="ignore"):
+        converted = np.asarray(rows, dtype=dtype, order="C")  # of which rows are taken
+    if converted.dtype.itemsize < rows.dtype.itemsize and not np.isfinite(converted).all():
+        most = np.abs(rows).max()
+        raise ValueError(f"X has numbers beyond the range of {converted.dtype}, up to {most:.3g}: scale it")
+    return converted
 
 
 def dense_tiles(rows: Any, dtype: npt.DTypeLike) -> Iterator[npt.NDArray[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -39,8 +39,8 @@ class RowOrder(np.random.Generator):
 
 def starting_weights(
     random_state: np.random.RandomState, sizes: Sequence[int], *, activation: str, dtype: npt.DTypeLike
-) -> tuple[Arrays, Arrays]:
-    """Draw the weights (in_features, out_features) and biases (out_features,) of all layers.
+) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+    """Draw the weights (in_features, out_features) and biases (out_features,), layer by layer.
 
     Both are uniform within `sqrt(6 / (in_features + out_features))`, or `sqrt(2 / ...)` for the logistic function.
     Source: Glorot and Bengio 2010, equation 16.
@@ -52,9 +52,7 @@ def starting_weights(
         dtype: dtype of the result.
     """
     factor = 2.0 if activation == "logistic" else 6.0
-    coefs, intercepts = [], []
     for in_features, out_features in pairwise(sizes):
         bound = math.sqrt(factor / (in_features + out_features))
-        coefs.append(random_state.uniform(-bound, bound, (in_features, out_features)).astype(dtype, copy=False))
-        intercepts.append(random_state.uniform(-bound, bound, out_features).astype(dtype, copy=False))
-    return coefs, intercepts
+        weight = random_state.uniform(-bound, bound, (in_features, out_features))
+        yield weight.astype(dtype, copy=False), random_state.uniform(-bound, bound, out_features).astype(dtype)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..datasets.dataset import Split
+from ..files.tensors import Arrays
 from ..network.mlp import MLP
 from ..training.checkpoint import OptimizerState
 from .parameters import Parameters
@@ -20,10 +20,10 @@ class Record:
 
     Attributes, beside those that the estimator has by the same name and an underscore:
         dtype: dtype of coefficients and predictions.
-        best_parameters: parameters of the epoch with the best validation score; empty before.
         no_improvement_count: epochs since the last improvement by `tol`.
-        rate_factor: factor of `learning_rate_init`.
+        rate_factor: factor of `learning_rate_init`, and the schedule that it belongs to.
         optimizer_state: state at the end of the last fit.
+        series_backend: backend that "auto" chose for consecutive calls of `partial_fit`, or None.
     """
 
     dtype: np.dtype[Any]
@@ -34,10 +34,12 @@ class Record:
     best_loss: float = np.inf
     validation_scores: list[float] = field(default_factory=list)
     best_validation_score: float = -np.inf
-    best_parameters: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    validation_curve: list[float] = field(default_factory=list)
     no_improvement_count: int = 0
     rate_factor: float = 1.0
+    schedule: str = "constant"
     optimizer_state: OptimizerState | None = None
+    series_backend: str | None = None
 
 
 @dataclass(eq=False)
@@ -47,26 +49,31 @@ class Fit:
     Attributes:
         parameters: parameters of the estimator, read-only.
         net: network with its initial weights; trained in place.
-        rows: training rows, including the validation set of early stopping.
+        rows: training rows, including those that early stopping holds out.
+        validation: validation rows that the caller gave, or None.
         random_state: source of the validation split and the orders.
         is_partial: whether it is an epoch of `partial_fit`, which keeps the optimizer state.
         record: progress, including earlier fits.
+        trained: parameters to keep, by name; empty for those of the network.
     """
 
     parameters: Parameters
     net: MLP
     rows: Split
+    validation: Split | None
     random_state: np.random.RandomState
     is_partial: bool
     record: Record
+    trained: Arrays = field(default_factory=dict)
 
     @property
     def loss_share(self) -> float:
         """Factor of the network's loss in `loss_`.
 
-        For regression it is the mean over outputs, although the gradient is that of the sum, as in scikit-learn.
+        As in scikit-learn, the loss of regression is the mean over outputs, but for Poisson's, which is their sum; the
+        gradient is always that of the sum.
         """
-        return 1 / self.net.sizes[-1] if self.net.loss == "squared_error" else 1.0
+        return 1 / self.net.sizes[-1] if self.net.outputs.function == "identity" else 1.0
 
     @property
     def penalty(self) -> float:

@@ -14,6 +14,7 @@ from sklearn.utils.optimize import _check_optimize_result
 from ...backends import Layer
 from ..datasets.dataset import Split
 from ..network.mlp import MLP
+from .evaluation import evaluated
 from .fit import Fit
 
 Vector = npt.NDArray[np.float64]  # (parameters,): all weights, then all biases
@@ -53,11 +54,16 @@ class Objective:
             bias[...] = self._net.backend.to_numpy(layer.bias)
         return vector
 
+    def load(self, vector: Vector) -> None:
+        """Set the network's parameters from a vector, (parameters,)."""
+        put = self._net.backend.put
+        for layer, weight, bias in self._with_parts(vector):
+            layer.weight, layer.bias = put(weight), put(bias)
+
     def __call__(self, vector: Vector) -> tuple[float, Vector]:
         """Return the objective and its gradient, (parameters,)."""
         net, backend, layers = self._net, self._net.backend, self._net.layers
-        for layer, weight, bias in self._with_parts(vector):
-            layer.weight, layer.bias = backend.put(weight), backend.put(bias)
+        self.load(vector)
         grads, loss_sum, _ = backend.gradients(
             layers, self._x, self._labels, loss=net.loss, size=self._size, weights=self._weights
         )
@@ -84,8 +90,12 @@ def fit_with_lbfgs(fit: Fit) -> None:
     parameters, record = fit.parameters, fit.record
     objective, iterations = Objective(fit.net, fit.rows, alpha=parameters.alpha), count(1)
 
-    def say(intermediate_result: OptimizeResult) -> None:
-        sys.stdout.write(f"Iteration {next(iterations)}, loss = {intermediate_result.fun:.8f}\n")
+    def note(intermediate_result: OptimizeResult) -> None:
+        if parameters.verbose:
+            sys.stdout.write(f"Iteration {next(iterations)}, loss = {intermediate_result.fun:.8f}\n")
+        if fit.validation is not None:
+            objective.load(intermediate_result.x)
+            record.validation_curve.append(fit.loss_share * evaluated(fit.net, fit.validation).loss)
 
     with fit.net.backend.scope(), np.errstate(all="ignore"):  # the parameters are looked at when it is done
         result = minimize(
@@ -93,9 +103,10 @@ def fit_with_lbfgs(fit: Fit) -> None:
             objective.vector(),
             method="L-BFGS-B",
             jac=True,
-            callback=say if parameters.verbose else None,
+            callback=note if parameters.verbose or fit.validation is not None else None,
             options={"maxfun": parameters.max_fun, "maxiter": parameters.max_iter, "gtol": parameters.tol},
         )
         objective(result.x)  # which may not have been the last one that was tried
     record.n_iter = _check_optimize_result("lbfgs", result, parameters.max_iter)
     record.loss = fit.loss_share * objective.loss + objective.penalty
+    record.rate_factor, record.optimizer_state = 1.0, None  # of steps from other parameters

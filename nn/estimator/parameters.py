@@ -1,4 +1,4 @@
-"""Parameters of the estimators: scikit-learn's, and `backend`, `dtype` and `dropout`, each with its constraint."""
+"""Parameters of the estimators: scikit-learn's and our own, each with its constraint."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ class Parameters:
     backend: str = _checked("auto", str)
     dtype: str | None = _checked(None, StrOptions({"float32", "float64"}), None)
     dropout: float = _checked(0.0, _UNIT)
+    n_threads: int | None = _checked(None, _AT_LEAST_ONE, None)
 
 
 CONSTRAINTS: dict[str, list[Any]] = {each.name: each.metadata["constraints"] for each in fields(Parameters)}

@@ -6,12 +6,13 @@ import sys
 from typing import ClassVar
 
 import numpy as np
-from sklearn.metrics import r2_score
 
 from ..datasets.dataset import Split
+from ..files.tensors import Arrays
 from ..network.mlp import MLP
 from ..training.history import EpochResult
 from ..training.run import Callback, TrainingRun
+from .evaluation import evaluated
 from .fit import Fit
 
 LEAST_RATE = 1e-6  # an adaptive rate of this or less is not lowered further: the training ends
@@ -23,7 +24,10 @@ class RecordProgress(Callback):
 
     Args:
         fit: the fit, whose record is updated.
-        validation: validation rows of early stopping, or None.
+        validation: validation rows, or None.
+
+    Attributes:
+        best: parameters of the epoch that raised the best validation score of all fits; empty before.
     """
 
     each_epoch: ClassVar[bool] = True
@@ -32,6 +36,7 @@ class RecordProgress(Callback):
         self._fit, self._validation = fit, validation
         self._squares = 0.0  # of the weights, before the present epoch
         self.is_converged = False
+        self.best: Arrays = {}
         self.run: TrainingRun | None = None
 
     def on_train_begin(self, run: TrainingRun) -> None:
@@ -48,16 +53,19 @@ class RecordProgress(Callback):
         record.loss = fit.loss_share * result.train_loss + self._mean_penalty(run)
         record.loss_curve.append(record.loss)
         self._say(f"Iteration {record.n_iter}, loss = {record.loss:.8f}")
-        if self._validation is None:
+        score = np.nan
+        if self._validation is not None:
+            loss, score = evaluated(run.net, self._validation)
+            record.validation_curve.append(fit.loss_share * loss)
+        if not parameters.early_stopping:
             is_stuck = record.loss > record.best_loss - parameters.tol
             record.best_loss = min(record.loss, record.best_loss)
         else:
-            score = score_of(run.net, self._validation)
             self._say(f"Validation score: {score:f}")
             record.validation_scores.append(score)
             is_stuck = score < record.best_validation_score + parameters.tol
             if score > record.best_validation_score:
-                record.best_validation_score, record.best_parameters = score, run.net.parameters()
+                record.best_validation_score, self.best = score, run.net.parameters()
         record.no_improvement_count = record.no_improvement_count + 1 if is_stuck else 0
         before = fit.rate
         if fit.schedule == "invscaling":
@@ -82,7 +90,7 @@ class RecordProgress(Callback):
     def _lower_or_stop(self, run: TrainingRun) -> None:
         """Lower the learning rate, or stop training."""
         fit, parameters = self._fit, self._fit.parameters
-        what = "Training loss" if self._validation is None else "Validation score"
+        what = "Validation score" if parameters.early_stopping else "Training loss"
         why = f"{what} did not improve more than tol={parameters.tol:f} for {parameters.n_iter_no_change} consecutive"
         is_adaptive = fit.schedule == "adaptive"
         if is_adaptive and fit.rate > LEAST_RATE:
@@ -97,20 +105,6 @@ class RecordProgress(Callback):
     def _say(self, line: str) -> None:
         if self._fit.parameters.verbose:
             sys.stdout.write(line + "\n")
-
-
-def score_of(net: MLP, rows: Split) -> float:
-    """Return the score of a network on rows: accuracy, or R^2 for regression (NaN if not finite)."""
-    with np.errstate(all="ignore"):
-        outputs = net.backend.logits(net.layers, rows.images, 1.0)  # (samples, outputs)
-    if net.loss == "squared_error":
-        is_finite = np.isfinite(outputs).all()
-        return float(r2_score(rows.labels, outputs, sample_weight=rows.weights)) if is_finite else np.nan
-    if rows.labels.ndim == 1:
-        is_right = outputs.argmax(axis=1) == rows.labels  # (samples,)
-    else:
-        is_right = ((outputs > 0) == rows.labels).all(axis=1)  # (samples,)
-    return float(np.average(is_right, weights=rows.weights))
 
 
 def squared_weights(net: MLP) -> float:

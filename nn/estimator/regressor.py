@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import RegressorMixin, _fit_context
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
+from ...backends.override import override
+from ..network.outputs import OUTPUTS
 from .base import BaseMLP, has_partial_fit
 from .parameters import CONSTRAINTS
 
@@ -22,16 +25,31 @@ class _Loss:
 
 @dataclass(eq=False, repr=False)
 class MLPRegressor(RegressorMixin, BaseMLP, _Loss):  # the last one's parameter comes first, as in scikit-learn
-    """Multi-layer perceptron regressor with the interface of scikit-learn's, for the squared error.
+    """Multi-layer perceptron regressor with the interface of scikit-learn's.
 
     Args:
-        loss: "squared_error", half the squared distance.
+        loss: "squared_error" (half of it) predicts the mean, "absolute_error" the median, "huber" the mean without
+            much of outliers, "quantile" the quantile of level `quantile`, and "poisson" (half the deviance) the mean of
+            targets of at least 0, as the exponential of the last layer.
+        quantile: level of the quantile, in (0, 1); for the loss "quantile".
+        delta: error from which the loss is linear, in units of `y`; for the loss "huber".
 
     All other parameters and attributes are those of `MLPClassifier` except for classes; the score is R^2.
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {**CONSTRAINTS, "loss": [StrOptions({"squared_error"})]}
-    _loss_of_columns: ClassVar[str] = "squared_error"
+    quantile: float = field(default=0.5, kw_only=True)
+    delta: float = field(default=1.0, kw_only=True)
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **CONSTRAINTS, "loss": [StrOptions({name for name, row in OUTPUTS.items() if not row.has_accuracy})],
+        "quantile": [Interval(Real, 0, 1, closed="neither")], "delta": [Interval(Real, 0, None, closed="neither")],
+    }  # fmt: skip
+
+    @property
+    @override
+    def _loss_of_columns(self) -> str:
+        parameters = {"quantile": self.quantile, "huber": self.delta}
+        return f"{self.loss}:{parameters[self.loss]}" if self.loss in parameters else self.loss
 
     @available_if(has_partial_fit)
     @_fit_context(prefer_skip_nested_validation=True)
@@ -43,13 +61,19 @@ class MLPRegressor(RegressorMixin, BaseMLP, _Loss):  # the last one's parameter 
             y: (samples,) or (samples, outputs).
             sample_weight: row weights, (samples,).
         """
-        return self._fit(X, y, sample_weight, is_partial=True)
+        return self._fit(X, y, sample_weight, None)
 
-    def _labels(self, y: Any, *, goes_on: bool) -> npt.NDArray[np.float64]:  # noqa: ARG002
-        numbers = np.asarray(y.toarray() if hasattr(y, "toarray") else y, dtype=np.float64)
-        return numbers.reshape(len(numbers), -1)
+    def _labels(self, y: Any, *, goes_on: bool, is_validation: bool = False) -> npt.NDArray[np.float64]:  # noqa: ARG002
+        numbers = np.asarray(y.toarray() if hasattr(y, "toarray") else y)
+        if numbers.dtype.kind not in "buif":
+            raise ValueError(f"y must be numbers, got dtype {numbers.dtype}: convert it, with y.astype(float) say")
+        if self.loss == "poisson" and (numbers < 0).any():
+            raise ValueError(f"y must be at least 0 for the loss poisson, got {numbers.min()}")
+        return numbers.reshape(len(numbers), -1).astype(np.float64)
 
     def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
         """Predict targets, (samples,), or (samples, outputs) for several outputs."""
         outputs = self._outputs(X)
+        if self.out_activation_ == "exp":
+            outputs = np.exp(outputs)
         return outputs.ravel() if outputs.shape[1] == 1 else outputs

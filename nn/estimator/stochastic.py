@@ -10,9 +10,10 @@ from sklearn.model_selection import train_test_split
 
 from ...backends import SGD, Adam, AdamW, DivergenceError, Optimizer, RMSprop
 from ..datasets.dataset import Split
+from ..training.checkpoint import OptimizerState
 from ..training.train import train
 from .draws import RowOrder
-from .fit import Fit
+from .fit import Fit, Record
 from .parameters import Parameters
 from .progress import RecordProgress
 
@@ -38,11 +39,12 @@ def optimizer_of(parameters: Parameters) -> Optimizer:
 
 def fit_with_steps(fit: Fit) -> None:
     """Train for the one epoch of `partial_fit`, or until there is no improvement."""
-    parameters, record, rows, validation = fit.parameters, fit.record, fit.rows, None
-    if parameters.early_stopping:
+    parameters, record, rows, validation = fit.parameters, fit.record, fit.rows, fit.validation
+    if parameters.early_stopping and validation is None:
         rows, validation = hold_out(fit)
-    if not fit.is_partial:
-        record.rate_factor, record.optimizer_state = 1.0, None
+    optimizer = optimizer_of(parameters)
+    if not (fit.is_partial and record.schedule == fit.schedule):
+        record.rate_factor, record.schedule = 1.0, fit.schedule
     record.n_iter = 0
     epochs = 1 if fit.is_partial else int(parameters.max_iter)
     progress = RecordProgress(fit, validation)
@@ -50,7 +52,7 @@ def fit_with_steps(fit: Fit) -> None:
         train(
             fit.net,
             rows,
-            optimizer=optimizer_of(parameters),
+            optimizer=optimizer,
             epochs=epochs,
             batch_size=batch_size_of(parameters, len(rows)),
             schedule=lambda _: record.rate_factor,
@@ -60,16 +62,17 @@ def fit_with_steps(fit: Fit) -> None:
             shuffle=bool(parameters.shuffle),
             seed=RowOrder(fit.random_state, seed=int(fit.random_state.randint(2**31)) if parameters.dropout else 0),
             callbacks=[progress],
-            optimizer_state=record.optimizer_state,
+            optimizer_state=state_for(optimizer, record) if fit.is_partial else None,
         )
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=5)
     except DivergenceError as error:
-        if validation is None or not record.best_parameters:
+        if not progress.best:
             raise
         record.loss = np.nan
         record.loss_curve.append(record.loss)
         record.validation_scores.append(np.nan)
+        record.validation_curve.append(np.nan)
         warnings.warn(f"{error}; the weights of the best epoch are kept", ConvergenceWarning, stacklevel=5)
     else:
         if not fit.is_partial and record.n_iter == epochs and not progress.is_converged:
@@ -81,8 +84,17 @@ def fit_with_steps(fit: Fit) -> None:
             )
     if progress.run is not None:
         record.optimizer_state = None if progress.run.was_cut_off else progress.run.optimizer_state
-    if validation is not None and record.best_parameters:
-        fit.net.load_parameters(record.best_parameters)
+        last = progress.run.last
+        fit.trained = progress.best or ({} if last is None else last.parameters)
+
+
+def state_for(optimizer: Optimizer, record: Record) -> OptimizerState | None:
+    """Return the state from which an optimizer continues; None if the state is that of an optimizer of other slots."""
+    state, slots = record.optimizer_state, optimizer.init(np, np.empty(0))
+    if state is None or {name.rpartition(".")[2] for name in state.arrays} != set(slots):
+        return None
+    arrays = {name: array.astype(record.dtype, copy=False) for name, array in state.arrays.items()}
+    return OptimizerState(state.step, arrays)
 
 
 def batch_size_of(parameters: Parameters, rows: int) -> int:

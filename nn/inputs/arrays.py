@@ -7,6 +7,7 @@ arrays, as in scikit-learn.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -103,8 +104,11 @@ def answer_like(given: Any, answer: Any) -> Any:
         return _jax_array(given, answer)
     if library_of(answer) != "numpy":
         return answer  # it is there already
-    if library in ("torch", "cupy"):
-        return import_module(f"array_api_compat.{library}").asarray(answer, device=given.device)
+    if library == "torch":
+        return sys.modules[library].asarray(answer, device=given.device)
+    if library == "cupy":
+        with given.device:
+            return sys.modules[library].asarray(answer)
     if isinstance(given, np.ndarray) or not hasattr(given, "__array_namespace__"):
         return answer
     return given.__array_namespace__().asarray(answer, device=given.device)

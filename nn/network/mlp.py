@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -49,8 +49,9 @@ class MLP:
         backend: str | Backend = "auto",
         dtype: str = "float32",
         seed: int | np.random.Generator = 0,
+        parameters: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any]]] | None = None,
     ) -> None:
-        """Draw the initial weights.
+        """Draw the initial weights, or take given ones.
 
         Args:
             sizes: (features, hidden units..., outputs): two numbers or more.
@@ -63,6 +64,8 @@ class MLP:
             backend: a name for `get_backend`, or a backend.
             dtype: "float32" or "float64".
             seed: seed of the weights, or a generator.
+            parameters: weight (in_features, out_features) and bias (out_features,) of each layer, which are copied;
+                None to draw them.
 
         Raises:
             ConfigError: an argument has an invalid value.
@@ -86,10 +89,17 @@ class MLP:
         self.activation, self.loss, self.initializer, self.dtype = activation, loss, initializer, dtype
         self.backend = get_backend(backend)
         self.inputs: Inputs | None = None
-        generator = make_generator(seed)
+        generator, shapes = make_generator(seed), [*pairwise(self.sizes)]
         self.layers: list[Layer] = []
-        for in_features, out_features in pairwise(self.sizes):
-            self._append_layer(*draw(generator, in_features, out_features))
+        for shape, (weight, bias) in zip(
+            shapes, (draw(generator, *shape) for shape in shapes) if parameters is None else parameters, strict=True
+        ):
+            for name, array, wanted in (("weight", weight, shape), ("bias", bias, shape[1:])):
+                if np.shape(array) != wanted:
+                    raise ConfigError(
+                        f"layers.{len(self.layers)}.{name} must have shape {wanted}, got {np.shape(array)}"
+                    )
+            self._append_layer(np.asarray(weight), np.asarray(bias))
 
     def __repr__(self) -> str:
         return f"MLP({'-'.join(map(str, self.sizes))}, {self.activation}, {self.dtype}, {self.backend.name})"
@@ -246,7 +256,8 @@ class MLP:
         is_last = len(self.layers) == len(self.sizes) - 2
         put, dtype = self.backend.put, self.dtype
         activation = "identity" if is_last else self.activation
-        self.layers.append(Layer(put(weight.astype(dtype)), put(bias.astype(dtype)), activation))
+        weight, bias = weight.astype(dtype, copy=False), bias.astype(dtype, copy=False)
+        self.layers.append(Layer(put(weight), put(bias), activation))
 
     def _in_units(self, xp: Any, predictions: Any) -> Any:
         """Return predictions, (samples, outputs), of a regression in the labels' units, and others as they are."""
@@ -286,6 +297,6 @@ class MLP:
         for name, shape in shapes.items():
             if parameters[name].shape != shape:
                 raise ConfigError(f"{name} must have shape {shape}, got {parameters[name].shape}")
-        arrays = {name: self.backend.put(array.astype(self.dtype)) for name, array in parameters.items()}
+        arrays = {name: self.backend.put(array.astype(self.dtype, copy=False)) for name, array in parameters.items()}
         pairs = [(arrays[f"layers.{k}.weight"], arrays[f"layers.{k}.bias"]) for k in range(len(self.layers))]
         put_parameters(self.layers, pairs)

@@ -91,8 +91,8 @@ def load(path: str | os.PathLike[str], *, backend: str | Backend = "auto") -> ML
             initializer=description["initializer"],
             dtype=description["dtype"],
             backend=backend,
+            parameters=[(arrays[f"layers.{k}.weight"], arrays[f"layers.{k}.bias"]) for k in range(len(arrays) // 2)],
         )
-        net.load_parameters(arrays)
         net.inputs = inputs_from(description, net)
     except (ConfigError, KeyError, TypeError, ValueError, IndexError, ArithmeticError) as error:
         raise ModelFileError(f"{path} is damaged or was written by another version: {reason_of(error)}") from error

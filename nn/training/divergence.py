@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ...backends import DivergenceError, Plan, Totals
 from ...backends.checked_plan import CheckedPlan, NotFinite
 from ...backends.finite import first_not_finite
+from .checkpoint import OptimizerState
 from .run import TrainingRun
 from .sources import Order
 
@@ -33,9 +34,10 @@ class Snapshot:
     position: int
 
     @classmethod
-    def of(cls, run: TrainingRun, plan: Plan) -> Snapshot:
-        """Take a snapshot of a run with its plan."""
-        return cls(run.net.parameters(), plan.state(), plan.step, run.epoch_start_state, run.position)
+    def of(cls, run: TrainingRun, plan: Plan, state: OptimizerState | None = None) -> Snapshot:
+        """Take a snapshot of a run with its plan, whose optimizer state may be on the host already."""
+        arrays = plan.state() if state is None else state.arrays
+        return cls(run.net.parameters(), arrays, plan.step, run.epoch_start_state, run.position)
 
     def first_not_finite(self) -> str | None:
         """Describe its first infinity or NaN; None if all numbers are finite."""
@@ -55,8 +57,9 @@ class Watch:
 
     def __init__(self, run: TrainingRun) -> None:
         self._run = run
-        self._good = Snapshot.of(run, run.plan)
-        self._clock = self._look_from = self._keep_from = 0.0  # seconds of training, the same on all ranks
+        self._good = Snapshot.of(run, run.plan, run.first_state)
+        self._clock = self._look_from = 0.0  # seconds of training, the same on all ranks
+        self._keep_from = KEEP_SECONDS
         run.watch = self
 
     def check(self, sums: Sequence[Totals], elapsed: float) -> None:
@@ -79,8 +82,8 @@ class Watch:
         if self._clock >= self._keep_from:
             self.check_state()
 
-    def check_state(self) -> None:
-        """Check weights and optimizer state, and take a snapshot.
+    def check_state(self) -> Snapshot:
+        """Check weights and optimizer state, and return a snapshot of them.
 
         Raises:
             DivergenceError: as in `check`.
@@ -91,6 +94,7 @@ class Watch:
             raise self.divergence()
         took = self._run.communicator.exchange(time.perf_counter() - began)[0]
         self._good, self._keep_from = state, self._clock + max(KEEP_SECONDS, took / KEEP_SHARE)
+        return state
 
     def divergence(self) -> DivergenceError:
         """Return to the last good state, find the bad step from there, and return the error to raise.

@@ -52,7 +52,7 @@ def take_steps(run: TrainingRun, unseen: Unseen, callbacks: Sequence[Callback]) 
             is_due = run.epoch == run.epochs or run.epoch % options.evaluate_every == 0
             _finish_epoch(run, unseen if is_due else Unseen(None, None), callbacks)
             _agree_to_stop(run)
-    watch.check_state()
+    run.last = watch.check_state()
     for callback in callbacks:
         callback.on_train_end(run)
 

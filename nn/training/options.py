@@ -43,7 +43,8 @@ class TrainingOptions(StepOptions):
     shuffle: bool = option(True, FLAG, "Whether to shuffle the rows in every epoch; without effect on full batches.")
     validation: Split | float | None = option(
         None, None,
-        "Fraction of the training rows to hold out for validation. Or an `nn.Split`; it is evaluated after each epoch.",
+        "Fraction of the training rows to hold out for validation. Or an `nn.Split`; it is evaluated after each epoch, "
+        "with rows weighted as in training.",
         panel="Regularization", metavar="SHARE", is_identity=False,
     )  # fmt: skip
     early_stopping: EarlyStopping | None = option(

@@ -18,14 +18,14 @@ ClassWeight = (
 )  # "balanced", class -> weight, or a weight for each class
 
 
-def row_weights(
+def class_weights(
     net: MLP, rows: Split, class_weight: ClassWeight | None, names: Sequence[str]
 ) -> npt.NDArray[np.float64] | None:
-    """Return the weight of each row, (samples,); None for equal weights.
+    """Return the weight of each class, (classes,); None for equal weights.
 
     Args:
         net: the network; softmax cross-entropy is required with `class_weight`.
-        rows: rows with classes as labels, and optional weights.
+        rows: training rows with classes as labels.
         class_weight: "balanced" for `samples / (classes * rows of the class)` (King and Zeng 2001); or class weights by
             name, by index for classes without names, or as a sequence.
         names: class names, or empty.
@@ -33,15 +33,23 @@ def row_weights(
     Raises:
         ConfigError: the weights do not match the network's classes.
     """
-    own = None if rows.weights is None else rows.weights.astype(np.float64)
     if class_weight is None:
-        return own
+        return None
     if not net.outputs.has_classes:
         raise ConfigError(f"class_weight needs rows of one class each, got loss={net.loss}: pass weights of rows")
     is_balanced = isinstance(class_weight, str) and class_weight == "balanced"
-    of_classes = (
-        _balanced(rows.labels, net.num_outputs) if is_balanced else _given(class_weight, net.num_outputs, names)
-    )  # (classes,)
+    return _balanced(rows.labels, net.num_outputs) if is_balanced else _given(class_weight, net.num_outputs, names)
+
+
+def row_weights(rows: Split, of_classes: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64] | None:
+    """Return the weight of each row, (samples,), given those of the classes, (classes,); None for equal weights.
+
+    Raises:
+        ConfigError: the sum of the weights is 0 or not finite.
+    """
+    own = None if rows.weights is None else rows.weights.astype(np.float64)
+    if of_classes is None:
+        return own
     weights: npt.NDArray[np.float64] = of_classes[rows.labels]  # (samples,)
     if own is not None:
         with np.errstate(over="ignore"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from ...backends import ConfigError, DataError
 from ...backends.communicator import Communicator
@@ -13,7 +14,7 @@ from ..datasets.dataset import Dataset, Split
 from ..network.evaluation import held_rows
 from ..network.mlp import MLP
 from .options import TrainingOptions
-from .row_weights import row_weights
+from .row_weights import class_weights, row_weights
 from .sources import MappedRows, ResidentRows, RowSource
 from .streams import Batches, StreamedRows
 
@@ -42,7 +43,7 @@ def training_rows(
     match data:
         case Batches():
             source = StreamedRows(data, net, options, communicator)  # refuses to hold out a share
-            return source, None, validation if isinstance(validation, Split) else None
+            return source, None, validation_rows(validation) if isinstance(validation, Split) else None
         case Split():
             rows, test = held_rows(net, data), None
         case Dataset():
@@ -60,7 +61,30 @@ def training_rows(
     if not isinstance(validation, Split | None):
         rows, validation = kind.hold_out(net, rows, validation, seed)
     names = rows.inputs.class_names if rows.inputs else ()
-    weights = row_weights(net, rows, options.class_weight, names)
+    of_classes = class_weights(net, rows, options.class_weight, names)
+    weights = row_weights(rows, of_classes)
     if weights is not None and not weights.any():
         raise DataError("all weights are 0: there is nothing to learn; give some rows a positive weight")
+    if validation is not None:
+        validation = validation_rows(validation, of_classes)
     return kind(replace(rows, weights=weights), options, communicator.size), test, validation
+
+
+def validation_rows(rows: Split, of_classes: npt.NDArray[np.float64] | None = None) -> Split:
+    """Return validation rows weighted as the training rows, with a mean weight of 1.
+
+    Their summed loss over their number is then the weighted mean.
+
+    Args:
+        rows: validation rows with optional weights.
+        of_classes: weights of the classes, (classes,), or None.
+
+    Raises:
+        DataError: all weights are 0.
+    """
+    weights = row_weights(rows, of_classes)
+    if weights is not None:
+        if not weights.any():
+            raise DataError("all weights of the validation rows are 0: give some of them a positive weight")
+        weights = weights / weights.mean()
+    return replace(rows, weights=weights)

@@ -20,7 +20,7 @@ from .options import TrainingOptions
 from .sources import RowSource
 
 if TYPE_CHECKING:
-    from .divergence import Watch
+    from .divergence import Snapshot, Watch
 
 
 @dataclass
@@ -50,6 +50,8 @@ class TrainingRun:
             has the parameters of the last finished chunk, and there is no optimizer state that belongs to them.
         best: parameters of the best epoch, with early stopping.
         watch: monitor of divergence.
+        first_state: optimizer state of an earlier run that it starts from, or None.
+        last: parameters and optimizer state after the last step, on the host; None before.
     """
 
     net: MLP
@@ -73,6 +75,8 @@ class TrainingRun:
     was_cut_off: bool = False
     best: Arrays = field(default_factory=dict)
     watch: Watch | None = None
+    first_state: OptimizerState | None = None
+    last: Snapshot | None = None
 
     def __post_init__(self) -> None:
         self.mark_epoch_start()
@@ -100,7 +104,8 @@ class TrainingRun:
             RunError: the run was cut off within a chunk of steps.
         """
         self._refuse_if_cut_off()
-        return OptimizerState(self.plan.step, self.plan.state())
+        arrays = self.plan.state() if self.last is None else self.last.optimizer_state
+        return OptimizerState(self.plan.step, arrays)
 
     def mark_epoch_start(self) -> None:
         """Record the generator's state, from which the next order is drawn."""

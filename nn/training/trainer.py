@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 
@@ -125,7 +126,8 @@ class Trainer:
             shards=shards_of(source.step_rows) if options.reproducible else None,
         )  # fmt: skip
         backend, reduction = net.backend, reduction_of(net.backend, job)
-        unseen = Unseen(*(_placed_parts(net, reduction, rows) for rows in (self._test, identity.validation)))
+        test = None if self._test is None else replace(self._test, weights=None)  # a mean over rows, as in `evaluate`
+        unseen = Unseen(*(_placed_parts(net, reduction, rows) for rows in (test, identity.validation)))
         with backend.fixed_order() if options.reproducible else nullcontext():
             plan = CheckedPlan(backend, job) if self._detect_anomaly else backend.compile(job)
             run = TrainingRun(net, source, options, plan, self._generator, identity, communicator, reduction)
@@ -133,6 +135,7 @@ class Trainer:
                 run.restore(checkpoint)
             elif state is not None:
                 plan.load_state(state.arrays, state.step)
+                run.first_state = state
             is_heard = communicator.rank == 0
             callbacks = [callback for callback in self._callbacks if is_heard or callback.every_rank]
             try:

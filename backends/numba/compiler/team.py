@@ -26,6 +26,7 @@ from llvmlite import ir
 from numba.core import cgutils, config, types
 
 from ...machine import usable_cores
+from ...threads import thread_limit
 from .compile import entry_of, inner_kernel
 from .lane_types import compiled_as, element_address
 from .start import start_threads
@@ -55,10 +56,11 @@ ALONE = Side(0, 1, np.zeros(SYNC_SIZE, dtype=np.int64))  # nobody to wait for
 
 
 def usable_threads() -> int:
-    """Return how many threads can run at once: the cores of this process, its container's share, Numba's own limit."""
+    """Return how many threads can run at once: cores of the process, its container's share, Numba's and our limits."""
     if config.DISABLE_JIT:  # plain Python has no operation that no other thread can see half of
         return 1
-    return max(1, min(usable_cores(), _container_cores(Path("/sys/fs/cgroup/cpu.max")), config.NUMBA_NUM_THREADS))
+    cores = min(usable_cores(), _container_cores(Path("/sys/fs/cgroup/cpu.max")), config.NUMBA_NUM_THREADS)
+    return max(1, thread_limit(cores))
 
 
 def _container_cores(path: Path) -> int:

@@ -55,12 +55,16 @@ def test_parameters_are_refused(parameters, message):
     assert not hasattr(estimator, "loss_curve_") or not estimator.loss_curve_
 
 
-def test_the_parameters_are_those_of_scikit_learn_and_three_more():
-    for name in ("MLPClassifier", "MLPRegressor"):
-        mine, expected = (getattr(module, name)().get_params() for module in (ours, theirs))
-        assert mine == {"loss": "squared_error", **expected, "backend": "auto", "dtype": None, "dropout": 0.0} or (
-            name == "MLPClassifier" and mine == {**expected, "backend": "auto", "dtype": None, "dropout": 0.0}
-        )
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("MLPClassifier", {"class_weight": None}),
+        ("MLPRegressor", {"loss": "squared_error", "quantile": 0.5, "delta": 1.0}),
+    ],
+)
+def test_the_parameters_are_those_of_scikit_learn_and_some_more(name, own):
+    mine, expected = (getattr(module, name)().get_params() for module in (ours, theirs))
+    assert mine == {**expected, "backend": "auto", "dtype": None, "dropout": 0.0, "n_threads": None, **own}
 
 
 def test_rows_are_counted_and_networks_are_fitted_first():

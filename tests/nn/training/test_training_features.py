@@ -244,6 +244,32 @@ def test_the_loss_of_an_epoch_is_the_weighted_mean(make_net, noisy):
     assert history[0].train_loss == pytest.approx(-np.average(before, weights=row_weights), rel=1e-12)
 
 
+def test_validation_rows_are_weighted_as_the_training_rows(make_net, noisy):
+    rows, held, of_classes = noisy(), noisy(20, seed=4), np.array([2.0, 1.0, 0.5])
+    own = np.arange(20.0)
+    weighted = nn.Split(held.images, held.labels, own)
+    options = {"epochs": 2, "batch_size": 20, "seed": 2}
+    net = make_net()
+    (*_, last) = nn.train(net, rows, class_weight=of_classes, validation=weighted, **options)
+    losses = -np.log(net.predict_proba(held.images))[np.arange(20), held.labels]  # (rows,)
+    assert last.validation_loss == pytest.approx(np.average(losses, weights=own * of_classes[held.labels]), rel=1e-12)
+    assert last.validation_accuracy == nn.evaluate(net, held).accuracy
+    by_class = nn.train(make_net(), rows, class_weight=of_classes, validation=0.25, **options)
+    by_row = nn.train(
+        make_net(), nn.Split(rows.images, rows.labels, of_classes[rows.labels]), validation=0.25, **options
+    )
+    assert by_class[-1].validation_loss == pytest.approx(by_row[-1].validation_loss, rel=1e-12)
+    balanced = nn.train(make_net(), rows, class_weight="balanced", validation=held, **options)
+    of_training = 20 / np.bincount(rows.labels)
+    as_rows = nn.train(make_net(), rows, class_weight=of_training, validation=held, **options)
+    assert balanced[-1].validation_loss == pytest.approx(as_rows[-1].validation_loss, rel=1e-12)
+    with pytest.raises(DataError, match="all weights of the validation rows are 0"):
+        nn.train(make_net(), rows, validation=nn.Split(held.images, held.labels, np.zeros(20)), **options)
+    data = nn.Dataset("d", rows, weighted, nn.Numbers())
+    (*_, last) = nn.train(net, data, class_weight=of_classes, **options)
+    assert last.test_loss == pytest.approx(nn.evaluate(net, held).loss, rel=1e-12)  # a mean over rows
+
+
 def test_accumulated_batches_are_one_step(make_net, noisy):
     parts, whole = make_net(), make_net()
     nn.train(parts, noisy(), epochs=3, batch_size=10, accumulate=3, seed=4)
