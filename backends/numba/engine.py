@@ -28,7 +28,7 @@ from .steps.schedules import choose_schedule, new_state, tile_bounds
 # Below this share of numbers that are not zero, it pays to skip the zeros.
 SPARSE_DENSITY = 0.5
 # A step of fewer multiply-adds than this is taken by one thread. Fits of 20 epochs in batches of 200 took two threads,
-# on two cores that other programs used too, 2.1 times as long as one at 4.2e5 (20-100-1), 1.9 times at 1.0e6 (50-100-1),
+# on two cores that others used too, 2.1 times as long as one at 4.2e5 (20-100-1), 1.9 times at 1.0e6 (50-100-1),
 # and 0.65 times at 2.0e6 (50-200-1).
 SMALL_STEP = 1.5e6
 
