@@ -27,9 +27,10 @@ from .steps.schedules import choose_schedule, new_room, new_state, tile_bounds
 
 # Below this share of numbers that are not zero, it pays to skip the zeros.
 SPARSE_DENSITY = 0.5
-# A step of fewer multiply-adds than this is taken by one thread: at 4.2e5 (20-100-1, 200 rows) two take 1.7 times as
-# long as one on two cores that other programs use, too.
-SMALL_STEP = 1e6
+# A step of fewer multiply-adds than this is taken by one thread. Fits of 20 epochs in batches of 200 took two threads,
+# on two cores that others used too, 2.1 times as long as one at 4.2e5 (20-100-1), 1.9 times at 1.0e6 (50-100-1),
+# and 0.65 times at 2.0e6 (50-200-1).
+SMALL_STEP = 1.5e6
 
 
 class Engine:
