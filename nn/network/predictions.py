@@ -59,8 +59,8 @@ def _host_rows(inputs: Inputs, images: Any, net: MLP) -> npt.NDArray[Any]:
     else:
         rows = host_array(images, what="images", fix="pass equal rows of numbers")
         if rows.dtype.kind not in "buif":
-            raise DataError(f"images must be numbers, got dtype {rows.dtype}")
-        rows = np.asarray(_flat(inputs, rows))  # (samples, columns)
+            raise DataError(f"images must be numbers, got dtype {rows.dtype}{_hint_of(images, '')}")
+        rows = np.asarray(_flat(inputs, rows, _hint_of(images)))  # (samples, columns)
     if rows.dtype.kind == "f" and rows.dtype.itemsize > 8:  # NumPy's longdouble, which no other library has
         refuse_not_finite(rows, net.dtype)
         rows = rows.astype(np.float64)
@@ -97,12 +97,17 @@ def _own_rows(inputs: Inputs, images: Array, net: MLP) -> Array:
     return rows if is_scaled_later else xp.astype(rows, dtype, copy=False)
 
 
-def _flat(inputs: Inputs, images: Any) -> Any:
+def _hint_of(rows: Any, other: str = "; for one row pass images[None, :]") -> str:
+    """Return how to pass one row: a series of a frame, as `frame.iloc[0]` is, or another array."""
+    return "; for one row of a frame pass frame.iloc[[0]]" if hasattr(rows, "to_frame") else other
+
+
+def _flat(inputs: Inputs, images: Any, hint: str = "") -> Any:
     """Flatten images to rows of as many numbers as those of the training."""
     shape = shape_of_images(images, what="images")
     if len(shape) == 3:
         shape = shape[0], shape[1] * shape[2]
     if len(shape) != 2 or shape[1] != inputs.width:
-        hint = "; for one row pass images[None, :]" if len(shape) == 1 else ""
+        hint = (hint or _hint_of(images)) if len(shape) == 1 else ""
         raise DataError(f"images must have shape (samples, {inputs.width}), got {tuple(map(int, images.shape))}{hint}")
     return images.reshape(shape)  # (samples, columns)

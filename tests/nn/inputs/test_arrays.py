@@ -447,6 +447,12 @@ def test_rows_that_do_not_fit_are_refused_alike(net, make, images, message):
         net.predict(make(images))
 
 
+def test_one_row_of_a_frame_is_a_frame(net):
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(DataError, match=r"got \(2,\); for one row of a frame pass frame\.iloc\[\[0\]\]"):
+        net.predict(pandas.DataFrame(np.ones((3, 2))).iloc[0])
+
+
 def test_a_number_beyond_the_networks_type_is_refused_on_the_device_too():
     torch = pytest.importorskip("torch")
     rows = torch.tensor([[1.0, 1e300]], dtype=torch.float64)
