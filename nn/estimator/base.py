@@ -163,7 +163,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, Parameters):
         """Return the attributes that the estimator would have if the fit ended here."""
         estimator = copy(self)
         estimator._take_over(replace(fit, record=deepcopy(fit.record)))
-        return vars(estimator)
+        return estimator.__dict__
 
     def _begin(self, X: Any, y: Any, sample_weight: Any, validation: Validation | None) -> Fit:  # noqa: N803
         """Check rows and targets; return the fit with its initial weights and record."""

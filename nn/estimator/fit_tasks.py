@@ -16,6 +16,9 @@ except ImportError:
         """No callbacks before scikit-learn 1.9."""
 
 
+__all__ = ["CallbackSupportMixin", "FitTasks"]
+
+
 class FitTasks(Callback):
     """The tasks of a fit: one for each epoch, or iteration of L-BFGS, with scikit-learn's callbacks of an estimator.
 
