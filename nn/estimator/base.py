@@ -122,41 +122,31 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, Parameters):
         callbacks: Sequence[Callback] = (),
     ) -> BaseMLP:
         """See `fit`; `partial_fit` has no validation."""
-        if not are_instances(callbacks, Callback):
-            raise ConfigError(f"callbacks must be a list of nn.Callback, got {callbacks!r:.80}: put it in a list")
-        with at_most_threads(self.n_threads):
-            return self._fit_on_threads(X, y, sample_weight, validation, callbacks)
-
-    def _fit_on_threads(
-        self,
-        X: Any,  # noqa: N803
-        y: Any,
-        sample_weight: Any,
-        validation: Validation | None,
-        callbacks: Sequence[Callback],
-    ) -> BaseMLP:
         is_partial = validation is None
         if is_partial and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
+        if not are_instances(callbacks, Callback):
+            raise ConfigError(f"callbacks must be a list of nn.Callback, got {callbacks!r:.80}: put it in a list")
         for option, given in (("dropout", self.dropout), ("callbacks", callbacks)):
             if self.solver == "lbfgs" and given:
                 raise ValueError(
                     f"{option} needs a solver that takes steps, and lbfgs has none: leave it out, or set another solver"
                 )
-        fit = self._begin(X, y, sample_weight, validation)
-        fit.callbacks = callbacks
-        if hasattr(self, "_skl_callbacks") and not is_partial:
-            data = {"X": X, "y": y, "metadata": None if sample_weight is None else {"sample_weight": sample_weight}}
-            most = int(self.max_iter) + (self.solver == "lbfgs")  # whose last task finds nothing to do
-            fit.tasks = FitTasks(self, data, most, lambda: self._fitted_so_far(fit))
-        solve = fit_with_lbfgs if self.solver == "lbfgs" else fit_with_steps
-        try:
-            solve(fit)
-        except DivergenceError as error:
-            raise ValueError(f"{NOT_FINITE} {error}") from error
-        self._take_over(fit)
-        if fit.tasks is not None:
-            fit.tasks.close()
+        with at_most_threads(self.n_threads):
+            fit = self._begin(X, y, sample_weight, validation)
+            fit.callbacks = callbacks
+            if hasattr(self, "_skl_callbacks") and not is_partial:
+                data = {"X": X, "y": y, "metadata": None if sample_weight is None else {"sample_weight": sample_weight}}
+                most = int(self.max_iter) + (self.solver == "lbfgs")  # whose last task finds nothing to do
+                fit.tasks = FitTasks(self, data, most, lambda: self._fitted_so_far(fit))
+            solve = fit_with_lbfgs if self.solver == "lbfgs" else fit_with_steps
+            try:
+                solve(fit)
+            except DivergenceError as error:
+                raise ValueError(f"{NOT_FINITE} {error}") from error
+            self._take_over(fit)
+            if fit.tasks is not None:
+                fit.tasks.close()
         return self
 
     def _fitted_so_far(self, fit: Fit) -> dict[str, Any]:
