@@ -5,6 +5,12 @@
 >>> classifier.predict(X)
 """
 
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+
 from ...backends import MissingDependency
 
 try:
@@ -18,5 +24,36 @@ if tuple(int(part) for part in sklearn.__version__.split(".")[:2]) < (1, 6):
 
 from .classifier import MLPClassifier
 from .regressor import MLPRegressor
+
+
+class _WhenSkl2onnxComes(MetaPathFinder):
+    """Finder that registers our converters once skl2onnx is imported, which costs a second where nobody asks for it."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Find skl2onnx, with a loader that registers the converters at its end."""
+        spec = PathFinder.find_spec(fullname, path, target) if fullname == "skl2onnx" else None
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_register(module: ModuleType) -> None:
+                execute(module)
+                _register()
+
+            spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
+        return spec
+
+
+def _register() -> None:
+    from .onnx_converter import register
+
+    register()
+
+
+if "skl2onnx" in sys.modules:
+    _register()
+else:
+    sys.meta_path.insert(0, _WhenSkl2onnxComes())
 
 __all__ = ["MLPClassifier", "MLPRegressor"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from copy import deepcopy
+from collections.abc import Sequence
+from copy import copy, deepcopy
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -18,14 +19,17 @@ from ...backends import Backend, BackendUnavailable, ConfigError, DivergenceErro
 from ...backends.threads import at_most_threads
 from ..datasets.dataset import Split
 from ..files.text import is_plain
+from ..inputs.arguments import are_instances
 from ..inputs.inputs import Inputs, Numbers
 from ..inputs.table import Column, Table
 from ..network.evaluation import check_weights
 from ..network.mlp import MLP
+from ..training.run import Callback
 from .class_weights import Weights, weights_of_rows
 from .dense_rows import dense_rows, dense_tiles
 from .draws import Arrays, starting_weights
 from .fit import Fit, Record
+from .fit_tasks import CallbackSupportMixin, FitTasks
 from .lbfgs import fit_with_lbfgs
 from .parameters import ACTIVATION_ROWS, CONSTRAINTS, STOCHASTIC_SOLVERS, Parameters
 from .stochastic import fit_with_steps, optimizer_of
@@ -46,7 +50,7 @@ def has_partial_fit(estimator: BaseMLP) -> bool:
     return True
 
 
-class BaseMLP(BaseEstimator, Parameters):
+class BaseMLP(CallbackSupportMixin, BaseEstimator, Parameters):
     """Base class of the estimators; `coefs_` and `intercepts_` are their state and may be assigned."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
@@ -89,6 +93,7 @@ class BaseMLP(BaseEstimator, Parameters):
         X_val: Any = None,  # noqa: N803
         y_val: Any = None,
         sample_weight_val: Any = None,
+        callbacks: Sequence[Callback] = (),
     ) -> BaseMLP:
         """Fit from new initial weights, or from the current ones with `warm_start`.
 
@@ -103,30 +108,52 @@ class BaseMLP(BaseEstimator, Parameters):
                 as `X`: `Pipeline(..., transform_input=["X_val"])`.
             y_val: their targets, (rows,) or (rows, outputs).
             sample_weight_val: their weights, (rows,).
+            callbacks: callbacks of the training loop, `nn.Callback`; not for `lbfgs`, which has another loop. Those of
+                scikit-learn 1.9 are set with `set_callbacks`, for any solver.
         """
-        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
+        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), callbacks)
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, validation: Validation | None) -> BaseMLP:  # noqa: N803
+    def _fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        sample_weight: Any,
+        validation: Validation | None,
+        callbacks: Sequence[Callback] = (),
+    ) -> BaseMLP:
         """See `fit`; `partial_fit` has no validation."""
-        with at_most_threads(self.n_threads):
-            return self._fit_on_threads(X, y, sample_weight, validation)
-
-    def _fit_on_threads(self, X: Any, y: Any, sample_weight: Any, validation: Validation | None) -> BaseMLP:  # noqa: N803
         is_partial = validation is None
         if is_partial and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
-        if self.solver == "lbfgs" and self.dropout:
-            raise ValueError(
-                f"dropout needs a solver that takes steps, and lbfgs has none: set dropout=0, got {self.dropout}"
-            )
-        fit = self._begin(X, y, sample_weight, validation)
-        solve = fit_with_lbfgs if self.solver == "lbfgs" else fit_with_steps
-        try:
-            solve(fit)
-        except DivergenceError as error:
-            raise ValueError(f"{NOT_FINITE} {error}") from error
-        self._take_over(fit)
+        if not are_instances(callbacks, Callback):
+            raise ConfigError(f"callbacks must be a list of nn.Callback, got {callbacks!r:.80}: put it in a list")
+        for option, given in (("dropout", self.dropout), ("callbacks", callbacks)):
+            if self.solver == "lbfgs" and given:
+                raise ValueError(
+                    f"{option} needs a solver that takes steps, and lbfgs has none: leave it out, or set another solver"
+                )
+        with at_most_threads(self.n_threads):
+            fit = self._begin(X, y, sample_weight, validation)
+            fit.callbacks = callbacks
+            if hasattr(self, "_skl_callbacks") and not is_partial:
+                data = {"X": X, "y": y, "metadata": None if sample_weight is None else {"sample_weight": sample_weight}}
+                most = int(self.max_iter) + (self.solver == "lbfgs")  # whose last task finds nothing to do
+                fit.tasks = FitTasks(self, data, most, lambda: self._fitted_so_far(fit))
+            solve = fit_with_lbfgs if self.solver == "lbfgs" else fit_with_steps
+            try:
+                solve(fit)
+            except DivergenceError as error:
+                raise ValueError(f"{NOT_FINITE} {error}") from error
+            self._take_over(fit)
+            if fit.tasks is not None:
+                fit.tasks.close()
         return self
+
+    def _fitted_so_far(self, fit: Fit) -> dict[str, Any]:
+        """Return the attributes that the estimator would have if the fit ended here."""
+        estimator = copy(self)
+        estimator._take_over(replace(fit, record=deepcopy(fit.record)))
+        return estimator.__dict__
 
     def _begin(self, X: Any, y: Any, sample_weight: Any, validation: Validation | None) -> Fit:  # noqa: N803
         """Check rows and targets; return the fit with its initial weights and record."""

@@ -47,6 +47,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP, _ClassWeight):
     - A fit stops with an error where a loss, a weight or the optimizer's state is not finite, as for `X * 1e200`;
       scikit-learn looks at the final weights alone. A failed or interrupted epoch leaves no half of it.
     - Negative row weights are an error, and a regressor's `y` of text; digits in an object array are read as numbers.
+    - Private attributes such as `_optimizer` and `_label_binarizer` do not exist; skl2onnx finds converters of our own.
 
     Args:
         hidden_layer_sizes: units of each hidden layer; () for none.

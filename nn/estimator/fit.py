@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,8 @@ from ..datasets.dataset import Split
 from ..files.tensors import Arrays
 from ..network.mlp import MLP
 from ..training.checkpoint import OptimizerState
+from ..training.run import Callback
+from .fit_tasks import FitTasks
 from .parameters import Parameters
 
 
@@ -55,6 +58,8 @@ class Fit:
         is_partial: whether it is an epoch of `partial_fit`, which keeps the optimizer state.
         record: progress, including earlier fits.
         trained: parameters to keep, by name; empty for those of the network.
+        callbacks: callbacks of the training loop.
+        tasks: scikit-learn's callbacks; None without.
     """
 
     parameters: Parameters
@@ -65,6 +70,8 @@ class Fit:
     is_partial: bool
     record: Record
     trained: Arrays = field(default_factory=dict)
+    callbacks: Sequence[Callback] = ()
+    tasks: FitTasks | None = None
 
     @property
     def loss_share(self) -> float:

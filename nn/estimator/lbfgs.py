@@ -89,13 +89,21 @@ def fit_with_lbfgs(fit: Fit) -> None:
     """Train on full batches until the gradient is small."""
     parameters, record = fit.parameters, fit.record
     objective, iterations = Objective(fit.net, fit.rows, alpha=parameters.alpha), count(1)
+    tasks, has_listener = fit.tasks, parameters.verbose or fit.validation is not None or fit.tasks is not None
+    if tasks is not None:
+        tasks.begin()
 
     def note(intermediate_result: OptimizeResult) -> None:
         if parameters.verbose:
             sys.stdout.write(f"Iteration {next(iterations)}, loss = {intermediate_result.fun:.8f}\n")
+        objective.load(intermediate_result.x)
         if fit.validation is not None:
-            objective.load(intermediate_result.x)
             record.validation_curve.append(fit.loss_share * evaluated(fit.net, fit.validation).loss)
+        if tasks is not None:
+            tasks.end()
+            if tasks.is_stopping:
+                raise StopIteration
+            tasks.begin()
 
     with fit.net.backend.scope(), np.errstate(all="ignore"):  # the parameters are looked at when it is done
         result = minimize(
@@ -103,10 +111,11 @@ def fit_with_lbfgs(fit: Fit) -> None:
             objective.vector(),
             method="L-BFGS-B",
             jac=True,
-            callback=note if parameters.verbose or fit.validation is not None else None,
+            callback=note if has_listener else None,
             options={"maxfun": parameters.max_fun, "maxiter": parameters.max_iter, "gtol": parameters.tol},
         )
         objective(result.x)  # which may not have been the last one that was tried
-    record.n_iter = _check_optimize_result("lbfgs", result, parameters.max_iter)
+    is_stopped = tasks is not None and tasks.is_stopping
+    record.n_iter = result.nit if is_stopped else _check_optimize_result("lbfgs", result, parameters.max_iter)
     record.loss = fit.loss_share * objective.loss + objective.penalty
     record.rate_factor, record.optimizer_state = 1.0, None  # of steps from other parameters

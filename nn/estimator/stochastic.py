@@ -61,7 +61,7 @@ def fit_with_steps(fit: Fit) -> None:
             dropout=float(parameters.dropout),
             shuffle=bool(parameters.shuffle),
             seed=RowOrder(fit.random_state, seed=int(fit.random_state.randint(2**31)) if parameters.dropout else 0),
-            callbacks=[progress],
+            callbacks=[progress, *fit.callbacks, *([] if fit.tasks is None else [fit.tasks])],
             optimizer_state=state_for(optimizer, record) if fit.is_partial else None,
         )
     except KeyboardInterrupt:

@@ -83,7 +83,7 @@ def onnx_bytes(net: MLP | Estimator, *, input_type: str = "auto") -> bytes:
     except ImportError as error:
         raise MissingDependency('writing ONNX needs the package onnx: pip install "xpnn[onnx]"') from error
     graph = OnnxGraph(net.dtype)
-    given = _add_outputs(graph, net, _add_layers(graph, net, *add_features(graph, net, taken)))
+    given = add_outputs(graph, net, add_layers(graph, net, *add_features(graph, net, taken)))
     opsets = [helper.make_opsetid("", OPSET)]
     about = describe(net)
     if isinstance(net.inputs, Table):
@@ -130,7 +130,7 @@ def _pixel_type(net: MLP) -> str:
     return next(types, "float")
 
 
-def _add_layers(graph: OnnxGraph, net: MLP, x: str, first_weight: str) -> str:
+def add_layers(graph: OnnxGraph, net: MLP, x: str, first_weight: str) -> str:
     """Add the nodes from the features, `x`, to the last layer's outputs, and return the name of these."""
     activation = look_up("activation", net.activation, ACTIVATION_NODES)
     if len(net.layers) > 1 and any("slope" in inputs for _, inputs, _ in activation):
@@ -159,7 +159,7 @@ def _conversions(net: MLP) -> list[tuple[str, tuple[float, ...] | None, str]]:
     return steps
 
 
-def _add_outputs(graph: OnnxGraph, net: MLP, x: str) -> dict[str, tuple[str, Shape]]:
+def add_outputs(graph: OnnxGraph, net: MLP, x: str) -> dict[str, tuple[str, Shape]]:
     """Add the nodes from the last layer's outputs, `x`; return dtype and shape of the model's outputs by name."""
     shape: Shape = ["batch", net.num_outputs]
     label_shape = shape

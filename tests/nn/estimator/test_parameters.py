@@ -125,8 +125,9 @@ def test_warm_start_refuses_other_classes():
 
 def test_warnings():
     message = r"Stochastic Optimizer: Maximum iterations \(2\) reached and the optimization hasn't converged yet\."
-    with pytest.warns(ConvergenceWarning, match=message):
+    with pytest.warns(ConvergenceWarning, match=message) as caught:
         MLPClassifier(max_iter=2).fit(ROWS, CLASSES)
+    assert caught[0].filename == __file__  # the line that fits, not one of ours
     with pytest.warns(ConvergenceWarning, match="lbfgs failed to converge"):
         MLPRegressor(solver="lbfgs", max_iter=2).fit(ROWS, ROWS[:, 0])
     with pytest.warns(UserWarning, match="Got `batch_size` less than 1 or larger than sample size"):
