@@ -137,7 +137,7 @@ def huber(
     Source: Huber 1964, section 2.
     """
     error = _errors(xp, outputs, labels)  # (rows, outputs)
-    slope = xp.clip(error, -delta, delta)  # (rows, outputs)
+    slope = xp.where(xp.abs(error) <= delta, error, delta * xp.sign(error))  # (rows, outputs)
     return _of_outputs(xp, outputs, slope * (error - slope / 2), slope, batch_size, weights)
 
 

@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -48,6 +49,8 @@ def pytest_configure(config: pytest.Config) -> None:
         cache = getattr(config, "cache", None)  # none with -p no:cacheprovider
         folder = cache.mkdir("numba") if cache else Path(tempfile.gettempdir(), f"xpnn-numba-{getpass.getuser()}")
         os.environ["NUMBA_CACHE_DIR"] = str(folder)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

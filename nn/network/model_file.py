@@ -111,6 +111,9 @@ def _check(arrays: dict[str, Any], description: dict[str, Any]) -> None:
     sizes = [int(size) for size in description["sizes"]]
     if wrong := [name for name, array in arrays.items() if array.dtype != description["dtype"]]:
         raise ValueError(f"{wrong[0]} must be of the type {description['dtype']!r:.80}")
+    names = {f"layers.{k}.{part}" for k in range(len(sizes) - 1) for part in ("weight", "bias")}
+    if differing := sorted(arrays.keys() ^ names):
+        raise ValueError(f"{differing[0]} does not match the sizes {sizes!r:.80}")
     for k, (in_features, out_features) in enumerate(pairwise(sizes)):
         if arrays[f"layers.{k}.weight"].shape != (in_features, out_features):
             raise ValueError(f"layers.{k}.weight must have shape {(in_features, out_features)}")

@@ -94,7 +94,8 @@ def damage(request, show, tmp_path):
 
         each()
         assert watch.files >= count
-        assert 0 < watch.refused < watch.files  # most damage is seen, and some is none
+        assert watch.refused > 0
+        assert watch.refused < watch.files or request.param == "some"  # some damage is none
         assert watch.memory < MOST_MEMORY
         show(5, f"mutations of {reader}", str(watch))
 
