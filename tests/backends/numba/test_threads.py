@@ -51,7 +51,11 @@ def test_any_number_of_threads_gives_the_same_bits(make_threads, kind, batch_siz
 @pytest.mark.parametrize("kind", ["units-sparse", "two layers-dense", "rows-dense", "features-sparse"], indirect=True)
 @pytest.mark.parametrize(
     "extra",
-    [{"dropout": 0.3}, {"clip_norm": 0.2}, {"dropout": 0.3, "clip_norm": 0.2}],
+    [
+        pytest.param({"dropout": 0.3}, marks=pytest.mark.thorough),
+        pytest.param({"clip_norm": 0.2}, marks=pytest.mark.thorough),
+        {"dropout": 0.3, "clip_norm": 0.2},
+    ],
     ids=["dropout", "clipping", "both"],
 )
 def test_dropout_and_clipping_give_the_same_bits_on_any_number_of_threads(make_threads, kind, extra):
