@@ -48,7 +48,7 @@ class PartRows(NamedTuple):
     """Rows of one part of a batch.
 
     Attributes:
-        samples: (rows,).
+        samples: their indices, (rows,).
         first_row: the first of them, counted within the batch.
     """
 
