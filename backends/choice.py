@@ -33,7 +33,7 @@ class JobOutline:
         optimizer: the optimizer.
         activation: of the hidden layers, a row of `ACTIVATIONS`.
         loss: name of a loss, as in `parse_loss`.
-        needs_generic_plan: whether it is trained otherwise than by steps, by L-BFGS, which no backend compiles.
+        needs_generic_plan: whether it is trained by L-BFGS, which no backend compiles.
     """
 
     sizes: tuple[int, ...]

@@ -56,7 +56,7 @@ class Dropout(NamedTuple):
 
     @property
     def largest_dropped(self) -> int:
-        """Largest number of 32 bits whose draw, its first 24 bits as a fraction, is below the rate; -1 if none is."""
+        """Largest 32-bit number that drops a unit: its first 24 bits, as a fraction, are below the rate; -1 if none."""
         return (math.ceil(float(np.float32(self.rate)) * 2**24) << 8) - 1
 
     def _block(self, step: int, layer: int, block: int, units: int) -> npt.NDArray[np.float32]:

@@ -157,7 +157,7 @@ def quantile(
 def poisson(
     xp: Any, outputs: Array, labels: Array, *, batch_size: float, weights: Array | None = None
 ) -> tuple[Array, Array, Array]:
-    """Half the Poisson deviance of targets `t >= 0` from means `e^y`, `e^y - t - t (y - log t)`; predicts the mean.
+    """Half the Poisson deviance, `e^y - t - t (y - log t)` for targets `t >= 0`; `e^y` predicts the mean.
 
     Source: McCullagh and Nelder 1989, section 2.3.
     """
@@ -222,7 +222,7 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-class Parameter(NamedTuple):
+class LossParameter(NamedTuple):
     """Parameter of a loss.
 
     Attributes:
@@ -236,9 +236,9 @@ class Parameter(NamedTuple):
     constraint: Constraint
 
 
-_INSIDE = Constraint("a number in (0, 1)", lambda value: is_finite_number(value, least=0) and 0 < float(value) < 1)
-PARAMETERS: dict[Loss, Parameter] = {
-    huber: Parameter("delta", 1.0, POSITIVE), quantile: Parameter("level", 0.5, _INSIDE),
+_OPEN_UNIT = Constraint("a number in (0, 1)", lambda value: is_finite_number(value, least=0) and 0 < float(value) < 1)
+LOSS_PARAMETERS: dict[Loss, LossParameter] = {
+    huber: LossParameter("delta", 1.0, POSITIVE), quantile: LossParameter("level", 0.5, _OPEN_UNIT),
 }  # fmt: skip
 
 
@@ -253,7 +253,7 @@ def parse_loss(name: str) -> tuple[Loss, float | None]:
     """
     row, colon, text = str(name).partition(":")
     loss = look_up("loss", row, LOSSES)
-    parameter = PARAMETERS.get(loss)
+    parameter = LOSS_PARAMETERS.get(loss)
     if parameter is None:
         if colon:
             raise ConfigError(f"the loss {row} has no parameter, got {name!r}: write {row!r}")
@@ -274,5 +274,5 @@ def loss_function(name: str) -> Loss:
 
 @lru_cache
 def _applied(loss: Loss, value: float) -> Loss:
-    """Return the loss with its parameter: the same object for the same value, as compilers' caches ask."""
-    return partial(loss, **{PARAMETERS[loss].name: value})
+    """Return the loss with its parameter: the same object for the same value, since XLA caches by identity."""
+    return partial(loss, **{LOSS_PARAMETERS[loss].name: value})

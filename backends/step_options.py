@@ -87,5 +87,5 @@ class StepOptions:
 
     @property
     def drops_or_clips(self) -> bool:
-        """Whether a step has dropout or clipping, which some backends' compiled plans do not know."""
+        """Whether a step has dropout or clipping, which some compiled plans do not support."""
         return self.dropout != 0 or self.clip_norm is not None

@@ -1,7 +1,7 @@
 """Context managers that limit the threads of BLAS and of Numba's teams.
 
-Blocks may nest, and overlap across Python threads, since the number of threads belongs to the process: of the open
-`at_most_threads` blocks the last one holds.
+The limit belongs to the process. Blocks may nest, and overlap across Python threads: of the open `at_most_threads`
+blocks the last one decides.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from threadpoolctl import ThreadpoolController
 
 
 class _Open:
-    """Open blocks: limits of `at_most_threads`, a 1 for each `one_blas_thread`, and the way back for BLAS."""
+    """Open blocks: the limits of `at_most_threads`, a 1 for each `one_blas_thread`, and what restores BLAS."""
 
-    lock, limits, ones, held, way_back = threading.Lock(), list[int](), list[int](), 0, ExitStack()
+    lock, limits, ones, held, restore = threading.Lock(), list[int](), list[int](), 0, ExitStack()
 
 
 @cache
@@ -53,7 +53,7 @@ def at_most_threads(count: int | None) -> Iterator[None]:
 
 @contextmanager
 def _opened(limits: list[int], count: int) -> Iterator[None]:
-    """Context manager: have one limit more among those of its kind."""
+    """Context manager: add a limit to `limits`, and remove it at the end."""
     with _Open.lock:
         limits.append(count)
         _limit_blas()
@@ -66,10 +66,10 @@ def _opened(limits: list[int], count: int) -> Iterator[None]:
 
 
 def _limit_blas() -> None:
-    """Limit BLAS as the open blocks say; without any, return to its threads of before."""
+    """Limit BLAS as the open blocks require; without any, restore its number of threads."""
     [limit, *_] = [*_Open.ones, *_Open.limits[-1:], 0]
     if limit != _Open.held:
-        _Open.way_back.close()
+        _Open.restore.close()
         if limit:
-            _Open.way_back.enter_context(_controller().limit(limits=limit, user_api="blas"))
+            _Open.restore.enter_context(_controller().limit(limits=limit, user_api="blas"))
         _Open.held = limit

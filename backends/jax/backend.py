@@ -25,7 +25,7 @@ TRACED_OPTIMIZERS = (SGD, RMSprop, Adam, AdamW)  # one of the user's own may ask
 
 
 def _compiled(operation: str, kind: str, find: Callable[[str], Any]) -> Any:
-    """Return a generic operation, compiled by XLA; its argument `kind` is the name of what `find` returns."""
+    """Return a generic operation, compiled by XLA; `find` returns the row that its argument `kind` names."""
 
     @wraps(getattr(Backend, operation))
     def run(self: JaxBackend, *arrays: Array, **options: Any) -> Any:

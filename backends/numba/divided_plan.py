@@ -48,7 +48,7 @@ class PartRows(NamedTuple):
     """Rows of one part of a batch.
 
     Attributes:
-        samples: (rows,).
+        samples: their indices, (rows,).
         first_row: the first of them, counted within the batch.
     """
 
@@ -83,10 +83,10 @@ class DividedPlan(EnginePlan):
             self._whole = rows_of(1, count, dtype)  # (1, parameters): where the sum of all gradients comes to lie
             grads = [self._whole[0], *(rows_of(1, count, dtype)[0] for _ in range(parts - 1))]
             self._parts = [Part(grad, new_sums()) for grad in grads]
-            # What all threads together, or each that works by itself, work in and read the rows by.
+            # Rooms and inputs: one for all threads of a single part, or one for each thread that takes parts by itself.
             grad = self._whole[0]
-            each = [threads] if parts == 1 else [1] * threads
-            self._rooms = [engine.new_room(count, grad) for count in each]
+            teams = [threads] if parts == 1 else [1] * threads  # threads of each
+            self._rooms = [engine.new_room(team, grad) for team in teams]
             self._clipping = new_clipping(job.options.clip_norm, self._whole)
             inputs = engine.problem.inputs
             is_shared = parts == 1 or engine.is_kept

@@ -313,7 +313,7 @@ training_options = each(
     option(
         "--loss", "Network",
         "softmax_cross_entropy for classes; squared_error, absolute_error, huber:DELTA, quantile:LEVEL or poisson for "
-        "numbers; by default by the labels.",
+        "numbers; by default chosen by the labels.",
         str, "NAME",
     ),
     *(_training_option(name, about) for name, about in SHOWN.items()),

@@ -92,7 +92,7 @@ def end_on_signals() -> None:
 
 
 def end_at_once(number: int, words: str) -> NoReturn:
-    """End the process as a signal does, without temporary files; an exception might be swallowed in a callback."""
+    """Remove temporary files and end the process as a signal does; a callback might swallow an exception."""
     remove_unfinished()
     shown = SHOW_CURSOR if _is_terminal(2) else ""
     if shown or words:

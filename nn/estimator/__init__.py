@@ -26,8 +26,8 @@ from .classifier import MLPClassifier
 from .regressor import MLPRegressor
 
 
-class _WhenSkl2onnxComes(MetaPathFinder):
-    """Finder that registers our converters once skl2onnx is imported, which costs a second where nobody asks for it."""
+class _Skl2onnxFinder(MetaPathFinder):
+    """Finder that registers the converters when skl2onnx is imported; importing it here would cost a second."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -54,6 +54,6 @@ def _register() -> None:
 if "skl2onnx" in sys.modules:
     _register()
 else:
-    sys.meta_path.insert(0, _WhenSkl2onnxComes())
+    sys.meta_path.insert(0, _Skl2onnxFinder())
 
 __all__ = ["MLPClassifier", "MLPRegressor"]

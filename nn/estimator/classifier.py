@@ -46,7 +46,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP, _ClassWeight):
       computes in float64 for such rows.
     - A fit stops with an error where a loss, a weight or the optimizer's state is not finite, as for `X * 1e200`;
       scikit-learn looks at the final weights alone. A failed or interrupted epoch leaves no half of it.
-    - Negative row weights are an error, and a regressor's `y` of text; digits in an object array are read as numbers.
+    - Negative row weights are an error, and so is text as a regressor's `y`; digits in an object array are numbers.
     - Private attributes such as `_optimizer` and `_label_binarizer` do not exist; skl2onnx finds converters of our own.
 
     Args:
@@ -80,11 +80,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP, _ClassWeight):
             `partial_fit` keep the choice of the first, which is based on one epoch of its rows.
         dtype: dtype of weights and arithmetic, "float32" or "float64"; None for that of `X`.
         dropout: probability of dropping a hidden unit, in [0, 1).
-        n_threads: threads of Numba and BLAS in `fit` and predictions; None for all. They belong to the process: of
-            fits that overlap in Python threads, the last one that began decides.
+        n_threads: threads of Numba and BLAS in `fit` and predictions; None for all. The limit belongs to the
+            process: of fits that overlap in Python threads, the one that began last decides.
         class_weight: dict from class to weight, or "balanced" for weights inversely proportional to class frequencies,
             as in `compute_sample_weight`; for multi-label targets "balanced" or a list of dicts. Multiplied with
-            `sample_weight`; also applies to validation rows. `partial_fit` takes no "balanced".
+            `sample_weight`; also applies to validation rows. `partial_fit` refuses "balanced".
 
     Attributes:
         classes_: the classes, (classes,), or the label indices for multi-label targets.
@@ -129,8 +129,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP, _ClassWeight):
                 check_classification_targets(classes)
         if self.class_weight == "balanced":
             raise ValueError(
-                "class_weight='balanced' needs all rows, but partial_fit has only some: pass a dict, of the weights of "
-                "compute_class_weight('balanced', classes=classes, y=y) for a sample"
+                "class_weight='balanced' needs all rows, but partial_fit has only some: pass a dict, for instance of "
+                "the weights of compute_class_weight('balanced', classes=classes, y=y) for a sample"
             )
         return self._fit(X, y, sample_weight, None)
 

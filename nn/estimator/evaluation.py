@@ -13,7 +13,7 @@ from ..network.mlp import MLP
 
 
 class Evaluated(NamedTuple):
-    """Weighted figures of some rows.
+    """Weighted loss and score on some rows.
 
     Attributes:
         loss: mean loss of the network, without the penalty.

@@ -24,7 +24,8 @@ class Record:
     Attributes, beside those that the estimator has by the same name and an underscore:
         dtype: dtype of coefficients and predictions.
         no_improvement_count: epochs since the last improvement by `tol`.
-        rate_factor: factor of `learning_rate_init`, and the schedule that it belongs to.
+        rate_factor: factor of `learning_rate_init`.
+        schedule: schedule that `rate_factor` belongs to.
         optimizer_state: state at the end of the last fit.
         series_backend: backend that "auto" chose for consecutive calls of `partial_fit`, or None.
     """
@@ -77,8 +78,8 @@ class Fit:
     def loss_share(self) -> float:
         """Factor of the network's loss in `loss_`.
 
-        As in scikit-learn, the loss of regression is the mean over outputs, but for Poisson's, which is their sum; the
-        gradient is always that of the sum.
+        As in scikit-learn, a regression's loss is the mean over outputs, but Poisson's is their sum; the gradient is
+        always that of the sum.
         """
         return 1 / self.net.sizes[-1] if self.net.outputs.function == "identity" else 1.0
 

@@ -1,4 +1,4 @@
-"""Callbacks of scikit-learn, which has them from version 1.9: the tasks of a fit that they are told of."""
+"""Callbacks of scikit-learn, from its version 1.9: notify them of the tasks of a fit."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ try:
 except ImportError:
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """No callbacks before scikit-learn 1.9."""
+        """Empty base class: scikit-learn before 1.9 has no callbacks."""
 
 
 __all__ = ["CallbackSupportMixin", "FitTasks"]
 
 
 class FitTasks(Callback):
-    """The tasks of a fit: one for each epoch, or iteration of L-BFGS, with scikit-learn's callbacks of an estimator.
+    """Tasks of a fit, one for each epoch or iteration of L-BFGS, and the scikit-learn callbacks that they notify.
 
     Args:
-        estimator: the estimator, whose callbacks are set.
+        estimator: estimator whose callbacks are notified.
         data: `X`, `y` and `metadata` for the callbacks, as they came to `fit`.
         most: maximum number of tasks.
-        fitted: function that returns the attributes of an estimator that is fitted so far.
+        fitted: function that returns the attributes that the estimator would have if the fit ended now.
 
     Attributes:
         is_stopping: whether a callback wants the fit to stop.
@@ -35,27 +35,27 @@ class FitTasks(Callback):
     each_epoch: ClassVar[bool] = True
 
     def __init__(self, estimator: Any, data: dict[str, Any], most: int, fitted: Callable[[], dict[str, Any]]) -> None:
-        self._told = {"estimator": estimator, **data}
+        self._data = {"estimator": estimator, **data}
         self._fitted = fitted
         self._of_fit = estimator._init_callback_context(max_subtasks=most)
-        self._of_fit.call_on_fit_task_begin(**self._told)
+        self._of_fit.call_on_fit_task_begin(**self._data)
         self._task: Any = None
         self.is_stopping = False
 
     def begin(self) -> None:
         """Begin the next task."""
-        self._task = self._of_fit.subcontext(task_name="epoch").call_on_fit_task_begin(**self._told)
+        self._task = self._of_fit.subcontext(task_name="epoch").call_on_fit_task_begin(**self._data)
 
     def end(self) -> None:
         """End the task."""
         task, self._task = self._task, None
-        self.is_stopping = task.call_on_fit_task_end(**self._told, reconstruction_attributes=self._fitted)
+        self.is_stopping = task.call_on_fit_task_end(**self._data, reconstruction_attributes=self._fitted)
 
     def close(self) -> None:
-        """End the fit, and before it a task that found nothing to do; the estimator is fitted."""
+        """End the fit, and before it an open task, which had nothing to do; the estimator must be fitted."""
         if self._task is not None:
-            self._task.call_on_fit_task_end(estimator=self._told["estimator"])
-        self._of_fit.call_on_fit_task_end(**self._told, reconstruction_attributes={})
+            self._task.call_on_fit_task_end(estimator=self._data["estimator"])
+        self._of_fit.call_on_fit_task_end(**self._data, reconstruction_attributes={})
 
     def on_train_begin(self, run: TrainingRun) -> None:  # noqa: ARG002
         """Begin the first epoch."""

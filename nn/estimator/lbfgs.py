@@ -93,7 +93,7 @@ def fit_with_lbfgs(fit: Fit) -> None:
     if tasks is not None:
         tasks.begin()
 
-    def note(intermediate_result: OptimizeResult) -> None:
+    def after_iteration(intermediate_result: OptimizeResult) -> None:
         if parameters.verbose:
             sys.stdout.write(f"Iteration {next(iterations)}, loss = {intermediate_result.fun:.8f}\n")
         objective.load(intermediate_result.x)
@@ -105,17 +105,17 @@ def fit_with_lbfgs(fit: Fit) -> None:
                 raise StopIteration
             tasks.begin()
 
-    with fit.net.backend.scope(), np.errstate(all="ignore"):  # the parameters are looked at when it is done
+    with fit.net.backend.scope(), np.errstate(all="ignore"):  # the parameters are checked at the end
         result = minimize(
             objective,
             objective.vector(),
             method="L-BFGS-B",
             jac=True,
-            callback=note if has_listener else None,
+            callback=after_iteration if has_listener else None,
             options={"maxfun": parameters.max_fun, "maxiter": parameters.max_iter, "gtol": parameters.tol},
         )
         objective(result.x)  # which may not have been the last one that was tried
     is_stopped = tasks is not None and tasks.is_stopping
     record.n_iter = result.nit if is_stopped else _check_optimize_result("lbfgs", result, parameters.max_iter)
     record.loss = fit.loss_share * objective.loss + objective.penalty
-    record.rate_factor, record.optimizer_state = 1.0, None  # of steps from other parameters
+    record.rate_factor, record.optimizer_state = 1.0, None  # those of `partial_fit` belong to other parameters

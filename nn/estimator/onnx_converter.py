@@ -41,7 +41,7 @@ def set_output_types(operator: Any) -> None:
 
 
 def convert(scope: Any, operator: Any, container: Any) -> None:
-    """Add the network's nodes: in float64 for inputs of that type, else in float32, as skl2onnx's own converters."""
+    """Add the network's nodes: in float64 for inputs of that type, else in float32, as skl2onnx's own converters do."""
     estimator: BaseMLP = operator.raw_operator
     graph, net = OnnxGraph(_dtype(operator)), estimator.to_mlp(backend="numpy")
     inputs = [f"inputs.{k}" for k in range(len(operator.inputs))]  # (batch, columns) each
@@ -61,7 +61,7 @@ def _names(ours: list[str], theirs: list[Any]) -> dict[str, str]:
 
 
 def _add(graph: OnnxGraph, container: Any, scope: Any, names: dict[str, str]) -> None:
-    """Add a graph's nodes and constants to skl2onnx's, with `names` in its place and others that are not taken."""
+    """Add a graph's nodes and constants to skl2onnx's container, renamed by `names`, or else to unique names."""
     from onnx import helper
 
     made = graph.finish({}, {})
@@ -73,8 +73,9 @@ def _add(graph: OnnxGraph, container: Any, scope: Any, names: dict[str, str]) ->
         container.initializers.append(tensor)
     for node in made.node:
         attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-        given, taken = [names[name] for name in node.output], [names[name] for name in node.input]
-        container.add_node(node.op_type, taken, given, name=scope.get_unique_operator_name(node.op_type), **attributes)
+        inputs, outputs = [names[name] for name in node.input], [names[name] for name in node.output]
+        name = scope.get_unique_operator_name(node.op_type)
+        container.add_node(node.op_type, inputs, outputs, name=name, **attributes)
 
 
 def _dtype(operator: Any) -> str:
@@ -85,7 +86,7 @@ def _dtype(operator: Any) -> str:
 
 
 def _classes(scope: Any, estimator: MLPClassifier) -> npt.NDArray[Any]:
-    """Return the classes, (classes,), int64 or texts; their indices with the option `nocl`."""
+    """Return the classes, (classes,), int64 or strings; their indices with the option `nocl`."""
     from skl2onnx.common.utils_classifier import get_label_classes
 
     classes = get_label_classes(scope, estimator)

@@ -27,7 +27,7 @@ class RecordProgress(Callback):
         validation: validation rows, or None.
 
     Attributes:
-        best: parameters of the epoch that raised the best validation score of all fits; empty before.
+        best: parameters of the last epoch that raised the best validation score of all fits; empty if none did.
     """
 
     each_epoch: ClassVar[bool] = True

@@ -28,9 +28,9 @@ class MLPRegressor(RegressorMixin, BaseMLP, _Loss):  # the last one's parameter 
     """Multi-layer perceptron regressor with the interface of scikit-learn's.
 
     Args:
-        loss: "squared_error" (half of it) predicts the mean, "absolute_error" the median, "huber" the mean without
-            much of outliers, "quantile" the quantile of level `quantile`, and "poisson" (half the deviance) the mean of
-            targets of at least 0, as the exponential of the last layer.
+        loss: "squared_error" (half of it) predicts the mean, "absolute_error" the median, "huber" the mean with
+            less influence of outliers, "quantile" the quantile of level `quantile`, and "poisson" (half the deviance)
+            the mean of targets of at least 0, as the exponential of the last layer.
         quantile: level of the quantile, in (0, 1); for the loss "quantile".
         delta: error from which the loss is linear, in units of `y`; for the loss "huber".
 
@@ -66,9 +66,11 @@ class MLPRegressor(RegressorMixin, BaseMLP, _Loss):  # the last one's parameter 
     def _labels(self, y: Any, *, goes_on: bool, is_validation: bool = False) -> npt.NDArray[np.float64]:  # noqa: ARG002
         numbers = np.asarray(y.toarray() if hasattr(y, "toarray") else y)
         if numbers.dtype.kind not in "buif":
-            raise ValueError(f"y must be numbers, got dtype {numbers.dtype}: convert it, with y.astype(float) say")
+            raise ValueError(f"y must be numbers, got dtype {numbers.dtype}: convert it by y.astype(float)")
         if self.loss == "poisson" and (numbers < 0).any():
-            raise ValueError(f"y must be at least 0 for the loss poisson, got {numbers.min()}")
+            raise ValueError(
+                f"y must be at least 0 for the loss poisson, got {numbers.min()}: drop these rows, or set another loss"
+            )
         return numbers.reshape(len(numbers), -1).astype(np.float64)
 
     def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803

@@ -89,7 +89,7 @@ def fit_with_steps(fit: Fit) -> None:
 
 
 def state_for(optimizer: Optimizer, record: Record) -> OptimizerState | None:
-    """Return the state from which an optimizer continues; None if the state is that of an optimizer of other slots."""
+    """Return the recorded state for an optimizer to continue from; None without one, or if it has other slots."""
     state, slots = record.optimizer_state, optimizer.init(np, np.empty(0))
     if state is None or {name.rpartition(".")[2] for name in state.arrays} != set(slots):
         return None

@@ -30,7 +30,7 @@ def write_atomically(path: Path, content: bytes | bytearray, *, always_atomic: b
 
     - a symbolic link is followed, and if its target is missing, that is created;
     - an existing file keeps its permissions and its owner, and must be writable; a new one has those of the umask;
-    - devices and pipes are written to directly, and standard output is continued.
+    - devices and pipes are written to directly, and standard output from where it is.
 
     A file that a rename would not leave what it was, one with several hard links or of another owner, mounted by
     itself, or in a folder that is not writable, is overwritten in place, which is not atomic.
@@ -80,7 +80,7 @@ def _is_replaceable(target: Path, found: os.stat_result) -> bool:
     return (
         stat.S_ISREG(found.st_mode)
         and found.st_nlink == 1
-        and not is_stdout(target)  # in which others write on
+        and not is_stdout(target)  # to which others continue to write
         and target.exists()  # unlike a deleted file behind /dev/stdout
         and os.path.samestat(target.lstat(), found)
     )

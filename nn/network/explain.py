@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ...backends import ACTIVATIONS, Optimizer
-from ...backends.losses import PARAMETERS, parse_loss
+from ...backends.losses import LOSS_PARAMETERS, parse_loss
 
 
 class Line(NamedTuple):
@@ -84,7 +84,7 @@ def end_of(loss: str) -> End:
     end = ENDS[loss.partition(":")[0]]
     if value is None:
         return end
-    name = PARAMETERS[function].name
+    name = LOSS_PARAMETERS[function].name
     return End(*(_rename(name, f"{value:g}", formula) for formula in end))
 
 

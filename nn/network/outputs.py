@@ -71,7 +71,10 @@ def check_not_negative(labels: npt.NDArray[Any], outputs: int) -> None:
     check_numbers(labels, outputs)
     if (negative := labels < 0).any():
         row, column = divmod(int(negative.argmax()), outputs)
-        raise DataError(f"labels of the loss poisson must be >= 0, got {labels[row, column]} at row {row}")
+        raise DataError(
+            f"labels of the loss poisson must be >= 0, got {labels[row, column]} at row {row}, column {column}: "
+            "drop the row, or choose another loss"
+        )
 
 
 def check_indicators(labels: npt.NDArray[Any], outputs: int) -> None:

@@ -116,5 +116,5 @@ class LiveCurves(Callback):
 
     def _save(self, run: TrainingRun) -> None:
         """Draw in the file, if there is room."""
-        with suppress(Exception):  # a full disk may have room again, and the network, which is saved next, tells
+        with suppress(Exception):  # saving the network reports a full disk, and the last picture the rest
             save_curves(run.history, self._path, title=self._title)

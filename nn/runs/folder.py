@@ -176,7 +176,7 @@ class RecordRun(SaveCheckpoints):
             self._folder.create(self._config)
         elif self._folder.read_config() != self._config:
             write_json(self._folder.config, self._config.to_json())
-        self._folder.summary.unlink(missing_ok=True)  # of fewer epochs
+        self._folder.summary.unlink(missing_ok=True)  # it is of fewer epochs
         self._folder.write_metrics(run.history)
         self.save(checkpoint)
 

@@ -54,7 +54,7 @@ def row_weights(rows: Split, of_classes: npt.NDArray[np.float64] | None) -> npt.
     if own is not None:
         with np.errstate(over="ignore"):
             weights = weights * own
-    with np.errstate(over="ignore"):  # what comes out is looked at
+    with np.errstate(over="ignore"):  # the sum is checked below
         total = weights.sum()
     if not 0 < total < np.inf:
         raise ConfigError(f"the weights of the rows must have a finite sum > 0 with class_weight, got {total}")

@@ -126,7 +126,8 @@ class Trainer:
             shards=shards_of(source.step_rows) if options.reproducible else None,
         )  # fmt: skip
         backend, reduction = net.backend, reduction_of(net.backend, job)
-        test = None if self._test is None else replace(self._test, weights=None)  # a mean over rows, as in `evaluate`
+        # The test loss is a mean over rows, as in `evaluate`.
+        test = None if self._test is None else replace(self._test, weights=None)
         unseen = Unseen(*(_placed_parts(net, reduction, rows) for rows in (test, identity.validation)))
         with backend.fixed_order() if options.reproducible else nullcontext():
             plan = CheckedPlan(backend, job) if self._detect_anomaly else backend.compile(job)

@@ -1,5 +1,7 @@
 """The limit of BLAS's threads."""
 
+from types import SimpleNamespace
+
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 from xpnn.backends.threads import at_most_threads, one_blas_thread, thread_limit
@@ -38,7 +40,11 @@ def test_the_last_open_limit_holds_and_one_thread_of_blas_goes_before():
         assert (blas_threads(), thread_limit(8)) == (before, 8)
 
 
-def test_a_team_of_numba_is_limited():
+def test_a_team_of_numba_is_limited(monkeypatch):
     team = pytest.importorskip("xpnn.backends.numba.compiler.team")
-    with at_most_threads(1):
-        assert team.usable_threads() == 1
+    monkeypatch.setattr(team, "config", SimpleNamespace(DISABLE_JIT=False, NUMBA_NUM_THREADS=8))
+    monkeypatch.setattr(team, "usable_cores", lambda: 8)
+    monkeypatch.setattr(team, "_container_cores", lambda path: 8)  # noqa: ARG005
+    assert team.usable_threads() == 8
+    with at_most_threads(3):
+        assert team.usable_threads() == 3

@@ -92,7 +92,7 @@ struct OutputLoss {
     float64 loss, slope;
 };
 
-__device__ __forceinline__ float64 sign_of(float64 e) { return e > 0 ? 1 : e < 0 ? -1 : e; }  // a NaN stays one
+__device__ __forceinline__ float64 sign_of(float64 e) { return e > 0 ? 1 : e < 0 ? -1 : e; }  // NaN stays NaN
 
 __device__ __forceinline__ OutputLoss squared_error(float64 y, float64 t) { return {(y - t) * (y - t) / 2, y - t}; }
 
@@ -116,7 +116,7 @@ __device__ __forceinline__ OutputLoss poisson(float64 y, float64 t) {
     return {mean - t - t * log_ratio, mean - t};
 }
 
-// The sum of a loss of regression over a row's outputs. No row is of a class.
+// The sum of a loss of regression over a row's outputs. No row is correct.
 template <OutputLoss (*loss_of)(float64, float64), class Divisor>
 __device__ __forceinline__ RowLoss of_outputs(
     const REAL* y, int outputs, const LABEL* labels, Divisor divisor, REAL* grad) {

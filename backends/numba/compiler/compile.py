@@ -38,7 +38,7 @@ KERNELS = Path(__file__).parent.parent
 
 def sources_digest() -> str:
     """Return a digest of the sources of all kernels."""
-    with_constants = (KERNELS.parent / name for name in ("activations.py", "dropout.py"))  # which are compiled in
+    with_constants = (KERNELS.parent / name for name in ("activations.py", "dropout.py"))  # that are compiled in
     paths = [*sorted(KERNELS.rglob("*.py")), *with_constants]
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
 

@@ -1,4 +1,4 @@
-"""Draws of NumPy's Philox generator in a kernel: which of eight neighbouring draws are above a bound.
+"""NumPy's Philox generator in kernels: compare eight consecutive draws with a bound, and select lanes by the bits.
 
 Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", Philox 4x64 with ten rounds.
 """
@@ -15,12 +15,12 @@ from .lane_types import INT32, compiled_as, element_address, shuffled
 
 INT64, INT128 = ir.IntType(64), ir.IntType(128)
 MULTIPLIERS = 0xD2E7470EE14C6C93, 0xCA5A826395121157
-WEYL = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B  # what the two words of the key grow by from round to round
+WEYL = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B  # added to the two words of the key after each round
 ROUNDS = 10
 
 
 def draws_above(number: int, block: int, step: int, seed: int, layer: int, bound: int) -> int:
-    """Return a bit for each of eight draws of 32 bits, the first one lowest: whether it is above `bound`.
+    """Return a byte whose bits tell which of eight 32-bit draws are above `bound`, the first draw in the lowest bit.
 
     They are draws `8 * number` to `8 * number + 7` of `Philox(key=[seed, layer], counter=[0, 0, block, step])`.
     """
@@ -33,7 +33,7 @@ def draws_above(number: int, block: int, step: int, seed: int, layer: int, bound
 def _draws_above(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     numbers = [context.cast(builder, arg, kind, types.int64) for arg, kind in zip(args, sig.args, strict=True)]
     number, block, step, seed, layer, bound = numbers
-    words = [builder.add(number, INT64(1)), INT64(0), block, step]  # NumPy counts up before it draws
+    words = [builder.add(number, INT64(1)), INT64(0), block, step]  # NumPy increments the counter before it draws
     keys = [seed, layer]
     for _ in range(ROUNDS):
         wide = [
@@ -59,9 +59,9 @@ def _draws_above(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 def chosen_by_bits(bits: Any, at: int, lanes: Any) -> Any:
-    """Return the lanes, up to 25, whose bit is set, the others as 0: bit 0 is bit `at` of `bits`, bytes, lowest first.
+    """Keep the lanes whose bit is set, and zero the others: lane i has bit `at + i` of `bits`, (bytes,), lowest first.
 
-    Four bytes are read, from that of bit `at` on.
+    At most 25 lanes: four bytes are read, from that of bit `at` on.
     """
     first = at // 8
     return lanes * np.unpackbits(bits[first : first + 4], bitorder="little")[at % 8 :][: len(lanes)]

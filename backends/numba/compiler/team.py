@@ -56,7 +56,7 @@ ALONE = Side(0, 1, np.zeros(SYNC_SIZE, dtype=np.int64))  # nobody to wait for
 
 
 def usable_threads() -> int:
-    """Return how many threads can run at once: cores of the process, its container's share, Numba's and our limits."""
+    """Return how many threads can run at once: the least of cores, container's share and limits of Numba and xpnn."""
     if config.DISABLE_JIT:  # plain Python has no operation that no other thread can see half of
         return 1
     cores = min(usable_cores(), _container_cores(Path("/sys/fs/cgroup/cpu.max")), config.NUMBA_NUM_THREADS)

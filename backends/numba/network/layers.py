@@ -137,7 +137,7 @@ def _drop(masks: Masks, k: int, y: Matrix, first_unit: int, end_unit: int, start
     for unit in range(first_unit, end_unit, count_of(factor)):
         at, bit = place_of(y, start, unit), first_bit + start * units + unit
         for _ in range(start, stop):
-            # A product, since a NaN that is dropped must stay one.
+            # A product, since a NaN must stay NaN where it is dropped.
             store(y.buffer, at, load(y.buffer, at, lanes) * chosen_by_bits(masks.bits, bit, factor))
             at += y.width
             bit += units

@@ -63,7 +63,7 @@ def masks_of(masks: AnyMasks, me: int) -> AnyMasks:
     ),
 })  # fmt: skip
 def masks_at(masks: AnyMasks, step: int, row: int) -> AnyMasks:
-    """Return the room for the masks of another tile: its step, and its first row within the batch."""
+    """Return the masks of another tile, by its step and its first row within the batch."""
     raise NotImplementedError
 
 
@@ -75,12 +75,12 @@ def _draw(masks: Masks, k: int, first_unit: int, end_unit: int, start: int, stop
         first = max(first_row - block * BLOCK_ROWS, 0)
         last = min(end_row - block * BLOCK_ROWS, BLOCK_ROWS)
         at = masks.first_bytes[k] - masks.row * units // 8 + block * block_bytes  # of the block's first byte
-        rows, pitch = last - first, end_unit - first_unit
-        if pitch == units:  # neighbouring rows are one stretch
-            rows, pitch = 1, rows * units
+        rows, count = last - first, end_unit - first_unit
+        if count == units:  # neighbouring rows are one stretch
+            rows, count = 1, rows * units
         for row in range(rows):
             draw = (first + row) * units + first_unit
-            for number in range(draw // 8, (draw + pitch + 7) // 8):
+            for number in range(draw // 8, (draw + count + 7) // 8):
                 put(masks.bits, at + number, draws_above(number, block, masks.step, masks.seed, k, masks.bound))
 
 
@@ -91,5 +91,5 @@ def draw(masks: AnyMasks, k: int, first_unit: int, end_unit: int, start: int, st
 
 @chosen_by_kind({NoMasks: lambda masks, y: y, Masks: lambda masks, y: y * like(y, 1 / masks.factor)})
 def before_dropout(masks: AnyMasks, y: Any) -> Any:
-    """Return the outputs before dropout, out of those after it, of the units that were kept."""
+    """Return outputs without the factor of dropout, for the units that were kept."""
     raise NotImplementedError

@@ -33,7 +33,7 @@ class OutputTargets(NamedTuple):
     """A number for each output of each row.
 
     Attributes:
-        loss: which loss.
+        loss: code of the loss.
         parameter: of the loss; 0 if it has none.
         values: one row after the other, (samples * outputs,) float64.
         weights: how much each row counts, (samples,) float64; (0,) for 1 each.
@@ -60,7 +60,7 @@ def labels_of_panel(values: Any, at: int, count: int, room: Any, room_at: int, p
 
 @inner_kernel
 def loss_and_slope(loss: int, parameter: float, y: float, t: float) -> tuple[float, float]:
-    """Return a loss of regression and its derivative, for output `y` and target `t`; see `losses`."""
+    """Return a loss of regression and its derivative, for output `y` and target `t`; see `backends/losses.py`."""
     if loss == POISSON:
         mean = np.exp(y)
         log_ratio = y - np.log(t) if t > 0 else 0.0
@@ -69,7 +69,7 @@ def loss_and_slope(loss: int, parameter: float, y: float, t: float) -> tuple[flo
     if loss == HUBER:
         slope = parameter if e > parameter else -parameter if e < -parameter else e
         return slope * (e - slope / 2), slope
-    sign = 1.0 if e > 0 else -1.0 if e < 0 else e  # a NaN stays one
+    sign = 1.0 if e > 0 else -1.0 if e < 0 else e  # NaN stays NaN
     slope = sign / 2 + (0.5 - parameter) * abs(sign) if loss == QUANTILE else sign
     return slope * e, slope
 

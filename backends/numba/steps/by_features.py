@@ -21,7 +21,7 @@ from .room import Problem, Room
 
 @kernel
 def train_by_features(side: Side, problem: Problem, room: Room, batches: RunSteps, sums: Sums) -> None:
-    """Take all steps of a run, and go on with `sums`.
+    """Take all steps of a run, and add to `sums`.
 
     `room.own` has all parameters, slots and gradients, which all threads but the first use; `room.parts` two tiles of
     every chunk's products, (1, 2 * chunks * tile rows * units).

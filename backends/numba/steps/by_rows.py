@@ -45,7 +45,7 @@ def step_of_share(
 
 @kernel
 def train_by_rows(side: Side, problem: Problem, room: Room, batches: RunSteps, sums: Sums) -> None:
-    """Take all steps of a run, and go on with `sums`.
+    """Take all steps of a run, and add to `sums`.
 
     `room.parts` has a tile of the chunks' products of each thread, (threads, chunks * tile rows * units).
     """

@@ -24,7 +24,7 @@ from .room import Problem, Room
 
 @kernel
 def train_by_units(side: Side, problem: Problem, room: Room, batches: RunSteps, sums: Sums) -> None:
-    """Take all steps of a run, and go on with `sums`.
+    """Take all steps of a run, and add to `sums`.
 
     `room.works` is one for all threads, with the outputs of two tiles: while a tile is worked on, the next one's first
     layer is written.

@@ -1,6 +1,6 @@
-"""Steps with a clipped gradient: that of a batch by one of the four ways, its norm, and a step of all threads.
+"""Steps with a clipped gradient: the gradient of a batch by one of the four ways, its norm, and a step of all threads.
 
-The norm is added up from parts of so many numbers each, in their order: it is the same for any number of threads.
+The norm is summed over parts of a fixed size, in their order, so it is the same for any number of threads.
 """
 
 from __future__ import annotations
@@ -53,18 +53,18 @@ class Clipping(NamedTuple):
     """Maximum norm of a gradient, and the gradient.
 
     Attributes:
-        most: the norm; infinity for none.
+        clip_norm: maximum norm; infinity for none.
         grads: gradient of the batch, (1, parameters).
         squares: sum of the squares of each part of it, (parts,).
     """
 
-    most: float
+    clip_norm: float
     grads: Any
     squares: Any
 
 
 def new_clipping(clip_norm: float | None, grads: Any) -> Clipping:
-    """Return the clipping of gradients (1, parameters) to a norm, or to none."""
+    """Return the clipping of a gradient, (1, parameters), to a maximum norm; None for no clipping."""
     return Clipping(math.inf if clip_norm is None else float(clip_norm), grads, np.empty(-(-grads.shape[1] // PART)))
 
 
@@ -102,15 +102,15 @@ def take_clipped_step(
     Source: Pascanu, Mikolov and Bengio 2013, algorithm 1.
     """
     factor = 1.0
-    if clipping.most < np.inf:
+    if clipping.clip_norm < np.inf:
         write_squares(side, clipping, network.compiled)
         wait_for_all(side)  # all parts' squares are there
         squares = 0.0
         for part in range(clipping.squares.shape[0]):
             squares += clipping.squares[part]
         norm = math.sqrt(squares)
-        if norm > clipping.most:
-            factor = clipping.most / norm
+        if norm > clipping.clip_norm:
+            factor = clipping.clip_norm / norm
     step_of_share(side, network, state, clipping.grads, batches, k, factor)
 
 
@@ -121,7 +121,7 @@ def take_clipped_step(
     ByFeatures: lambda way, *args: train_by_features(*args),
 })  # fmt: skip
 def write_gradient(way: Any, side: Side, problem: Problem, room: Room, batches: RunSteps, sums: Sums) -> None:
-    """Write the gradients of batches without a step, as `room.state.first`, and go on with `sums`."""
+    """Write the gradient of a batch to `room.state.first` without taking a step, and add to `sums`."""
 
 
 @kernel
@@ -135,16 +135,16 @@ def train_clipped(
     way: TwoLayers | ByUnits | ByRows | ByFeatures,
     state: KernelState,
 ) -> None:
-    """Take all steps of a run, and go on with `sums`.
+    """Take all steps of a run, and add to `sums`.
 
     Args:
         side: the thread.
         problem: what is trained.
-        room: for the gradient, which `clipping.grads` are the first slot of.
+        room: room of the way, whose first slot is the gradient `clipping.grads`.
         batches: of the run.
         sums: over their rows.
         clipping: of the gradient.
-        way: of dividing it.
+        way: of dividing the gradient among threads.
         state: parameters and slots.
     """
     order = batches.order

@@ -46,7 +46,7 @@ class Room(NamedTuple):
 
 
 def new_masks(dropout: Dropout | None, units: list[int], tile_rows: int, threads: int, dtype: Any) -> AnyMasks:
-    """Return room for each thread's masks of hidden layers of `units`, which are arrays of `dtype`."""
+    """Return room for each thread's masks of hidden layers with `units` units each and outputs of `dtype`."""
     if dropout is None or not units or dropout.largest_dropped < 0:
         return NoMasks()
     # A tile begins within a byte, and the last registers of a layer read beyond its units.

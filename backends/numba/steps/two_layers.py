@@ -42,7 +42,7 @@ def add_parts(parts: Matrix, blocks: int, bias: Any, logits: Matrix, used: int, 
 
 @kernel
 def train_two_layers(side: Side, problem: Problem, room: Room, batches: RunSteps, sums: Sums) -> None:
-    """Take all steps of a run, and go on with `sums`.
+    """Take all steps of a run, and add to `sums`.
 
     `room.own` has each thread's copy of the last bias, with its slots and gradient; `room.parts` two tiles of every
     block's part of the logits, (1, 2 * blocks * tile rows * classes).

@@ -1,4 +1,4 @@
-"""What goes on from one fit to the next: warm starts, `partial_fit`, and parameters that change in between."""
+"""Fits that continue from the last one: warm starts, `partial_fit`, and parameters that change in between."""
 
 import pickle
 
