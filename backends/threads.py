@@ -15,9 +15,14 @@ from threadpoolctl import ThreadpoolController
 
 
 class _Open:
-    """Open blocks: the limits of `at_most_threads`, a 1 for each `one_blas_thread`, and what restores BLAS."""
+    """Limits of the open `at_most_threads` blocks, by block, those of `one_blas_thread`, and what restores BLAS."""
 
-    lock, limits, ones, held, restore = threading.Lock(), list[int](), list[int](), 0, ExitStack()
+    lock, limits, ones, held, restore = threading.Lock(), dict[object, int](), dict[object, int](), 0, ExitStack()
+
+    @classmethod
+    def last(cls) -> list[int]:
+        """Return the limit of the last open `at_most_threads` block, or nothing."""
+        return list(cls.limits.values())[-1:]
 
 
 @cache
@@ -28,7 +33,7 @@ def _controller() -> ThreadpoolController:
 
 def thread_limit(count: int) -> int:
     """Return `count`, or the limit of the last open `at_most_threads` block if that is less."""
-    return min([count, *_Open.limits[-1:]])
+    return min([count, *_Open.last()])
 
 
 @contextmanager
@@ -52,22 +57,23 @@ def at_most_threads(count: int | None) -> Iterator[None]:
 
 
 @contextmanager
-def _opened(limits: list[int], count: int) -> Iterator[None]:
+def _opened(limits: dict[object, int], count: int) -> Iterator[None]:
     """Context manager: add a limit to `limits`, and remove it at the end."""
+    block = object()
     with _Open.lock:
-        limits.append(count)
+        limits[block] = count
         _limit_blas()
     try:
         yield
     finally:
         with _Open.lock:
-            limits.remove(count)
+            del limits[block]
             _limit_blas()
 
 
 def _limit_blas() -> None:
     """Limit BLAS as the open blocks require; without any, restore its number of threads."""
-    [limit, *_] = [*_Open.ones, *_Open.limits[-1:], 0]
+    [limit, *_] = [*_Open.ones.values(), *_Open.last(), 0]
     if limit != _Open.held:
         _Open.restore.close()
         if limit:

@@ -33,6 +33,13 @@ def test_the_last_open_limit_holds_and_one_thread_of_blas_goes_before():
         outer.__exit__(None, None, None)  # as it may end in another thread first
         assert (blas_threads(), thread_limit(8)) == ({1}, 1)
         inner.__exit__(None, None, None)
+        blocks = [at_most_threads(count) for count in (2, 1, 2)]
+        for block in blocks:
+            block.__enter__()
+        blocks.pop().__exit__(None, None, None)
+        assert thread_limit(8) == 1  # of two equal limits, that of the block ends
+        for block in reversed(blocks):
+            block.__exit__(None, None, None)
         with at_most_threads(None):
             assert (blas_threads(), thread_limit(8)) == (before, 8)
         with one_blas_thread(), at_most_threads(2):
