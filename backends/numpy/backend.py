@@ -16,6 +16,7 @@ from ..losses import loss_function, sigmoid_cross_entropy, softmax_cross_entropy
 from ..optimizers import Optimizer, State
 from ..override import override
 from ..plan import Plan, Rows, TrainingJob
+from ..sparse_rows import is_sparse
 from .flat_plan import MOST_PARAMETERS, FlatPlan
 
 # Numbers of a parameter that are updated at once: with the optimizer's slots and temporaries, about 2 MB of float64.
@@ -27,6 +28,7 @@ class NumPyBackend(Backend):
 
     name = "numpy"
     is_on_host = True
+    takes_sparse = True
     tile_rows = 2048  # 2048 x 784 float32 are 6.4 MB: a tile stays in the last-level cache between its two products
 
     def __init__(self) -> None:
@@ -83,7 +85,7 @@ class NumPyBackend(Backend):
 
     @override
     def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
-        if isinstance(index, slice):
+        if isinstance(index, slice) or is_sparse(rows.images):
             images, labels = rows.images[index], rows.labels[index]
         else:
             images, labels = rows.images.take(index, axis=0), rows.labels.take(index, axis=0)

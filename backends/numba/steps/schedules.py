@@ -39,6 +39,8 @@ FEW_ROWS = 100
 LARGE_BATCH = 1024
 # Features of a chunk of a wide layer: the weights of 64 units for them, 100 KB, lie in the second-level cache.
 CHUNK_FEATURES = 400
+# Of so many features one is not zero, where the cost of a block is estimated.
+FEATURES_OF_ENTRY = 5
 # Chunks of features that are dealt out to threads.
 SHARED_CHUNKS = 2
 
@@ -73,7 +75,7 @@ def choose_schedule(
 
     Args:
         units: of each layer.
-        features: of the input.
+        features: of the input; of csr rows, `FEATURES_OF_ENTRY` times the entries of a row, if that is less.
         batch: rows of a step.
         is_sparse: whether the input is kept as lists of entries.
         is_kept: whether the lists by feature stay from run to run.
@@ -115,8 +117,8 @@ def block_registers(units: list[int], features: int, lanes: int) -> int:
     def cost(size: int) -> float:
         """Products of registers of a row, with blocks of `size`: forward and backward, on the busier of two threads."""
         blocks = -(-units[0] // (size * lanes))
-        # One number in five is not zero, say; an entry takes a product for each register and about one to be found.
-        sparse = 2 * features / 5 * padded(blocks, 2) / 2 * (size + 1)
+        # An entry takes a product for each register and about one to be found.
+        sparse = 2 * features / FEATURES_OF_ENTRY * padded(blocks, 2) / 2 * (size + 1)
         # Of the next layer, if there is one: to it padding is units, too.
         dense = 3 * blocks * size * lanes * -(-sum(units[1:2]) // lanes) / 2
         return sparse + dense
