@@ -13,7 +13,7 @@ from ..activations import ACTIVATIONS, Array, relu, relu_backward
 from ..base import Backend
 from ..generic_plan import GenericPlan
 from ..losses import loss_function, sigmoid_cross_entropy, softmax_cross_entropy
-from ..optimizers import Optimizer, State
+from ..optimizers import Adam, Optimizer, State
 from ..override import override
 from ..plan import Plan, Rows, TrainingJob
 from ..sparse_rows import is_sparse
@@ -67,7 +67,8 @@ class NumPyBackend(Backend):
         l2: float = 0.0,
     ) -> tuple[Array, State]:
         """Apply one optimizer step, to a large parameter in place and in blocks that stay in the cache."""
-        update = partial(super().update, optimizer, step=step, learning_rate=learning_rate, l2=l2)
+        of_type = _update_with_adam if type(optimizer) is Adam else super().update  # a subclass may have other formulas
+        update = partial(of_type, optimizer, step=step, learning_rate=learning_rate, l2=l2)
         arrays = {"parameter": parameter, "grad": grad, **state}
         is_elementwise = vars(type(optimizer)).get("is_elementwise", False)  # a subclass may not be
         is_whole = all(array.flags.c_contiguous for array in arrays.values())
@@ -76,11 +77,10 @@ class NumPyBackend(Backend):
         flat = {name: array.reshape(-1) for name, array in arrays.items()}
         for start in range(0, parameter.size, UPDATE_BLOCK):
             part = {name: array[start : start + UPDATE_BLOCK] for name, array in flat.items()}
-            part["parameter"][...], updated = update(
-                part["parameter"], part["grad"], {slot: part[slot] for slot in state}
-            )
-            for slot, array in updated.items():
-                part[slot][...] = array
+            made, updated = update(part["parameter"], part["grad"], {slot: part[slot] for slot in state})
+            for name, array in {"parameter": made, **updated}.items():
+                if array is not part[name]:
+                    part[name][...] = array
         return parameter, state
 
     @override
@@ -132,6 +132,32 @@ class NumPyBackend(Backend):
         grad[rows, labels] = (of_label - 1) - rest
         grad /= ((1 + rest) * batch_size)[:, None]
         return loss_sum, np.int64(np.count_nonzero(best == labels)), grad.astype(outputs.dtype, copy=False)
+
+
+def _update_with_adam(
+    optimizer: Adam, parameter: Array, grad: Array, state: State, *, step: int, learning_rate: float, l2: float
+) -> tuple[Array, State]:
+    """`Adam.update` in place, with the same roundings."""
+    mean, mean_square = state["mean"], state["mean_square"]
+    correction = 1 - optimizer.beta_2**step
+    epsilon = optimizer.epsilon / correction**0.5 if optimizer.epsilon_hat else optimizer.epsilon
+    if l2:
+        grad += parameter * float(l2)
+    part = grad * (1 - optimizer.beta_1)
+    mean *= optimizer.beta_1
+    mean += part
+    np.multiply(grad, 1 - optimizer.beta_2, out=part)
+    part *= grad
+    mean_square *= optimizer.beta_2
+    mean_square += part
+    np.divide(mean_square, correction, out=part)
+    np.sqrt(part, out=part)
+    part += epsilon
+    np.divide(mean, 1 - optimizer.beta_1**step, out=grad)
+    grad *= learning_rate
+    grad /= part
+    parameter -= grad
+    return parameter, state
 
 
 def _sigmoid_cross_entropy(outputs: Array, labels: Array, batch_size: float) -> tuple[Array, Array, Array]:

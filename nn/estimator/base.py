@@ -245,10 +245,11 @@ class BaseMLP(BaseEstimator, Parameters):
         check_is_fitted(self, "coefs_")
         rows = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         backend, last = get_backend(self.backend_), len(self.coefs_) - 1
+        put = np.ascontiguousarray if backend.is_on_host else backend.put  # nothing writes to them
         layers = [
             Layer(
-                backend.put(np.asarray(coef, dtype=self._record.dtype)),
-                backend.put(np.asarray(intercept, dtype=self._record.dtype)),
+                put(np.asarray(coef, dtype=self._record.dtype)),
+                put(np.asarray(intercept, dtype=self._record.dtype)),
                 "identity" if k == last else ACTIVATION_ROWS[self.activation],
             )
             for k, (coef, intercept) in enumerate(zip(self.coefs_, self.intercepts_, strict=True))
