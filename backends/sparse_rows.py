@@ -32,8 +32,6 @@ def canonical(rows: Any, *, what: str) -> Any:
     """
     from scipy.sparse import csr_array
 
-    if rows.dtype.kind == "f":  # SciPy has no products of half precision, nor of foreign byte order
-        rows = rows.astype(np.float32 if rows.dtype.itemsize < 4 else rows.dtype.newbyteorder("="), copy=False)
     csr = csr_array(rows)
     try:
         csr.check_format(full_check=True)  # compiled kernels read unchecked
