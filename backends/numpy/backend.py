@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -67,7 +67,8 @@ class NumPyBackend(Backend):
         l2: float = 0.0,
     ) -> tuple[Array, State]:
         """Apply one optimizer step, to a large parameter in place and in blocks that stay in the cache."""
-        of_type = _update_with_adam if type(optimizer) is Adam else super().update  # a subclass may have other formulas
+        is_adam = type(optimizer) is Adam  # a subclass may have other formulas
+        of_type: Callable[..., tuple[Array, State]] = _update_with_adam if is_adam else super().update
         update = partial(of_type, optimizer, step=step, learning_rate=learning_rate, l2=l2)
         arrays = {"parameter": parameter, "grad": grad, **state}
         is_elementwise = vars(type(optimizer)).get("is_elementwise", False)  # a subclass may not be

@@ -51,7 +51,9 @@ def host_array(given: Any, *, what: str, fix: str, keep_sparse: bool = False) ->
             on_host: npt.NDArray[Any] = given.get()
             return on_host
         if library == "scipy" and hasattr(given, "toarray"):
-            values: Any = canonical(given, what=what) if keep_sparse and given.ndim == 2 else dense(given, what=what)
+            values: npt.NDArray[Any] = (
+                canonical(given, what=what) if keep_sparse and given.ndim == 2 else dense(given, what=what)
+            )
             return values
         if not hasattr(given, "__array__") and hasattr(given, "__dlpack__"):
             is_on_host = given.__dlpack_device__()[0] in ON_HOST

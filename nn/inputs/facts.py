@@ -28,7 +28,7 @@ class RowFacts:
 
     nonzeros: int | None = None
 
-    def __init__(self, rows: npt.NDArray[Any]) -> None:
+    def __init__(self, rows: Any) -> None:
         self.rows = rows
 
     def renew(self) -> None:

@@ -100,7 +100,7 @@ def test_sparse_rows_are_as_good_as_dense_ones(form):
         {},
         {"early_stopping": True},
         {"solver": "lbfgs"},
-        {"dtype": "float32"},
+        pytest.param({"dtype": "float32"}, marks=pytest.mark.thorough),
         {"batch_size": 150},
     ],
 )
