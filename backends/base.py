@@ -38,9 +38,9 @@ class Backend(Operations):
         super().__init__(xp)
         self.reason = ""
 
-    def suits(self, job: JobOutline) -> bool:  # noqa: ARG002
+    def suits(self, job: JobOutline) -> bool:
         """Return whether `auto` may choose this backend for a job, if it is large enough."""
-        return True
+        return self.takes_sparse or not job.has_sparse_rows
 
     def evaluate(self, layers: list[Layer], rows: Rows, *, loss: str = "softmax_cross_entropy") -> Totals:
         """Return the (weighted) summed loss and the number of correct rows, with one read from the device."""
@@ -58,8 +58,8 @@ class Backend(Operations):
     def logits(self, layers: list[Layer], images: npt.NDArray[Any], scale: float) -> npt.NDArray[Any]:
         """Return the last layer's outputs on the host, (samples, classes), for images (samples, features)."""
         results = []
-        for start in range(0, max(len(images), 1), self.evaluation_rows):  # one tile at least: no images, no rows
-            tile = self.put(images[start : start + self.evaluation_rows])  # (tile, features)
+        for start in range(0, max(images.shape[0], 1), self.evaluation_rows):  # one tile at least: no images, no rows
+            tile = self.put_rows(images[start : start + self.evaluation_rows])  # (tile, features)
             results.append(self.to_numpy(self.logits_on_device(layers, tile, scale)))
         return np.concatenate(results)  # (samples, classes)
 
@@ -67,7 +67,7 @@ class Backend(Operations):
         """Return the last layer's outputs, (samples, outputs), for images (samples, features), both on the device."""
         results = []
         for start in range(0, max(images.shape[0], 1), self.evaluation_rows):
-            tile = images[start : min(start + self.evaluation_rows, images.shape[0]), ...]  # (tile, features)
+            tile = images[start : min(start + self.evaluation_rows, images.shape[0]), :]  # (tile, features)
             x, _ = self.gather(Rows(tile, tile, float(scale)), slice(0, tile.shape[0]), layers[0].weight.dtype)
             results.append(self.forward(layers, x)[-1])
         return self.xp.concat(results)  # (samples, outputs)

@@ -33,6 +33,7 @@ class JobOutline:
         optimizer: the optimizer.
         activation: of the hidden layers, a row of `ACTIVATIONS`.
         loss: name of a loss, as in `parse_loss`.
+        has_sparse_rows: whether the rows are sparse; they count as dense ones, since an update takes all weights.
         needs_generic_plan: whether it is trained by L-BFGS, which no backend compiles.
     """
 
@@ -42,6 +43,7 @@ class JobOutline:
     optimizer: Optimizer
     activation: str = "relu"
     loss: str = "softmax_cross_entropy"
+    has_sparse_rows: bool = False
     needs_generic_plan: bool = False
 
     @property

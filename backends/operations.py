@@ -18,6 +18,7 @@ from .losses import loss_function, smoothed
 from .mapped import is_mapped
 from .optimizers import Optimizer, State
 from .plan import Layer, Rows, Totals
+from .sparse_rows import dense, is_small, is_sparse
 from .threads import one_blas_thread
 
 LayerGradients = tuple[Array, Array]  # of weight and bias
@@ -35,11 +36,13 @@ class Operations:
         name: name in `get_backend`.
         xp: the array namespace.
         is_on_host: whether its arrays are NumPy arrays in host memory.
+        takes_sparse: whether `gather` takes rows in csr format; other backends get dense copies.
         tile_rows: maximum rows processed at once; None for the whole batch.
     """
 
     name: ClassVar[str]
     is_on_host: ClassVar[bool] = False
+    takes_sparse: ClassVar[bool] = False
     tile_rows: ClassVar[int | None] = None
 
     def __init__(self, xp: Any) -> None:
@@ -73,14 +76,27 @@ class Operations:
         scale: float,
         weights: npt.NDArray[np.float64] | None = None,
     ) -> Rows:
-        """Copy rows to the device unchanged; weights stay on the host, see `Rows`.
+        """Copy rows to the device by `put_rows`; weights stay on the host, see `Rows`.
 
         Memory-mapped images may exceed memory and stay in their file.
         """
         labels = self.put(np.asarray(labels, dtype=np.int64 if labels.ndim == 1 else np.float64))
         if is_mapped(images):
             return Rows(np.asarray(images), labels, float(scale), weights, on_host=not self.is_on_host)
-        return Rows(self.put(images), labels, float(scale), weights)
+        return Rows(self.put_rows(images), labels, float(scale), weights)
+
+    def put_rows(self, images: Any) -> Any:
+        """Copy rows, (samples, features), to the device; sparse ones stay so if the backend takes them and it pays.
+
+        Raises:
+            DataError: sparse rows would not fit into memory as a dense array.
+        """
+        if not is_sparse(images):
+            return self.put(images)
+        if self.takes_sparse and is_small(images):
+            return images.copy()
+        made = dense(images, what="images")
+        return made if self.is_on_host else self.put(made)
 
     def batch(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
         """Gather rows as `gather` does, also from rows on the host."""

@@ -43,7 +43,7 @@ class Rows(NamedTuple):
     """Rows of a data set on a backend's device, in their original dtype.
 
     Attributes:
-        images: (samples, features), an integer or floating type.
+        images: (samples, features), an integer or floating type; in csr format for backends that take it.
         labels: classes, (samples,), int64, or targets, (samples, outputs), float64, as the loss requires.
         scale: factor of integer images, applied in the first layer.
         weights: row weights, (samples,), float64, on the host; None for 1 each.

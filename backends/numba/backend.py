@@ -16,6 +16,7 @@ from ..mapped import is_mapped, unlocked
 from ..numpy.backend import NumPyBackend
 from ..override import override
 from ..plan import Layer, Plan, Rows, Totals, TrainingJob
+from ..sparse_rows import is_sparse
 from ..working_folder import import_numba
 
 # A forward pass of fewer multiply-adds than this, a few milliseconds, goes without the kernels and their compilation.
@@ -85,8 +86,9 @@ class NumbaBackend(NumPyBackend):
         return logits
 
     def _forward_pays(self, layers: list[Layer], images: npt.NDArray[Any]) -> bool:
-        """Whether the kernels know the network, and the rows are worth compiling them."""
-        return self._are_layers(layers, images) and _forward_work(layers, len(images)) >= FORWARD_WORK
+        """Whether the kernels know the network, and the rows are dense and worth compiling them."""
+        is_worth = not is_sparse(images) and _forward_work(layers, len(images)) >= FORWARD_WORK
+        return is_worth and self._are_layers(layers, images)
 
     @override
     def compile(self, job: TrainingJob) -> Plan:

@@ -75,7 +75,7 @@ class DividedPlan(EnginePlan):
         self._reduction = reduction_of(backend, job)
         parts = len(self._reduction.parts(slice(0, 0)))  # of this process
         # Rows of the largest part on any rank, so that all go the same way.
-        largest = -(-min(job.batch_size, len(job.rows.images)) // (job.shards or job.communicator.size))
+        largest = -(-min(job.batch_size, job.rows.images.shape[0]) // (job.shards or job.communicator.size))
         with announced("compiling the numba plan; cached for the next process"):
             self._engine = engine = Engine(job, largest, parts if parts > 1 else None)
             count, dtype, threads = engine.layout.count, engine.state.parameters.dtype, engine.team.threads
@@ -112,7 +112,7 @@ class DividedPlan(EnginePlan):
 
     @override
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
-        job, reduction, parts, samples = self.job, self._reduction, self._parts, len(self.job.rows.images)
+        job, reduction, parts, samples = self.job, self._reduction, self._parts, self.job.rows.images.shape[0]
         rows = np.arange(samples, dtype=np.int64) if order is None else checked_order(order, samples)  # (rows,)
         sizes, penalties = sizes_and_penalties(job, rows, self._engine.problem.targets.weights)  # (steps,) each
         rates = job.learning_rates(self.step + 1, len(sizes)).tolist()

@@ -14,16 +14,25 @@ from ..generic_plan import check_state
 from ..mapped import is_mapped, unlocked
 from ..override import override
 from ..plan import Plan, TrainingJob
+from ..sparse_rows import is_sparse, numbers_of
 from .compiler.lane_types import lanes_of
 from .compiler.team import Team, usable_threads
-from .first_layer.columns import kept_columns, new_columns
+from .first_layer.columns import compact_columns, kept_columns, new_columns
 from .first_layer.compress import chunk_bounds, compressed
 from .first_layer.inputs import DenseInput, SparseInput
 from .network.layout import Layout, rows_of
 from .network.optimizers import KernelState, rule_of
 from .network.targets import targets_of
 from .steps.room import Problem, Room
-from .steps.schedules import choose_schedule, new_room, new_state, tile_bounds
+from .steps.schedules import (
+    FEATURES_OF_ENTRY,
+    MOST_LISTED_ROWS,
+    WIDE_TILE,
+    choose_schedule,
+    new_room,
+    new_state,
+    tile_bounds,
+)
 
 # Below this share of numbers that are not zero, it pays to skip the zeros.
 SPARSE_DENSITY = 0.5
@@ -59,16 +68,22 @@ class Engine:
         self.job = job
         self._is_whole = True
         images, dtype = job.rows.images, job.layers[0].weight.dtype
+        samples, features = images.shape
         lanes, units = lanes_of(dtype), [layer.weight.shape[1] for layer in job.layers]
-        batch = max(min(batch_size, len(images)), 1)
+        batch = max(min(batch_size, samples), 1)
         work = batch * sum(layer.weight.size for layer in job.layers)
         # Lists of what is not zero would bring a mapped file into memory.
         nonzeros = images.size if is_mapped(images) else job.rows.nonzeros
-        nonzeros = np.count_nonzero(images) if nonzeros is None else nonzeros
-        self.is_sparse = nonzeros < SPARSE_DENSITY * images.size
-        self.is_kept = self.is_sparse and job.batch_size >= len(images) and images.dtype == np.uint8
+        nonzeros = np.count_nonzero(numbers_of(images)) if nonzeros is None else nonzeros
+        self.is_sparse = is_sparse(images) or nonzeros < SPARSE_DENSITY * images.size
+        self.is_kept = self.is_sparse and job.batch_size >= samples and images.dtype == np.uint8
+        most_rows = WIDE_TILE
+        if is_sparse(images):
+            entries = max(-(-nonzeros // max(samples, 1)), 1)  # of a row
+            most_rows = min(max(features // entries, most_rows), MOST_LISTED_ROWS)
+            features = min(features, entries * FEATURES_OF_ENTRY)
         self.schedule = choose_schedule(
-            units, images.shape[1], batch, is_sparse=self.is_sparse, is_kept=self.is_kept, lanes=lanes
+            units, features, batch, most_rows=most_rows, is_sparse=self.is_sparse, is_kept=self.is_kept, lanes=lanes
         )
         self.team = Team(min(usable_threads(), parts or self.schedule.parts) if work >= SMALL_STEP else 1)
         block = lanes * self.schedule.block
@@ -84,16 +99,18 @@ class Engine:
 
     def _new_inputs(self) -> SparseInput | DenseInput:
         """Return the training rows as the kernels read them, with the room that they need."""
-        images, schedule, threads = unlocked(self.job.rows.images), self.schedule, self.team.threads
+        images, schedule, threads = self.job.rows.images, self.schedule, self.team.threads
         tile, dtype, network = schedule.tile_rows, self.state.parameters.dtype, self.layout.network
         scale = float(self.job.rows.scale) if images.dtype.kind in "iu" else 1.0
         if not self.is_sparse:
             bounds = chunk_bounds(images.shape[1], schedule.chunks, int(network.compiled.lanes))
-            return DenseInput(images, scale, rows_of(threads, tile * int(network.inputs[0]), dtype), bounds)
+            return DenseInput(unlocked(images), scale, rows_of(threads, tile * int(network.inputs[0]), dtype), bounds)
         bounds = chunk_bounds(images.shape[1], schedule.chunks)
         rows = compressed(self.team, images, scale, bounds, dtype)
         if self.is_kept:
             columns: Any = kept_columns(self.team, rows, np.empty(0, np.int64), np.zeros(1, np.int64))
+        elif is_sparse(images) and schedule.name == "units":
+            columns = compact_columns(threads, rows, tile)
         else:  # the narrow ways add row by row, and list nothing
             columns = new_columns(threads, images.shape[1], tile if schedule.name == "units" else 0, rows.value)
         return SparseInput(rows, columns, bounds)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ..optimizers import Optimizer
 from ..plan import NO_ROWS, Totals, TrainingJob, checked_order
+from ..sparse_rows import numbers_of
 from .compiler.compile import announced, entry_of
 from .compiler.team import ALONE
 from .engine import Engine, EnginePlan
@@ -51,7 +52,7 @@ class NumbaPlan(EnginePlan):
         Raises:
             ConfigError: an index of `order` is not a row of the job, or a layer was given weights of another shape.
         """
-        engine, count = self._engine, len(self.job.rows.images)
+        engine, count = self._engine, self.job.rows.images.shape[0]
         rows = np.arange(count, dtype=np.int64) if order is None else checked_order(order, count)  # (rows,)
         with engine.parameters_of_layers():
             self._sums.loss[0], self._sums.correct[0] = totals.loss_sum, totals.correct
@@ -99,5 +100,5 @@ def supports(job: TrainingJob) -> bool:
         and are_layers(layers, rows.images)
         and are_targets(rows, job.loss, layers[-1].weight.shape[-1])
         and rule_of(job.options.optimizer) is not None
-        and all(array.flags.c_contiguous and array.dtype.isnative for array in (rows.images, rows.labels))
+        and all(array.flags.c_contiguous and array.dtype.isnative for array in (numbers_of(rows.images), rows.labels))
     )

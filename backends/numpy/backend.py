@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,9 +13,10 @@ from ..activations import ACTIVATIONS, Array, relu, relu_backward
 from ..base import Backend
 from ..generic_plan import GenericPlan
 from ..losses import loss_function, sigmoid_cross_entropy, softmax_cross_entropy
-from ..optimizers import Optimizer, State
+from ..optimizers import Adam, Optimizer, State
 from ..override import override
 from ..plan import Plan, Rows, TrainingJob
+from ..sparse_rows import is_sparse
 from .flat_plan import MOST_PARAMETERS, FlatPlan
 
 # Numbers of a parameter that are updated at once: with the optimizer's slots and temporaries, about 2 MB of float64.
@@ -27,6 +28,7 @@ class NumPyBackend(Backend):
 
     name = "numpy"
     is_on_host = True
+    takes_sparse = True
     tile_rows = 2048  # 2048 x 784 float32 are 6.4 MB: a tile stays in the last-level cache between its two products
 
     def __init__(self) -> None:
@@ -65,7 +67,9 @@ class NumPyBackend(Backend):
         l2: float = 0.0,
     ) -> tuple[Array, State]:
         """Apply one optimizer step, to a large parameter in place and in blocks that stay in the cache."""
-        update = partial(super().update, optimizer, step=step, learning_rate=learning_rate, l2=l2)
+        is_adam = type(optimizer) is Adam  # a subclass may have other formulas
+        of_type: Callable[..., tuple[Array, State]] = _update_with_adam if is_adam else super().update
+        update = partial(of_type, optimizer, step=step, learning_rate=learning_rate, l2=l2)
         arrays = {"parameter": parameter, "grad": grad, **state}
         is_elementwise = vars(type(optimizer)).get("is_elementwise", False)  # a subclass may not be
         is_whole = all(array.flags.c_contiguous for array in arrays.values())
@@ -74,16 +78,15 @@ class NumPyBackend(Backend):
         flat = {name: array.reshape(-1) for name, array in arrays.items()}
         for start in range(0, parameter.size, UPDATE_BLOCK):
             part = {name: array[start : start + UPDATE_BLOCK] for name, array in flat.items()}
-            part["parameter"][...], updated = update(
-                part["parameter"], part["grad"], {slot: part[slot] for slot in state}
-            )
-            for slot, array in updated.items():
-                part[slot][...] = array
+            made, updated = update(part["parameter"], part["grad"], {slot: part[slot] for slot in state})
+            for name, array in {"parameter": made, **updated}.items():
+                if array is not part[name]:
+                    part[name][...] = array
         return parameter, state
 
     @override
     def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
-        if isinstance(index, slice):
+        if isinstance(index, slice) or is_sparse(rows.images):
             images, labels = rows.images[index], rows.labels[index]
         else:
             images, labels = rows.images.take(index, axis=0), rows.labels.take(index, axis=0)
@@ -130,6 +133,32 @@ class NumPyBackend(Backend):
         grad[rows, labels] = (of_label - 1) - rest
         grad /= ((1 + rest) * batch_size)[:, None]
         return loss_sum, np.int64(np.count_nonzero(best == labels)), grad.astype(outputs.dtype, copy=False)
+
+
+def _update_with_adam(
+    optimizer: Adam, parameter: Array, grad: Array, state: State, *, step: int, learning_rate: float, l2: float
+) -> tuple[Array, State]:
+    """`Adam.update` in place, with the same roundings."""
+    mean, mean_square = state["mean"], state["mean_square"]
+    correction = 1 - optimizer.beta_2**step
+    epsilon = optimizer.epsilon / correction**0.5 if optimizer.epsilon_hat else optimizer.epsilon
+    if l2:
+        grad += parameter * float(l2)
+    part = grad * (1 - optimizer.beta_1)
+    mean *= optimizer.beta_1
+    mean += part
+    np.multiply(grad, 1 - optimizer.beta_2, out=part)
+    part *= grad
+    mean_square *= optimizer.beta_2
+    mean_square += part
+    np.divide(mean_square, correction, out=part)
+    np.sqrt(part, out=part)
+    part += epsilon
+    np.divide(mean, 1 - optimizer.beta_1**step, out=grad)
+    grad *= learning_rate
+    grad /= part
+    parameter -= grad
+    return parameter, state
 
 
 def _sigmoid_cross_entropy(outputs: Array, labels: Array, batch_size: float) -> tuple[Array, Array, Array]:

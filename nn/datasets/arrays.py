@@ -44,7 +44,7 @@ def from_arrays(
     """Create a data set from arrays or frames.
 
     Arrays may be of NumPy, PyTorch, JAX, CuPy or any library that supports DLPack or `__array__`; lists, frames of
-    pandas, polars and pyarrow with features as columns, and sparse arrays of SciPy, which become dense, work as well.
+    pandas, polars and pyarrow with features as columns, and sparse arrays of SciPy work as well.
 
     Pixels are images (samples, rows, columns), and rows that `pixels` or `image_shape` says to be images; one channel
     may be an axis of its own. Whole numbers in [0, 255] become uint8, of which the network scales the largest of the
@@ -53,6 +53,9 @@ def from_arrays(
     All other rows are tables. Numbers are standardized by the training rows. In frames, texts become categories, a
     missing number becomes the column's median and a flag, and columns that identify rows are left out. The network
     does this: the data set and the rows of a prediction have the numbers as they came.
+
+    Sparse rows stay sparse, in csr format, and are taken as they are: standardized, they would have no zeros. Scale
+    columns that differ much before, as `sklearn.preprocessing.MaxAbsScaler` does.
 
     Memory-mapped images, such as `np.load("images.npy", mmap_mode="r")`, stay in their file if they are uint8, float32
     or float64 in C order, and may exceed memory: uint8 as pixels, others as the features as they are. They are not
@@ -105,7 +108,7 @@ def from_arrays(
             inputs = replace(rows.learn(raw[0]), class_names=names, target=target)
         facts = [rows.facts(part, inputs) for part in raw]
         for each in facts:
-            if len(each.rows):
+            if each.rows.shape[0]:
                 inputs.check(each.rows, each, "float64")
     except DataError:
         rows.refuse(inputs)

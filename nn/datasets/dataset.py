@@ -16,10 +16,11 @@ from ..inputs.inputs import Inputs
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of a data set; arrays of other libraries and frames are converted to NumPy, see `host_array`.
+    """Rows of a data set; dense arrays of other libraries and frames are converted to NumPy, see `host_array`.
 
     Attributes:
-        images: (samples, columns), uint8, float32 or float64: pixels, numbers, or the cells of a table.
+        images: (samples, columns), uint8, float32 or float64: pixels, numbers, or the cells of a table. Sparse
+            arrays of SciPy become a `csr_array` with sorted, distinct indices and no stored zeros.
         labels: classes, (samples,), int64 in [0, num_classes); or targets, (samples, outputs), for losses other than
             softmax cross-entropy.
         weights: row weights for training, (samples,), float64, at least 0; None for 1 each.
@@ -41,8 +42,9 @@ class Split:
             object.__setattr__(self, "names", tuple(map(str, frame.columns)))
         for name in ("images", "labels", "weights"):
             given = getattr(self, name)
-            if given is not None and type(given) is not np.memmap:
-                array = host_array(given, what=name, fix="pass one row of numbers for each sample")
+            if given is not None and given is not self.facts.rows and type(given) is not np.memmap:
+                fix = "pass one row of numbers for each sample"
+                array = host_array(given, what=name, fix=fix, keep_sparse=name == "images")
                 object.__setattr__(self, name, array)
         if self.facts.rows is not self.images:
             object.__setattr__(self, "facts", RowFacts(self.images))

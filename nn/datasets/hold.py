@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import DataError
+from ...backends.sparse_rows import dense, is_sparse
 from ..inputs.inputs import Inputs
 from ..inputs.table import Column, Table
 from .dataset import Split
@@ -23,6 +24,8 @@ def hold_rows(rows: Split, inputs: Inputs) -> Split:
     Raises:
         DataError: columns or classes are missing, or the number of columns differs.
     """
+    if is_sparse(rows.images) and not inputs.TAKES_SPARSE:
+        rows = replace(rows, images=dense(rows.images, what="images"))
     own, images, labels = rows.inputs, rows.images, rows.labels
     if own == inputs:
         return rows

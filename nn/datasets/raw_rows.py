@@ -16,6 +16,7 @@ from ...backends.errors import ConfigError, DataError
 from ...backends.machine import memory_bytes
 from ...backends.mapped import is_mapped
 from ...backends.override import override
+from ...backends.sparse_rows import dense, is_sparse
 from ..inputs.arguments import refuse_not_finite
 from ..inputs.arrays import host_array, shape_of_images
 from ..inputs.facts import NO_FACTS, RowFacts
@@ -151,12 +152,12 @@ class ArrayRows(RawRows):
     """Rows of arrays, flattened to (samples, columns) of one dtype."""
 
     def __init__(self, arrays: list[npt.NDArray[Any]], whats: list[str], how: Reading) -> None:
-        self.counts = [len(array) for array in arrays]
+        self.counts = [array.shape[0] for array in arrays]
         self.is_mapped = is_mapped(arrays[0])
         self._how, self._whats, self._shape = how, whats, how.image_shape
         if arrays[0].ndim == 3 and self._shape is None:
             self._shape = int(arrays[0].shape[1]), int(arrays[0].shape[2])
-        flat = [array.reshape(len(array), -1) for array in arrays]  # each (samples, columns)
+        flat = [array.reshape(array.shape[0], math.prod(array.shape[1:])) for array in arrays]
         self._pixels = _pixel_kind(flat, whats, how.pixels) if self._may_be_pixels(flat[0].dtype) else None
         dtype = _table_dtype(flat) if self._pixels is None else self._pixels.dtype
         self._flat = [_converted(array, dtype, what) for array, what in zip(flat, whats, strict=True)]
@@ -177,13 +178,16 @@ class ArrayRows(RawRows):
         if self._pixels is not None:
             largest = self._pixels.largest or largest_pixel(int(part.range[1]))
             return Pixels(count=count, largest=largest, shape=self._shape or _square(count))
-        if self.is_mapped or not self._how.standardize or self._shape is not None:
+        is_raw = self.is_mapped or is_sparse(part.rows) or not self._how.standardize
+        if is_raw or self._shape is not None:
+            if is_sparse(part.rows):
+                self.notes = ("sparse rows are taken as they are: standardized, they would have no zeros",)
             return Numbers(count=count)
         return table_of_numbers(part.rows)
 
     @override
     def facts(self, part: RowFacts, inputs: Inputs) -> RowFacts:
-        return part
+        return part if inputs.TAKES_SPARSE else RowFacts(dense(part.rows, what="images"))
 
     @override
     def refuse(self, inputs: Inputs | None) -> None:
@@ -288,14 +292,14 @@ def _refuse_empty_frames(frames: list[Any], whats: list[str]) -> None:
 
 
 def _check_images(given: Any, what: str) -> npt.NDArray[Any]:
-    values = host_array(given, what=what, fix="pass equal rows of numbers")
+    values = host_array(given, what=what, fix="pass equal rows of numbers", keep_sparse=True)
     values = values.reshape(shape_of_images(values, what=what))
     if values.ndim not in (2, 3):
         raise DataError(
             f"{what} must be (samples, features) or (samples, rows, columns), got shape {values.shape}: "
             f"pass {what}.reshape(len({what}), -1)"
         )
-    if values.size == 0:
+    if math.prod(values.shape) == 0:
         raise DataError(f"{what} must hold at least one row and one feature, got shape {values.shape}: check the file")
     if values.dtype.kind not in "buif":
         raise DataError(f"{what} must be real numbers, got {values.dtype}: convert with {what}.astype('float32')")
@@ -322,6 +326,8 @@ def _square(count: int) -> tuple[int, int] | None:
 
 def _converted(array: npt.NDArray[Any], dtype: np.dtype[Any], what: str) -> npt.NDArray[Any]:
     """Return an array, (samples, columns), in C order and another dtype."""
+    if is_sparse(array):
+        return array.astype(dtype, copy=False)
     _refuse_too_large(array, dtype, what)
     with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused later
         return np.ascontiguousarray(array, dtype=dtype)

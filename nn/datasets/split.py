@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ...backends.constraints import is_finite_number, shown
 from ...backends.errors import ConfigError, DataError
 from ...backends.mapped import is_mapped
+from ...backends.sparse_rows import stacked
 from ..inputs.arguments import make_generator
 from ..inputs.inputs import Target
 from ..inputs.table import Table
@@ -130,7 +131,7 @@ def resplit(dataset: Dataset, *, test_fraction: float, seed: int, stratify: bool
             f"dividing all rows anew brings them into memory, but those of {dataset.name} are mapped from files: keep "
             "their own split, or on the command line take another recipe"
         )
-    images = np.concatenate([dataset.train.images, dataset.test.images])  # (all samples, features)
+    images = stacked([dataset.train.images, dataset.test.images])  # (all samples, features)
     labels = np.concatenate([dataset.train.labels, dataset.test.labels])  # (all samples,)
     places = split_places(labels, test_fraction=test_fraction, seed=seed, stratify=stratify)
     train, test = (Split(images[at], labels[at]) for at in places)

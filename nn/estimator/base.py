@@ -16,6 +16,7 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ...backends import Backend, BackendUnavailable, ConfigError, DivergenceError, JobOutline, Layer, get_backend
+from ...backends.sparse_rows import is_sparse
 from ...backends.threads import at_most_threads
 from ..datasets.dataset import Split
 from ..files.text import is_plain
@@ -26,12 +27,12 @@ from ..network.evaluation import check_weights
 from ..network.mlp import MLP
 from ..training.run import Callback
 from .class_weights import Weights, weights_of_rows
-from .dense_rows import dense_rows, dense_tiles
 from .draws import Arrays, starting_weights
 from .fit import Fit, Record
 from .fit_tasks import CallbackSupportMixin, FitTasks
 from .lbfgs import fit_with_lbfgs
 from .parameters import ACTIVATION_ROWS, CONSTRAINTS, STOCHASTIC_SOLVERS, Parameters
+from .rows import rows_in
 from .stochastic import fit_with_steps, optimizer_of
 
 SIGMOID = "logistic"  # scikit-learn's name of the output function; it calls the others as we do
@@ -173,7 +174,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, Parameters):
         else:  # `fit` writes to it after each epoch, and a later one may fail; `partial_fit` has but one
             record = self._record if is_partial else deepcopy(self._record)
             record.dtype = np.dtype(self.dtype or record.dtype)
-        rows = Split(dense_rows(x, record.dtype), labels, weights)
+        rows = Split(rows_in(x, record.dtype), labels, weights)
         held = None if validation is None else self._validation_rows(*validation, of_classes, record.dtype)
         num_outputs = len(self.classes_) if labels.ndim == 1 else labels.shape[1]
         sizes = [x.shape[1], *hidden, num_outputs]
@@ -188,6 +189,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, Parameters):
             optimizer=optimizer_of(self),
             activation=activation,
             loss=loss,
+            has_sparse_rows=is_sparse(rows.images),
             needs_generic_plan=self.solver == "lbfgs",
         )
         is_series = is_partial and self.backend == "auto"
@@ -221,7 +223,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, Parameters):
             raise ValueError(f"{'X_val' if rows is None else 'y_val'} is missing: pass X_val and y_val together")
         x, y = self._validated(rows, targets, reset=False)
         labels = self._labels(y, goes_on=True, is_validation=True)
-        return Split(dense_rows(x, dtype), labels, row_weights(weights, x, labels, of_classes))
+        return Split(rows_in(x, dtype), labels, row_weights(weights, x, labels, of_classes))
 
     def _check_sizes(self, sizes: list[int]) -> None:
         """Check that a network of these sizes can start from the coefficients of the last fit."""
@@ -270,15 +272,16 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, Parameters):
         check_is_fitted(self, "coefs_")
         rows = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         backend, last = get_backend(self.backend_), len(self.coefs_) - 1
+        put = np.ascontiguousarray if backend.is_on_host else backend.put  # nothing writes to them
         layers = [
             Layer(
-                backend.put(np.asarray(coef, dtype=self._record.dtype)),
-                backend.put(np.asarray(intercept, dtype=self._record.dtype)),
+                put(np.asarray(coef, dtype=self._record.dtype)),
+                put(np.asarray(intercept, dtype=self._record.dtype)),
                 "identity" if k == last else ACTIVATION_ROWS[self.activation],
             )
             for k, (coef, intercept) in enumerate(zip(self.coefs_, self.intercepts_, strict=True))
         ]
-        return np.concatenate([backend.logits(layers, tile, 1.0) for tile in dense_tiles(rows, self._record.dtype)])
+        return backend.logits(layers, rows_in(rows, self._record.dtype), 1.0)
 
     # As a network
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...backends import ConfigError, StorageError
+from ...backends.sparse_rows import dense
 from ..datasets.dataset import Split
 from ..files import limits
 from ..files.atomic import write_atomically
@@ -165,7 +166,8 @@ def _calibration_features(net: MLP, inputs: Inputs, calibration: Split | None) -
         raise ConfigError("int8 needs training rows to calibrate with: pass calibration=data.train")
     held = held_rows(net, calibration if net.inputs else replace(calibration, inputs=inputs))
     count = min(len(held), CALIBRATION_ROWS)
-    rows = held.images[np.linspace(0, len(held) - 1, count).astype(np.int64)]  # (count, columns)
+    some = held.images[np.linspace(0, len(held) - 1, count).astype(np.int64)]
+    rows = dense(some, what="calibration")  # (count, columns)
     features = inputs.features(rows, net.dtype)  # (count, features), or pixels
     scale = inputs.scale if features.dtype == np.uint8 else 1.0
     return features.astype(np.float64) * scale  # (count, features)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ...backends import ConfigError, DataError
 from ...backends.constraints import is_whole, shown
+from ...backends.sparse_rows import cell_of, numbers_of
 
 BLOCK_BYTES = 2**20  # of rows that are looked at together: what a core's cache holds
 
@@ -28,7 +29,7 @@ def refuse_not_finite(rows: npt.NDArray[Any], dtype: str | None = None, *, what:
     """Check that all numbers are finite, also after conversion.
 
     Args:
-        rows: (samples, features) of any dtype.
+        rows: (samples, features) of any dtype, dense or sparse.
         dtype: dtype of the computation; None for their own.
         what: name in the message.
 
@@ -40,11 +41,12 @@ def refuse_not_finite(rows: npt.NDArray[Any], dtype: str | None = None, *, what:
     kept = np.dtype(rows.dtype if dtype is None else dtype)
     is_narrower = kept.itemsize < rows.dtype.itemsize
     for start, block in row_blocks(rows):
-        finite = np.abs(block) <= np.finfo(kept).max if is_narrower else np.isfinite(block)  # (block, features)
+        finite = np.abs(block) <= np.finfo(kept).max if is_narrower else np.isfinite(block)  # (block, ...)
         if not finite.all():
-            row, column = divmod(int(finite.argmin()), rows.shape[1])
+            at = int(finite.argmin())
+            row, column = cell_of(rows, start * block[0].size + at)
             raise DataError(
-                f"{what} must be finite in {kept}, got {block[row, column]} at row {start + row}, column {column}: "
+                f"{what} must be finite in {kept}, got {block.flat[at]} at row {row}, column {column}: "
                 "fill the cell or drop its row"
             )
 
@@ -52,9 +54,10 @@ def refuse_not_finite(rows: npt.NDArray[Any], dtype: str | None = None, *, what:
 def row_blocks(rows: npt.NDArray[Any]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
     """Yield blocks of rows (samples, ...), to avoid temporaries of their size.
 
-    Each is a view of about `BLOCK_BYTES`, with the index of its first row.
+    Each is a view of about `BLOCK_BYTES`, with the index of its first row. Blocks of sparse rows have their entries,
+    (block,), with the index of the first.
     """
-    rows = np.asarray(rows)  # of which a view costs less than of NumPy's class of mapped arrays
+    rows = np.asarray(numbers_of(rows))  # of which a view costs less than of NumPy's class of mapped arrays
     size = max(1, BLOCK_BYTES // max(1, rows.nbytes // max(1, len(rows))))
     for start in range(0, len(rows), size):
         yield start, rows[start : start + size]

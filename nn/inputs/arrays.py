@@ -15,20 +15,21 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import DataError
+from ...backends.sparse_rows import canonical, dense
 from .frames import as_frame, categories_of, frame_values, library_of
-from .sparse_rows import dense
 
 COLOURS = (3, 4)  # channels of RGB and RGBA
 ON_HOST = (1, 3)  # device types of DLPack: the CPU's memory, and what CUDA has pinned of it
 
 
-def host_array(given: Any, *, what: str, fix: str) -> npt.NDArray[Any]:
+def host_array(given: Any, *, what: str, fix: str, keep_sparse: bool = False) -> npt.NDArray[Any]:
     """Convert an array to NumPy, without a copy if it is in host memory.
 
     Args:
         given: an array of any library, a frame, a sparse array of SciPy's, or anything convertible to an array.
         what: name in messages.
         fix: advice in messages by default.
+        keep_sparse: whether a sparse array becomes canonical csr, not a dense array.
 
     Returns:
         An array of the same shape. Dtypes that NumPy lacks, such as bfloat16, become float32.
@@ -50,7 +51,10 @@ def host_array(given: Any, *, what: str, fix: str) -> npt.NDArray[Any]:
             on_host: npt.NDArray[Any] = given.get()
             return on_host
         if library == "scipy" and hasattr(given, "toarray"):
-            return dense(given, what=what)
+            values: npt.NDArray[Any] = (
+                canonical(given, what=what) if keep_sparse and given.ndim == 2 else dense(given, what=what)
+            )
+            return values
         if not hasattr(given, "__array__") and hasattr(given, "__dlpack__"):
             is_on_host = given.__dlpack_device__()[0] in ON_HOST
             return np.from_dlpack(given) if is_on_host else np.from_dlpack(given, device="cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from functools import cached_property
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.mapped import is_mapped
+from ...backends.sparse_rows import is_sparse
 from .arguments import row_blocks
 
 Number = float | np.floating[Any]
@@ -19,14 +21,14 @@ class RowFacts:
     """Facts about rows, computed lazily in cache-sized blocks, and stored.
 
     Attributes:
-        rows: (samples, ...), real numbers.
+        rows: (samples, ...), real numbers, dense or in csr format.
         nonzeros: number of non-zeros, once `range` has read all rows; None before, and for memory-mapped rows, whose
             zeros no backend skips.
     """
 
     nonzeros: int | None = None
 
-    def __init__(self, rows: npt.NDArray[Any]) -> None:
+    def __init__(self, rows: Any) -> None:
         self.rows = rows
 
     def renew(self) -> None:
@@ -40,6 +42,8 @@ class RowFacts:
         nonzeros, counts = 0, not is_mapped(self.rows)
         low, high = self._ends()
         largest, least = low, high  # of no numbers
+        if is_sparse(self.rows) and self.rows.nnz < math.prod(self.rows.shape):
+            largest = least = self.rows.dtype.type(0)
         for _, block in row_blocks(self.rows):
             least = least if least == low else np.minimum(least, block.min())
             largest = largest if largest == high else np.maximum(largest, block.max())
@@ -64,10 +68,13 @@ class RowFacts:
 
     @cached_property
     def check_sum(self) -> int:
-        """CRC-32 of the bytes: fast, but no protection against tampering."""
-        number = 0
-        for _, block in row_blocks(self.rows):
-            number = zlib.crc32(np.ascontiguousarray(block).data.cast("B"), number)
+        """CRC-32 of the bytes, of sparse rows with their places: fast, but no protection against tampering."""
+        number, parts = 0, [self.rows]
+        if is_sparse(self.rows):
+            parts += [self.rows.indptr.astype(np.int64), self.rows.indices.astype(np.int64)]
+        for part in parts:
+            for _, block in row_blocks(part):
+                number = zlib.crc32(np.ascontiguousarray(block).data.cast("B"), number)
         return number
 
     def _ends(self) -> tuple[float, float]:

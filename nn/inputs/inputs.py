@@ -18,6 +18,7 @@ import numpy.typing as npt
 from ...backends.constraints import is_finite_number, is_whole
 from ...backends.errors import ConfigError, DataError
 from ...backends.override import override
+from ...backends.sparse_rows import cell_of
 from ..files.text import is_plain
 from .arguments import refuse_not_finite, row_blocks
 from .facts import RowFacts
@@ -66,9 +67,11 @@ class Inputs(ABC):
     Attributes:
         class_names: name of each class; empty without names.
         target: standardization of regression labels, or None.
+        TAKES_SPARSE: whether `check` and `features` take rows in csr format.
     """
 
     KIND: ClassVar[str]
+    TAKES_SPARSE: ClassVar[bool] = True
 
     class_names: tuple[str, ...] = ()
     target: Target | None = None
@@ -249,7 +252,7 @@ class Pixels(Inputs):
             return rows
         if rows.dtype.kind == "b":
             return rows.astype(dtype)  # (samples, features)
-        most = RowFacts(rows).range[1] if len(rows) else 0
+        most = RowFacts(rows).range[1] if rows.shape[0] else 0
         if rows.dtype.kind == "f" and most <= 1:
             return rows
         # Of one type, so that the same pixels give the same bits.
@@ -336,8 +339,7 @@ def check_target(target: Any, outputs: int) -> Target | None:
 def first_fraction(rows: npt.NDArray[Any]) -> tuple[int, int] | None:
     """Return row and column of the first number of (samples, features) that is not whole; None if all are."""
     for start, block in row_blocks(rows) if rows.dtype.kind == "f" else ():
-        is_whole_number = np.floor(block) == block  # (block, features)
+        is_whole_number = np.floor(block) == block  # (block, ...)
         if not is_whole_number.all():
-            row, column = divmod(int(is_whole_number.argmin()), rows.shape[1])
-            return start + row, column
+            return cell_of(rows, start * block[0].size + int(is_whole_number.argmin()))
     return None

@@ -105,6 +105,7 @@ class Table(Inputs):
     """
 
     KIND: ClassVar[str] = "table"
+    TAKES_SPARSE: ClassVar[bool] = False  # a standardized zero is none
 
     columns: tuple[Column, ...]
     is_named: bool = True

@@ -109,8 +109,8 @@ def held_rows(net: MLP, rows: Split) -> Split:
     width = net.features if net.inputs is None else net.inputs.width or net.features
     if images.ndim != 2 or (rows.inputs is None and not rows.names and images.shape[1] != width):
         raise DataError(f"images must have shape (samples, {width}), got {images.shape}")
-    if labels.shape[:1] != (len(images),):
-        raise DataError(f"labels must have shape ({len(images)},), one for each image, got {labels.shape}")
+    if labels.shape[:1] != images.shape[:1]:
+        raise DataError(f"labels must have shape ({images.shape[0]},), one for each image, got {labels.shape}")
     if images.dtype.kind not in "uif":
         raise DataError(f"images must be numbers, got {images.dtype}: convert with images.astype('float32')")
     if len(labels) == 0:
@@ -121,7 +121,7 @@ def held_rows(net: MLP, rows: Split) -> Split:
     held.inputs.check(held.images, held.facts, net.dtype)
     net.outputs.check(held.labels, net.num_outputs)
     if held.weights is not None:
-        check_weights(held.weights, len(images))
+        check_weights(held.weights, len(labels))
     return held
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ...backends import DataError
 from ...backends.activations import Array
@@ -51,20 +50,20 @@ def answer(net: MLP, images: Any, read: Callable[[Any, Array], Array]) -> Any:
     return answer_like(images, result)
 
 
-def _host_rows(inputs: Inputs, images: Any, net: MLP) -> npt.NDArray[Any]:
-    """Return the features of rows, (samples, features)."""
+def _host_rows(inputs: Inputs, images: Any, net: MLP) -> Any:
+    """Return the features of rows, (samples, features), sparse or dense."""
     frame = as_table(images)
     if isinstance(inputs, Table) and inputs.is_named and frame is not None:
-        rows: npt.NDArray[Any] = cells_of(with_text_names(frame), inputs)  # (samples, columns)
+        rows: Any = cells_of(with_text_names(frame), inputs)  # (samples, columns)
     else:
-        rows = host_array(images, what="images", fix="pass equal rows of numbers")
+        rows = host_array(images, what="images", fix="pass equal rows of numbers", keep_sparse=inputs.TAKES_SPARSE)
         if rows.dtype.kind not in "buif":
             raise DataError(f"images must be numbers, got dtype {rows.dtype}{_hint_of(images, '')}")
-        rows = np.asarray(_flat(inputs, rows, _hint_of(images)))  # (samples, columns)
+        rows = _flat(inputs, rows, _hint_of(images))  # (samples, columns)
     if rows.dtype.kind == "f" and rows.dtype.itemsize > 8:  # NumPy's longdouble, which no other library has
         refuse_not_finite(rows, net.dtype)
         rows = rows.astype(np.float64)
-    if len(rows):
+    if rows.shape[0]:
         inputs.check(rows, RowFacts(rows), net.dtype)
     for name, count in inputs.unseen(rows).items() if isinstance(inputs, Table) else ():
         LOGGER.warning(

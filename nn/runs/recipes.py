@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ...backends import ACTIVATIONS, SGD, Adam, Backend, ConfigError, JobOutline, look_up
+from ...backends.sparse_rows import is_sparse
 from ..datasets import Dataset, Split
 from ..inputs.arguments import are_whole
 from ..network.initializers import INITIALIZERS
@@ -131,6 +132,7 @@ class Recipe:
             optimizer=self.training.optimizer,
             activation=self.activation,
             loss=self.fitted_to(data).loss or "",
+            has_sparse_rows=is_sparse(data.train.images),
         )
 
 

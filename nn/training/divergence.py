@@ -89,9 +89,11 @@ class Watch:
             DivergenceError: as in `check`.
         """
         began = time.perf_counter()
-        state = Snapshot.of(self._run, self._run.plan)
-        if state.first_not_finite() is not None:
+        slots = OptimizerState(self._run.plan.step, self._run.plan.state())
+        if not self._run.net.are_finite() or first_not_finite(slots.arrays) is not None:
             raise self.divergence()
+        del self._good  # two of all arrays would be the most memory that a run takes
+        state = Snapshot.of(self._run, self._run.plan, slots)
         took = self._run.communicator.exchange(time.perf_counter() - began)[0]
         self._good, self._keep_from = state, self._clock + max(KEEP_SECONDS, took / KEEP_SHARE)
         return state

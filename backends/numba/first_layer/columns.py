@@ -51,6 +51,20 @@ class ByteColumns(NamedTuple):
     entries: Any
 
 
+class CompactColumns(NamedTuple):
+    """A tile of rows with few entries as compressed sparse columns.
+
+    Attributes:
+        starts: where each feature's list begins, and where the last one ends, (features + 1,).
+        rows: row in the tile of each entry, (entries,).
+        values: its value, alike.
+    """
+
+    starts: Any
+    rows: Any
+    values: Any
+
+
 class KeptColumns(NamedTuple):
     """All tiles of a full batch of bytes as compressed sparse columns: made once, for as long as the order stays.
 
@@ -63,7 +77,7 @@ class KeptColumns(NamedTuple):
     entries: Any
 
 
-AnyColumns = Columns | ByteColumns | KeptColumns
+AnyColumns = Columns | ByteColumns | CompactColumns | KeptColumns
 
 
 @inner_kernel
@@ -87,6 +101,15 @@ def new_columns(threads: int, features: int, tile_rows: int, values: Any) -> Byt
     return Columns(count, entries, rows_of(threads, features * tile_rows, values.dtype))
 
 
+def compact_columns(threads: int, sparse: Sparse, tile_rows: int) -> CompactColumns:
+    """Return room for each thread's lists of the entries of any `tile_rows` rows, (threads, ...) arrays."""
+    pitch = len(sparse.bounds)
+    lengths = np.sort(sparse.starts[pitch - 1 :: pitch] - sparse.starts[::pitch])  # (samples,)
+    entries, features = int(lengths[-tile_rows:].sum()), int(sparse.bounds[-1])
+    starts, rows = rows_of(threads, features + 1, np.int32), rows_of(threads, entries, np.uint16)
+    return CompactColumns(starts, rows, rows_of(threads, entries, sparse.value.dtype))
+
+
 def kept_columns(
     team: Team, sparse: Sparse, order: npt.NDArray[np.int64], bounds: npt.NDArray[np.int64]
 ) -> KeptColumns:
@@ -106,23 +129,8 @@ def kept_columns(
 def list_tiles(side: Side, sparse: Sparse, order: Any, bounds: Any, kept: KeptColumns) -> None:
     """List the entries of each tile by feature; `kept.starts[:, 0]` is given, and the rest of it 0."""
     first_tile, end_tile = share(side, bounds.shape[0] - 1, 1)
-    pitch = sparse.bounds.shape[0]
     for tile in range(first_tile, end_tile):
-        starts, index = kept.starts[tile], order[bounds[tile] : bounds[tile + 1]]
-        for row in range(index.shape[0]):
-            at = whole(index, row) * pitch
-            for j in range(whole(sparse.starts, at), whole(sparse.starts, at + pitch - 1)):
-                starts[whole(sparse.index, j) + 1] += 1
-        # Each list's length becomes its place; that moves on with every entry, and ends at the place of the next list.
-        start = starts[0]
-        for i in range(1, starts.shape[0]):
-            start, starts[i] = start + starts[i], start
-        for row in range(index.shape[0]):
-            at = whole(index, row) * pitch
-            for j in range(whole(sparse.starts, at), whole(sparse.starts, at + pitch - 1)):
-                i = whole(sparse.index, j) + 1
-                put(kept.entries, starts[i], packed(row, whole(sparse.value, j)))
-                starts[i] += 1
+        list_compactly(kept, kept.starts[tile], sparse, order[bounds[tile] : bounds[tile + 1]])
 
 
 def _columns_of(columns: Columns, me: int, number: int) -> Columns:
@@ -133,28 +141,60 @@ def _byte_columns_of(columns: ByteColumns, me: int, number: int) -> ByteColumns:
     return ByteColumns(columns.count[me], columns.entries[me])
 
 
+def _compact_columns_of(columns: CompactColumns, me: int, number: int) -> CompactColumns:
+    return CompactColumns(columns.starts[me], columns.rows[me], columns.values[me])
+
+
 def _kept_columns_of(columns: KeptColumns, me: int, number: int) -> KeptColumns:
     return KeptColumns(columns.starts[number], columns.entries)
 
 
-@chosen_by_kind({Columns: _columns_of, ByteColumns: _byte_columns_of, KeptColumns: _kept_columns_of})
+@chosen_by_kind({
+    Columns: _columns_of, ByteColumns: _byte_columns_of, CompactColumns: _compact_columns_of,
+    KeptColumns: _kept_columns_of,
+})  # fmt: skip
 def columns_of(columns: AnyColumns, me: int, number: int) -> AnyColumns:
     """Return the lists of tile `number` of a batch, which the thread `me` works on."""
     raise NotImplementedError
 
 
-def _put_entry(columns: Columns, at: int, row: int, value: Any) -> None:
+def _put_entry(columns: Columns | CompactColumns, at: int, row: int, value: Any) -> None:
     put(columns.rows, at, row)
     put(columns.values, at, value)
 
 
-def _put_byte_entry(columns: ByteColumns, at: int, row: int, value: Any) -> None:
+def _put_byte_entry(columns: ByteColumns | KeptColumns, at: int, row: int, value: Any) -> None:
     put(columns.entries, at, packed(row, int(value)))
 
 
-@chosen_by_kind({Columns: _put_entry, ByteColumns: _put_byte_entry})
-def put_entry(columns: Columns | ByteColumns, at: int, row: int, value: Any) -> None:
+@chosen_by_kind({
+    Columns: _put_entry, ByteColumns: _put_byte_entry, CompactColumns: _put_entry, KeptColumns: _put_byte_entry
+})  # fmt: skip
+def put_entry(columns: AnyColumns, at: int, row: int, value: Any) -> None:
     """Write an entry's row and value."""
+
+
+@inner_kernel
+def list_compactly(columns: Any, starts: Any, sparse: Sparse, index: Any) -> None:
+    """List the entries of the samples `index`, (rows,), by feature.
+
+    `starts`, (features + 1,), is given as the place of the first list, then zeros; it becomes the places of all lists.
+    """
+    pitch = sparse.bounds.shape[0]
+    for row in range(index.shape[0]):
+        at = whole(index, row) * pitch
+        for j in range(whole(sparse.starts, at), whole(sparse.starts, at + pitch - 1)):
+            starts[whole(sparse.index, j) + 1] += 1
+    # Each list's length becomes its place; that moves on with every entry, and ends at the place of the next list.
+    start = starts[0]
+    for i in range(1, starts.shape[0]):
+        start, starts[i] = start + starts[i], start
+    for row in range(index.shape[0]):
+        at = whole(index, row) * pitch
+        for j in range(whole(sparse.starts, at), whole(sparse.starts, at + pitch - 1)):
+            i = whole(sparse.index, j) + 1
+            put_entry(columns, starts[i], row, item(sparse.value, j))
+            starts[i] += 1
 
 
 def _list_entries(columns: Columns | ByteColumns, tile: Any, tile_rows: int) -> None:
@@ -169,11 +209,19 @@ def _list_entries(columns: Columns | ByteColumns, tile: Any, tile_rows: int) -> 
             put_entry(columns, i * tile_rows + length, row, item(sparse.value, j))
 
 
+def _list_compact_entries(columns: CompactColumns, tile: Any, tile_rows: int) -> None:
+    columns.starts[:] = 0
+    list_compactly(columns, columns.starts, tile.rows, tile.index)
+
+
 def _list_nothing(features: KeptColumns | Matrix, tile: Any, tile_rows: int) -> None:
     pass
 
 
-@chosen_by_kind({Columns: _list_entries, ByteColumns: _list_entries, KeptColumns: _list_nothing, Matrix: _list_nothing})
+@chosen_by_kind({
+    Columns: _list_entries, ByteColumns: _list_entries, CompactColumns: _list_compact_entries,
+    KeptColumns: _list_nothing, Matrix: _list_nothing,
+})  # fmt: skip
 def list_features(features: AnyColumns | Matrix, tile: Any, tile_rows: int) -> None:
     """List a tile's entries by feature, for the way back by blocks of units, unless they are, or the tile is dense."""
 
@@ -182,17 +230,19 @@ def _list_of(columns: Columns | ByteColumns, feature: int, tile_rows: int) -> tu
     return feature * tile_rows, feature * tile_rows + whole(columns.count, feature)
 
 
-def _kept_list_of(columns: KeptColumns, feature: int, tile_rows: int) -> tuple[int, int]:
+def _compact_list_of(columns: CompactColumns | KeptColumns, feature: int, tile_rows: int) -> tuple[int, int]:
     return whole(columns.starts, feature), whole(columns.starts, feature + 1)
 
 
-@chosen_by_kind({Columns: _list_of, ByteColumns: _list_of, KeptColumns: _kept_list_of})
+@chosen_by_kind({
+    Columns: _list_of, ByteColumns: _list_of, CompactColumns: _compact_list_of, KeptColumns: _compact_list_of
+})  # fmt: skip
 def list_of(columns: AnyColumns, feature: int, tile_rows: int) -> tuple[int, int]:
     """Return where a feature's list begins and ends."""
     raise NotImplementedError
 
 
-def _entry(columns: Columns, at: int) -> tuple[int, Any]:
+def _entry(columns: Columns | CompactColumns, at: int) -> tuple[int, Any]:
     return whole(columns.rows, at), item(columns.values, at)
 
 
@@ -200,7 +250,7 @@ def _byte_entry(columns: ByteColumns | KeptColumns, at: int) -> tuple[int, Any]:
     return unpacked(whole(columns.entries, at))
 
 
-@chosen_by_kind({Columns: _entry, ByteColumns: _byte_entry, KeptColumns: _byte_entry})
+@chosen_by_kind({Columns: _entry, ByteColumns: _byte_entry, CompactColumns: _entry, KeptColumns: _byte_entry})
 def entry_of(columns: AnyColumns, at: int) -> tuple[int, Any]:
     """Return an entry's row and value."""
     raise NotImplementedError

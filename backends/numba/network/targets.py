@@ -70,7 +70,7 @@ def loss_code(name: str) -> int | None:
 
 def are_targets(rows: Rows, loss: str, outputs: int) -> bool:
     """Whether labels and weights are of the types and shapes that the kernels read unchecked, for so many outputs."""
-    samples, labels, weights, code = len(rows.images), rows.labels, rows.weights, loss_code(loss)
+    samples, labels, weights, code = rows.images.shape[0], rows.labels, rows.weights, loss_code(loss)
     dtype, shape = (np.int64, (samples,)) if code == SOFTMAX else (np.float64, (samples, outputs))
     is_known = code is not None and labels.dtype == dtype and labels.shape == shape
     return is_known and labels.flags.c_contiguous and (weights is None or weights.shape == (samples,))

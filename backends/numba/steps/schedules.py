@@ -29,6 +29,9 @@ BLOCK_REGISTERS = (4, 2, 1)
 # Rows that are worked through at once: the gradients of 64 units for 128 rows fill a first-level cache of 32 KB.
 # A narrow network's few units for 64 rows leave room for its weights; lists by feature want to be longer.
 WIDE_TILE, NARROW_TILE, NARROW_KEPT_TILE = 128, 64, 256
+# Each tile goes once through the gradients of all features: csr rows with few entries are worked through in tiles of
+# about an entry for each feature, but no more rows than these.
+MOST_LISTED_ROWS = 1024
 # Where threads own features, each does all of the layers after the first. That is less than what would travel between
 # them if those layers have few weights, or the batch has few rows.
 FEW_WEIGHTS = 2048
@@ -39,6 +42,8 @@ FEW_ROWS = 100
 LARGE_BATCH = 1024
 # Features of a chunk of a wide layer: the weights of 64 units for them, 100 KB, lie in the second-level cache.
 CHUNK_FEATURES = 400
+# Of so many features one is not zero, where the cost of a block is estimated.
+FEATURES_OF_ENTRY = 5
 # Chunks of features that are dealt out to threads.
 SHARED_CHUNKS = 2
 
@@ -65,7 +70,14 @@ class Schedule:
 
 
 def choose_schedule(
-    units: list[int], features: int, batch: int, *, is_sparse: bool, is_kept: bool, lanes: int
+    units: list[int],
+    features: int,
+    batch: int,
+    *,
+    is_sparse: bool,
+    is_kept: bool,
+    lanes: int,
+    most_rows: int = WIDE_TILE,
 ) -> Schedule:
     """Return the way that suits a network.
 
@@ -73,11 +85,12 @@ def choose_schedule(
 
     Args:
         units: of each layer.
-        features: of the input.
+        features: of the input; of csr rows, `FEATURES_OF_ENTRY` times the entries of a row, if that is less.
         batch: rows of a step.
         is_sparse: whether the input is kept as lists of entries.
         is_kept: whether the lists by feature stay from run to run.
         lanes: numbers in a register.
+        most_rows: rows of a tile of a wide layer, at most.
     """
     registers = -(-units[0] // lanes)
     block = min(size for size in BLOCK_REGISTERS if size >= min(registers, NARROW_REGISTERS)) if is_sparse else 1
@@ -88,7 +101,7 @@ def choose_schedule(
     if registers == 1 and later_weights > 0 and (later_weights <= FEW_WEIGHTS or batch < FEW_ROWS):
         return Schedule("features", train_by_features, 1, SHARED_CHUNKS, _tile_rows(batch, WIDE_TILE), SHARED_CHUNKS)
     block, chunks = block_registers(units, features, lanes) if is_sparse else 1, -(-features // CHUNK_FEATURES)
-    blocks, tile = -(-units[0] // (block * lanes)), _tile_rows(batch, WIDE_TILE)
+    blocks, tile = -(-units[0] // (block * lanes)), _tile_rows(batch, most_rows)
     if len(units) == 2:
         return Schedule("units", train_two_layers, block, max(chunks, 1), tile, blocks)
     return Schedule("units", train_by_units, block, max(chunks, 1), tile, max(blocks, tile // MICROTILE_ROWS))
@@ -115,8 +128,8 @@ def block_registers(units: list[int], features: int, lanes: int) -> int:
     def cost(size: int) -> float:
         """Products of registers of a row, with blocks of `size`: forward and backward, on the busier of two threads."""
         blocks = -(-units[0] // (size * lanes))
-        # One number in five is not zero, say; an entry takes a product for each register and about one to be found.
-        sparse = 2 * features / 5 * padded(blocks, 2) / 2 * (size + 1)
+        # An entry takes a product for each register and about one to be found.
+        sparse = 2 * features / FEATURES_OF_ENTRY * padded(blocks, 2) / 2 * (size + 1)
         # Of the next layer, if there is one: to it padding is units, too.
         dense = 3 * blocks * size * lanes * -(-sum(units[1:2]) // lanes) / 2
         return sparse + dense

@@ -92,11 +92,45 @@ def test_sparse_rows_are_as_good_as_dense_ones(form):
     np.testing.assert_array_equal(mine.predict(many), np.tile(dense.predict(ROWS), 60))
 
 
-def test_sparse_rows_beyond_the_memory_are_refused_before_they_are_made_dense():
-    wide = sparse.csr_matrix((np.ones(4), ([0, 1, 2, 3], [0, 1, 2, 3])), shape=(4, 2**31 - 1))
-    monstrous = sparse.vstack([wide] * 500)
-    with pytest.raises(ValueError, match=r"X of shape \(2000, 2147483647\) takes 32,000\.0 GiB as a dense array"):
-        MLPRegressor(hidden_layer_sizes=()).fit(monstrous, np.zeros(2000))
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"early_stopping": True},
+        {"solver": "lbfgs"},
+        pytest.param({"dtype": "float32"}, marks=pytest.mark.thorough),
+        {"batch_size": 150},
+    ],
+)
+def test_rows_of_few_entries_are_as_good_as_dense_ones(backend, kind, options):
+    generator = np.random.default_rng(0)
+    rows = sparse.random(150, 400, 0.02, format="csr", rng=generator)
+    targets = np.arange(150) % 3
+    settings = QUICK | {"max_iter": 5, "hidden_layer_sizes": (24,), "backend": backend} | options
+    mine, dense = (kind(**settings).fit(x, targets, X_val=x[:20], y_val=targets[:20]) for x in (rows, rows.toarray()))
+    tolerance = {"rtol": 1e-3, "atol": 1e-4} if "dtype" in options else {"rtol": 1e-6, "atol": 1e-8}
+    np.testing.assert_allclose(mine.coefs_[0], dense.coefs_[0], **tolerance)
+    np.testing.assert_allclose(mine.validation_curve_, dense.validation_curve_, **tolerance)
+    answers = MLPClassifier.predict_proba if kind is MLPClassifier else MLPRegressor.predict
+    for form in (sparse.csr_matrix, sparse.csc_array, sparse.coo_array):
+        np.testing.assert_allclose(answers(mine, form(rows)), answers(mine, rows.toarray()), **tolerance)
+
+
+def test_partial_fit_and_warm_start_take_sparse_rows():
+    rows, targets = sparse.random(60, 400, 0.02, format="csr", rng=np.random.default_rng(0)), np.arange(60) % 3
+    models = []
+    for x in (rows, rows.toarray()):
+        model = MLPClassifier(**QUICK).partial_fit(x[:30], targets[:30], classes=[0, 1, 2]).partial_fit(x, targets)
+        models.append(model.set_params(warm_start=True, max_iter=2).fit(x, targets))
+    np.testing.assert_allclose(models[0].coefs_[0], models[1].coefs_[0], rtol=1e-6, atol=1e-8)
+
+
+def test_sparse_numbers_beyond_float32_are_refused():
+    rows = sparse.csr_matrix(np.diag([1e300, 1.0]))
+    with pytest.raises(ValueError, match=r"X has numbers beyond the range of float32, up to 1e\+300: scale it"):
+        MLPRegressor(dtype="float32").fit(rows, [0.0, 1.0])
 
 
 def test_columns_keep_their_names():
