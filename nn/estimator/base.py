@@ -35,7 +35,7 @@ from .parameters import ACTIVATION_ROWS, CONSTRAINTS, STOCHASTIC_SOLVERS, Parame
 from .rows import rows_in
 from .stochastic import fit_with_steps, optimizer_of
 
-SIGMOID = "logistic"  # scikit-learn's name of the output function; it calls the others as we do
+LOGISTIC = "logistic"  # scikit-learn's name of the output function; it calls the others as we do
 Validation = tuple[Any, Any, Any]  # rows, targets, row weights: as they came to `fit`, or None each
 NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be preprocessed."
@@ -248,7 +248,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, Parameters):
         self.coefs_ = [parameters[f"layers.{k}.weight"].astype(record.dtype, copy=False) for k in layers]
         self.intercepts_ = [parameters[f"layers.{k}.bias"].astype(record.dtype, copy=False) for k in layers]
         self.n_layers_, self.n_outputs_ = len(net.sizes), net.sizes[-1]
-        self.out_activation_ = SIGMOID if net.outputs.function == "sigmoid" else net.outputs.function
+        self.out_activation_ = LOGISTIC if net.outputs.function == "sigmoid" else net.outputs.function
         self.backend_, self._record = net.backend.name, record
         self.n_iter_, self.t_, self.loss_ = record.n_iter, record.t, record.loss
         self.validation_curve_ = record.validation_curve or None

@@ -227,7 +227,7 @@ class MLP:
         Raises:
             DataError: the images have the wrong shape, or are not finite numbers.
         """
-        return answer(self, images, self._in_units if self.outputs.function == "identity" else lambda xp, z: z)  # noqa: ARG005
+        return answer(self, images, self._logits_in_units)
 
     def predict_proba(self, images: Any) -> Any:
         """Predict probabilities, (samples, outputs); see `logits`.
@@ -258,6 +258,10 @@ class MLP:
         activation = "identity" if is_last else self.activation
         weight, bias = weight.astype(dtype, copy=False), bias.astype(dtype, copy=False)
         self.layers.append(Layer(put(weight), put(bias), activation))
+
+    def _logits_in_units(self, xp: Any, logits: Any) -> Any:
+        """Return logits, (samples, outputs), in the labels' units, if they have one: logarithms have none."""
+        return self._in_units(xp, logits) if self.outputs.function == "identity" else logits
 
     def _in_units(self, xp: Any, predictions: Any) -> Any:
         """Return predictions, (samples, outputs), of a regression in the labels' units, and others as they are."""

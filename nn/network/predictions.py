@@ -97,7 +97,7 @@ def _own_rows(inputs: Inputs, images: Array, net: MLP) -> Array:
 
 
 def _hint_of(rows: Any, other: str = "; for one row pass images[None, :]") -> str:
-    """Return how to pass one row: a series of a frame, as `frame.iloc[0]` is, or another array."""
+    """Return a hint for a single row: of a frame if it is a series, as `frame.iloc[0]` is, else `other`."""
     return "; for one row of a frame pass frame.iloc[[0]]" if hasattr(rows, "to_frame") else other
 
 

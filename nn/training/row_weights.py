@@ -41,7 +41,9 @@ def class_weights(
     return _balanced(rows.labels, net.num_outputs) if is_balanced else _given(class_weight, net.num_outputs, names)
 
 
-def row_weights(rows: Split, of_classes: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64] | None:
+def row_weights(
+    rows: Split, of_classes: npt.NDArray[np.float64] | None, what: str = "training rows"
+) -> npt.NDArray[np.float64] | None:
     """Return the weight of each row, (samples,), given those of the classes, (classes,); None for equal weights.
 
     Raises:
@@ -57,7 +59,10 @@ def row_weights(rows: Split, of_classes: npt.NDArray[np.float64] | None) -> npt.
     with np.errstate(over="ignore"):  # the sum is checked below
         total = weights.sum()
     if not 0 < total < np.inf:
-        raise ConfigError(f"the weights of the rows must have a finite sum > 0 with class_weight, got {total}")
+        raise ConfigError(
+            f"the weights of the {what} must have a finite sum > 0 with class_weight, got {total}: give a class among "
+            "them a larger weight"
+        )
     return weights
 
 

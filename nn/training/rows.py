@@ -81,8 +81,9 @@ def validation_rows(rows: Split, of_classes: npt.NDArray[np.float64] | None = No
 
     Raises:
         DataError: all weights are 0.
+        ConfigError: with class weights their sum is 0 or not finite.
     """
-    weights = row_weights(rows, of_classes)
+    weights = row_weights(rows, of_classes, "validation rows")
     if weights is not None:
         if not weights.any():
             raise DataError("all weights of the validation rows are 0: give some of them a positive weight")

@@ -167,7 +167,7 @@ def test_validation_may_be_rows_of_ones_own(make_net, noisy):
         ({"class_weight": [1.0, 2.0]}, "class_weight must have 3 weights, one a class, got 2"),
         (
             {"class_weight": [0, 0, 0]},
-            r"the weights of the rows must have a finite sum > 0 with class_weight, got 0\.0",
+            r"the weights of the training rows must have a finite sum > 0 with class_weight, got 0\.0",
         ),
         ({"class_weight": b"abc"}, "class_weight must be 'balanced', a mapping or a sequence, got b'abc'"),
         ({"class_weight": np.array(3.0)}, "class_weight must be 'balanced', a mapping or a sequence, got array"),
