@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ...backends.mapped import is_mapped
 from ...backends.sparse_rows import is_sparse
