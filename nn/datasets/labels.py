@@ -160,7 +160,7 @@ def check_targets(labels: Any, *, rows: int, what: str = "labels") -> npt.NDArra
     if values.dtype.kind not in "buif" or values.ndim not in (1, 2):
         raise DataError(
             f"{what} must be numbers, (samples,) or (samples, outputs), for a regression, got {values.dtype} of shape "
-            f"{values.shape}: for classes leave out regression=True, on the command line --loss squared_error"
+            f"{values.shape}: for classes leave out regression=True, on the command line --loss"
         )
     if len(values) != rows:
         raise DataError(f"{what} must be as many as the images, got {len(values)} for {rows} images: check both files")

@@ -127,7 +127,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, Parameters):
         if is_partial and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         if not are_instances(callbacks, Callback):
-            raise ConfigError(f"callbacks must be a list of nn.Callback, got {callbacks!r:.80}: put it in a list")
+            raise ConfigError(f"callbacks must be a list of nn.Callback, got {callbacks!r:.80}: list instances")
         for option, given in (("dropout", self.dropout), ("callbacks", callbacks)):
             if self.solver == "lbfgs" and given:
                 raise ValueError(

@@ -57,9 +57,10 @@ def check_classes(labels: npt.NDArray[Any], outputs: int) -> None:
 def check_numbers(labels: npt.NDArray[Any], outputs: int) -> None:
     """Check that labels, (samples, outputs), are finite."""
     if labels.ndim != 2 or labels.shape[1] != outputs or labels.dtype.kind not in "buif":
+        hint = "; for one output pass labels[:, None], for classes take another loss" if labels.ndim == 1 else ""
         raise DataError(
             f"labels must be numbers of shape (samples, {outputs}), one for each output, got {labels.dtype} of shape "
-            f"{labels.shape}" + ("; pass labels[:, None]" if labels.ndim == 1 else "")
+            f"{labels.shape}{hint}"
         )
     if not (finite := np.isfinite(labels)).all():
         row, column = divmod(int(finite.argmin()), outputs)

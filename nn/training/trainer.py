@@ -50,7 +50,7 @@ class Trainer:
         if not isinstance(communicator, Communicator):
             raise ConfigError(f"communicator must be nn.distributed.world(), or None, got {communicator!r:.80}")
         if not are_instances(callbacks, Callback):
-            raise ConfigError(f"callbacks must be a list of nn.Callback, got {callbacks!r:.80}: put it in a list")
+            raise ConfigError(f"callbacks must be a list of nn.Callback, got {callbacks!r:.80}: list instances")
         self._generator = make_generator(seed, stream=SHUFFLE_STREAM)
         dropout_seed = int(make_generator(seed, stream=DROPOUT_STREAM).integers(2**63)) if options.dropout else 0
         source, self._test, validation = training_rows(net, data, options, seed, communicator)

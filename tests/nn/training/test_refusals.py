@@ -52,7 +52,7 @@ def test_a_network_that_is_no_longer_a_number_is_not_trained(backend, make_data)
         ({"warmup_steps": -1}, "warmup_steps must be a whole number >= 0, got -1"),
         ({"l2": "0.1"}, "l2 must be a finite number >= 0, got '0.1'"),
         ({"callbacks": iter([])}, "callbacks must be a list of nn.Callback, got <list_iter"),
-        ({"callbacks": Callback()}, "callbacks must be a list of nn.Callback, got <xpnn.*: put it in a list"),
+        ({"callbacks": Callback()}, "callbacks must be a list of nn.Callback, got <xpnn.*: list instances"),
         ({"l2": True}, "l2 must be a finite number >= 0, got True"),
         ({"l2": 10**400}, "l2 must be a finite number >= 0, got 10000"),
         ({"callbacks": [print]}, "callbacks must be a list of nn.Callback, got .<built-in"),

@@ -349,7 +349,11 @@ def test_a_network_learns_several_labels_of_a_row(make_net):
 @pytest.mark.parametrize(
     ("loss", "labels", "message"),
     [
-        ("squared_error", np.zeros(4), r"labels must be numbers of shape \(samples, 3\), .*; pass labels\[:, None\]"),
+        (
+            "squared_error",
+            np.zeros(4),
+            r"shape \(samples, 3\), .*; for one output pass labels\[:, None\]",
+        ),
         ("squared_error", np.full((4, 3), np.inf), "labels must be finite, got inf at row 0, column 0"),
         ("sigmoid_cross_entropy", np.full((4, 3), 0.5), "labels must be 0 or 1, got 0.5 at row 0, column 0"),
         ("sigmoid_cross_entropy", np.zeros((4, 2)), r"labels must be numbers of shape \(samples, 3\)"),
