@@ -6,6 +6,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,12 +40,30 @@ ALPHAS = [10.0**exponent for exponent in (-1, 0, 1)]  # five in the example, np.
 FILTERS = {"solver": "sgd", "learning_rate_init": 0.2, "random_state": 1, "max_iter": 8, "hidden_layer_sizes": (40,)}
 
 
+# Rows, features, hidden units and epochs of tables that users fit.
+SHAPES = [
+    (1_000, 20, (100,), 20), (20_000, 50, (100,), 4), (20_000, 50, (256, 128), 3), (200_000, 28, (100,), 2),
+    (50_000, 300, (100,), 2),
+]  # fmt: skip
+LEAST_SECONDS = 0.05  # of a shorter call, so many are timed that it takes this long
+
+
 class Example(NamedTuple):
-    """A fit of an example: name, training rows, and parameters of the estimator."""
+    """A call of an estimator.
+
+    Attributes:
+        name: name in the results.
+        rows: rows and classes that are passed.
+        settings: parameters of the estimator.
+        method: `fit`, or a method of an estimator that is fitted to the rows.
+        num_classes: number of classes, for the other methods.
+    """
 
     name: str
     rows: Rows
     settings: dict[str, Any]
+    method: str = "fit"
+    num_classes: int = 2
 
 
 def training_curves(mnist: str | None) -> Iterator[Example]:  # noqa: ARG001
@@ -87,11 +106,34 @@ def classifier_comparison(mnist: str | None) -> Iterator[Example]:  # noqa: ARG0
         yield Example(f"comparison {data}", (rows, classes), settings)
 
 
+def tables(mnist: str | None) -> Iterator[Example]:  # noqa: ARG001
+    """Fits and predictions of tables, from 1,000 to 200,000 rows, and calls with a few rows."""
+    from sklearn import datasets
+
+    digits, classes = datasets.load_digits(return_X_y=True)
+    generator = np.random.default_rng(0)
+    sets = {"1,797 x 64 (100,)": ((digits / 16, classes), (100,), 20)}
+    for rows, features, hidden, epochs in SHAPES:
+        x = generator.normal(size=(rows, features))
+        sets[f"{rows:,} x {features} {hidden}"] = (x, (x[:, 0] * x[:, 1] > 0).astype(int)), hidden, epochs
+    for name, (both, hidden, epochs) in sets.items():
+        settings = {"hidden_layer_sizes": hidden, "max_iter": epochs, "random_state": 0}
+        yield Example(f"fit {name}", both, settings)
+        num_classes = int(both[1].max()) + 1
+        yield Example(f"predict {name}", both, settings, "predict", num_classes)
+        if hidden == (100,) and len(both[0]) < 10_000:
+            few = {count: (both[0][:count], both[1][:count]) for count in (1, 100, 1_000)}
+            for count, part in few.items():
+                yield Example(f"partial_fit {count} of {name}", part, settings, "partial_fit", num_classes)
+            yield Example(f"predict_proba 1 of {name}", few[1], settings, "predict_proba", num_classes)
+
+
 EXAMPLES: dict[str, Callable[[str | None], Iterator[Example]]] = {
     "curves": training_curves,
     "alpha": alpha,
     "comparison": classifier_comparison,
     "mnist": mnist_filters,
+    "tables": tables,
 }
 
 
@@ -115,7 +157,7 @@ def two_features(*, seed: int) -> dict[str, Rows]:
 
 
 def measure(task: Example, *, turns: int, backend: str) -> dict[str, Any]:
-    """Fit both estimators in turns, after a warm-up turn.
+    """Time both estimators, interleaved, after a warm-up turn.
 
     Returns:
         Seconds of each fit, medians, and the ratio of ours to theirs; epochs or iterations, loss and score of each.
@@ -133,10 +175,7 @@ def measure(task: Example, *, turns: int, backend: str) -> dict[str, Any]:
         warnings.simplefilter("ignore")  # of trainings that the examples end before they have converged
         for turn in range(turns + 1):
             for name in makers if turn % 2 else reversed(makers):
-                estimator = makers[name]()
-                started = time.perf_counter()
-                estimator.fit(*task.rows)
-                elapsed = time.perf_counter() - started
+                estimator, elapsed = _timed(makers[name](), task)
                 if turn:
                     figures[name]["seconds"].append(elapsed)
                 else:
@@ -153,11 +192,28 @@ def measure(task: Example, *, turns: int, backend: str) -> dict[str, Any]:
     return {"name": task.name, **figures, "ratio": ratio}
 
 
+def _timed(estimator: Any, task: Example) -> tuple[Any, float]:
+    """Return the fitted estimator, and the seconds of a call."""
+    arguments = task.rows if task.method.endswith("fit") else task.rows[:1]
+    if task.method == "fit":
+        call, calls = partial(estimator.fit, *arguments), 1
+    else:
+        estimator.partial_fit(*task.rows, classes=np.arange(task.num_classes))
+        call = partial(getattr(estimator, task.method), *arguments)
+        started = time.perf_counter()
+        call()
+        calls = max(1, round(LEAST_SECONDS / (time.perf_counter() - started)))
+    started = time.perf_counter()
+    for _ in range(calls):
+        call()
+    return estimator, (time.perf_counter() - started) / calls
+
+
 def line(result: dict[str, Any]) -> str:
     """Format the figures of a task on one line."""
     theirs, mine = result["scikit-learn"], result["xpnn"]
     return (
-        f"{result['name']:32} {1e3 * theirs['median_seconds']:9.1f} ms {1e3 * mine['median_seconds']:9.1f} ms "
+        f"{result['name']:40} {1e3 * theirs['median_seconds']:9.1f} ms {1e3 * mine['median_seconds']:9.1f} ms "
         f"{result['ratio']:6.2f}   {theirs['n_iter']:5} {mine['n_iter']:5}   {theirs['score']:.4f} {mine['score']:.4f} "
         f"  {mine['backend']}"
     )
@@ -182,11 +238,11 @@ def summary(results: list[dict[str, Any]]) -> str:
 @click.option("--data", metavar="SOURCE", help="Where MNIST is, as for `xpnn train`.")
 @click.option("--out", type=click.Path(path_type=Path), help="The results' file, JSON; none by default.")
 def main(examples: tuple[str, ...], turns: int, backend: str, data: str | None, out: Path | None) -> None:
-    """Fit scikit-learn's examples with its estimator and with xpnn's, in turns, and print medians and ratios."""
+    """Time both estimators, interleaved, on scikit-learn's examples and on tables; print medians and ratios."""
     chosen = [look_up("example", name, EXAMPLES) for name in examples]
     if out is not None and out.exists():
         raise ConfigError(f"{out} is there already: choose another --out")
-    say(f"{'':32} {'scikit-learn':>12} {'xpnn':>12} {'ratio':>6}   iterations      score")
+    say(f"{'':40} {'scikit-learn':>12} {'xpnn':>12} {'ratio':>6}   iterations      score")
     results = []
     for task in (task for example in chosen for task in example(data)):
         results.append(measure(task, turns=turns, backend=backend))
