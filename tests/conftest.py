@@ -49,8 +49,10 @@ def pytest_configure(config: pytest.Config) -> None:
         cache = getattr(config, "cache", None)  # none with -p no:cacheprovider
         folder = cache.mkdir("numba") if cache else Path(tempfile.gettempdir(), f"xpnn-numba-{getpass.getuser()}")
         os.environ["NUMBA_CACHE_DIR"] = str(folder)
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A shell starts what runs in its background, or with nohup, without Ctrl-C and SIGHUP.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

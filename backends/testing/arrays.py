@@ -94,6 +94,19 @@ def copies_of_any_memory_order_come_back_as_they_went(
     assert_same([backend.to_numpy(on_device)], [expected], "an array on the device, after a copy of it has changed")
 
 
+@check("put_rows", dtype=["uint8", *DTYPES], density=[0.05, 0.9], is_sparse=[True, False])
+def rows_come_as_they_are_or_dense(backend: Backend, dtype: str, density: float, is_sparse: bool) -> None:
+    from scipy.sparse import csr_array
+
+    numbers = (normal(6, 40) * 50 + 100).astype(dtype) * (np.random.default_rng(2).random((6, 40)) < density)
+    numbers = numbers.astype(dtype)
+    given = csr_array(numbers) if is_sparse else numbers.copy()
+    placed = backend.put_rows(given)
+    (given.data if is_sparse else given)[...] = 0
+    back = placed.toarray() if hasattr(placed, "toarray") else backend.to_numpy(placed)
+    assert_same([back], [numbers], "rows from put_rows, after the host's have changed")
+
+
 @check("own")
 def own_takes_arrays_of_the_backend_alone(backend: Backend) -> None:
     for foreign in (object(), [1.0, 2.0], "text", None):

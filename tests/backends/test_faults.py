@@ -60,6 +60,11 @@ def columns_for_rows(right, array):
     return right(array.T if array.ndim == 2 and array.flags.f_contiguous else array)
 
 
+@fault("put_rows")
+def columns_of_rows(right, rows):
+    return right(rows[:, ::-1])
+
+
 @fault("to_numpy")
 def a_view(right, array):
     return np.asarray(array)

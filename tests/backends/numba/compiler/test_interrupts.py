@@ -58,13 +58,13 @@ def interrupt_everywhere(threads, *, is_started, everywhere, step=1):
     raise AssertionError
 
 
-@pytest.mark.parametrize("threads", [2, 3, 8])
+@pytest.mark.parametrize("threads", [2, 3, pytest.param(8, marks=pytest.mark.thorough)])
 @pytest.mark.parametrize("is_started", [False, True], ids=["start", "run"])
 def test_an_interrupt_at_any_point_leaves_the_next_run_right(threads, is_started, record_property):
     record_property("points", interrupt_everywhere(threads, is_started=is_started, everywhere=False))
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("threads", [2, 3, 8])
+@pytest.mark.parametrize("threads", [2, 3, pytest.param(8, marks=pytest.mark.thorough)])
 def test_an_interrupt_in_the_libraries_that_start_threads(threads, record_property):
     record_property("points", interrupt_everywhere(threads, is_started=False, everywhere=True))
