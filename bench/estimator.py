@@ -112,7 +112,7 @@ def tables(mnist: str | None) -> Iterator[Example]:  # noqa: ARG001
 
     digits, classes = datasets.load_digits(return_X_y=True)
     generator = np.random.default_rng(0)
-    sets = {"1,797 x 64 (100,)": ((digits / 16, classes), (100,), 20)}
+    sets: dict[str, tuple[Rows, tuple[int, ...], int]] = {"1,797 x 64 (100,)": ((digits / 16, classes), (100,), 20)}
     for rows, features, hidden, epochs in SHAPES:
         x = generator.normal(size=(rows, features))
         sets[f"{rows:,} x {features} {hidden}"] = (x, (x[:, 0] * x[:, 1] > 0).astype(int)), hidden, epochs

@@ -100,7 +100,7 @@ def rows_come_as_they_are_or_dense(backend: Backend, dtype: str, density: float,
 
     numbers = (normal(6, 40) * 50 + 100).astype(dtype) * (np.random.default_rng(2).random((6, 40)) < density)
     numbers = numbers.astype(dtype)
-    given = csr_array(numbers) if is_sparse else numbers.copy()
+    given: Any = csr_array(numbers) if is_sparse else numbers.copy()
     placed = backend.put_rows(given)
     (given.data if is_sparse else given)[...] = 0
     back = placed.toarray() if hasattr(placed, "toarray") else backend.to_numpy(placed)
