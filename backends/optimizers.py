@@ -65,7 +65,7 @@ class Optimizer(ABC):
 
     def init(self, xp: Any, parameter: Array) -> State:
         """Return the state before the first step: zeros of the parameter's shape."""
-        return {slot: xp.zeros(parameter.shape, dtype=parameter.dtype) for slot in self.slots}
+        return {slot: xp.zeros_like(parameter) for slot in self.slots}
 
     @abstractmethod
     def update(
