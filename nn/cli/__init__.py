@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import signal
 import sys
 from contextlib import suppress
 
@@ -31,6 +32,7 @@ def main() -> None:
             from ..distributed.world import abort_after_exit
 
             abort_after_exit(error)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done: it would replace the exit code
             sys.exit(final_code(error.code) if isinstance(error.code, int) else error.code)
     except KeyboardInterrupt:  # while it was still being imported
         print("xpnn: interrupted", file=sys.stderr)  # noqa: T201

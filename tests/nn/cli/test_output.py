@@ -232,6 +232,13 @@ except KeyboardInterrupt:
     assert bool(result.stderr) is not closed
 
 
+def test_a_ctrl_c_after_the_end_changes_nothing() -> None:
+    code = "import atexit, os, signal, sys; from xpnn.nn.cli import main; sys.argv = ['xpnn', '--version']\n"
+    code += "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT)); main()"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_last_words_wait_for_no_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
