@@ -75,27 +75,53 @@ class KernelCompiler(Compiler):
         return super().compile_extra(func)
 
 
+class InnerLibrary(JITCodeLibrary):
+    """Code of a function that only kernels call: never optimized or made into machine code by itself.
+
+    The kernel that it is linked into is optimized as a whole. To do it for each function too takes a third of the time.
+    """
+
+    def _optimize_final_module(self) -> None:
+        """Leave it to the kernel."""
+
+    def _finalize_final_module(self) -> None:
+        """Make ready for linking, without the engine that generates machine code."""
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+
+class InnerCompiler(Compiler):
+    """Numba's compiler, up to the code that is linked into kernels."""
+
+    def compile_extra(self, func: Any) -> Any:
+        """See Numba's."""
+        state = self.state
+        state.library = InnerLibrary(state.targetctx.codegen(), func.__qualname__)
+        state.flags.no_compile = True
+        # Numba tells functions apart by what Python would call, which must be of C and nobody else's.
+        result = super().compile_extra(func)._replace(entry_point=state.library.__reduce__)
+        state.targetctx.insert_user_function(result.entry_point, result.fndesc, [result.library])
+        return result
+
+
+INNER_OPTIONS = OPTIONS | {"pipeline_class": InnerCompiler, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
 def kernel(function: Function) -> Function:
     """Compile `function` at its first call for each combination of types, or load it from the kernel cache."""
-    return _compiled(function, pipeline_class=KernelCompiler)
+    # The machine code of a kernel contains that of its callees from other files, so every cache file is named by the
+    # sources of all kernels. A function from elsewhere, as of a test, is not among them, and is not cached.
+    function.__qualname__ = f"{function.__qualname__}_{SOURCES}"
+    compiled: Any = numba.njit(pipeline_class=KernelCompiler, **OPTIONS)(function)
+    is_compiled = isinstance(compiled, Dispatcher)  # not under NUMBA_DISABLE_JIT
+    if is_compiled and KERNELS in Path(function.__code__.co_filename).parents:
+        compiled._cache = KernelCache(function, OPTIONS)
+    return compiled
 
 
 def inner_kernel(function: Function) -> Function:
-    """Compile a function that only kernels call: without an entry from Python, which takes long."""
-    return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-
-
-def _compiled(function: Function, **options: Any) -> Function:
-    """Compile `function` with the options of all kernels and those given."""
-    # The machine code of a caller contains that of its callees from other files, so every cache file is named by the
-    # sources of all kernels. A function from elsewhere, as of a test, is not among them, and is not cached.
-    function.__qualname__ = f"{function.__qualname__}_{SOURCES}"
-    options |= OPTIONS
-    compiled: Any = numba.njit(**options)(function)
-    is_compiled = isinstance(compiled, Dispatcher)  # not under NUMBA_DISABLE_JIT
-    if is_compiled and KERNELS in Path(function.__code__.co_filename).parents:
-        compiled._cache = KernelCache(function, options)
-    return compiled
+    """Compile a function that only kernels call: without an entry from Python and without machine code of its own."""
+    return cast("Function", numba.njit(**INNER_OPTIONS)(function))
 
 
 def entry_of(kernel: Callable[..., Any], *args: Any) -> Callable[..., Any]:
@@ -148,7 +174,7 @@ def chosen_by_kind(functions: dict[type, Callable[..., Any]]) -> Callable[[Funct
         def function(first: Any, *args: Any) -> Any:
             return functions[type(first)](first, *args)
 
-        @overload(function, strict=False, jit_options=OPTIONS)
+        @overload(function, strict=False, jit_options=INNER_OPTIONS)
         def choose(first: Any, *args: Any) -> Any:
             return functions[first.instance_class]
 

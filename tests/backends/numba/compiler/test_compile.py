@@ -13,7 +13,7 @@ from numba.core import config, event
 from numba.core.errors import TypingError
 from xpnn.backends.numba.compiler import compile as numba_compile
 from xpnn.backends.numba.compiler.cache import KernelCache
-from xpnn.backends.numba.network import layers as numba_layers
+from xpnn.backends.numba.steps import by_rows
 
 compiled_only = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled under NUMBA_DISABLE_JIT=1")
 
@@ -25,7 +25,7 @@ def test_only_functions_of_the_digested_sources_are_cached():
     kernel = numba_compile.kernel(scope["double"])
     assert kernel(21) == 42
     assert kernel.stats.cache_path is None
-    assert isinstance(numba_layers.forward_panel._cache, KernelCache)
+    assert isinstance(by_rows.train_by_rows._cache, KernelCache)
 
 
 @compiled_only
@@ -63,8 +63,8 @@ def test_a_change_of_any_kernel_file_changes_every_cache_file(tmp_path, monkeypa
     (tmp_path / "other.py").write_text("c")
     assert len(set(seen)) == len(seen)
     assert digest() == seen[-1]
-    kernel = numba_layers.forward_panel
-    assert getattr(kernel, "py_func", kernel).__qualname__ == f"forward_panel_{numba_compile.SOURCES}"
+    kernel = by_rows.train_by_rows
+    assert getattr(kernel, "py_func", kernel).__qualname__ == f"train_by_rows_{numba_compile.SOURCES}"
 
 
 def test_the_notice_comes_once(caplog):
