@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from ..optimizers import Optimizer
 from ..plan import NO_ROWS, Totals, TrainingJob, checked_order
 from ..sparse_rows import numbers_of
 from .compiler.compile import announced, entry_of
+from .compiler.pace import Pace
 from .compiler.team import ALONE
 from .engine import Engine, EnginePlan
 from .network.functions import activation_code
@@ -34,6 +36,7 @@ class NumbaPlan(EnginePlan):
             self._engine = engine = Engine(job, job.batch_size)
             self._clipping_arguments: tuple[Any, ...] = ()
             self._sums = new_sums()
+            self._pace = Pace(engine.team.threads)
             self._kept_order = np.empty(0, dtype=np.int64)  # rows whose lists by feature are kept
             self._figures = (-1, np.empty(0), np.empty(0))  # rows of the last run, and its batches' sizes and penalties
             kernel, grads = engine.schedule.kernel, None
@@ -56,12 +59,16 @@ class NumbaPlan(EnginePlan):
         rows = np.arange(count, dtype=np.int64) if order is None else checked_order(order, count)  # (rows,)
         with engine.parameters_of_layers():
             self._sums.loss[0], self._sums.correct[0] = totals.loss_sum, totals.correct
-            size = self.job.batch_size if engine.is_kept else max(len(rows), 1)
-            for part in (rows[start : start + size] for start in range(0, len(rows), size)):
+            done, batch_size = 0, self.job.batch_size
+            while done < len(rows):
+                part = rows[done : done + batch_size * (1 if engine.is_kept else self._pace.batches())]
                 if engine.is_kept:
                     self._keep_lists(part)
-                engine.team.run(self._kernel, *self._arguments(part))
-                self.step += -(-len(part) // self.job.batch_size)
+                arguments, steps, begin = self._arguments(part), -(-len(part) // batch_size), perf_counter()
+                late = engine.team.run(self._kernel, *arguments, threads=self._pace.threads)
+                self._pace.note(steps, perf_counter() - begin, late)
+                self.step += steps
+                done += len(part)
         return Totals(float(self._sums.loss[0]), int(self._sums.correct[0]), totals.rows + len(rows))
 
     def _keep_lists(self, order: npt.NDArray[np.int64]) -> None:

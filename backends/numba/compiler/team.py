@@ -34,8 +34,9 @@ from .start import start_threads
 # How often a waiting thread looks before it offers its core to others: some 20 us, longer than a step's imbalance.
 SPINS = 2000
 
-# Where the counters lie in `Side.sync`: on cache lines of their own, 128 bytes apart.
-ARRIVED, ROUND, SYNC_SIZE = 0, 16, 32
+# Where the counters lie in `Side.sync`, on cache lines of their own, 128 bytes apart: threads that have arrived at the
+# present wait, waits that are over, and those that took a thread more than SPINS looks.
+ARRIVED, ROUND, LATE, SYNC_SIZE = 0, 16, 32, 48
 
 
 class Side(NamedTuple):
@@ -186,28 +187,36 @@ class Team:
         self._pid = os.getpid()
         weakref.finalize(self, _dismiss, self._workers)
 
-    def run(self, kernel: Callable[..., Any], *args: Any) -> None:
+    def run(self, kernel: Callable[..., Any], *args: Any, threads: int | None = None) -> float:
         """Call `kernel(side, *args)` on every thread, and return when all have ended; callers wait for their turn.
 
         Of a plain Python function the parts must not wait for each other. After an exception the arrays that were
         written to are in no known state.
+
+        Args:
+            kernel: the function.
+            args: its arguments.
+            threads: how many take part, at most; None for all.
+
+        Returns:
+            the share of waits that were long.
         """
         if self._pid != os.getpid():
             self._forget()
-        turn = self._turn
-        is_alone = self.threads == 1 or _holds(turn)  # in a run of its own already, as in a signal's handler
+        turn, most = self._turn, threads or self.threads
+        is_alone = min(most, self.threads) == 1 or _holds(turn)  # in a run of its own already, as in a signal's handler
         side = Side(0, 1 if is_alone else self.threads, np.zeros(SYNC_SIZE, dtype=np.int64))
         kernel = entry_of(kernel, side, *args)  # before others wait for this thread
         if is_alone:
             kernel(side, *args)
-            return
+            return 0.0
         try:
             try:
                 turn.acquire()
                 if self._state is not State.READY:
                     self._start()
                 self._state = State.AT_WORK
-                errors = self._call(kernel, args, side.sync)
+                errors = self._call(kernel, args, side.sync, min(most, self.threads))
                 self._state = State.READY
             finally:
                 self._end_turn(turn)
@@ -216,6 +225,7 @@ class Team:
         for error in errors:
             if error is not None:
                 raise error
+        return float(side.sync[LATE] / max(int(side.sync[ROUND]) * len(errors), 1))
 
     def _end_turn(self, turn: Any) -> None:
         """Give up the turn, if this thread has it, and workers that are not known to be idle."""
@@ -249,12 +259,12 @@ class Team:
         self._turn = threading.RLock()
         self._pid = os.getpid()
 
-    def _call(self, kernel: Callable[..., Any], args: Any, sync: Any) -> list[BaseException | None]:
-        """Call the kernel on every thread, and return the workers' outcomes."""
+    def _call(self, kernel: Callable[..., Any], args: Any, sync: Any, threads: int) -> list[BaseException | None]:
+        """Call the kernel on so many threads, and return the workers' outcomes."""
         outcomes, elsewhere = SimpleQueue[BaseException | None](), _cores_but_this()
-        own, *others = (partial(kernel, Side(me, self.threads, sync), *args) for me in range(self.threads))
+        own, *others = (partial(kernel, Side(me, threads, sync), *args) for me in range(threads))
         tasks = [Task(action, elsewhere, outcomes) for action in others]
-        calls = [*(partial(worker.tasks.put, task) for worker, task in zip(self._workers, tasks, strict=True)), own]
+        calls = [*(partial(worker.tasks.put, task) for worker, task in zip(self._workers, tasks, strict=False)), own]
         list(map(call, calls))  # in one call of C: no exception comes between two of them
         return [outcomes.get() for _ in tasks]
 
@@ -324,6 +334,8 @@ def wait_for_all(side: Side) -> None:
     looks = 0
     while fetch(side.sync, ROUND) == now:
         looks += 1
+        if looks == SPINS:
+            fetch_add(side.sync, LATE, 1)
         if looks > SPINS:
             give_way()
 

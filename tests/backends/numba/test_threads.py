@@ -1,5 +1,7 @@
 """The compiled plan's results depend neither on the number of threads nor on how a run is divided."""
 
+import itertools
+
 import numpy as np
 import pytest
 from numba.core import config
@@ -76,6 +78,18 @@ def test_a_run_in_parts_gives_the_bits_of_a_whole_one(make_threads, kind, thread
     assert parts == total
     assert divided.step == whole.step == 10
     assert result_of(divided) == result_of(whole)
+
+
+def test_a_team_that_shrinks_and_grows_in_a_run_gives_the_same_bits(make_threads, kind, monkeypatch):
+    alone, adapting = make_threads(kind, 1, batch_size=16), make_threads(kind, 5, batch_size=16)
+    sizes, run, seen = itertools.cycle([5, 1, 3, 2]), adapting._engine.team.run, []
+    monkeypatch.setattr(adapting._pace, "batches", lambda: 2)
+    monkeypatch.setattr(adapting._pace, "note", lambda *_: setattr(adapting._pace, "threads", next(sizes)))
+    monkeypatch.setattr(
+        adapting._engine.team, "run", lambda *args, threads: seen.append(threads) or run(*args, threads=threads)
+    )
+    assert result_of(adapting) == result_of(alone)
+    assert {1, 2, 3, 5} <= set(seen)
 
 
 def test_a_state_loaded_into_another_number_of_threads_gives_the_same_bits(make_threads, kind):

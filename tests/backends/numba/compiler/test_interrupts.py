@@ -35,6 +35,7 @@ def check_whole(team, threads, others):
     own = {worker.thread for worker in team._workers}
     assert len(own) == threads - 1
     for thread in set(workers()) - own - others:
+        thread._started.wait(timeout=60)  # an interrupted start goes on beside its caller
         thread.join(timeout=60)
         assert not thread.is_alive(), "a thread is left behind"
     team._let_go()  # the interrupt's traceback may keep the team
