@@ -10,7 +10,7 @@ from typing import Any
 import rich_click as click
 
 from ...backends import ConfigError, get_backend, registered_backends
-from ..runs.parity import TOLERANCES, AccuracyParity, StepParity, compare_accuracies, compare_steps, subset, to_json
+from ..runs.parity import DTYPES, AccuracyParity, StepParity, compare_accuracies, compare_steps, subset, to_json
 from .options import (
     AT_LEAST_0,
     AT_LEAST_1,
@@ -66,7 +66,7 @@ def parity(
     results: list[StepParity | AccuracyParity] = []
     if not as_json:
         say(f"{recipe.name} against {contestants[0].name}, {len(dataset.train):,} training rows")
-    for dtype in TOLERANCES:
+    for dtype in DTYPES:
         for result in compare_steps(replace(recipe, dtype=dtype), dataset, contestants, steps=steps):
             results.append(result)
             _show(result, as_json=as_json)
@@ -88,8 +88,8 @@ def _show(result: StepParity | AccuracyParity, *, as_json: bool, is_reference: b
     head = f"  {result.backend:<17}{result.dtype:<9}"
     if isinstance(result, StepParity):
         say(
-            f"{head}{result.steps} steps: loss {result.loss_difference:.1e}, weights {result.weight_difference:.1e} "
-            f"(at most {result.tolerance:.0e})  {verdict}"
+            f"{head}{result.steps} steps: loss {result.loss_difference:.1e}, weights {result.weight_difference:.1e}, "
+            f"{100 * max(result.loss_excess, result.weight_excess):.0f} % of the limit  {verdict}"
         )
     else:
         accuracies = " ".join(f"{100 * accuracy:.2f}" for accuracy in result.accuracies)
