@@ -134,6 +134,7 @@ def huber(
 ) -> tuple[Array, Array, Array]:
     """Huber loss, `e^2 / 2` for errors `e = y - t` up to `delta`, and `delta (|e| - delta / 2)` beyond.
 
+    `delta` is in units of the targets; where they are standardized, in standard deviations.
     Source: Huber 1964, section 2.
     """
     error = _errors(xp, outputs, labels)  # (rows, outputs)

@@ -18,6 +18,20 @@ DELIMITERS = ("\t", ";", "|", ",")  # of several that fit, the first: a comma ma
 DELIMITER_WORDS = {"\t": "tabs", ";": "';'", "|": "'|'", ",": "','"}
 SAMPLE_LINES, SAMPLE_BYTES = 200, 2**18  # that are read for the detection, whichever ends first; two lines at least
 BOM = b"\xef\xbb\xbf"
+SIGNATURES = {  # first bytes of files that are no text -> their kind, and what to do
+    b"\xff\xfe": "UTF-16: convert it with iconv -f utf-16 -t utf-8, or save it as CSV UTF-8",
+    b"\xfe\xff": "UTF-16: convert it with iconv -f utf-16 -t utf-8, or save it as CSV UTF-8",
+    b"\x89PNG": "a PNG picture: pictures are for xpnn predict, by a name that ends in .png",
+    b"\xff\xd8\xff": "a JPEG picture: pictures are for xpnn predict, by a name that ends in .jpg",
+    b"PK\x03\x04": "a zip archive or an Excel workbook: rename it to .zip or .npz, or save the sheet as CSV UTF-8",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook: save the sheet as CSV UTF-8",
+    b"\x1f\x8b": "a gzip file: rename it to .csv.gz",
+    b"PAR1\x15": "a parquet file: rename it to .parquet",
+    b"\x93NUMPY": "a NumPy array: put it as images.npy and labels.npy into a folder, and name that",
+    b"%PDF-": "a PDF document: export its table as CSV UTF-8",
+    b"\x89HDF": "an HDF5 file: write its table as .csv or .parquet",
+    b"SQLite format 3\0": "an SQLite database: export its table as CSV UTF-8",
+}
 MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "NAN", "nan", "null", "Null", "NULL", "None", "?")
 
 _EXPONENT = r"([eE][+-]?\d+)?"
@@ -133,11 +147,8 @@ def _first_lines(file: IO[bytes], path: Path) -> list[bytes]:
         line = file.readline(limits.CSV_LINE + 1)
         if not line:
             break
-        if not lines and line.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise DataError(
-                f"{path} must be text in UTF-8, got UTF-16: convert it with iconv -f utf-16 -t utf-8, or save it "
-                "as CSV UTF-8"
-            )
+        if not lines and (found := next(filter(line.startswith, SIGNATURES), None)):
+            raise DataError(f"{path} must be text in UTF-8, got {SIGNATURES[found]}")
         lines.append(line)
         length += len(line)
     return lines
@@ -195,8 +206,8 @@ def _detect_decimal(rows: Sequence[_Row], delimiter: str, path: Path) -> str:
     comma, point = (next(filter(_FRACTION[sign].fullmatch, cells), None) for sign in (",", r"\."))
     if comma and point:
         raise DataError(
-            f"{path} must have one decimal sign, got {comma!r:.40} and {point!r:.40}: name it by decimal, on the "
-            "command line --decimal"
+            f"{path} must have one decimal sign, got {comma!r:.40} and {point!r:.40}: name it, decimal=',' or "
+            "decimal='.'"
         )
     return "," if comma else "."
 

@@ -27,6 +27,7 @@ INFERENCE_ROWS = 1000  # from which polars infers types; where a later row contr
 STRAY_SHARE = 0.05  # of a column's cells that are no numbers, up to which it is said that they are odd
 EXPRESSIONS = 200  # that polars plans at once: its time grows with the square
 CELL_BYTES = 8  # of a parsed number
+Lines = Sequence[int] | npt.NDArray[np.int64]  # (rows,)
 ZLIB_START = (b"x\x01", b"x^")  # text that polars would take for a compressed file
 TIMES = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M")
 
@@ -37,15 +38,13 @@ class CsvFrame:
 
     Attributes:
         frame: the typed columns.
-        first_line: line of the first data row.
-        lines: line in which each row begins (rows,); None if each line is a row.
+        lines: line in which each row begins (rows,).
         unnamed: columns without a name in the file's header.
         words: sentences on what was detected.
     """
 
     frame: pl.DataFrame
-    first_line: int
-    lines: npt.NDArray[np.int64] | None
+    lines: Lines
     unnamed: tuple[str, ...]
     words: tuple[str, ...]
 
@@ -71,14 +70,14 @@ def read_csv(file: IO[bytes], path: Path, options: TableOptions) -> CsvFrame:
         text = _without_spaces_before_quotes(text, head.delimiter)
     outside = without_quotes(text, head.delimiter, path, first_line) if b'"' in text else text
     frame, lines = _read_rows(text, outside, head, path, first_line)
-    frame, words = _with_types(frame, head, lambda row: first_line + row if lines is None else int(lines[row]))
+    frame, words = _with_types(frame, head, lines)
     unnamed = head.unnamed
     if len(head.names) > 1 and head.names[-1] in unnamed and frame[head.names[-1]].null_count() == frame.height:
         frame, unnamed = frame.drop(head.names[-1]), unnamed[:-1]  # each row ends with a delimiter
     if unnamed:
         names = ", ".join(unnamed[:6]) + (", ..." if len(unnamed) > 6 else "")
         words.append(f"no name in the header for {names}")
-    return CsvFrame(frame, first_line, lines, unnamed, (*head.words, *words))
+    return CsvFrame(frame, lines, unnamed, (*head.words, *words))
 
 
 def _without_outer_blank_lines(text: bytes, first_line: int) -> tuple[bytes, int]:
@@ -98,10 +97,8 @@ def _without_spaces_before_quotes(text: bytes, delimiter: str) -> bytes:
     return re.sub(rb'(?<=[\n%b]) +(?="(?!")|"""|""(?:[%b\r\n]|\Z))' % (sign, sign), b"", text)
 
 
-def _read_rows(
-    text: bytes, outside: bytes, head: Head, path: Path, first_line: int
-) -> tuple[pl.DataFrame, npt.NDArray[np.int64] | None]:
-    """Parse a text, of which `outside` has no quotes; return the frame, and the lines of its rows if some are no row.
+def _read_rows(text: bytes, outside: bytes, head: Head, path: Path, first_line: int) -> tuple[pl.DataFrame, Lines]:
+    """Parse a text, of which `outside` has no quotes; return the frame, and the line in which each row begins.
 
     Polars fills rows that are too short with nulls. So where the last of several columns has none, and each line made
     a row, all rows are complete; elsewhere their cells are counted, which takes longer.
@@ -113,7 +110,7 @@ def _read_rows(
         with suppress(DataError):  # which is raised again below, where the line is known
             frame = _parse(text, head, path)
             if columns > 1 and frame.shape == (num_lines, columns) and not frame.to_series(columns - 1).null_count():
-                return frame, None
+                return frame, range(first_line, first_line + num_lines)
     num_rows, lines = count_rows(outside), None
     if num_rows != num_lines or outside.count(head.delimiter.encode()) != num_rows * (columns - 1):
         lines = walk(text, head.delimiter, columns, path, first_line)
@@ -131,7 +128,7 @@ def _read_rows(
     except DataError:
         walk(text, head.delimiter, columns, path, first_line)  # which may find the line
         raise
-    return frame, lines
+    return frame, range(first_line, first_line + num_rows) if lines is None else lines
 
 
 def _parse(text: bytes, head: Head, path: Path) -> pl.DataFrame:
@@ -158,7 +155,7 @@ def _parse(text: bytes, head: Head, path: Path) -> pl.DataFrame:
     return frame
 
 
-def _with_types(frame: pl.DataFrame, head: Head, line: Callable[[int], int]) -> tuple[pl.DataFrame, list[str]]:
+def _with_types(frame: pl.DataFrame, head: Head, lines: Lines) -> tuple[pl.DataFrame, list[str]]:
     """Give each column its type; return the frame, and sentences on columns with few cells that are no numbers.
 
     The frame has names of its own until then: in expressions of polars, some names are patterns.
@@ -179,7 +176,7 @@ def _with_types(frame: pl.DataFrame, head: Head, line: Callable[[int], int]) -> 
         changed.extend(typed.get_columns())
         for column in _nearly_numbers(typed, head.decimal):
             if (row := _stray_row(column, head.decimal)) is not None:
-                where = f"{column[row]!r:.40} in line {line(row)}"
+                where = f"{column[row]!r:.40} in line {lines[row]}"
                 words.append(f"column {titles[column.name]!r:.80} is text: {where} is not a number")
     frame = frame.with_columns(changed)
     frame.columns = list(head.names)

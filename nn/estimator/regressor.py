@@ -17,6 +17,8 @@ from ..network.outputs import OUTPUTS
 from .base import BaseMLP, has_partial_fit
 from .parameters import CONSTRAINTS
 
+PARAMETERS = {"quantile": "quantile", "huber": "delta"}  # loss -> parameter of the estimator that is the loss's number
+
 
 @dataclass(eq=False, repr=False)
 class _Loss:
@@ -29,10 +31,11 @@ class MLPRegressor(RegressorMixin, BaseMLP, _Loss):  # the last one's parameter 
 
     Args:
         loss: "squared_error" (half of it) predicts the mean, "absolute_error" the median, "huber" the mean with
-            less influence of outliers, "quantile" the quantile of level `quantile`, and "poisson" (half the deviance)
-            the mean of targets of at least 0, as the exponential of the last layer.
+            less influence of outliers, "quantile" (pinball loss) the quantile of level `quantile`, and "poisson" (half
+            the deviance) the mean of targets of at least 0, as the exponential of the last layer.
         quantile: level of the quantile, in (0, 1); for the loss "quantile".
-        delta: error from which the loss is linear, in units of `y`; for the loss "huber".
+        delta: error from which the loss is linear, in units of `y`, which is not standardized here; for the loss
+            "huber". `xpnn train --loss huber:DELTA` standardizes the labels: there it is in standard deviations.
 
     All other parameters and attributes are those of `MLPClassifier` except for classes; the score is R^2.
     """
@@ -45,11 +48,20 @@ class MLPRegressor(RegressorMixin, BaseMLP, _Loss):  # the last one's parameter 
         "quantile": [Interval(Real, 0, 1, closed="neither")], "delta": [Interval(Real, 0, None, closed="neither")],
     }  # fmt: skip
 
+    @override
+    def _validate_params(self) -> None:
+        loss, colon, number = str(self.loss).partition(":")
+        if colon and loss in PARAMETERS:
+            raise ValueError(
+                f"loss must be without its number, got {self.loss!r:.80}: {PARAMETERS[loss]} is a parameter "
+                f'of its own, loss="{loss}", {PARAMETERS[loss]}={number:.40}'
+            )
+        super()._validate_params()
+
     @property
     @override
     def _loss_of_columns(self) -> str:
-        parameters = {"quantile": self.quantile, "huber": self.delta}
-        return f"{self.loss}:{parameters[self.loss]}" if self.loss in parameters else self.loss
+        return f"{self.loss}:{getattr(self, PARAMETERS[self.loss])}" if self.loss in PARAMETERS else self.loss
 
     @available_if(has_partial_fit)
     @_fit_context(prefer_skip_nested_validation=True)

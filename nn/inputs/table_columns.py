@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
+from ...backends.lookup import did_you_mean
 from ..files.text import is_plain, printable
 from .frames import missing
 from .table import LARGEST, Column, Table
@@ -68,7 +69,8 @@ def choose_columns(
     for option, wanted in (("drop", drop), ("categorical", categorical), ("id_column", [id_column])):
         for name in wanted:
             if name not in names and name is not None and not (option == "id_column" and name == "none"):
-                raise ConfigError(f"{option} must name a column, got {name!r:.80}: there are {_listed(names)}")
+                hint = did_you_mean(name, names)
+                raise ConfigError(f"{option} must name a column, got {name!r:.80}{hint}: there are {_listed(names)}")
     words, features, identifier = [], [], None if id_column in (None, "none") else id_column
     for name in names:
         if name in drop or name == identifier:
