@@ -1,6 +1,7 @@
 """Tables on the command line: from a csv to a network, its figures, its predictions, and ONNX."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -189,14 +190,22 @@ def test_class_weights_change_what_is_learned() -> None:
         (["--hidden", "64,x"], "'64,x' must be whole numbers >= 1 such as 256,128, or none"),
         (["--hidden", "0"], "must be whole numbers >= 1"),
         (["--class-weight", "high"], "'high' must be balanced, or weights by class name such as fraud=10"),
-        (["--class-weight", "hihg=2"], "class_weight names a class 'hihg', which is none of high, low, mid"),
+        (
+            ["--class-weight", "hihg=2"],
+            "--class-weight names a class 'hihg', which is none of high, low, mid; did you mean 'high'?",
+        ),
         (["--class-weight", "high=-1"], "the weight of class 'high' must be a finite number >= 0, got -1.0"),
         (["--activation", "rleu"], "'rleu' is not one of"),
-        (["--drop", "city,towns"], "drop must name a column, got 'towns'"),
-        (["--label-column", "kind"], "must have the label's column 'kind', got Id, age, income, city, member, label"),
+        (["--drop", "city,towns"], "--drop must name a column, got 'towns': there are"),
+        (
+            ["--label-column", "kind"],
+            "must have the label's column 'kind', got Id, age, income, city, member, label: name it by --label-column",
+        ),
+        (["--label-column", "Lable"], "got Id, age, income, city, member, label; did you mean 'label'?"),
         (["--delimiter", ";"], "must have features beside"),
-        (["--delimiter", "x"], "delimiter must be"),
-        (["--id-column", "key"], "id_column must name a column, got 'key'"),
+        (["--delimiter", "x"], "--delimiter must be"),
+        (["--lr", "-1"], "--lr of adam must be a finite number > 0"),
+        (["--id-column", "key"], "--id-column must name a column, got 'key'"),
     ],
 )
 def test_options_that_cannot_be_leave_no_folder(options: list[str], message: str) -> None:
@@ -393,6 +402,31 @@ def test_predictions_stand_beside_the_id_and_need_no_label(trained: tuple[Path, 
     result = done("predict", folder, "bare.csv", "--json", "--out", "also.csv")
     assert json.loads(result.stdout) == {"predictions": expected.select("Id", "label").to_dicts()}
     assert pl.read_csv("also.csv").equals(expected.select("Id", "label"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_predictions_go_into_pipes_as_csv(trained: tuple[Path, Path, str]) -> None:
+    os.mkfifo("pipe")
+    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    done("predict", trained[0], written(mixed(3)), "--out", "pipe")
+    assert os.read(reader, 4096).decode() == done("predict", trained[0], "new.csv").stdout
+    os.close(reader)
+
+
+def test_a_quantile_is_shown_with_its_coverage() -> None:
+    data = written(prices(100))
+    said = done("train", "--data", data, "--loss", "quantile:0.8", *FAST, "2", "--out", "run").stdout
+    summary, result = (
+        json.loads(Path("run/summary.json").read_text("utf-8")),
+        figures("evaluate", "run", "--data", data),
+    )
+    share = result["coverage"]
+    assert summary["test_coverage"] == share
+    assert share == nn.evaluate(network(Path("run")), nn.load_dataset(data).test).coverage
+    words = f"coverage {share:.2%} (labels at or below the prediction)"
+    assert words in said
+    assert words in done("evaluate", "run", "--data", data).stdout
+    assert "curves.png         plot of the loss\n" in said
 
 
 def test_the_column_of_ids_may_be_another(trained: tuple[Path, Path, str]) -> None:
