@@ -267,6 +267,11 @@ def parse_loss(name: str) -> tuple[Loss, float | None]:
     return loss, value
 
 
+def row_of_loss(name: str) -> str:
+    """Return the row of `LOSSES` of a loss by its name, as in `parse_loss`, without its parameter."""
+    return name.partition(":")[0]
+
+
 def loss_function(name: str) -> Loss:
     """Return the function of a loss by its name, as in `parse_loss`, with its parameter applied."""
     loss, value = parse_loss(name)

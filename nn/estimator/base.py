@@ -190,7 +190,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, Parameters):
             activation=activation,
             loss=loss,
             has_sparse_rows=is_sparse(rows.images),
-            needs_generic_plan=self.solver == "lbfgs",
+            uses_lbfgs=self.solver == "lbfgs",
         )
         is_series = is_partial and self.backend == "auto"
         backend = get_backend(record.series_backend if is_series and record.series_backend else self.backend, job=job)

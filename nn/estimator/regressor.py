@@ -79,11 +79,9 @@ class MLPRegressor(RegressorMixin, BaseMLP, _Loss):  # the last one's parameter 
         numbers = np.asarray(y.toarray() if hasattr(y, "toarray") else y)
         if numbers.dtype.kind not in "buif":
             raise ValueError(f"y must be numbers, got dtype {numbers.dtype}: convert it by y.astype(float)")
-        if self.loss == "poisson" and (numbers < 0).any():
-            raise ValueError(
-                f"y must be at least 0 for the loss poisson, got {numbers.min()}: drop these rows, or set another loss"
-            )
-        return numbers.reshape(len(numbers), -1).astype(np.float64)
+        labels = numbers.reshape(len(numbers), -1).astype(np.float64)  # (samples, outputs)
+        OUTPUTS[self.loss].check(labels, labels.shape[1])
+        return labels
 
     def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
         """Predict targets, (samples,), or (samples, outputs) for several outputs."""

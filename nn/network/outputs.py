@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ...backends import DataError, log_softmax, look_up
 from ...backends.activations import Array
-from ...backends.losses import parse_loss
+from ...backends.losses import parse_loss, row_of_loss
 
 
 @dataclass(frozen=True)
@@ -118,4 +118,4 @@ def outputs_of(loss: str) -> Outputs:
         ConfigError: there is no such loss, or its parameter is invalid.
     """
     parse_loss(loss)
-    return look_up("loss", loss.partition(":")[0], OUTPUTS)
+    return look_up("loss", row_of_loss(loss), OUTPUTS)
