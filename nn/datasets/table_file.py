@@ -10,7 +10,6 @@ from ...backends.errors import DataError
 from ..files import limits
 from ..files.data_file import opened
 from .csv_dialect import TableOptions
-from .csv_frame import read_csv
 from .dataset import Origin
 from .packed_text import unpack
 from .parquet_frame import read_parquet
@@ -73,6 +72,8 @@ def read_table(path: Path, options: TableOptions = TableOptions()) -> TableFile:
         MissingDependency: polars is not installed.
     """
     require_polars()
+    from .csv_frame import read_csv
+
     if not is_table(path):
         raise DataError(f"{path} must end in {', '.join(SUFFIXES)}: rename it, or write it as one of them")
     name = path.name.lower()
@@ -82,5 +83,6 @@ def read_table(path: Path, options: TableOptions = TableOptions()) -> TableFile:
         if name.endswith(PARQUET_SUFFIXES):
             frame = read_parquet(file, path)
             return TableFile(frame, Origin(range(1, len(frame) + 1), str(path)))
-        table = read_csv(unpack(file, size, path) if name.endswith(PACKED_SUFFIXES) else file, path, options)
-        return TableFile(table.frame, Origin(table.lines, str(path)), table.words, table.unnamed)
+        text = unpack(file, size, path) if name.endswith(PACKED_SUFFIXES) else file
+        frame, lines, words, unnamed = read_csv(text, path, options)
+        return TableFile(frame, Origin(lines, str(path)), words, unnamed)

@@ -247,7 +247,9 @@ def test_columns_are_chosen_by_the_caller():
     assert (chosen.features, chosen.identifier) == (("age", "town", "member"), "visits")
     assert learn_table(frame, chosen)[0].columns[2].levels == ("False", "True")
     for option in ({"drop": ("Town",)}, {"categorical": ("Town",)}, {"id_column": "Town"}):
-        with pytest.raises(ConfigError, match=rf"{next(iter(option))} must name a column, got 'Town': there are 'age'"):
+        with pytest.raises(
+            ConfigError, match=rf"{next(iter(option))} must name a column, got 'Town'; did you mean 'town'\?: there"
+        ):
             choose_columns(frame, **option)
     with pytest.raises(DataError, match="a table must have a column to learn from, got 'age', 'town'"):
         choose_columns(frame, drop=tuple(PEOPLE))
