@@ -126,10 +126,8 @@ def _predict_table(
     named = inputs if isinstance(inputs, Table) else None
     identifier = _identifier(file, named, id_column)
     rows = frame if named is not None and named.is_named else _numbers(net, frame, identifier, path)
-    try:
+    with file.origin.located():
         predictions, probabilities = answers(net, rows)
-    except DataError as error:
-        raise DataError(file.origin.locate(str(error))) from error
     if named is not None and named.is_named:
         _say_missing(named, frame)
     is_picture = isinstance(inputs, Pixels)

@@ -111,24 +111,25 @@ def from_arrays(
         places = list(split_places(numbers[0], test_fraction=test_fraction, seed=seed, stratify=stratify, names=names))
     parts = list(zip((0, len(given) - 1), places, strict=True))
     raw = [rows.take(k, at) for k, at in parts]
-    is_new = inputs is None
+    origins = [Origin(range(rows.counts[k])).take(at) for k, at in parts]
+    notes: tuple[str, ...] = ()
+    splits = []
     try:
         if inputs is None:
             target = None if names else Target.learn(numbers[0][places[0]])
-            inputs = replace(rows.learn(raw[0]), class_names=names, target=target)
-        facts = [rows.facts(part, inputs) for part in raw]
-        for each in facts:
-            if each.rows.shape[0]:
-                inputs.check(each.rows, each, "float64")
+            with origins[0].located():
+                inputs = replace(rows.learn(raw[0]), class_names=names, target=target)
+            notes = classes_note(names) if regression is None and isinstance(inputs, Table) else ()
+        for part, (k, at), origin in zip(raw, parts, origins, strict=True):
+            with origin.located():
+                facts = rows.facts(part, inputs)
+                if len(numbers[k][at]):
+                    inputs.check(facts.rows, facts, "float64")
+            splits.append(Split(facts.rows, numbers[k][at], inputs=inputs, facts=facts, origin=origin))
     except DataError:
         rows.refuse(inputs)
         raise
-    train, test = (
-        Split(each.rows, numbers[k][at], inputs=inputs, facts=each, origin=Origin(range(rows.counts[k])).take(at))
-        for (k, at), each in zip(parts, facts, strict=True)
-    )
-    notes = classes_note(names) if is_new and regression is None and isinstance(inputs, Table) else ()
-    return Dataset(name, train, test, inputs, (*notes, *rows.notes))
+    return Dataset(name, *splits, inputs, (*notes, *rows.notes))
 
 
 def _labels(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ...backends.errors import DataError
 from ..inputs.arrays import host_array
 from ..inputs.facts import NO_FACTS, RowFacts
 from ..inputs.frames import as_table
@@ -40,6 +42,14 @@ class Origin:
         word = "in line" if self.file else "at row"
         message = ROW.sub(lambda row: f"{word} {self.numbers[int(row[1])]}", message)
         return f"{self.file}: {message}" if self.file else message
+
+    @contextmanager
+    def located(self) -> Iterator[None]:
+        """Context manager: a `DataError` that names a row by its index names its place in the source."""
+        try:
+            yield
+        except DataError as error:
+            raise DataError(self.locate(str(error))) from error
 
 
 @dataclass(frozen=True)

@@ -92,13 +92,11 @@ def load_table(
     if index:
         notes.append("the column without a name is an index and is not learned: --id-column none to learn it")
         options["drop"] = (*options.get("drop", ()), *index)
-    try:
+    with file.origin.located():
         data = from_arrays(
             frame, labels, name=path.stem, regression=regression, inputs=inputs, id_column=id_column, label=label,
             **options,
         )  # fmt: skip
-    except DataError as error:
-        raise DataError(file.origin.locate(str(error))) from error
     train, test = (
         replace(part, origin=part.origin and file.origin.take(np.asarray(part.origin.numbers, np.int64)))
         for part in (data.train, data.test)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
@@ -112,12 +113,8 @@ def held_rows(net: MLP, rows: Split) -> Split:
     """
     if not isinstance(rows, Split):
         raise DataError(f"rows must be an nn.Split of images and labels, got {type(rows).__name__}: make one")
-    try:
+    with rows.origin.located() if rows.origin else nullcontext():
         return _held(net, rows)
-    except DataError as error:
-        if rows.origin is None:
-            raise
-        raise DataError(rows.origin.locate(str(error))) from error
 
 
 def _held(net: MLP, rows: Split) -> Split:
