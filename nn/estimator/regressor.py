@@ -75,7 +75,7 @@ class MLPRegressor(RegressorMixin, BaseMLP, _Loss):  # the last one's parameter 
         """
         return self._fit(X, y, sample_weight, None)
 
-    def _labels(self, y: Any, *, goes_on: bool, is_validation: bool = False) -> npt.NDArray[np.float64]:  # noqa: ARG002
+    def _labels(self, y: Any, *, continues: bool, is_validation: bool = False) -> npt.NDArray[np.float64]:  # noqa: ARG002
         numbers = np.asarray(y.toarray() if hasattr(y, "toarray") else y)
         if numbers.dtype.kind not in "buif":
             raise ValueError(f"y must be numbers, got dtype {numbers.dtype}: convert it by y.astype(float)")
