@@ -79,8 +79,7 @@ def evaluate(
     elif net.outputs.has_accuracy:
         say(f"{head}, {result['accuracy']:.2%} right")
     else:
-        figures = (result.get(name) for name in ("r2", "mean_absolute_error", "coverage"))
-        say(f"{head}, {regression_figures(*figures)}")
+        say(f"{head}, {regression_figures(result['r2'], result['mean_absolute_error'], result.get('coverage'))}")
     if out is not None:
         say(f"saved in {out}")
 

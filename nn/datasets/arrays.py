@@ -129,7 +129,8 @@ def from_arrays(
     except DataError:
         rows.refuse(inputs)
         raise
-    return Dataset(name, *splits, inputs, (*notes, *rows.notes))
+    train, test = splits
+    return Dataset(name, train, test, inputs, (*notes, *rows.notes))
 
 
 def _labels(

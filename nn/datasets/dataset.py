@@ -34,8 +34,9 @@ class Origin:
 
     def take(self, places: npt.NDArray[np.int64] | slice) -> Origin:
         """Return the origin of a subset of the rows, (part,)."""
-        numbers = self.numbers if isinstance(places, slice) else np.asarray(self.numbers, np.int64)
-        return Origin(numbers[places], self.file)
+        if isinstance(places, slice):
+            return Origin(self.numbers[places], self.file)  # of a range still one
+        return Origin(np.asarray(self.numbers, np.int64)[places], self.file)
 
     def locate(self, message: str) -> str:
         """Return a message that names a row by its index with the row's place in the source."""
