@@ -141,7 +141,7 @@ def load_network(path: Path, *, backend: str) -> MLP:
         return load(source, backend=backend)
     folder.refuse_links()
     if folder.checkpoint.exists() and not folder.model.exists():
-        raise ConfigError(f"{path} is unfinished: {_how_to_complete(folder)}")
+        raise ConfigError(_unfinished(folder))
     net = load(source, backend=backend)
     if folder.checkpoint.exists() and not folder.summary.exists():
         try:
@@ -155,16 +155,20 @@ def load_network(path: Path, *, backend: str) -> MLP:
             checkpoint.check_sizes(net.sizes)
             net.load_parameters(newest)
             older = "; its model is older than its checkpoint, whose network is used"
-        planned = folder.read_config().recipe.training.epochs
-        done = f"{len(checkpoint.history)} of at most {planned} epochs"
-        note(f"{path} is unfinished, after {done}{older}: {_how_to_complete(folder)}")
+        note(_unfinished(folder, len(checkpoint.history), older))
     return net
 
 
-def _how_to_complete(folder: RunFolder) -> str:
-    """Return the command that completes a run, in words."""
-    data = data_option(folder.read_config().data)
-    return f"complete it with xpnn train --resume {shell_words(folder.path)}{data and f' {data}'}"
+def _unfinished(folder: RunFolder, epochs: int | None = None, more: str = "") -> str:
+    """Return the sentence that a run is unfinished, after `epochs` if they are known, and how to complete it."""
+    try:
+        config = folder.read_config()
+    except ModelFileError as error:
+        return f"{folder.path} is unfinished{more}, and cannot be completed: {error}"
+    done = "" if epochs is None else f", after {epochs} of at most {config.recipe.training.epochs} epochs"
+    data = data_option(config.data)
+    command = f"xpnn train --resume {shell_words(folder.path)}{data and f' {data}'}"
+    return f"{folder.path} is unfinished{done}{more}: complete it with {command}"
 
 
 def data_option(choice: DataChoice) -> str:

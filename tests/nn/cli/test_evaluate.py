@@ -97,6 +97,9 @@ def test_a_run_that_was_stopped_says_once_that_it_is_unfinished() -> None:
         result = run(*command)
         assert result.exit_code == 0, result.output
         assert result.stderr == f"{said}{Path('rows.csv').resolve()}\n"
+    Path("run", "config.json").unlink()
+    result = run("export", "run", "--npz", "b.npz")
+    assert (result.exit_code, "is unfinished, and cannot be completed: run is no" in result.stderr) == (0, True)
 
 
 def test_of_a_run_that_was_stopped_resumed_and_killed_the_newest_state_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
