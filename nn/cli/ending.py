@@ -38,7 +38,7 @@ def with_options(text: str, parameters: Sequence[click.Parameter]) -> str:
     text = re.sub(rf"^({names})(?= must )", lambda found: flags[found[1]], text)
     as_subject = rf"{NOT_BEFORE}({identifiers})(?= (?:of \w+ )?(?:must|needs|names|computes) )"
     text = re.sub(as_subject, lambda found: flags[found[1]], text)
-    return re.sub(rf"(?<=\bby )({identifiers})\b", lambda found: flags[found[1]], text)
+    return re.sub(rf"(?:(?<=\bby )|(?<=\bwith ))({identifiers})\b", lambda found: flags[found[1]], text)
 
 
 def end_with(ctx: click.Context, code: int, text: str) -> NoReturn:

@@ -61,7 +61,7 @@ class TableOptions:
         if self.decimal not in (None, ".", ","):
             raise ConfigError(f"decimal must be '.' or ',', got {self.decimal!r:.80}")
         if self.delimiter == self.decimal == ",":
-            raise ConfigError("delimiter and decimal must differ, got ',' for both: name another delimiter")
+            raise ConfigError("delimiter must differ from decimal, got ',' for both: name another delimiter")
 
 
 @dataclass(frozen=True)

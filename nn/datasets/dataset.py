@@ -27,21 +27,22 @@ class Origin:
     Attributes:
         numbers: index of each row in the arrays, or its line in the file, (rows,).
         file: the file; empty for arrays.
+        word: what stands before a number in messages.
     """
 
     numbers: Sequence[int] | npt.NDArray[np.int64]
     file: str = ""
+    word: str = "at row"
 
     def take(self, places: npt.NDArray[np.int64] | slice) -> Origin:
         """Return the origin of a subset of the rows, (part,)."""
         if isinstance(places, slice):
-            return Origin(self.numbers[places], self.file)  # of a range still one
-        return Origin(np.asarray(self.numbers, np.int64)[places], self.file)
+            return replace(self, numbers=self.numbers[places])  # of a range still one
+        return replace(self, numbers=np.asarray(self.numbers, np.int64)[places])
 
     def locate(self, message: str) -> str:
         """Return a message that names a row by its index with the row's place in the source."""
-        word = "in line" if self.file else "at row"
-        message = ROW.sub(lambda row: f"{word} {self.numbers[int(row[1])]}", message)
+        message = ROW.sub(lambda row: f"{self.word} {self.numbers[int(row[1])]}", message)
         return f"{self.file}: {message}" if self.file else message
 
     @contextmanager

@@ -146,7 +146,7 @@ def _joined(train: Origin | None, test: Origin | None) -> Origin | None:
     """Return the origin of training rows and test rows of one file; None if they are of two."""
     if train is None or test is None or not train.file:
         return None
-    return Origin(np.concatenate([train.numbers, test.numbers]), train.file)
+    return replace(train, numbers=np.concatenate([train.numbers, test.numbers]))
 
 
 def _rounded(rows: float) -> int:

@@ -82,7 +82,7 @@ def read_table(path: Path, options: TableOptions = TableOptions()) -> TableFile:
             raise DataError(f"{path} has {size} bytes, more than the limit of {limits.DATA_BYTES}: leave out rows")
         if name.endswith(PARQUET_SUFFIXES):
             frame = read_parquet(file, path)
-            return TableFile(frame, Origin(range(1, len(frame) + 1), str(path)))
+            return TableFile(frame, Origin(range(1, len(frame) + 1), str(path), "in row"))
         text = unpack(file, size, path) if name.endswith(PACKED_SUFFIXES) else file
         frame, lines, words, unnamed = read_csv(text, path, options)
-        return TableFile(frame, Origin(lines, str(path)), words, unnamed)
+        return TableFile(frame, Origin(lines, str(path), "in line"), words, unnamed)

@@ -12,6 +12,7 @@ from xpnn.nn.cli.train import train
         ("test_fraction must be in (0, 1), got 2", "--test-fraction must be in (0, 1), got 2"),
         ("a.csv: 3 rows at test_fraction=0.1 leave", "a.csv: 3 rows at --test-fraction 0.1 leave"),
         ("name it by label_column; rows", "name it by --label-column; rows"),
+        ("a sum > 0 with class_weight, got 0", "a sum > 0 with --class-weight, got 0"),
         ("learning_rate of adam must be", "--lr of adam must be"),
         ("epochs must be a whole number >= 1", "--epochs must be a whole number >= 1"),
         ("got loss='poisson': leave it out", "got --loss 'poisson': leave it out"),
