@@ -34,7 +34,7 @@ class JobOutline:
         activation: of the hidden layers, a row of `ACTIVATIONS`.
         loss: name of a loss, as in `parse_loss`.
         has_sparse_rows: whether the rows are sparse; they count as dense ones, since an update takes all weights.
-        needs_generic_plan: whether it is trained by L-BFGS, which no backend compiles.
+        uses_lbfgs: whether it is trained by L-BFGS, which no backend compiles.
     """
 
     sizes: tuple[int, ...]
@@ -44,7 +44,7 @@ class JobOutline:
     activation: str = "relu"
     loss: str = "softmax_cross_entropy"
     has_sparse_rows: bool = False
-    needs_generic_plan: bool = False
+    uses_lbfgs: bool = False
 
     @property
     def multiply_adds(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from .errors import ConfigError
@@ -20,6 +20,12 @@ def look_up(kind: str, name: str, table: Mapping[str, Value]) -> Value:
     try:
         return table[name]
     except (KeyError, TypeError):
-        near = difflib.get_close_matches(str(name), table, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ";"
+        hint = did_you_mean(name, table) or ";"
         raise ConfigError(f"unknown {kind} {name!r}{hint} choose one of {', '.join(table)}") from None
+
+
+def did_you_mean(name: object, names: Iterable[str]) -> str:
+    """Return a question for the nearest of some names, in upper or lower case; empty if none is near."""
+    by_lower = {each.strip().lower(): each for each in names}
+    near = difflib.get_close_matches(str(name).strip().lower(), by_lower, n=1, cutoff=0.7)
+    return f"; did you mean {by_lower[near[0]]!r:.80}?" if near else ""

@@ -134,6 +134,7 @@ def huber(
 ) -> tuple[Array, Array, Array]:
     """Huber loss, `e^2 / 2` for errors `e = y - t` up to `delta`, and `delta (|e| - delta / 2)` beyond.
 
+    `delta` is in units of the targets; where they are standardized, in standard deviations.
     Source: Huber 1964, section 2.
     """
     error = _errors(xp, outputs, labels)  # (rows, outputs)
@@ -264,6 +265,11 @@ def parse_loss(name: str) -> tuple[Loss, float | None]:
         raise ConfigError(f"the loss {row} takes a number, as in '{row}:{parameter.default}', got {name!r}") from None
     parameter.constraint.check(f"{parameter.name} of the loss {row}", value)
     return loss, value
+
+
+def row_of_loss(name: str) -> str:
+    """Return the row of `LOSSES` of a loss by its name, as in `parse_loss`, without its parameter."""
+    return name.partition(":")[0]
 
 
 def loss_function(name: str) -> Loss:

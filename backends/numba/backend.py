@@ -55,7 +55,7 @@ class NumbaBackend(NumPyBackend):
     @override
     def suits(self, job: JobOutline) -> bool:
         """What the kernels do not know takes as long as on NumPy."""
-        return not (job.needs_generic_plan or self._plan.unknown_part([job.activation], job.optimizer, job.loss))
+        return not (job.uses_lbfgs or self._plan.unknown_part([job.activation], job.optimizer, job.loss))
 
     @override
     def scope(self) -> AbstractContextManager[object]:

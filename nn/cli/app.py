@@ -12,7 +12,7 @@ import rich_click as click
 from click.exceptions import Exit
 
 from ...backends import XpnnError
-from .ending import end_after, end_with
+from .ending import PARAMETERS, end_after, end_with
 from .options import examples
 
 LOGGER = logging.getLogger("xpnn")
@@ -43,6 +43,8 @@ class LazyCommand(click.RichCommand):
             command = point.load()
         else:
             command = getattr(import_module(f".{self.name}", __package__), str(self.name))
+        if parent is not None:
+            parent.meta[PARAMETERS] = command.params
         return command.make_context(info_name, args, parent, **extra)
 
 

@@ -76,8 +76,10 @@ def evaluate(
         say(f"{head}, {result['accuracy']:.2%} right")
         say(f"calibration error {result['calibration_error']:.2%}: gap between confidence and accuracy")
         _print_classes(result)
+    elif net.outputs.has_accuracy:
+        say(f"{head}, {result['accuracy']:.2%} right")
     else:
-        say(f"{head}, {regression_figures(result['r2'], result['mean_absolute_error'])}")
+        say(f"{head}, {regression_figures(result['r2'], result['mean_absolute_error'], result.get('coverage'))}")
     if out is not None:
         say(f"saved in {out}")
 
@@ -137,6 +139,7 @@ def _of_numbers(net: MLP, rows: Split) -> dict[str, Any]:
     return {
         "rows": len(rows), "loss": result.loss, "accuracy": result.accuracy, "r2": defined(result.r2),
         "mean_absolute_error": result.mean_absolute_error,
+        **({} if result.coverage is None else {"coverage": result.coverage}),
     }  # fmt: skip
 
 

@@ -34,9 +34,9 @@ from .output import answer, say_beside
     )
 )
 @model_argument
-@option("--html", "Formats", "Web page to draw on.", UserPath(), "FILE")
-@option("--onnx", "Formats", "ONNX model, including input scaling.", UserPath(), "FILE")
-@option("--npz", "Formats", "Weights as NumPy arrays.", UserPath(), "FILE")
+@option("--html", "Formats", "Web page to draw on.", UserPath(allow_dash=True), "FILE")
+@option("--onnx", "Formats", "ONNX model, including input scaling.", UserPath(allow_dash=True), "FILE")
+@option("--npz", "Formats", "Weights as NumPy arrays.", UserPath(allow_dash=True), "FILE")
 @option("--c", "Formats", "C99 source, network.h and network.c in a folder.", UserPath(), "FOLDER")
 @option(
     ("--input", "input_type"),

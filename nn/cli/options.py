@@ -86,6 +86,7 @@ class ClassWeights(ParamType):
         return weights
 
 
+STDOUT = Path("/dev/stdout")
 NAMES = Names()
 SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 AT_LEAST_0, AT_LEAST_1 = click.IntRange(min=0), click.IntRange(min=1)
@@ -97,11 +98,15 @@ def _tab(ctx: click.Context, param: click.Parameter, value: str | None) -> str |
 
 
 class UserPath(click.Path):
-    """Path with expansion of `~`, which shells do not expand in `--out=~/runs`."""
+    """Path with expansion of `~`, which shells do not expand in `--out=~/runs`; "-" is standard output, or refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Return the path; see click."""
         text = os.fsdecode(super().convert(value, param, ctx))
+        if text == "-":
+            if self.allow_dash and STDOUT.exists():
+                return STDOUT
+            self.fail("'-' is no file or folder here: name one, ./- if it is called so", param, ctx)
         return Path(os.path.expanduser(text))  # noqa: PTH111 - ~nobody stays as it is
 
 
@@ -135,9 +140,8 @@ def load_network(path: Path, *, backend: str) -> MLP:
     if source != folder.model or source == path:
         return load(source, backend=backend)
     folder.refuse_links()
-    complete = f"complete it with xpnn train --resume {shell_words(path)}"
     if folder.checkpoint.exists() and not folder.model.exists():
-        raise ConfigError(f"{path} is unfinished: {complete}")
+        raise ConfigError(_unfinished(folder))
     net = load(source, backend=backend)
     if folder.checkpoint.exists() and not folder.summary.exists():
         try:
@@ -146,14 +150,31 @@ def load_network(path: Path, *, backend: str) -> MLP:
             note(f"{error}; the network is the one that was saved last")
             return net
         newest = checkpoint.best or checkpoint.parameters
+        older = ""
         if any(not np.array_equal(array, newest.get(name, ())) for name, array in net.parameters().items()):
             checkpoint.check_sizes(net.sizes)
             net.load_parameters(newest)
-            note(
-                f"{path} is unfinished: its model is older than its checkpoint, whose network after "
-                f"{len(checkpoint.history)} epochs is used; {complete}"
-            )
+            older = "; its model is older than its checkpoint, whose network is used"
+        note(_unfinished(folder, len(checkpoint.history), older))
     return net
+
+
+def _unfinished(folder: RunFolder, epochs: int | None = None, more: str = "") -> str:
+    """Return the sentence that a run is unfinished, after `epochs` if they are known, and how to complete it."""
+    try:
+        config = folder.read_config()
+    except ModelFileError as error:
+        return f"{folder.path} is unfinished{more}, and cannot be completed: {error}"
+    done = "" if epochs is None else f", after {epochs} of at most {config.recipe.training.epochs} epochs"
+    data = data_option(config.data)
+    command = f"xpnn train --resume {shell_words(folder.path)}{data and f' {data}'}"
+    return f"{folder.path} is unfinished{done}{more}: complete it with {command}"
+
+
+def data_option(choice: DataChoice) -> str:
+    """Return the data option that a command needs for a run; empty if none."""
+    is_path = choice.source is not None and choice.source not in NAMED
+    return shell_words("--data", str(choice.source)) if is_path else ""
 
 
 # Completion by the Tab key: names that would have to be quoted are left out, since the shells' scripts quote nothing.
@@ -312,8 +333,8 @@ training_options = each(
     option("--activation", "Network", "Activation of the hidden layers.", click.Choice(list(ACTIVATIONS)), "NAME"),
     option(
         "--loss", "Network",
-        "softmax_cross_entropy for classes; squared_error, absolute_error, huber:DELTA, quantile:LEVEL or poisson for "
-        "numbers; by default chosen by the labels.",
+        "softmax_cross_entropy for classes; squared_error, absolute_error, huber:DELTA (in standard deviations of the "
+        "labels), quantile:LEVEL (pinball loss) or poisson for numbers; by default chosen by the labels.",
         str, "NAME",
     ),
     *(_training_option(name, about) for name, about in SHOWN.items()),

@@ -13,8 +13,9 @@ import numpy.typing as npt
 import rich_click as click
 
 from ...backends import ConfigError, DataError
+from ...backends.lookup import did_you_mean
 from ..datasets.table_file import TableFile, TableOptions, is_table, read_table
-from ..files.atomic import write_atomically
+from ..files.atomic import is_stdout, write_atomically
 from ..inputs.inputs import BYTE, Pixels
 from ..inputs.table import Table
 from ..network.mlp import MLP
@@ -61,7 +62,13 @@ class Answers(NamedTuple):
 @click.argument("files", nargs=-1, required=True, type=UserPath(), metavar="FILE...")
 @table_options
 @backend_option
-@option("--out", "Output", "File for the predictions of a table, a .csv or .parquet.", UserPath(), "FILE")
+@option(
+    "--out",
+    "Output",
+    "File for the predictions of a table, a .csv or .parquet; - for standard output.",
+    UserPath(allow_dash=True),
+    "FILE",
+)
 @option("--proba", "Output", "Add a column of probabilities for each class.", is_flag=True)
 @json_option
 def predict(
@@ -119,10 +126,8 @@ def _predict_table(
     named = inputs if isinstance(inputs, Table) else None
     identifier = _identifier(file, named, id_column)
     rows = frame if named is not None and named.is_named else _numbers(net, frame, identifier, path)
-    try:
+    with file.origin.located():
         predictions, probabilities = answers(net, rows)
-    except DataError as error:
-        raise DataError(f"{path}: {file.with_lines(str(error))}") from error
     if named is not None and named.is_named:
         _say_missing(named, frame)
     is_picture = isinstance(inputs, Pixels)
@@ -163,7 +168,7 @@ def _content(table: Any, out: Path) -> bytes:
     content = io.BytesIO()
     if out.suffix.lower() in (".parquet", ".pq"):
         table.write_parquet(content)
-    elif out.suffix.lower() in (".csv",):
+    elif out.suffix.lower() == ".csv" or is_stdout(out) or out.is_fifo() or out.is_char_device():
         table.write_csv(content)
     else:
         raise ConfigError(f"predictions are written as .csv or .parquet, got {out}: name such a file")
@@ -178,7 +183,8 @@ def _identifier(file: TableFile, inputs: Table | None, id_column: str | None) ->
     if id_column is not None:
         if id_column not in names:
             raise ConfigError(
-                f"--id-column must name a column, got {id_column!r:.80}: there are {', '.join(names):.200}"
+                f"--id-column must name a column, got {id_column!r:.80}{did_you_mean(id_column, names)}: there are "
+                f"{', '.join(names):.200}"
             )
         return id_column
     known = inputs.identifier if inputs is not None else None

@@ -11,18 +11,16 @@ import click
 
 from ...backends import Backend
 from ..datasets import Dataset
-from ..datasets.load import NAMED
 from ..files.atomic import read_whole
 from ..files.limits import CONFIG_BYTES
 from ..files.text import parse_object
 from ..inputs.table import Table
 from ..network.evaluation import Evaluation
 from ..runs.config import RunConfig
-from ..runs.data_choice import DataChoice
 from ..runs.folder import RunFolder
 from ..training.checkpoint import Checkpoint
 from ..training.history import EpochResult, History
-from .options import shell_words
+from .options import data_option, shell_words
 from .output import answer, note, say
 
 
@@ -75,7 +73,10 @@ def report(start: Start, history: History, judged: Evaluation | None) -> None:
     say(f"\nsaved in {shell_words(start.folder.path)}")
     for path, what in (
         (start.folder.model, "the network"),
-        (start.folder.curves, "plot of loss and accuracy"),
+        (
+            start.folder.curves,
+            "plot of the loss" if history[-1].train_accuracy is None else "plot of loss and accuracy",
+        ),
         (start.folder.metrics, "the same as numbers, a line per epoch"),
         (start.folder.summary, "result, versions and hardware"),
     ):
@@ -99,10 +100,11 @@ def worse_than_guessing(start: Start, history: Sequence[EpochResult]) -> str:
     return f"its loss, {last.train_loss:.3g}, is above that of guessing, {guessing:.3g}: {advice}"
 
 
-def regression_figures(r2: float | None, mean_absolute_error: float) -> str:
+def regression_figures(r2: float | None, mean_absolute_error: float, coverage: float | None) -> str:
     """Format the figures of a regression; R2 is None or NaN if all labels of the rows are equal."""
     shown = "not defined" if r2 is None or math.isnan(r2) else f"{r2:.4f}"
-    return f"R2 {shown}, mean absolute error {mean_absolute_error:.4g}"
+    covered = "" if coverage is None else f", coverage {coverage:.2%} (labels at or below the prediction)"
+    return f"R2 {shown}, mean absolute error {mean_absolute_error:.4g}{covered}"
 
 
 def _result(start: Start, history: History, judged: Evaluation | None) -> str:
@@ -117,7 +119,8 @@ def _result(start: Start, history: History, judged: Evaluation | None) -> str:
         text = f"loss {last.train_loss:.4g} on the training rows{test}{took}"
         if judged is None or judged.mean_absolute_error is None:
             return text
-        return f"{regression_figures(judged.r2, judged.mean_absolute_error)} on the {rows:,} test rows\n{text}"
+        figures = regression_figures(judged.r2, judged.mean_absolute_error, judged.coverage)
+        return f"{figures} on the {rows:,} test rows\n{text}"
     train = f"{last.train_accuracy:.2%} of the training rows"
     if last.test_accuracy is None:
         return f"{train} right{took}"
@@ -153,9 +156,3 @@ def going_on(start: Start) -> str:
     data = data_option(start.config.data)
     command = f"xpnn train --resume {shell_words(start.folder.path)}" + (f" {data}" if data else "")
     return command if start.ranks == 1 else f"mpiexec -n {start.ranks} {command} --distributed"
-
-
-def data_option(choice: DataChoice) -> str:
-    """Return the data option that a command needs for a run; empty if none."""
-    is_path = choice.source is not None and choice.source not in NAMED
-    return shell_words("--data", str(choice.source)) if is_path else ""

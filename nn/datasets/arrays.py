@@ -18,8 +18,17 @@ from ..files.mapped_files import with_files_named
 from ..inputs.arrays import categorical_codes, host_array
 from ..inputs.frames import only_column
 from ..inputs.inputs import Inputs, Target
-from .dataset import Dataset, Split
-from .labels import MANY_CLASSES, are_measurements, check_labels, check_targets, encode_labels, labels_by_name
+from ..inputs.table import Table
+from .dataset import Dataset, Origin, Split
+from .labels import (
+    MANY_CLASSES,
+    are_measurements,
+    check_labels,
+    check_targets,
+    classes_note,
+    encode_labels,
+    labels_by_name,
+)
 from .raw_rows import Reading, read_rows
 from .split import Places, last_places, split_places
 
@@ -102,21 +111,26 @@ def from_arrays(
         places = list(split_places(numbers[0], test_fraction=test_fraction, seed=seed, stratify=stratify, names=names))
     parts = list(zip((0, len(given) - 1), places, strict=True))
     raw = [rows.take(k, at) for k, at in parts]
+    origins = [Origin(range(rows.counts[k])).take(at) for k, at in parts]
+    notes: tuple[str, ...] = ()
+    splits = []
     try:
         if inputs is None:
             target = None if names else Target.learn(numbers[0][places[0]])
-            inputs = replace(rows.learn(raw[0]), class_names=names, target=target)
-        facts = [rows.facts(part, inputs) for part in raw]
-        for each in facts:
-            if each.rows.shape[0]:
-                inputs.check(each.rows, each, "float64")
+            with origins[0].located():
+                inputs = replace(rows.learn(raw[0]), class_names=names, target=target)
+            notes = classes_note(names) if regression is None and isinstance(inputs, Table) else ()
+        for part, (k, at), origin in zip(raw, parts, origins, strict=True):
+            with origin.located():
+                facts = rows.facts(part, inputs)
+                if len(numbers[k][at]):
+                    inputs.check(facts.rows, facts, "float64")
+            splits.append(Split(facts.rows, numbers[k][at], inputs=inputs, facts=facts, origin=origin))
     except DataError:
         rows.refuse(inputs)
         raise
-    train, test = (
-        Split(each.rows, numbers[k][at], inputs=inputs, facts=each) for (k, at), each in zip(parts, facts, strict=True)
-    )
-    return Dataset(name, train, test, inputs, rows.notes)
+    train, test = splits
+    return Dataset(name, train, test, inputs, (*notes, *rows.notes))
 
 
 def _labels(
@@ -146,7 +160,9 @@ def _labels(
     encoded, names = encode_labels(checked, whats=whats, class_names=class_names)
     if not is_chosen and len(names) > MANY_CLASSES and are_measurements(checked[0]):
         LOGGER.warning(
-            "labels are taken as %d classes: pass regression=True if they are numbers to predict", len(names)
+            "labels are taken as %d classes: pass regression=True if they are numbers to predict, on the command line "
+            "--loss squared_error",
+            len(names),
         )
     return encoded, names
 

@@ -12,12 +12,25 @@ from typing import IO
 
 from ...backends.errors import ConfigError, DataError
 from ..files import limits
-from .csv_lines import decoded
+from .csv_lines import check_text
 
 DELIMITERS = ("\t", ";", "|", ",")  # of several that fit, the first: a comma may also be a decimal comma
 DELIMITER_WORDS = {"\t": "tabs", ";": "';'", "|": "'|'", ",": "','"}
 SAMPLE_LINES, SAMPLE_BYTES = 200, 2**18  # that are read for the detection, whichever ends first; two lines at least
-BOM = b"\xef\xbb\xbf"
+SIGNATURES = {  # first bytes of files that are no text -> their kind, and what to do
+    b"\xff\xfe": "UTF-16: convert it with iconv -f utf-16 -t utf-8, or save it as CSV UTF-8",
+    b"\xfe\xff": "UTF-16: convert it with iconv -f utf-16 -t utf-8, or save it as CSV UTF-8",
+    b"\x89PNG": "a PNG picture: pictures are for xpnn predict, by a name that ends in .png",
+    b"\xff\xd8\xff": "a JPEG picture: pictures are for xpnn predict, by a name that ends in .jpg",
+    b"PK\x03\x04": "a zip archive or an Excel workbook: rename it to .zip or .npz, or save the sheet as CSV UTF-8",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook: save the sheet as CSV UTF-8",
+    b"\x1f\x8b": "a gzip file: rename it to .csv.gz",
+    b"PAR1\x15": "a parquet file: rename it to .parquet",
+    b"\x93NUMPY": "a NumPy array: put it as images.npy and labels.npy into a folder, and name that",
+    b"%PDF-": "a PDF document: export its table as CSV UTF-8",
+    b"\x89HDF": "an HDF5 file: write its table as .csv or .parquet",
+    b"SQLite format 3\0": "an SQLite database: export its table as CSV UTF-8",
+}
 MISSING = ("", "NA", "N/A", "n/a", "#N/A", "NaN", "NAN", "nan", "null", "Null", "NULL", "None", "?")
 
 _EXPONENT = r"([eE][+-]?\d+)?"
@@ -48,7 +61,7 @@ class TableOptions:
         if self.decimal not in (None, ".", ","):
             raise ConfigError(f"decimal must be '.' or ',', got {self.decimal!r:.80}")
         if self.delimiter == self.decimal == ",":
-            raise ConfigError("delimiter and decimal must differ, got ',' for both: name another delimiter")
+            raise ConfigError("delimiter must differ from decimal, got ',' for both: name another delimiter")
 
 
 @dataclass(frozen=True)
@@ -76,54 +89,49 @@ class Head:
     words: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Row:
-    """Row of the sample.
-
-    Attributes:
-        cells: without the spaces around them (columns,).
-        lines: lines of the sample that end with this row.
-    """
-
-    cells: list[str]
-    lines: int
+Row = list[str]  # cells without the spaces around them (columns,)
 
 
 def read_head(file: IO[bytes], path: Path, options: TableOptions) -> Head:
     """Detect the dialect of a text table from its first lines.
 
     Args:
-        file: the text, at its beginning.
+        file: the text, behind a byte order mark.
         path: its name in messages.
         options: what is known of the dialect.
-
-    Returns:
-        The dialect, names of columns, and place of the data.
 
     Raises:
         DataError: the first lines are no text in UTF-8, or no table; a name appears twice; the decimal sign cannot be
             told.
     """
+    start = file.tell()
     raw = _first_lines(file, path)
-    skipped = next((k for k, line in enumerate(raw) if line.removeprefix(BOM).strip(b" \r\n")), len(raw))
-    lines = [decoded(line.removeprefix(BOM), path, k + 1) for k, line in enumerate(raw)][skipped:]
+    check_text(b"".join(raw), path, 1)
+    skipped = next((k for k, line in enumerate(raw) if line.strip(b" \r\n")), len(raw))
+    lines = [line.decode() for line in raw[skipped:]]
     if not lines:
         raise DataError(f"{path} must hold a table, got no text: check that this is the right file")
     delimiter = options.delimiter or _detect_delimiter(lines, options)
-    rows = _rows(lines, delimiter, path, skipped)
+    rows, header_lines = _rows(lines, delimiter, path, skipped)
     decimal = options.decimal or _detect_decimal(rows, delimiter, path)
     has_header = _has_header(rows, decimal) if options.header is None else options.header
-    names, unnamed = _names(rows, path) if has_header else (_numbered(_usual_width(rows)), ())
+    names, unnamed = _names(rows, path) if has_header else (_numbered(rows), ())
     if len(names) > limits.CSV_COLUMNS:
         raise DataError(
             f"{path} must have at most {limits.CSV_COLUMNS} columns, got {len(names)}: leave some out, or write "
             "the table as .npz"
         )
-    before = skipped + (rows[0].lines if has_header else 0)  # lines
-    begin = sum(map(len, raw[:before])) or len(raw[0]) - len(raw[0].removeprefix(BOM))
-    words = _words(delimiter, decimal, has_header=has_header, given=options)
+    before = skipped + header_lines * has_header  # lines
+    begin = start + sum(map(len, raw[:before]))
+    words = []
+    if delimiter != "," and options.delimiter is None:
+        words.append(f"separated by {DELIMITER_WORDS[delimiter]}")
+    if decimal == "," and options.decimal is None:
+        words.append("decimal comma")
+    if not has_header:
+        words.append("no header: columns are named column_1, column_2, ...")
     is_spaced = any(f'{delimiter} "' in line for line in lines)
-    return Head(delimiter, decimal, names, unnamed, begin, before + 1, is_spaced, words)
+    return Head(delimiter, decimal, names, unnamed, begin, before + 1, is_spaced, tuple(words))
 
 
 def _first_lines(file: IO[bytes], path: Path) -> list[bytes]:
@@ -133,11 +141,8 @@ def _first_lines(file: IO[bytes], path: Path) -> list[bytes]:
         line = file.readline(limits.CSV_LINE + 1)
         if not line:
             break
-        if not lines and line.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise DataError(
-                f"{path} must be text in UTF-8, got UTF-16: convert it with iconv -f utf-16 -t utf-8, or save it "
-                "as CSV UTF-8"
-            )
+        if not lines and (found := next(filter(line.startswith, SIGNATURES), None)):
+            raise DataError(f"{path} must be text in UTF-8, got {SIGNATURES[found]}")
         lines.append(line)
         length += len(line)
     return lines
@@ -162,15 +167,20 @@ def _detect_delimiter(lines: Sequence[str], options: TableOptions) -> str:
     return best if best != options.decimal else ";"
 
 
-def _rows(lines: Sequence[str], delimiter: str, path: Path, skipped: int) -> list[_Row]:
-    """Parse the sample, without blank lines and without a last row that may be cut off; one row at least."""
+def _rows(lines: Sequence[str], delimiter: str, path: Path, skipped: int) -> tuple[list[Row], int]:
+    """Parse the sample, without blank lines and without a last row that may be cut off.
+
+    Returns:
+        The rows, one at least, and the number of lines that end with the first.
+    """
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-    rows = []
+    rows: list[Row] = []
+    first_lines = 0
     try:
         for cells in reader:
-            stripped = [cell.strip() for cell in cells]
             if len(cells) > 1 or "".join(cells).strip(" "):
-                rows.append(_Row(stripped, reader.line_num))
+                rows.append([cell.strip() for cell in cells])
+                first_lines = first_lines or reader.line_num
     except csv.Error as error:
         raise DataError(
             f"{path} cannot be read ({error}) near line {skipped + reader.line_num}: end lines with a line feed, and "
@@ -180,7 +190,7 @@ def _rows(lines: Sequence[str], delimiter: str, path: Path, skipped: int) -> lis
         rows.pop()
     if not rows:
         raise DataError(f"{path} must hold a table, got nothing but blank lines: check that this is the right file")
-    return rows
+    return rows, first_lines
 
 
 def _is_number(cell: str, decimal: str) -> bool:
@@ -188,30 +198,26 @@ def _is_number(cell: str, decimal: str) -> bool:
     return bool(_WHOLE.fullmatch(cell) or _FRACTION[sign].fullmatch(cell)) or cell.lower() in ("true", "false")
 
 
-def _detect_decimal(rows: Sequence[_Row], delimiter: str, path: Path) -> str:
+def _detect_decimal(rows: Sequence[Row], delimiter: str, path: Path) -> str:
     if delimiter == ",":
         return "."
-    cells = [cell for row in rows for cell in row.cells]
+    cells = [cell for row in rows for cell in row]
     comma, point = (next(filter(_FRACTION[sign].fullmatch, cells), None) for sign in (",", r"\."))
     if comma and point:
         raise DataError(
-            f"{path} must have one decimal sign, got {comma!r:.40} and {point!r:.40}: name it by decimal, on the "
-            "command line --decimal"
+            f"{path} must have one decimal sign, got {comma!r:.40} and {point!r:.40}: name it, decimal=',' or "
+            "decimal='.'"
         )
     return "," if comma else "."
 
 
-def _usual_width(rows: Sequence[_Row]) -> int:
-    return Counter(len(row.cells) for row in rows).most_common(1)[0][0]
-
-
-def _has_header(rows: Sequence[_Row], decimal: str) -> bool:
+def _has_header(rows: Sequence[Row], decimal: str) -> bool:
     """Return whether the first row names the columns.
 
     It is a row of data if it has a number wherever the rows below have only numbers and, should it have text, some of
     that text appears again below. Names may be numbers where they count from 0, as pandas writes them.
     """
-    first, below = rows[0].cells, [row.cells for row in rows[1:]]
+    first, below = rows[0], rows[1:]
     is_number = [_is_number(cell, decimal) for cell in first]
     if not below:
         return not any(is_number)
@@ -230,14 +236,15 @@ def _has_header(rows: Sequence[_Row], decimal: str) -> bool:
     return has_text and not text_recurs
 
 
-def _numbered(count: int) -> tuple[str, ...]:
-    return tuple(f"column_{k + 1}" for k in range(count))
+def _numbered(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return names for the usual number of cells in a row, (columns,)."""
+    width = Counter(map(len, rows)).most_common(1)[0][0]
+    return tuple(f"column_{k + 1}" for k in range(width))
 
 
-def _names(rows: Sequence[_Row], path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _names(rows: Sequence[Row], path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names in the header (columns,), and those of them that were given because a cell is empty."""
-    header = rows[0].cells
-    below = [row.cells for row in rows[1:]]
+    header, below = rows[0], rows[1:]
     if below and all(len(row) == len(header) + 1 and not row[-1] for row in below):
         header = [*header, ""]  # each row ends with a delimiter
     names = [name or f"column_{k + 1}" for k, name in enumerate(header)]
@@ -247,14 +254,3 @@ def _names(rows: Sequence[_Row], path: Path) -> tuple[tuple[str, ...], tuple[str
             "them, or say that there is no header"
         )
     return tuple(names), tuple(name for name, cell in zip(names, header, strict=True) if not cell)
-
-
-def _words(delimiter: str, decimal: str, *, has_header: bool, given: TableOptions) -> tuple[str, ...]:
-    words = []
-    if delimiter != "," and given.delimiter is None:
-        words.append(f"separated by {DELIMITER_WORDS[delimiter]}")
-    if decimal == "," and given.decimal is None:
-        words.append("decimal comma")
-    if not has_header:
-        words.append("no header: columns are named column_1, column_2, ...")
-    return tuple(words)

@@ -7,7 +7,6 @@ import csv
 import re
 from io import BytesIO
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -27,35 +26,34 @@ def check_text(text: bytes, path: Path, first_line: int) -> None:
         DataError: a zero byte, another encoding, or a line longer than `limits.CSV_LINE`; with the number of the line,
             counted from `first_line`.
     """
+
+    def line(place: int) -> int:
+        return first_line + text.count(b"\n", 0, place)
+
     if (place := text.find(b"\0")) >= 0:
-        _raise_zero_byte(path, first_line + text.count(b"\n", 0, place))
+        raise DataError(f"{path} must be text, got a zero byte in line {line(place)}: is it UTF-16, or no table?")
     begin = 0
     while len(text) - begin > limits.CSV_LINE:
         end = text.rfind(b"\n", begin, begin + limits.CSV_LINE + 1)
         if end < 0:
-            _raise_long_line(path, first_line + text.count(b"\n", 0, begin))
+            raise DataError(
+                f"{path}: a line must have at most {limits.CSV_LINE} bytes, got more in line {line(begin)}: is it a "
+                "table?"
+            )
         begin = end + 1
-    if not text.isascii():
-        decoder = codecs.getincrementaldecoder("utf-8")()
-        for begin in range(0, len(text), BLOCK):
-            block = text[begin : begin + BLOCK]
-            try:
-                decoder.decode(block, final=begin + BLOCK >= len(text))
-            except UnicodeDecodeError as error:
-                place = begin + len(block) - len(error.object) + error.start  # it had kept the end of the last block
-                _raise_not_utf8(path, first_line + text.count(b"\n", 0, place), error)
-
-
-def decoded(line: bytes, path: Path, number: int) -> str:
-    """Decode one line, held to the same limits as by `check_text`."""
-    if len(line) > limits.CSV_LINE:
-        _raise_long_line(path, number)
-    if b"\0" in line:
-        _raise_zero_byte(path, number)
-    try:
-        return line.decode()
-    except UnicodeDecodeError as error:
-        _raise_not_utf8(path, number, error)
+    if text.isascii():
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for begin in range(0, len(text), BLOCK):
+        block = text[begin : begin + BLOCK]
+        try:
+            decoder.decode(block, final=begin + BLOCK >= len(text))
+        except UnicodeDecodeError as error:
+            place = begin + len(block) - len(error.object) + error.start  # it had kept the end of the last block
+            raise DataError(
+                f"{path} must be text in UTF-8, got the byte 0x{text[place]:02x} in line {line(place)}: convert it "
+                "with iconv -f cp1252 -t utf-8, or save it as CSV UTF-8"
+            ) from error
 
 
 def count_lines(text: bytes) -> int:
@@ -127,20 +125,3 @@ def without_quotes(text: bytes, delimiter: str, path: Path, first_line: int) -> 
 def without_blank_lines(text: bytes) -> bytes:
     """Remove the blank lines that are outside quotes."""
     return _BLANK_LINES.sub(lambda found: found[0] if found[0].startswith(b'"') else b"", text)
-
-
-def _raise_zero_byte(path: Path, line: int) -> NoReturn:
-    raise DataError(f"{path} must be text, got a zero byte in line {line}: is it UTF-16, or no table?")
-
-
-def _raise_long_line(path: Path, line: int) -> NoReturn:
-    raise DataError(
-        f"{path}: a line must have at most {limits.CSV_LINE} bytes, got more in line {line}: is it a table?"
-    )
-
-
-def _raise_not_utf8(path: Path, line: int, error: UnicodeDecodeError) -> NoReturn:
-    raise DataError(
-        f"{path} must be text in UTF-8, got the byte 0x{error.object[error.start]:02x} in line {line}: convert it with "
-        "iconv -f cp1252 -t utf-8, or save it as CSV UTF-8"
-    ) from error

@@ -2,16 +2,56 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ...backends.errors import DataError
 from ..inputs.arrays import host_array
 from ..inputs.facts import NO_FACTS, RowFacts
 from ..inputs.frames import as_table
 from ..inputs.inputs import Inputs
+
+ROW = re.compile(r"\bat row (\d+)")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Places of rows in their source, which messages name.
+
+    Attributes:
+        numbers: index of each row in the arrays, or its line in the file, (rows,).
+        file: the file; empty for arrays.
+        word: what stands before a number in messages.
+    """
+
+    numbers: Sequence[int] | npt.NDArray[np.int64]
+    file: str = ""
+    word: str = "at row"
+
+    def take(self, places: npt.NDArray[np.int64] | slice) -> Origin:
+        """Return the origin of a subset of the rows, (part,)."""
+        if isinstance(places, slice):
+            return replace(self, numbers=self.numbers[places])  # of a range still one
+        return replace(self, numbers=np.asarray(self.numbers, np.int64)[places])
+
+    def locate(self, message: str) -> str:
+        """Return a message that names a row by its index with the row's place in the source."""
+        message = ROW.sub(lambda row: f"{self.word} {self.numbers[int(row[1])]}", message)
+        return f"{self.file}: {message}" if self.file else message
+
+    @contextmanager
+    def located(self) -> Iterator[None]:
+        """Context manager: a `DataError` that names a row by its index names its place in the source."""
+        try:
+            yield
+        except DataError as error:
+            raise DataError(self.locate(str(error))) from error
 
 
 @dataclass(frozen=True)
@@ -28,6 +68,7 @@ class Split:
             numbers as they are for other dtypes.
         facts: range and checksum of the images; `dataclasses.replace` keeps them as long as the images stay.
         names: columns of a frame that `images` is made of, by which a network that knows names finds them.
+        origin: places of the rows before the split, for messages; None if they were not split.
     """
 
     images: npt.NDArray[Any]  # (samples, columns)
@@ -36,6 +77,7 @@ class Split:
     inputs: Inputs | None = field(default=None, kw_only=True, compare=False)
     facts: RowFacts = field(default=NO_FACTS, kw_only=True, compare=False)
     names: tuple[str, ...] = field(default=(), kw_only=True, compare=False)
+    origin: Origin | None = field(default=None, kw_only=True, compare=False)
 
     def __post_init__(self) -> None:
         if (frame := as_table(self.images)) is not None:

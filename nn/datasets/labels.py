@@ -17,11 +17,9 @@ from ..inputs.arguments import refuse_not_finite
 from ..inputs.arrays import host_array
 from ..inputs.frames import only_column
 
-FOR_NUMBERS = (
-    "classes are needed, not measurements; for those, nn.from_arrays(..., regression=True) and "
-    'nn.MLP(..., loss="squared_error")'
-)
+FOR_NUMBERS = "classes are needed, not measurements; those take regression=True"
 FEW_CLASSES, MANY_CLASSES, ROWS_PER_CLASS = 10, 100, 20  # see `are_measurements`
+SILENT_CLASSES = 5  # up to which numbers are most likely numbers of classes
 
 
 def check_labels(labels: Any, *, rows: int, what: str = "labels") -> npt.NDArray[Any]:
@@ -160,7 +158,7 @@ def check_targets(labels: Any, *, rows: int, what: str = "labels") -> npt.NDArra
     if values.dtype.kind not in "buif" or values.ndim not in (1, 2):
         raise DataError(
             f"{what} must be numbers, (samples,) or (samples, outputs), for a regression, got {values.dtype} of shape "
-            f"{values.shape}: for classes leave out regression=True, on the command line --loss"
+            f"{values.shape}: for classes leave out regression=True"
         )
     if len(values) != rows:
         raise DataError(f"{what} must be as many as the images, got {len(values)} for {rows} images: check both files")
@@ -181,6 +179,16 @@ def are_measurements(labels: npt.NDArray[Any]) -> bool:
         return True
     distinct = len(np.unique(labels))
     return distinct > MANY_CLASSES or (distinct > FEW_CLASSES and len(labels) < ROWS_PER_CLASS * distinct)
+
+
+def classes_note(names: Sequence[str]) -> tuple[str, ...]:
+    """Return a sentence on classes whose names are many numbers; of still more `from_arrays` warns."""
+    if not SILENT_CLASSES < len(names) <= MANY_CLASSES or not all(name.lstrip("-").isdecimal() for name in names):
+        return ()
+    return (
+        f"labels are {len(names)} different whole numbers, taken as classes: --loss squared_error or poisson to "
+        "predict numbers",
+    )
 
 
 def _numbered(parts: Sequence[npt.NDArray[Any]]) -> tuple[npt.NDArray[Any], list[npt.NDArray[np.int64]]]:

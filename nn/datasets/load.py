@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ...backends.errors import ConfigError, DataError
+from ...backends.lookup import did_you_mean
 from ..files.data_file import existing_path
 from ..inputs.inputs import Inputs, Pixels
 from .dataset import Dataset
@@ -105,8 +105,7 @@ def _raise_not_found(source: str | os.PathLike[str]) -> NoReturn:
     path = Path(source)
     if path.suffix or path.name != source:
         raise DataError(f"{str(path)!r:.300} is neither a file nor a folder: check the path")
-    nearest = difflib.get_close_matches(str(source).lower().replace("_", "-"), NAMED, n=1, cutoff=0.0)[0]
     raise ConfigError(
-        f"unknown data set {source!r}: the names are {', '.join(NAMED)} (nearest: {nearest!r}); "
+        f"unknown data set {source!r}{did_you_mean(source, NAMED)}: the names are {', '.join(NAMED)}; "
         "or give a path to a folder of IDX or .npy files, an .npz or a table such as .csv"
     )

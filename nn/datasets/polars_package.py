@@ -11,13 +11,19 @@ from ...backends.errors import DataError, MissingDependency
 from ..files.text import printable
 
 
-def require_polars() -> None:
-    """Check that polars is installed.
+def require_polars() -> ModuleType:
+    """Return polars.
 
     Raises:
-        MissingDependency: it is not.
+        MissingDependency: it is not installed.
     """
-    _polars()
+    try:
+        import polars
+    except ImportError as error:
+        raise MissingDependency(
+            'reading tables needs polars, which is not installed: pip install "xpnn[tables]"'
+        ) from error
+    return polars
 
 
 @contextmanager
@@ -28,7 +34,7 @@ def polars_errors(path: Path, remedy: str) -> Iterator[None]:
         path: the file that is read.
         remedy: how to fix it, which ends the message.
     """
-    polars = _polars()
+    polars = require_polars()
     try:
         yield
     except (DataError, MemoryError, OSError):
@@ -36,13 +42,3 @@ def polars_errors(path: Path, remedy: str) -> Iterator[None]:
     except (Exception, polars.exceptions.PanicException) as error:  # a panic is no Exception
         first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise DataError(f"{path} cannot be read ({printable(first_line):.200}): {remedy}") from error
-
-
-def _polars() -> ModuleType:
-    try:
-        import polars
-    except ImportError as error:
-        raise MissingDependency(
-            'reading tables needs polars, which is not installed: pip install "xpnn[tables]"'
-        ) from error
-    return polars

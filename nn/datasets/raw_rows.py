@@ -23,7 +23,7 @@ from ..inputs.facts import NO_FACTS, RowFacts
 from ..inputs.frames import as_table, frame_values, with_text_names
 from ..inputs.inputs import BYTE, Inputs, Numbers, Pixels, first_fraction, largest_pixel
 from ..inputs.table import Table, table_of_numbers
-from ..inputs.table_columns import cells_of, choose_columns, learn_table, refuse_infinite
+from ..inputs.table_columns import cells_of, choose_columns, learn_table
 from .split import Places
 
 if TYPE_CHECKING:
@@ -91,14 +91,11 @@ class RawRows(ABC):
 
     @abstractmethod
     def refuse(self, inputs: Inputs | None) -> None:
-        """Raise the error of what has no meaning in `inputs`, or cannot be learned, by its row before the split."""
+        """Raise the error of a number that is not finite, with the name of its part, if columns have no names."""
 
 
 class FrameRows(RawRows):
-    """Rows of frames, whose columns have names.
-
-    Numbers are checked here, before the split, so that messages name the rows as they were given.
-    """
+    """Rows of frames, whose columns have names."""
 
     def __init__(self, frames: list[Frame], how: Reading, inputs: Inputs | None) -> None:
         self._frames, self._how = frames, how
@@ -110,8 +107,6 @@ class FrameRows(RawRows):
                 frames[0], drop=how.drop, categorical=how.categorical, id_column=how.id_column
             )
             self.notes = self._chosen.words
-            for frame in frames:
-                refuse_infinite(frame, self._chosen)
             return
         assert isinstance(inputs, Table)  # see `read_rows`
         self._cells = [cells_of(frame, inputs) for frame in frames]  # each (rows, columns)
@@ -140,12 +135,7 @@ class FrameRows(RawRows):
 
     @override
     def refuse(self, inputs: Inputs | None) -> None:
-        for frame in self._frames:
-            if isinstance(inputs, Table):
-                cells = cells_of(frame, inputs)
-                inputs.check(cells, RowFacts(cells), "float64")
-            else:
-                learn_table(frame, self._chosen)
+        pass
 
 
 class ArrayRows(RawRows):
@@ -191,11 +181,10 @@ class ArrayRows(RawRows):
 
     @override
     def refuse(self, inputs: Inputs | None) -> None:
+        if isinstance(inputs, Table) and inputs.is_named:  # whose values may be missing
+            return
         for rows, what in zip(self._flat, self._whats, strict=True):
-            if not (isinstance(inputs, Table) and inputs.is_named):  # whose values may be missing
-                refuse_not_finite(rows, None if isinstance(inputs, Numbers | Pixels) else "float32", what=what)
-            if inputs is not None:
-                inputs.check(rows, RowFacts(rows), "float64")
+            refuse_not_finite(rows, None if isinstance(inputs, Numbers | Pixels) else "float32", what=what)
 
 
 class PixelKind(NamedTuple):

@@ -16,7 +16,7 @@ from ...backends.sparse_rows import stacked
 from ..inputs.arguments import make_generator
 from ..inputs.inputs import Target
 from ..inputs.table import Table
-from .dataset import Dataset, Split
+from .dataset import Dataset, Origin, Split
 
 Places = npt.NDArray[np.int64] | slice
 
@@ -134,11 +134,19 @@ def resplit(dataset: Dataset, *, test_fraction: float, seed: int, stratify: bool
     images = stacked([dataset.train.images, dataset.test.images])  # (all samples, features)
     labels = np.concatenate([dataset.train.labels, dataset.test.labels])  # (all samples,)
     places = split_places(labels, test_fraction=test_fraction, seed=seed, stratify=stratify)
-    train, test = (Split(images[at], labels[at]) for at in places)
+    origin = _joined(dataset.train.origin, dataset.test.origin)
+    train, test = (Split(images[at], labels[at], origin=origin and origin.take(at)) for at in places)
     inputs = dataset.inputs.learn(train.images) if isinstance(dataset.inputs, Table) else dataset.inputs
     if inputs.target is not None:
         inputs = replace(inputs, target=Target.learn(train.labels))
     return replace(dataset, train=train, test=test, inputs=inputs)
+
+
+def _joined(train: Origin | None, test: Origin | None) -> Origin | None:
+    """Return the origin of training rows and test rows of one file; None if they are of two."""
+    if train is None or test is None or not train.file:
+        return None
+    return replace(train, numbers=np.concatenate([train.numbers, test.numbers]))
 
 
 def _rounded(rows: float) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import DataError
+from ...backends.lookup import did_you_mean
 from ..files.text import printable
 from ..inputs.inputs import Inputs
 from ..inputs.table import Table
@@ -79,11 +80,10 @@ def load_table(
     file = read_table(path, dialect)
     notes = [*file.words]
     label, note = find_label(file.frame.columns, path, label_column, inputs)
-    frame, labels = file.frame.drop(label), _labels(file, path, label)  # labels: (rows,)
-    if regression is None and inputs is None:
-        regression = are_measurements(labels)
-        if regression:
-            note = f"{note or f'label {printable(label)}'}; its many numbers make it a regression: --loss to change it"
+    frame, labels = file.frame.drop(label), _labels(file, label)  # labels: (rows,)
+    if regression is None and inputs is None and are_measurements(labels):
+        regression = True
+        note = f"{note or f'label {printable(label)}'}; its many numbers make it a regression: --loss to change it"
     notes += [note] if note else []
     index = []  # columns without a name that number the rows
     if inputs is None and id_column != "none":
@@ -92,16 +92,18 @@ def load_table(
     if index:
         notes.append("the column without a name is an index and is not learned: --id-column none to learn it")
         options["drop"] = (*options.get("drop", ()), *index)
-    try:
+    with file.origin.located():
         data = from_arrays(
             frame, labels, name=path.stem, regression=regression, inputs=inputs, id_column=id_column, label=label,
             **options,
         )  # fmt: skip
-    except DataError as error:
-        raise DataError(f"{path}: {file.with_lines(str(error))}") from error
+    train, test = (
+        replace(part, origin=part.origin and file.origin.take(np.asarray(part.origin.numbers, np.int64)))
+        for part in (data.train, data.test)
+    )
     if index and isinstance(data.inputs, Table) and data.inputs.identifier is None:
         data = replace(data, inputs=replace(data.inputs, identifier=index[0]))
-    return replace(data, notes=(*notes, *data.notes))
+    return replace(data, train=train, test=test, notes=(*notes, *data.notes))
 
 
 def find_label(
@@ -127,15 +129,15 @@ def find_label(
     if label not in columns:
         shown = ", ".join(printable(name) for name in columns[:8]) + (", ..." if len(columns) > 8 else "")
         raise DataError(
-            f"{path} must have the label's column {label!r:.80}, got {shown:.200}: name it by --label-column "
-            "(label_column in Python); rows without labels are for xpnn predict"
+            f"{path} must have the label's column {label!r:.80}, got {shown:.200}{did_you_mean(label, columns)}: name "
+            "it by label_column; rows without labels are for xpnn predict"
         )
     if len(columns) < 2:
         raise DataError(f"{path} must have features beside {label!r:.80}, got no other column: check the delimiter")
     return label, note
 
 
-def _labels(file: TableFile, path: Path, label: str) -> npt.NDArray[Any]:
+def _labels(file: TableFile, label: str) -> npt.NDArray[Any]:
     """Return the labels of a table, (rows,): numbers or texts."""
     import polars as pl
 
@@ -143,8 +145,9 @@ def _labels(file: TableFile, path: Path, label: str) -> npt.NDArray[Any]:
     if column.null_count():
         row = int(column.is_null().arg_max() or 0)
         raise DataError(
-            f"{path}: labels must not be empty, got none in line {file.line(row)}, column {label!r:.80}: fill the cell "
-            "or drop the row"
+            file.origin.locate(
+                f"labels must not be empty, got none at row {row}, column {label!r:.80}: fill the cell or drop the row"
+            )
         )
     if column.dtype.is_numeric():
         return column.to_numpy()

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
-import numpy.typing as npt
 
 from ...backends.errors import DataError
 from ..files import limits
 from ..files.data_file import opened
 from .csv_dialect import TableOptions
-from .csv_frame import read_csv
+from .dataset import Origin
 from .packed_text import unpack
 from .parquet_frame import read_parquet
 from .polars_package import require_polars
@@ -25,7 +21,6 @@ if TYPE_CHECKING:
 PARQUET_SUFFIXES = (".parquet", ".pq")
 PACKED_SUFFIXES = (".csv.gz", ".tsv.gz", ".txt.gz", ".zip")
 SUFFIXES = (".csv", ".tsv", ".txt", *PACKED_SUFFIXES, *PARQUET_SUFFIXES)
-ROW = re.compile(r"\bat row (\d+)")
 
 __all__ = ["SUFFIXES", "TableFile", "TableOptions", "is_table", "read_table"]
 
@@ -37,26 +32,16 @@ class TableFile:
     Attributes:
         frame: all columns, in the order of the file. Of text: Int64, Float64, Boolean, Date, Datetime or String; of
             parquet: their own types. A missing cell is null.
-        first_line: line of the file in which the first data row begins, from 1; 1 for parquet.
+        origin: line of the file in which each row begins; of parquet the number of each row, from 1.
         words: sentences on what was detected, other than commas, decimal points and a header.
         unnamed: columns that have no name in the header, as an index that pandas wrote; here they are called
             `column_` and their number, from 1.
-        lines: line in which each row begins (rows,); None if row k begins in line `first_line` + k.
     """
 
     frame: pl.DataFrame
-    first_line: int
-    words: tuple[str, ...]
+    origin: Origin
+    words: tuple[str, ...] = ()
     unnamed: tuple[str, ...] = ()
-    lines: npt.NDArray[np.int64] | None = field(default=None, repr=False)
-
-    def line(self, row: int) -> int:
-        """Return the line of the file in which a row begins; for parquet its number from 1."""
-        return self.first_line + row if self.lines is None else int(self.lines[row])
-
-    def with_lines(self, message: str) -> str:
-        """Return a message that names a row by its index with the line of the file instead."""
-        return ROW.sub(lambda row: f"in line {self.line(int(row[1]))}", message)
 
 
 def is_table(path: Path) -> bool:
@@ -87,6 +72,8 @@ def read_table(path: Path, options: TableOptions = TableOptions()) -> TableFile:
         MissingDependency: polars is not installed.
     """
     require_polars()
+    from .csv_frame import read_csv
+
     if not is_table(path):
         raise DataError(f"{path} must end in {', '.join(SUFFIXES)}: rename it, or write it as one of them")
     name = path.name.lower()
@@ -94,6 +81,8 @@ def read_table(path: Path, options: TableOptions = TableOptions()) -> TableFile:
         if size > limits.DATA_BYTES:
             raise DataError(f"{path} has {size} bytes, more than the limit of {limits.DATA_BYTES}: leave out rows")
         if name.endswith(PARQUET_SUFFIXES):
-            return TableFile(read_parquet(file, path), first_line=1, words=())
-        table = read_csv(unpack(file, size, path) if name.endswith(PACKED_SUFFIXES) else file, path, options)
-        return TableFile(table.frame, table.first_line, table.words, table.unnamed, table.lines)
+            frame = read_parquet(file, path)
+            return TableFile(frame, Origin(range(1, len(frame) + 1), str(path), "in row"))
+        text = unpack(file, size, path) if name.endswith(PACKED_SUFFIXES) else file
+        frame, lines, words, unnamed = read_csv(text, path, options)
+        return TableFile(frame, Origin(lines, str(path), "in line"), words, unnamed)

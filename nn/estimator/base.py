@@ -75,7 +75,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, Parameters):
         """The network's loss for labels (samples, outputs)."""
 
     @abstractmethod
-    def _labels(self, y: Any, *, goes_on: bool, is_validation: bool = False) -> npt.NDArray[Any]:
+    def _labels(self, y: Any, *, continues: bool, is_validation: bool = False) -> npt.NDArray[Any]:
         """Check targets and convert them to labels of the loss, (samples,) or (samples, outputs)."""
 
     def _class_weights(self, labels: npt.NDArray[Any]) -> Weights | None:  # noqa: ARG002
@@ -159,11 +159,11 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, Parameters):
     def _begin(self, X: Any, y: Any, sample_weight: Any, validation: Validation | None) -> Fit:  # noqa: N803
         """Check rows and targets; return the fit with its initial weights and record."""
         hidden, is_partial = hidden_units(self.hidden_layer_sizes), validation is None
-        goes_on = bool(self.warm_start or is_partial)
-        is_first = not (goes_on and hasattr(self, "coefs_"))
+        continues = bool(self.warm_start or is_partial)
+        is_first = not (continues and hasattr(self, "coefs_"))
         is_new = is_first or not hasattr(self, "_record")  # or has only coefs_ that were assigned
         x, y = self._validated(X, y, reset=is_new)
-        labels = self._labels(y, goes_on=goes_on)
+        labels = self._labels(y, continues=continues)
         if is_first:
             self.__dict__.pop("coefs_", None)  # the classes may be others now, and this fit may fail
         of_classes = self._class_weights(labels)
@@ -190,7 +190,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, Parameters):
             activation=activation,
             loss=loss,
             has_sparse_rows=is_sparse(rows.images),
-            needs_generic_plan=self.solver == "lbfgs",
+            uses_lbfgs=self.solver == "lbfgs",
         )
         is_series = is_partial and self.backend == "auto"
         backend = get_backend(record.series_backend if is_series and record.series_backend else self.backend, job=job)
@@ -222,7 +222,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, Parameters):
         if rows is None or targets is None:
             raise ValueError(f"{'X_val' if rows is None else 'y_val'} is missing: pass X_val and y_val together")
         x, y = self._validated(rows, targets, reset=False)
-        labels = self._labels(y, goes_on=True, is_validation=True)
+        labels = self._labels(y, continues=True, is_validation=True)
         return Split(rows_in(x, dtype), labels, row_weights(weights, x, labels, of_classes))
 
     def _check_sizes(self, sizes: list[int]) -> None:

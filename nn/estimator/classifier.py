@@ -134,8 +134,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP, _ClassWeight):
             )
         return self._fit(X, y, sample_weight, None)
 
-    def _labels(self, y: Any, *, goes_on: bool, is_validation: bool = False) -> npt.NDArray[Any]:
-        if not (goes_on and hasattr(self, "classes_")):
+    def _labels(self, y: Any, *, continues: bool, is_validation: bool = False) -> npt.NDArray[Any]:
+        if not (continues and hasattr(self, "classes_")):
             self._learn_classes(y)
         if self._is_multilabel:
             return self._indicators(y)

@@ -37,6 +37,7 @@ class FitTasks(Callback):
     def __init__(self, estimator: Any, data: dict[str, Any], most: int, fitted: Callable[[], dict[str, Any]]) -> None:
         self._data = {"estimator": estimator, **data}
         self._fitted = fitted
+        # Private in scikit-learn 1.9, which has no public function yet by which an estimator notifies its callbacks.
         self._of_fit = estimator._init_callback_context(max_subtasks=most)
         self._of_fit.call_on_fit_task_begin(**self._data)
         self._task: Any = None

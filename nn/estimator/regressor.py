@@ -17,6 +17,8 @@ from ..network.outputs import OUTPUTS
 from .base import BaseMLP, has_partial_fit
 from .parameters import CONSTRAINTS
 
+PARAMETERS = {"quantile": "quantile", "huber": "delta"}  # loss -> parameter of the estimator that is the loss's number
+
 
 @dataclass(eq=False, repr=False)
 class _Loss:
@@ -29,10 +31,11 @@ class MLPRegressor(RegressorMixin, BaseMLP, _Loss):  # the last one's parameter 
 
     Args:
         loss: "squared_error" (half of it) predicts the mean, "absolute_error" the median, "huber" the mean with
-            less influence of outliers, "quantile" the quantile of level `quantile`, and "poisson" (half the deviance)
-            the mean of targets of at least 0, as the exponential of the last layer.
+            less influence of outliers, "quantile" (pinball loss) the quantile of level `quantile`, and "poisson" (half
+            the deviance) the mean of targets of at least 0, as the exponential of the last layer.
         quantile: level of the quantile, in (0, 1); for the loss "quantile".
-        delta: error from which the loss is linear, in units of `y`; for the loss "huber".
+        delta: error from which the loss is linear, in units of `y`, which is not standardized here; for the loss
+            "huber". `xpnn train --loss huber:DELTA` standardizes the labels: there it is in standard deviations.
 
     All other parameters and attributes are those of `MLPClassifier` except for classes; the score is R^2.
     """
@@ -45,11 +48,20 @@ class MLPRegressor(RegressorMixin, BaseMLP, _Loss):  # the last one's parameter 
         "quantile": [Interval(Real, 0, 1, closed="neither")], "delta": [Interval(Real, 0, None, closed="neither")],
     }  # fmt: skip
 
+    @override
+    def _validate_params(self) -> None:
+        loss, colon, number = str(self.loss).partition(":")
+        if colon and loss in PARAMETERS:
+            raise ValueError(
+                f"loss must be without its number, got {self.loss!r:.80}: {PARAMETERS[loss]} is a parameter "
+                f'of its own, loss="{loss}", {PARAMETERS[loss]}={number:.40}'
+            )
+        super()._validate_params()
+
     @property
     @override
     def _loss_of_columns(self) -> str:
-        parameters = {"quantile": self.quantile, "huber": self.delta}
-        return f"{self.loss}:{parameters[self.loss]}" if self.loss in parameters else self.loss
+        return f"{self.loss}:{getattr(self, PARAMETERS[self.loss])}" if self.loss in PARAMETERS else self.loss
 
     @available_if(has_partial_fit)
     @_fit_context(prefer_skip_nested_validation=True)
@@ -63,15 +75,13 @@ class MLPRegressor(RegressorMixin, BaseMLP, _Loss):  # the last one's parameter 
         """
         return self._fit(X, y, sample_weight, None)
 
-    def _labels(self, y: Any, *, goes_on: bool, is_validation: bool = False) -> npt.NDArray[np.float64]:  # noqa: ARG002
+    def _labels(self, y: Any, *, continues: bool, is_validation: bool = False) -> npt.NDArray[np.float64]:  # noqa: ARG002
         numbers = np.asarray(y.toarray() if hasattr(y, "toarray") else y)
         if numbers.dtype.kind not in "buif":
             raise ValueError(f"y must be numbers, got dtype {numbers.dtype}: convert it by y.astype(float)")
-        if self.loss == "poisson" and (numbers < 0).any():
-            raise ValueError(
-                f"y must be at least 0 for the loss poisson, got {numbers.min()}: drop these rows, or set another loss"
-            )
-        return numbers.reshape(len(numbers), -1).astype(np.float64)
+        labels = numbers.reshape(len(numbers), -1).astype(np.float64)  # (samples, outputs)
+        OUTPUTS[self.loss].check(labels, labels.shape[1])
+        return labels
 
     def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
         """Predict targets, (samples,), or (samples, outputs) for several outputs."""

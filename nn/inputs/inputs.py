@@ -132,14 +132,12 @@ class Inputs(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Numbers(Inputs):
-    """Rows of numbers that are the features as they are.
+class Counted(Inputs):
+    """Rows without names of columns.
 
     Attributes:
         count: numbers in a row; None for any.
     """
-
-    KIND: ClassVar[str] = "numbers"
 
     count: int | None = None
 
@@ -151,15 +149,6 @@ class Numbers(Inputs):
     @override
     def of_width(self, width: int) -> Inputs:
         return self if self.count is not None else replace(self, count=width)
-
-    @override
-    def check(self, rows: npt.NDArray[Any], facts: RowFacts, dtype: str) -> None:
-        if not facts.are_finite_in(dtype):
-            refuse_not_finite(rows, dtype)
-
-    @override
-    def describe(self) -> str:
-        return "numbers, taken as they are"
 
     @override
     def settings(self) -> dict[str, Any]:
@@ -175,11 +164,26 @@ class Numbers(Inputs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pixels(Inputs):
+class Numbers(Counted):
+    """Rows of numbers that are the features as they are."""
+
+    KIND: ClassVar[str] = "numbers"
+
+    @override
+    def check(self, rows: npt.NDArray[Any], facts: RowFacts, dtype: str) -> None:
+        if not facts.are_finite_in(dtype):
+            refuse_not_finite(rows, dtype)
+
+    @override
+    def describe(self) -> str:
+        return "numbers, taken as they are"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pixels(Counted):
     """Pixels of images: whole numbers in [0, `largest`], or numbers in [0, 1] that are scaled already.
 
     Attributes:
-        count: pixels of an image; None for any.
         largest: pixel of full intensity.
         shape: (rows, columns) of an image, or None if unknown.
 
@@ -189,7 +193,6 @@ class Pixels(Inputs):
 
     KIND: ClassVar[str] = "pixels"
 
-    count: int | None = None
     largest: float = BYTE
     shape: tuple[int, int] | None = None
 
@@ -216,15 +219,6 @@ class Pixels(Inputs):
     @override
     def image_shape(self) -> tuple[int, int] | None:
         return self.shape
-
-    @property
-    @override
-    def width(self) -> int | None:
-        return self.count
-
-    @override
-    def of_width(self, width: int) -> Inputs:
-        return self if self.count is not None else replace(self, count=width)
 
     @override
     def check(self, rows: npt.NDArray[Any], facts: RowFacts, dtype: str) -> None:
@@ -266,15 +260,14 @@ class Pixels(Inputs):
     @override
     def settings(self) -> dict[str, Any]:
         shape = None if self.shape is None else [int(side) for side in self.shape]
-        return {**super().settings(), "count": self.count, "largest": float(self.largest), "shape": shape}
+        return {**super().settings(), "largest": float(self.largest), "shape": shape}
 
     @classmethod
     @override
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
-        count, largest, shape = (settings[name] for name in ("count", "largest", "shape"))
-        if not (count is None or is_whole(count, least=1)):
-            raise ValueError(f"count must be a whole number >= 1, got {count!r:.80}")
-        return cls(count=count, largest=largest, shape=None if shape is None else tuple(shape))
+        shape = settings["shape"]
+        given = super().from_settings(settings)
+        return replace(given, largest=settings["largest"], shape=None if shape is None else tuple(shape))
 
 
 def largest_pixel(most: float) -> float:

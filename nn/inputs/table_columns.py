@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -12,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
+from ...backends.lookup import did_you_mean
 from ..files.text import is_plain, printable
 from .frames import missing
-from .table import LARGEST, Column, Table
+from .table import Column, Table
 
 if TYPE_CHECKING:
     from .frames import Frame, Series
@@ -68,7 +68,8 @@ def choose_columns(
     for option, wanted in (("drop", drop), ("categorical", categorical), ("id_column", [id_column])):
         for name in wanted:
             if name not in names and name is not None and not (option == "id_column" and name == "none"):
-                raise ConfigError(f"{option} must name a column, got {name!r:.80}: there are {_listed(names)}")
+                hint = did_you_mean(name, names)
+                raise ConfigError(f"{option} must name a column, got {name!r:.80}{hint}: there are {_listed(names)}")
     words, features, identifier = [], [], None if id_column in (None, "none") else id_column
     for name in names:
         if name in drop or name == identifier:
@@ -88,26 +89,6 @@ def choose_columns(
     if not features:
         raise DataError(f"a table must have a column to learn from, got {_listed(names)}: {'; '.join(words) or 'none'}")
     return TableColumns(tuple(features), frozenset(categorical), identifier, tuple(words))
-
-
-def refuse_infinite(frame: Frame, chosen: TableColumns) -> None:
-    """Check that the numbers of a frame fit into float32.
-
-    Raises:
-        DataError: one is infinite or larger.
-    """
-    for name in chosen.features:
-        series = frame.get_column(name) if name in frame.columns else None
-        if series is None or not series.dtype.is_float() or name in chosen.categories:
-            continue
-        numbers = _numbers(series, name)  # (rows,)
-        is_wrong = np.abs(numbers) > LARGEST  # (rows,), false for a missing value
-        if is_wrong.any():
-            row = int(is_wrong.argmax())
-            raise DataError(
-                f"column {name!r:.80} must be finite in float32, got {numbers[row]} at row {row}: correct the cell "
-                "or drop its row"
-            )
 
 
 def learn_table(
@@ -141,8 +122,8 @@ def cells_of(frame: Frame, table: Table) -> npt.NDArray[np.float64]:
     names = list(frame.columns)
     if lacking := [column.name for column in table.columns if column.name not in names]:
         raise DataError(
-            f"the rows must have the columns of the training, got no {_listed(lacking)} in {_listed(names)}: "
-            f"{_advice(lacking[0], names)}"
+            f"the rows must have the columns of the training, got no {_listed(lacking)} in {_listed(names)}"
+            f"{did_you_mean(lacking[0], names)}: add the column, or rename the one that it is"
         )
     cells = np.empty((len(frame), len(table.columns)))  # (rows, columns)
     for k, column in enumerate(table.columns):
@@ -268,14 +249,6 @@ def _reason_to_leave_out(column: Series) -> str:
     elif column.dtype.is_nested() or column.dtype in (nw.Binary, nw.Time, nw.Unknown):
         return f"as {column.dtype!s:.40} is no number, truth value or category"
     return ""
-
-
-def _advice(missing: str, names: Sequence[str]) -> str:
-    """Return how to fix a column that is missing: the nearest name if there is one."""
-    by_lower = {name.strip().lower(): name for name in names}
-    if near := difflib.get_close_matches(missing.strip().lower(), by_lower, n=1, cutoff=0.75):
-        return f"rename {printable(by_lower[near[0]])!r:.80} if it is that column"
-    return "add the column, or rename the one that it is"
 
 
 def _shown(name: str) -> str:

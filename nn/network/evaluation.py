@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
@@ -21,7 +22,7 @@ class LossAndAccuracy(NamedTuple):
 
 
 class Evaluation(LossAndAccuracy):
-    """Loss and accuracy on some rows: `loss, accuracy = nn.evaluate(net, rows)`. A regression has two more figures.
+    """Loss and accuracy on some rows: `loss, accuracy = nn.evaluate(net, rows)`. A regression has more figures.
 
     Attributes:
         loss: mean loss, in nats for a cross-entropy; of standardized labels for a regression with a `Target`.
@@ -29,10 +30,13 @@ class Evaluation(LossAndAccuracy):
         r2: coefficient of determination of a regression, mean over its outputs; None for others, and NaN if all labels
             of the rows are equal.
         mean_absolute_error: of a regression, in the labels' units, mean over its outputs; None for others.
+        coverage: fraction of labels at or below their prediction, mean over the outputs, of the loss "quantile", whose
+            level it should be; None for others.
     """
 
     r2: float | None = None
     mean_absolute_error: float | None = None
+    coverage: float | None = None
 
     def __new__(
         cls,
@@ -40,16 +44,18 @@ class Evaluation(LossAndAccuracy):
         accuracy: float | None,
         r2: float | None = None,
         mean_absolute_error: float | None = None,
+        coverage: float | None = None,
     ) -> Self:
         """Return the figures."""
         self = super().__new__(cls, loss, accuracy)
-        self.r2, self.mean_absolute_error = r2, mean_absolute_error
+        self.r2, self.mean_absolute_error, self.coverage = r2, mean_absolute_error, coverage
         return self
 
     def __repr__(self) -> str:
         if self.mean_absolute_error is None:
             return super().__repr__()
-        return f"Evaluation(loss={self.loss}, r2={self.r2}, mean_absolute_error={self.mean_absolute_error})"
+        coverage = "" if self.coverage is None else f", coverage={self.coverage}"
+        return f"Evaluation(loss={self.loss}, r2={self.r2}, mean_absolute_error={self.mean_absolute_error}{coverage})"
 
 
 def evaluate(net: MLP, rows: Split) -> Evaluation:
@@ -67,7 +73,9 @@ def evaluate(net: MLP, rows: Split) -> Evaluation:
     totals = net.backend.evaluate(net.layers, net.place(replace(rows, weights=None)), loss=net.loss)
     if net.outputs.has_accuracy:
         return Evaluation(totals.loss, totals.accuracy)
-    return Evaluation(totals.loss, None, *evaluate_predictions(net.predict(rows), rows.labels))
+    predictions = net.predict(rows)  # (samples, outputs)
+    coverage = float(np.mean(rows.labels <= predictions)) if net.outputs.has_coverage else None
+    return Evaluation(totals.loss, None, *evaluate_predictions(predictions, rows.labels), coverage)
 
 
 def evaluate_predictions(predictions: npt.NDArray[Any], labels: npt.NDArray[Any]) -> tuple[float, float]:
@@ -105,6 +113,12 @@ def held_rows(net: MLP, rows: Split) -> Split:
     """
     if not isinstance(rows, Split):
         raise DataError(f"rows must be an nn.Split of images and labels, got {type(rows).__name__}: make one")
+    with rows.origin.located() if rows.origin else nullcontext():
+        return _held(net, rows)
+
+
+def _held(net: MLP, rows: Split) -> Split:
+    """See `held_rows`; messages name rows by their index."""
     images, labels = rows.images, rows.labels
     width = net.features if net.inputs is None else net.inputs.width or net.features
     if images.ndim != 2 or (rows.inputs is None and not rows.names and images.shape[1] != width):

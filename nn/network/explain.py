@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ...backends import ACTIVATIONS, Optimizer
-from ...backends.losses import LOSS_PARAMETERS, parse_loss
+from ...backends.losses import LOSS_PARAMETERS, parse_loss, row_of_loss
 
 
 class Line(NamedTuple):
@@ -81,7 +81,7 @@ ENDS = {
 def end_of(loss: str) -> End:
     """Return the formulas of a loss, with the value of its parameter."""
     function, value = parse_loss(loss)
-    end = ENDS[loss.partition(":")[0]]
+    end = ENDS[row_of_loss(loss)]
     if value is None:
         return end
     name = LOSS_PARAMETERS[function].name

@@ -6,7 +6,7 @@ A new loss has a row in `OUTPUTS`, beside its row in `LOSSES`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ...backends import DataError, log_softmax, look_up
 from ...backends.activations import Array
-from ...backends.losses import parse_loss
+from ...backends.losses import parse_loss, row_of_loss
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Outputs:
         predict: function of namespace and outputs: classes, (samples,), or a number per output.
         has_classes: whether each row has one class, and outputs are the classes' logits.
         has_accuracy: whether accuracy is defined.
+        has_coverage: whether predictions are quantiles, of which the share of labels below is to be known.
     """
 
     function: str
@@ -36,6 +37,7 @@ class Outputs:
     predict: Callable[[Any, Array], Array]
     has_classes: bool = False
     has_accuracy: bool = True
+    has_coverage: bool = False
 
     @property
     def has_probabilities(self) -> bool:
@@ -104,7 +106,7 @@ OUTPUTS: dict[str, Outputs] = {
     "squared_error": _NUMBERS,
     "absolute_error": _NUMBERS,
     "huber": _NUMBERS,
-    "quantile": _NUMBERS,
+    "quantile": replace(_NUMBERS, has_coverage=True),
     "poisson": Outputs("exp", check_not_negative, None, lambda xp, outputs: xp.exp(outputs), has_accuracy=False),
 }  # fmt: skip
 
@@ -116,4 +118,4 @@ def outputs_of(loss: str) -> Outputs:
         ConfigError: there is no such loss, or its parameter is invalid.
     """
     parse_loss(loss)
-    return look_up("loss", loss.partition(":")[0], OUTPUTS)
+    return look_up("loss", row_of_loss(loss), OUTPUTS)

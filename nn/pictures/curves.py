@@ -31,8 +31,8 @@ def save_curves(history: Sequence[EpochResult], path: str | os.PathLike[str], *,
     """Save a plot of loss and accuracy against epoch, atomically.
 
     Args:
-        history: results of the epochs, possibly empty; test and validation metrics may be None. Without accuracies
-            only the loss is plotted.
+        history: results of the epochs, possibly empty; test and validation metrics may be None. Without accuracies,
+            as for a regression, only the loss is plotted.
         path: file in a format of matplotlib (png, svg, pdf), by its suffix.
         title: title of the plot.
 
@@ -55,7 +55,7 @@ def draw_curves(figure: Figure, history: Sequence[EpochResult], *, title: str | 
     figure.set_layout_engine("constrained", wspace=0.06, w_pad=0.1, h_pad=0.08)
     if title is not None:
         figure.suptitle(title, fontweight="bold")
-    has_accuracy = not history or history[-1].train_accuracy is not None
+    has_accuracy = bool(history) and history[-1].train_accuracy is not None
     panels = [("loss", "{:.4g}", 1.0, "loss"), ("accuracy, %", "{:.2f} %", 100.0, "accuracy")][: 1 + has_accuracy]
     all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (name, unit, factor, figure_name) in zip(all_axes, panels, strict=True):

@@ -4,7 +4,7 @@ config.json             configuration of the run
 metrics.jsonl           a line per epoch
 checkpoint.safetensors  state to resume from
 model.safetensors       the network
-curves.png              loss and accuracy
+curves.png              loss, and accuracy of classes
 summary.json            the result
 .lock                   held by the process that uses the folder
 """
@@ -207,7 +207,8 @@ def summarize(
     stopping, seconds = config.recipe.training.early_stopping, [result.seconds for result in history]
     last, kept = history[-1], history[-1] if stopping is None else stopping.kept(history)
     of_regression = {} if judged is None else {
-        "test_r2": defined(judged.r2), "test_mean_absolute_error": judged.mean_absolute_error
+        "test_r2": defined(judged.r2), "test_mean_absolute_error": judged.mean_absolute_error,
+        **({} if judged.coverage is None else {"test_coverage": judged.coverage}),
     }  # fmt: skip
     return {
         "recipe": config.recipe.name,

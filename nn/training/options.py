@@ -65,8 +65,7 @@ class TrainingOptions(StepOptions):
         stopping = self.early_stopping
         if stopping is not None and self.validation is None and stopping.monitor.startswith("validation"):
             raise ConfigError(
-                f"early stopping by the {stopping.monitor} needs validation rows: hold some out, with validation=0.1, "
-                "on the command line --validation 0.1"
+                f"early stopping by the {stopping.monitor} needs validation rows: hold some out, with validation=0.1"
             )
 
     def identity(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ...backends import ConfigError
 from ...backends.constraints import is_finite_number, shown
+from ...backends.lookup import did_you_mean
 from ..datasets.dataset import Split
 from ..network.mlp import MLP
 
@@ -80,8 +81,9 @@ def _given(class_weight: ClassWeight, num_classes: int, names: Sequence[str]) ->
         places = {name: k for k, name in enumerate(names or map(str, range(num_classes)))}
         if unknown := [key for key in class_weight if str(key) not in places]:
             known = f"{', '.join(places):.200}"
+            hint = did_you_mean(unknown[0], places)
             raise ConfigError(
-                f"class_weight names a class {unknown[0]!r:.80}, which is none of {known}: correct the name"
+                f"class_weight names a class {unknown[0]!r:.80}, which is none of {known}{hint}: correct the name"
             )
         if len({str(key) for key in class_weight}) < len(class_weight):
             raise ConfigError(f"class_weight names a class twice: {', '.join(map(repr, class_weight)):.200}")

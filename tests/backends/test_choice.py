@@ -45,7 +45,7 @@ def machine(monkeypatch):
             name = {place: name for name, place in registry.BUILTIN.items()}[module, kind]
             if name not in (*names, "numpy"):
                 raise BackendUnavailable(f"{name} is not here")
-            suits = (lambda self, job: not job.needs_generic_plan) if name == "numba" else NumPyBackend.suits  # noqa: ARG005
+            suits = (lambda self, job: not job.uses_lbfgs) if name == "numba" else NumPyBackend.suits  # noqa: ARG005
             return type("Named", (NumPyBackend,), {"name": name, "suits": suits})()
 
         monkeypatch.setattr(registry, "_load_builtin", load)
@@ -82,7 +82,7 @@ def test_what_is_not_here_is_passed_over(machine):
 def test_a_job_without_a_compiled_plan_stays_on_numpy(machine):
     machine("numba")
     assert chosen(JOB) == "numba"
-    assert chosen(dataclasses.replace(JOB, needs_generic_plan=True)) == "numpy"
+    assert chosen(dataclasses.replace(JOB, uses_lbfgs=True)) == "numpy"
 
 
 def test_the_reason_has_the_figures(machine):
@@ -90,7 +90,7 @@ def test_the_reason_has_the_figures(machine):
     assert get_backend("auto", job=JOB).reason == "auto chose numba: 7.15e11 multiply-adds, numba takes 5e11 or more"
     small = get_backend("auto", job=dataclasses.replace(JOB, rows=100, epochs=1))
     assert small.reason == "auto chose numpy: 2.38e6 multiply-adds, numba takes 5e11 or more"
-    generic = get_backend("auto", job=dataclasses.replace(JOB, needs_generic_plan=True))
+    generic = get_backend("auto", job=dataclasses.replace(JOB, uses_lbfgs=True))
     assert generic.reason.endswith("numba takes 5e11 or more; numba has no compiled plan for it")
     huge = get_backend("auto", job=dataclasses.replace(JOB, epochs=10**6))
     assert huge.reason == "auto chose numba: 1.43e15 multiply-adds, numba takes 5e11 or more; cupy is not here"
@@ -136,7 +136,7 @@ def test_numba_suits_what_its_kernels_know(monkeypatch):
         assert numba.suits(dataclasses.replace(JOB, activation=activation))
     for loss in LOSSES:
         assert numba.suits(dataclasses.replace(JOB, loss=loss))
-    assert not numba.suits(dataclasses.replace(JOB, needs_generic_plan=True))
+    assert not numba.suits(dataclasses.replace(JOB, uses_lbfgs=True))
     assert not numba.suits(dataclasses.replace(JOB, optimizer=type("Mine", (SGD,), {})(0.1)))
     relu, softmax = ACTIVATIONS["relu"], LOSSES["softmax_cross_entropy"]
     monkeypatch.setitem(ACTIVATIONS, "mine", relu._replace(forward=lambda xp, z: relu.forward(xp, z)))

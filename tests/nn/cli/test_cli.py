@@ -135,7 +135,7 @@ def test_a_run_of_less_precision_goes_on_in_full(trained: Path) -> None:
         (["train", "--backend", "nunpy"], "unknown backend 'nunpy'"),
         (["train", "--data", "missing.csv"], "missing.csv"),
         (["train", "--batch-size", "none"], "neither a whole number"),
-        (["train", "--lr", "-1"], "learning_rate of adam must be a finite number > 0"),
+        (["train", "--lr", "-1"], "--lr of adam must be a finite number > 0"),
         (["train", "--epochs", "0"], "--epochs"),
         (["train", "--precision", "bfloat16", "--backend", "numpy"], "bfloat16 needs the backend cupy on a GPU"),
         (["train", "--resume", "nowhere"], "nowhere is no run folder: there is no such folder"),

@@ -85,6 +85,23 @@ def test_a_run_s_own_file_is_divided_as_for_its_training() -> None:
     assert result["loss"] == pytest.approx(summary["test_loss"], rel=1e-6)
 
 
+def test_a_run_that_was_stopped_says_once_that_it_is_unfinished() -> None:
+    write_csv("rows.csv")
+    train("--data", "rows.csv", "--label-column", "kind")
+    Path("run", "summary.json").unlink()  # as after a signal
+    config = RunFolder(Path("run")).read_config()
+    recipe = config.recipe.with_options(epochs=5)
+    write_json(Path("run", "config.json"), dataclasses.replace(config, recipe=recipe).to_json())
+    said = "run is unfinished, after 2 of at most 5 epochs: complete it with xpnn train --resume run --data "
+    for command in (["evaluate", "run", "--data", "rows.csv"], ["export", "run", "--npz", "a.npz"], ["explain", "run"]):
+        result = run(*command)
+        assert result.exit_code == 0, result.output
+        assert result.stderr == f"{said}{Path('rows.csv').resolve()}\n"
+    Path("run", "config.json").unlink()
+    result = run("export", "run", "--npz", "b.npz")
+    assert (result.exit_code, "is unfinished, and cannot be completed: run is no" in result.stderr) == (0, True)
+
+
 def test_of_a_run_that_was_stopped_resumed_and_killed_the_newest_state_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     def kill(*_: object) -> None:
         raise KeyboardInterrupt
@@ -97,8 +114,8 @@ def test_of_a_run_that_was_stopped_resumed_and_killed_the_newest_state_is_used(m
     assert run("train", "--resume", "run").exit_code == 130
     result = run("evaluate", "run", "--backend", "numpy", "--json")
     assert result.stderr == (
-        "run is unfinished: its model is older than its checkpoint, whose network after 3 epochs is used; complete it "
-        "with xpnn train --resume run\n"
+        "run is unfinished, after 3 of at most 3 epochs; its model is older than its checkpoint, whose network is used"
+        ": complete it with xpnn train --resume run\n"
     )
     assert json.loads(result.stdout)["loss"] == pytest.approx(nn.Checkpoint.load("run").history[-1].test_loss)
     assert run("export", "run", "--npz", "new.npz").stderr == result.stderr

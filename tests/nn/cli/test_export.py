@@ -1,6 +1,7 @@
 """`xpnn export`."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -42,6 +43,19 @@ def test_all_three_at_once(model):
     assert "images: uint8, (any number, 6)" in result.stdout
     with np.load("a.npz", allow_pickle=False) as file:
         np.testing.assert_array_equal(file["layers.0.weight"], model.parameters()["layers.0.weight"])
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="this system has no /dev/stdout")
+def test_a_dash_is_standard_output_of_files_and_refused_for_folders():
+    command = [sys.executable, "-m", "xpnn.nn", "export", "net.safetensors", "--npz"]
+    done = subprocess.run([*command, "-"], capture_output=True, check=True)
+    assert done.stdout[:2] == b"PK"
+    assert b"saved /dev/stdout" in done.stderr
+    result = run("net.safetensors", "--c", "-")
+    assert result.exit_code == 2
+    assert "'-' is no file or folder here: name one, ./- if it is called so" in result.stderr
+    assert run("net.safetensors", "--npz", "./-").exit_code == 0
+    assert written() == ["-"]
 
 
 def test_a_run_folder_and_json():

@@ -165,7 +165,7 @@ def test_bash_takes_the_script() -> None:
     [
         (["trian"], "Did you mean 'train'?"),
         (["train", "quickstrat"], "did you mean 'quickstart'?"),
-        (["train", "--data", "fasion-mnist"], "nearest: 'fashion-mnist'"),
+        (["train", "--data", "fasion-mnist"], "did you mean 'fashion-mnist'?"),
         (["train", "--data", "row.csv"], "'row.csv' is neither a file nor a folder: check the path"),
         (["train", "--epoch", "3"], "Did you mean '--epochs'?"),
         (["evaluate"], "Missing argument 'RUN|MODEL'"),

@@ -204,7 +204,7 @@ def test_the_label_s_column(table, header, named, label, notes):
         (
             "a,b\n1,2\n",
             {"label_column": "kind"},
-            r"must have the label's column 'kind', got a, b: name it by --label-column",
+            r"must have the label's column 'kind', got a, b: name it by label_column",
         ),
         ("1,2,3,4,5,6,7,8,9\n", {"label_column": "x"}, r"got column_1, .*column_8, \.\.\.: name it"),
         ("label\n1\n", {}, r"must have features beside 'label', got no other column: check the delimiter"),
@@ -233,6 +233,17 @@ def test_what_is_wrong_with_labels_is_told_with_its_line(table, text, options, m
 def test_classes_are_numbers_where_all_of_them_are(table, labels, names):
     rows = "\n".join(f"{number},{label}" for number, label in enumerate(labels))
     assert table(f"a,label\n{rows}\n").class_names == names
+
+
+def test_whole_numbers_that_are_taken_as_classes_are_told(table):
+    def notes(count, form="{}", **options):
+        rows = "".join(f"{row % 7},{form.format(row % count)}\n" for row in range(40 * count))
+        return table(f"a,y\n{rows}", **options).notes
+
+    said = "labels are 6 different whole numbers, taken as classes: --loss squared_error or poisson to predict numbers"
+    assert notes(6) == (said,)
+    for silent in (notes(5), notes(6, "c{}"), notes(6, regression=False), notes(6, regression=True)):
+        assert silent == ()
 
 
 def test_a_label_of_many_numbers_is_predicted(table):

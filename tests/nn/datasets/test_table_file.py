@@ -99,7 +99,7 @@ def test_options_that_cannot_be(options):
 def test_header(read, text, has_header):
     table = read(text)
     assert table.frame.height == text.count("\n") - has_header
-    assert table.first_line == 1 + has_header
+    assert table.origin.numbers[0] == 1 + has_header
     assert any("no header" in word for word in table.words) != has_header
     if not has_header:
         assert table.frame.columns == [f"column_{k + 1}" for k in range(table.frame.width)]
@@ -153,8 +153,8 @@ def test_lines_are_those_of_the_file(read):
     text = '\na,b\n1,"x\n\ny, ""z"""\r\n\r\n2,u\n   \n3,\n'
     table = read(text)
     assert table.frame.rows() == [(1, 'x\n\ny, "z"'), (2, "u"), (3, None)]
-    assert [table.line(row) for row in range(3)] == [3, 7, 9]
-    assert read("a,b\n1,2\n3,\n").line(1) == 3
+    assert list(table.origin.numbers) == [3, 7, 9]
+    assert read("a,b\n1,2\n3,\n").origin.numbers[1] == 3
     with pytest.raises(DataError, match="expected 2 cells in each row, got 3 in line 10: fix that line"):
         read(text + "4,5,6\n")
 
@@ -189,9 +189,12 @@ def test_bad_rows_are_named_by_their_lines(read, monkeypatch, lead, row, message
         (b"\n \n", "must hold a table, got no text"),
         (b"a,b\n\n", "must hold rows below its header, got none"),
         ("a,b\n1,2\n".encode("utf-16"), "must be text in UTF-8, got UTF-16: convert it"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\r", "must be text in UTF-8, got a PNG picture: pictures are for xpnn predict"),
+        (b"PK\x03\x04\x14\0\x06\0", "got a zip archive or an Excel workbook: rename it to"),
+        (b"PAR1\x15\x04\n\0\xff", "got a parquet file: rename it to .parquet"),
         (b"a,b,a\n1,2,3\n", "must name each column once in its header, got 'a' more than once"),
         (b"a\rb\r1\r", "end lines with a line feed"),
-        (b"a;b\n1,5;2.5\n", r"must have one decimal sign, got '1,5' and '2\.5': name it by decimal"),
+        (b"a;b\n1,5;2.5\n", r"must have one decimal sign, got '1,5' and '2\.5': name it, decimal=','"),
     ],
 )
 def test_what_is_no_table(read, content, message):
@@ -267,7 +270,7 @@ def test_parquet_keeps_its_types(read):
     table = read(parquet(frame), "a.parquet")
     assert table.frame.schema == frame.schema
     assert table.frame.equals(frame)
-    assert (table.first_line, table.words, table.line(1)) == (1, (), 2)
+    assert (list(table.origin.numbers), table.words) == ([1, 2], ())
 
 
 def test_a_file_that_ends_its_decoder_is_refused(read, tmp_path, monkeypatch):

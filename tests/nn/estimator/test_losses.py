@@ -65,8 +65,10 @@ def test_robust_losses_do_not_follow_outliers(loss, options):
     [
         ({"loss": "quantile", "quantile": 1.0}, "'quantile' parameter of MLPRegressor must be a float in the range"),
         ({"loss": "huber", "delta": 0}, "'delta' parameter of MLPRegressor must be a float in the range"),
+        ({"loss": "quantile:0.9"}, "got 'quantile:0.9': .* loss=\"quantile\", quantile=0.9"),
+        ({"loss": "huber:2"}, "got 'huber:2': .* loss=\"huber\", delta=2"),
         ({"loss": "hinge"}, "'loss' parameter of MLPRegressor must be a str among"),
-        ({"loss": "poisson"}, "y must be at least 0 for the loss poisson, got -1.0"),
+        ({"loss": "poisson"}, "labels of the loss poisson must be >= 0, got -1.0"),
     ],
 )
 def test_wrong_losses_are_refused(options, words):

@@ -164,7 +164,7 @@ def test_the_backend_is_chosen_by_the_epochs_that_are_run(monkeypatch):
     asked = []
 
     def noted(name, *, job=None):
-        asked.append((name, job.multiply_adds, job.needs_generic_plan))
+        asked.append((name, job.multiply_adds, job.uses_lbfgs))
         return get_backend("numpy")
 
     monkeypatch.setattr("xpnn.nn.estimator.base.get_backend", noted)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from xpnn import nn
 from xpnn.backends import DataError
+from xpnn.nn.datasets.split import resplit
 from xpnn.nn.network.evaluation import evaluate_logits
 
 LN2, LN3 = math.log(2), math.log(3)
@@ -118,6 +119,27 @@ def test_counts_are_predicted_in_their_units():
         nn.evaluate(net, nn.Split(x[:2], np.array([[1.0], [-1.0]])))
 
 
+@pytest.mark.parametrize("row", [3, 17])
+@pytest.mark.parametrize("is_file", [False, True])
+def test_rows_are_named_as_they_were_before_the_split(row, is_file, tmp_path):
+    counts = np.ones(20)
+    counts[row] = -1
+    place = f"at row {row}"
+    data = nn.from_arrays(np.arange(20.0)[:, None], counts, regression=True, test_fraction=0.4)
+    if is_file:
+        path = tmp_path / "counts.csv"
+        path.write_text("\na,y\n" + "".join(f"{k % 7},{count}\n" for k, count in enumerate(counts)))
+        data = nn.load_dataset(path, regression=True, test_fraction=0.4)
+        place = f"in line {row + 3}"
+    net = nn.MLP([1, 1], backend="numpy", loss="poisson")
+    is_test = (data.test.labels < 0).any()
+    for again in (data, resplit(data, test_fraction=0.4, seed=5)) if is_file else (data,):
+        with pytest.raises(DataError, match=f"must be >= 0, got -1.0 {place}, column 0"):
+            nn.train(net, again, epochs=1)
+    with pytest.raises(DataError, match=f"must be >= 0, got -1.0 {place}, column 0"):
+        nn.evaluate(net, data.test if is_test else data.train)
+
+
 @pytest.mark.parametrize("level", [0.1, 0.9])
 def test_a_quantile_is_predicted(level):
     """That share of the labels lies below the prediction."""
@@ -129,6 +151,10 @@ def test_a_quantile_is_predicted(level):
     for half in (x < 0.5, x >= 0.5):
         below = ((1 + x) * noise < net.predict(x))[half].mean()
         assert below == pytest.approx(level, abs=0.04)
+    result = nn.evaluate(net, data.test)
+    assert result.coverage == np.mean(data.test.labels <= net.predict(data.test.images))
+    assert f"coverage={result.coverage}" in repr(result)
+    assert nn.evaluate(nn.MLP([1, 1], backend="numpy", loss="squared_error"), data.test).coverage is None
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "uint64"])

@@ -61,7 +61,7 @@ def test_the_outline_says_how_much_work_a_training_is(recipe: Recipe, make_data)
     outline = recipe.outline(data)
     assert (outline.sizes, outline.rows, outline.epochs) == ((6, 5, 3), 23, 3)
     assert outline.multiply_adds == 3 * 23 * 3 * (6 * 5 + 5 * 3)  # epochs, rows, products of a layer, weights
-    assert not outline.needs_generic_plan
+    assert not outline.uses_lbfgs
     assert recipe.with_options(dropout=0.5, clip_norm=1.0).outline(data) == outline
 
 
