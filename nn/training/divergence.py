@@ -28,7 +28,7 @@ KEEP_SHARE = 0.01  # of the training time, what keeping them may take
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Snapshot of a run on the host: arrays by name, and position."""
+    """Snapshot of a run on the host: arrays by name, and position; no optimizer state before the first step."""
 
     parameters: dict[str, npt.NDArray[Any]]
     optimizer_state: dict[str, npt.NDArray[Any]]
@@ -42,7 +42,7 @@ class Snapshot:
 
         `copy` is whether to copy parameters on the host, as the next run of the plan may write to them.
         """
-        arrays = plan.state() if state is None else state.arrays
+        arrays = state.arrays if state is not None else plan.state() if plan.step else {}
         return cls(run.net.parameters(copy=copy), arrays, plan.step, run.epoch_start_state, run.position)
 
     def first_not_finite(self) -> str | None:
@@ -168,7 +168,8 @@ class Watch:
     def _go_to(self, plan: Plan, state: Snapshot) -> None:
         """Restore the network and a plan from a snapshot."""
         self._run.net.load_parameters(state.parameters)
-        plan.load_state(state.optimizer_state, state.step)
+        if state.step or state.optimizer_state:
+            plan.load_state(state.optimizer_state, state.step)
 
 
 def is_finite(sums: Sequence[Totals]) -> bool:
