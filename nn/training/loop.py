@@ -56,7 +56,6 @@ def take_steps(run: TrainingRun, unseen: Unseen, callbacks: Sequence[Callback]) 
     run.last = watch.check_state(is_last=True)
     for callback in callbacks:
         callback.on_train_end(run)
-    run.watch = None  # each would keep the other, and all arrays, until the garbage collector comes
 
 
 def _agree_to_stop(run: TrainingRun) -> None:
