@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property, reduce
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -85,7 +85,8 @@ class GenericPlan(Plan):
     def _prepare_layers(self) -> None:
         """Have the first update leave arrays on the host as they are that others put into the layers."""
         if self._backend.is_on_host:
-            for layer, (weight, bias) in zip_longest(self.job.layers, self._arrays, fillvalue=(None, None)):
+            own = self._arrays or [(None, None)] * len(self.job.layers)
+            for layer, (weight, bias) in zip(self.job.layers, own, strict=True):
                 layer.weight = weight if layer.weight is weight else _read_only(layer.weight)
                 layer.bias = bias if layer.bias is bias else _read_only(layer.bias)
 

@@ -107,7 +107,7 @@ class NumPyBackend(Backend):
         return x, labels
 
     @override
-    def logits(self, layers: list[Layer], images: npt.NDArray[Any], scale: float) -> npt.NDArray[Any]:
+    def logits(self, layers: list[Layer], images: Any, scale: float) -> npt.NDArray[Any]:
         """Compute the outputs without a copy of dense rows, and of many sparse rows column by column.
 
         Each row of the first layer's weight is then read once, in sequence, with the same order of additions.
