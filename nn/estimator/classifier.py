@@ -205,7 +205,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP, _ClassWeight):
         exact, rounded = (read(np, outputs) for read in (of_outputs.log_probabilities, of_outputs.probabilities))
         # Probabilities that round to the same number have the same logarithm, so that both have the same maxima.
         np.log(rounded, out=exact, where=rounded >= np.finfo(exact.dtype).tiny)
-        return exact
+        return np.asarray(exact)
 
     def _probability_outputs(self, X: Any) -> tuple[Outputs, npt.NDArray[Any]]:  # noqa: N803
         """Return the interpretation of outputs, and one output for each probability, (samples, classes or labels)."""
