@@ -25,7 +25,7 @@ from .errors import (
 )
 from .generic_plan import GenericPlan
 from .lookup import look_up
-from .losses import LOSSES, log_softmax
+from .losses import LOSSES, log_softmax, softmax
 from .optimizers import OPTIMIZERS, SGD, Adam, AdamW, Optimizer, RMSprop
 from .plan import NO_ROWS, Layer, Plan, Rows, Totals, TrainingJob
 from .registry import available_backends, get_backend, registered_backends, why_unavailable
@@ -36,5 +36,6 @@ __all__ = [
     "Backend", "BackendUnavailable", "ConfigError", "DataError", "DeviceError", "DeviceLost", "DivergenceError",
     "GenericPlan", "JobOutline", "Layer", "MissingDependency", "ModelFileError", "Optimizer", "Plan", "RMSprop",
     "Rows", "RunError", "RunFolderInUse", "StepOptions", "StorageError", "Totals", "TrainingJob", "XpnnError",
-    "available_backends", "get_backend", "log_softmax", "look_up", "registered_backends", "why_unavailable",
+    "available_backends", "get_backend", "log_softmax", "look_up", "registered_backends", "softmax",
+    "why_unavailable",
 ]  # fmt: skip

@@ -65,12 +65,12 @@ class Backend(Operations):
 
     def logits_on_device(self, layers: list[Layer], images: Array, scale: float) -> Array:
         """Return the last layer's outputs, (samples, outputs), for images (samples, features), both on the device."""
-        results = []
-        for start in range(0, max(images.shape[0], 1), self.evaluation_rows):
-            tile = images[start : min(start + self.evaluation_rows, images.shape[0]), :]  # (tile, features)
+        results, count, most = [], images.shape[0], self.evaluation_rows
+        for start in range(0, max(count, 1), most):
+            tile = images if count <= most else images[start : min(start + most, count), :]  # (tile, features)
             x, _ = self.gather(Rows(tile, tile, float(scale)), slice(0, tile.shape[0]), layers[0].weight.dtype)
             results.append(self.forward(layers, x)[-1])
-        return self.xp.concat(results)  # (samples, outputs)
+        return results[0] if len(results) == 1 else self.xp.concat(results)  # (samples, outputs)
 
     def compile(self, job: TrainingJob) -> Plan:
         """Return this backend's fastest plan for `job`; compilation may be deferred to the first run.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import reduce
+from functools import cached_property, reduce
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ from .activations import Array
 from .errors import ModelFileError
 from .flat_gradients import Gradients
 from .operations import Operations
+from .optimizers import State
 from .override import override
 from .plan import NO_ROWS, Plan, Rows, Totals, TrainingJob, checked_order
 from .reduction import reduction_of
@@ -38,11 +39,15 @@ class GenericPlan(Plan):
         self.description = f"generic: a loop over the operations of {backend.name}"
         self._backend = backend
         self._reduction = reduction_of(backend, job, overlap=self.overlaps_sums)
-        optimizer = job.options.optimizer
         self._host_dtype = backend.to_numpy(job.layers[0].bias).dtype
-        self._states = [
-            (optimizer.init(backend.xp, layer.weight), optimizer.init(backend.xp, layer.bias)) for layer in job.layers
-        ]
+        self._arrays: list[tuple[Array, Array]] = []  # of the layers, after a run
+
+    @cached_property
+    def _states(self) -> list[tuple[State, State]]:
+        """The optimizer's state for weight and bias of each layer, zeros unless `load_state` comes first."""
+        init, xp = self.job.options.optimizer.init, self._backend.xp
+        with self._backend.scope():
+            return [(init(xp, layer.weight), init(xp, layer.bias)) for layer in self.job.layers]
 
     @override
     def feed(self, rows: Rows) -> None:
@@ -61,6 +66,7 @@ class GenericPlan(Plan):
         learning_rates = job.learning_rates(self.step + 1, -(-count // job.batch_size))
         sums: list[Sums] = []  # of each step and each of this process's parts of it
         with backend.scope():
+            self._prepare_layers()
             on_device = None if on_host is None else backend.put(on_host)  # (rows,)
             for learning_rate, batch in zip(learning_rates, _slices(0, count, job.batch_size), strict=True):
                 # What the mean is over: the batch's rows, or what they weigh; if that is nothing, all gradients are 0.
@@ -73,7 +79,16 @@ class GenericPlan(Plan):
             if not sums:
                 return totals
             of_parts = backend.read_sums(sums).reshape(len(learning_rates), -1, 2).swapaxes(0, 1)  # (parts, steps, 2)
+        self._arrays = [(layer.weight, layer.bias) for layer in job.layers]
         return self._reduction.added(totals, of_parts, count)
+
+    def _prepare_layers(self) -> None:
+        """Have the first update leave arrays on the host as they are that others put into the layers."""
+        if self._backend.is_on_host:
+            own = self._arrays or [(None, None)] * len(self.job.layers)
+            for layer, (weight, bias) in zip(self.job.layers, own, strict=True):
+                layer.weight = weight if layer.weight is weight else _read_only(layer.weight)
+                layer.bias = bias if layer.bias is bias else _read_only(layer.bias)
 
     def _batch_gradients(
         self, order: Array | None, weights: npt.NDArray[np.float64] | None, batch: slice, size: float
@@ -154,8 +169,16 @@ class GenericPlan(Plan):
 
     @override
     def state(self) -> dict[str, npt.NDArray[Any]]:
+        return self._named_slots(self._backend.to_numpy)
+
+    @override
+    def final_state(self) -> dict[str, npt.NDArray[Any]]:
+        return self._named_slots(np.asarray) if self._backend.is_on_host else self.state()
+
+    def _named_slots(self, read: Callable[[Array], npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Return the optimizer's arrays by name, each read by `read`."""
         return {
-            f"layers.{k}.{parameter}.{slot}": self._backend.to_numpy(array)
+            f"layers.{k}.{parameter}.{slot}": read(array)
             for k, states in enumerate(self._states)
             for parameter, slots in zip(("weight", "bias"), states, strict=True)
             for slot, array in slots.items()
@@ -163,19 +186,25 @@ class GenericPlan(Plan):
 
     @override
     def load_state(self, state: dict[str, npt.NDArray[Any]], step: int) -> None:
-        names = (
-            (f"layers.{k}.{parameter}.{slot}", array.shape)
-            for k, states in enumerate(self._states)
-            for parameter, slots in zip(("weight", "bias"), states, strict=True)
-            for slot, array in slots.items()
-        )
-        number = np.zeros((), dtype=self._host_dtype)
-        check_state(state, {name: np.broadcast_to(number, shape) for name, shape in names})
+        number, slots = np.zeros((), dtype=self._host_dtype), [*self.job.options.optimizer.init(np, np.empty(0))]
+        shapes = {
+            f"layers.{k}.{name}": getattr(layer, name).shape
+            for k, layer in enumerate(self.job.layers)
+            for name in ("weight", "bias")
+        }
+        names = [f"{name}.{slot}" for name in shapes for slot in slots]
+        check_state(state, {name: np.broadcast_to(number, shapes[name.rpartition(".")[0]]) for name in names})
         self.step = step
-        for k, states in enumerate(self._states):
-            for parameter, slots in zip(("weight", "bias"), states, strict=True):
-                for slot in slots:
-                    slots[slot] = self._backend.put(state[f"layers.{k}.{parameter}.{slot}"])
+        put = _read_only if self._backend.is_on_host else self._backend.put
+        states = [{slot: put(state[f"{name}.{slot}"]) for slot in slots} for name in shapes]
+        self._states = list(zip(states[::2], states[1::2], strict=True))
+
+
+def _read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return a view of an array that cannot be written to."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def check_state(state: dict[str, npt.NDArray[Any]], expected: dict[str, npt.NDArray[Any]]) -> None:

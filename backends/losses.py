@@ -59,6 +59,13 @@ def log_softmax(xp: Any, logits: Array) -> Array:
     return xp.asarray(xp.where(result < least, least, result), dtype=logits.dtype)  # this way round a NaN stays one
 
 
+def softmax(xp: Any, logits: Array) -> Array:
+    """Softmax of finite logits, (batch, classes), accurate to a few roundings and without overflow; of their dtype."""
+    z = xp.asarray(logits, dtype=xp.float64)  # (batch, classes)
+    e = xp.exp(z - xp.max(z, axis=1, keepdims=True))  # (batch, classes)
+    return xp.asarray(e / xp.sum(e, axis=1, keepdims=True), dtype=logits.dtype)
+
+
 def softmax_cross_entropy(
     xp: Any, logits: Array, labels: Array, *, batch_size: float, weights: Array | None = None
 ) -> tuple[Array, Array, Array]:

@@ -198,9 +198,9 @@ class Operations:
 
         Args:
             optimizer: the optimizer.
-            parameter: weights or biases, any shape; may be overwritten.
+            parameter: weights or biases, any shape; may be overwritten, unless it is read-only.
             grad: gradient of the mean loss without the penalty, the parameter's shape; may be overwritten.
-            state: the optimizer's arrays, the parameter's shape; may be overwritten.
+            state: the optimizer's arrays, the parameter's shape; may be overwritten, unless they are read-only.
             step: number of this step, from 1.
             learning_rate: at this step.
             l2: strength of the L2 penalty.

@@ -154,7 +154,8 @@ class Plan(ABC):
     def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
         """Run the steps for the rows in `order`, batch by batch, and update the job's layers.
 
-        The layers' arrays may change in place: copy those that must outlive the next run.
+        On the host the arrays that others put into the layers stay as they are. Those that the plan puts there may
+        change in place: copy what must outlive the next run.
 
         Args:
             order: (rows,), indices into the job's rows; None for all rows in sequence.
@@ -188,9 +189,16 @@ class Plan(ABC):
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """Return the optimizer's arrays on the host, named `layers.<k>.<weight|bias>.<slot>`."""
 
+    def final_state(self) -> dict[str, npt.NDArray[Any]]:
+        """Return `state()` of a plan that is not run again: its arrays need not be copied."""
+        return self.state()
+
     @abstractmethod
     def load_state(self, state: dict[str, npt.NDArray[Any]], step: int) -> None:
-        """Resume from the arrays of `state` after `step` steps, with the current weights of the layers."""
+        """Resume from the arrays of `state` after `step` steps, with the current weights of the layers.
+
+        No run writes to them; they must stay as they are until the next one.
+        """
 
 
 def checked_order(order: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,9 @@ from ..override import override
 from ..plan import Layer, Plan, Rows, Totals, TrainingJob
 from ..sparse_rows import is_sparse
 from ..working_folder import import_numba
+
+if TYPE_CHECKING:
+    from .compiler.team import Team
 
 # A forward pass of fewer multiply-adds than this, a few milliseconds, goes without the kernels and their compilation.
 FORWARD_WORK = 2e8
@@ -44,13 +48,19 @@ class NumbaBackend(NumPyBackend):
         from . import divided_plan as numba_divided_plan
         from . import forward as numba_forward
         from . import plan as numba_plan
-        from .compiler.team import Team, usable_threads
         from .network.layout import are_layers
         from .network.targets import loss_code
 
         super().__init__()
         self._plan, self._divided_plan, self._forward = numba_plan, numba_divided_plan, numba_forward
-        self._are_layers, self._loss_code, self._team = are_layers, loss_code, Team(usable_threads())
+        self._are_layers, self._loss_code = are_layers, loss_code
+
+    @cached_property
+    def _team(self) -> Team:
+        """Threads of the forward pass, counted at the first one: a prediction for a few rows needs none."""
+        from .compiler.team import Team, usable_threads
+
+        return Team(usable_threads())
 
     @override
     def suits(self, job: JobOutline) -> bool:

@@ -15,12 +15,15 @@ from ..generic_plan import GenericPlan
 from ..losses import loss_function, sigmoid_cross_entropy, softmax_cross_entropy
 from ..optimizers import Adam, Optimizer, State
 from ..override import override
-from ..plan import Plan, Rows, TrainingJob
-from ..sparse_rows import is_sparse
+from ..plan import Layer, Plan, Rows, TrainingJob
+from ..sparse_rows import is_small, is_sparse
 from .flat_plan import MOST_PARAMETERS, FlatPlan
 
 # Numbers of a parameter that are updated at once: with the optimizer's slots and temporaries, about 2 MB of float64.
 UPDATE_BLOCK = 32_768
+# With a smaller weight, in bytes, or fewer entries of a column on average, sparse rows take less time row by row.
+CACHED_WEIGHT = 1 << 22
+ENTRIES_OF_COLUMN = 2
 
 
 class NumPyBackend(Backend):
@@ -66,27 +69,35 @@ class NumPyBackend(Backend):
         learning_rate: float,
         l2: float = 0.0,
     ) -> tuple[Array, State]:
-        """Apply one optimizer step, to a large parameter in place and in blocks that stay in the cache."""
+        """Apply one optimizer step, to a large parameter in blocks that stay in the cache; in place where it may."""
         is_adam = type(optimizer) is Adam  # a subclass may have other formulas
         of_type: Callable[..., tuple[Array, State]] = _update_with_adam if is_adam else super().update
         update = partial(of_type, optimizer, step=step, learning_rate=learning_rate, l2=l2)
         arrays = {"parameter": parameter, "grad": grad, **state}
         is_elementwise = vars(type(optimizer)).get("is_elementwise", False)  # a subclass may not be
         is_whole = all(array.flags.c_contiguous for array in arrays.values())
+        own = {name: array if array.flags.writeable else np.empty_like(array) for name, array in arrays.items()}
+        foreign = {name: array for name, array in arrays.items() if own[name] is not array}
         if parameter.size <= UPDATE_BLOCK or not (is_elementwise and is_whole):
-            return update(parameter, grad, state)
-        flat = {name: array.reshape(-1) for name, array in arrays.items()}
+            for name, array in foreign.items():
+                own[name][...] = array
+            return update(own["parameter"], own["grad"], {slot: own[slot] for slot in state})
+        flat = {name: array.reshape(-1) for name, array in own.items()}
         for start in range(0, parameter.size, UPDATE_BLOCK):
             part = {name: array[start : start + UPDATE_BLOCK] for name, array in flat.items()}
+            for name, array in foreign.items():
+                part[name][...] = array.reshape(-1)[start : start + UPDATE_BLOCK]
             made, updated = update(part["parameter"], part["grad"], {slot: part[slot] for slot in state})
             for name, array in {"parameter": made, **updated}.items():
                 if array is not part[name]:
                     part[name][...] = array
-        return parameter, state
+        return own["parameter"], {slot: own[slot] for slot in state}
 
     @override
     def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
-        if isinstance(index, slice) or is_sparse(rows.images):
+        if isinstance(index, slice) and index == slice(0, rows.images.shape[0]):
+            images, labels = rows.images, rows.labels  # SciPy would copy them
+        elif isinstance(index, slice) or is_sparse(rows.images):
             images, labels = rows.images[index], rows.labels[index]
         else:
             images, labels = rows.images.take(index, axis=0), rows.labels.take(index, axis=0)
@@ -94,6 +105,22 @@ class NumPyBackend(Backend):
         if images.dtype.kind in "iu":
             x *= rows.scale  # a copy already, since its type changed
         return x, labels
+
+    @override
+    def logits(self, layers: list[Layer], images: Any, scale: float) -> npt.NDArray[Any]:
+        """Compute the outputs without a copy of dense rows, and of many sparse rows column by column.
+
+        Each row of the first layer's weight is then read once, in sequence, with the same order of additions.
+        """
+        if not (is_small(images) if is_sparse(images) else images.flags.c_contiguous):
+            return super().logits(layers, images, scale)
+        count, most = images.shape[0], self.evaluation_rows
+        is_far = layers[0].weight.nbytes > CACHED_WEIGHT
+        if not (is_sparse(images) and is_far and images.nnz >= ENTRIES_OF_COLUMN * images.shape[1]):
+            return np.asarray(self.logits_on_device(layers, images, scale))  # (samples, outputs)
+        size = -(-count // -(-count // most))  # of equal tiles
+        tiles = (images[start : start + size].tocsc() for start in range(0, count, size))
+        return np.concatenate([self.logits_on_device(layers, tile, scale) for tile in tiles])  # (samples, outputs)
 
     @override
     def linear(self, x: Array, weight: Array, bias: Array, *, activation: str) -> Array:
@@ -142,9 +169,10 @@ def _update_with_adam(
     mean, mean_square = state["mean"], state["mean_square"]
     correction = 1 - optimizer.beta_2**step
     epsilon = optimizer.epsilon / correction**0.5 if optimizer.epsilon_hat else optimizer.epsilon
+    part = np.empty_like(grad)
     if l2:
-        grad += parameter * float(l2)
-    part = grad * (1 - optimizer.beta_1)
+        grad += np.multiply(parameter, float(l2), out=part)
+    np.multiply(grad, 1 - optimizer.beta_1, out=part)
     mean *= optimizer.beta_1
     mean += part
     np.multiply(grad, 1 - optimizer.beta_2, out=part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from ..activations import Array
 from ..flat_gradients import Gradients
 from ..generic_plan import GenericPlan, check_state
 from ..override import override
-from ..plan import NO_ROWS, Totals, TrainingJob
+from ..plan import TrainingJob
 
 if TYPE_CHECKING:
     from ..base import Backend
@@ -40,13 +41,12 @@ class FlatPlan(GenericPlan):
         self._states = []
 
     @override
-    def run(self, order: npt.NDArray[np.int64] | None = None, totals: Totals = NO_ROWS) -> Totals:
-        """Run the steps from the current arrays of the layers."""
+    def _prepare_layers(self) -> None:
+        """Put the views into the layers, with the numbers of other arrays there."""
         for layer, (weight, bias) in zip(self.job.layers, self._views, strict=True):
             if layer.weight is not weight or layer.bias is not bias:
                 weight[...], bias[...] = layer.weight, layer.bias
                 layer.weight, layer.bias = weight, bias
-        return super().run(order, totals)
 
     def _parts(self, flat: Array) -> list[tuple[Array, Array]]:
         """Return views of an array (parameters,) for each layer: (in_features, out_features) and (out_features,)."""
@@ -68,9 +68,9 @@ class FlatPlan(GenericPlan):
         parameters[...] = updated
 
     @override
-    def state(self) -> dict[str, npt.NDArray[Any]]:
+    def _named_slots(self, read: Callable[[Array], npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         return {
-            f"layers.{k}.{parameter}.{slot}": np.array(part)
+            f"layers.{k}.{parameter}.{slot}": read(part)
             for slot, array in self._slots.items()
             for k, parts in enumerate(self._parts(array))
             for parameter, part in zip(("weight", "bias"), parts, strict=True)
@@ -78,7 +78,7 @@ class FlatPlan(GenericPlan):
 
     @override
     def load_state(self, state: dict[str, npt.NDArray[Any]], step: int) -> None:
-        check_state(state, self.state())
+        check_state(state, self.final_state())
         self.step = step
         for slot, array in self._slots.items():
             for k, (weight, bias) in enumerate(self._parts(array)):

@@ -249,6 +249,17 @@ def other_rows_are_trained_on_or_refused(backend: Backend) -> None:
             assert plan.step == 1, f"rows that are fed are one batch: step must be 1, got {plan.step}"
 
 
+@check("compile")
+def a_first_run_leaves_the_arrays_in_the_layers_as_they_are(backend: Backend) -> None:
+    if not backend.is_on_host:
+        return
+    plan = compiled(backend, Adam())
+    arrays = [array for layer in plan.job.layers for array in (layer.weight, layer.bias)]
+    before = [array.copy() for array in arrays]
+    plan.run()
+    assert_same(arrays, before, "what was in the layers before the first run")
+
+
 # State
 
 
@@ -268,9 +279,8 @@ def a_loaded_state_resumes_bit_for_bit(backend: Backend, optimizer: Optimizer, *
     put_weights(backend, resumed, arrays)
     resumed.load_state(state, step)
     assert resumed.step == step, f"step must be {step}, got {resumed.step}"
-    for array in state.values():
-        array[...] = np.nan  # what was handed in is copied
     got = resumed.run(ORDER)
+    assert_same([*state.values()], kept, "a state that was handed in, after a run")
     assert (got, resumed.step) == (totals, plan.step), f"the resumed run must give {totals}, got {got}"
     assert_same(results_of(backend, resumed), results_of(backend, plan), "weights and state of the resumed run")
 

@@ -19,7 +19,7 @@ from sklearn.utils.multiclass import (
 )
 
 from ...backends.override import override
-from ..network.outputs import OUTPUTS
+from ..network.outputs import OUTPUTS, Outputs
 from .base import BaseMLP, has_partial_fit
 from .class_weights import Weights, class_weights
 from .parameters import CONSTRAINTS, Parameters
@@ -193,23 +193,26 @@ class MLPClassifier(ClassifierMixin, BaseMLP, _ClassWeight):
 
     def predict_proba(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
         """Predict probabilities of classes, (samples, classes), or of labels, (samples, labels)."""
-        return np.asarray(np.exp(self._log_probabilities(X)))
+        of_outputs, outputs = self._probability_outputs(X)
+        assert of_outputs.probabilities is not None
+        return np.asarray(of_outputs.probabilities(np, outputs))
 
     def predict_log_proba(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
         """Predict log-probabilities, finite also where probabilities round to 0."""
-        exact = self._log_probabilities(X)
-        rounded = np.exp(exact)
+        of_outputs, outputs = self._probability_outputs(X)
+        assert of_outputs.probabilities is not None
+        assert of_outputs.log_probabilities is not None
+        exact, rounded = (read(np, outputs) for read in (of_outputs.log_probabilities, of_outputs.probabilities))
         # Probabilities that round to the same number have the same logarithm, so that both have the same maxima.
         np.log(rounded, out=exact, where=rounded >= np.finfo(exact.dtype).tiny)
-        return exact
+        return np.asarray(exact)
 
-    def _log_probabilities(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
+    def _probability_outputs(self, X: Any) -> tuple[Outputs, npt.NDArray[Any]]:  # noqa: N803
+        """Return the interpretation of outputs, and one output for each probability, (samples, classes or labels)."""
         outputs = self._outputs(X)
         loss = "softmax_cross_entropy" if self.out_activation_ == "softmax" else self._loss_of_columns
-        log_probabilities = OUTPUTS[loss].log_probabilities
-        assert log_probabilities is not None
-        both = outputs if self._is_multilabel or self.n_outputs_ > 1 else np.hstack([-outputs, outputs])
-        return np.asarray(log_probabilities(np, both))  # (samples, classes or labels)
+        has_all = self._is_multilabel or self.n_outputs_ > 1
+        return OUTPUTS[loss], outputs if has_all else np.concatenate([-outputs, outputs], axis=1)
 
     @override
     def _class_weights(self, labels: npt.NDArray[Any]) -> Weights | None:

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from ...backends.activations import Array
+from ...backends.override import override
 from ..datasets.dataset import Split
 from ..files.tensors import Arrays
 from ..network.mlp import MLP
@@ -46,6 +49,16 @@ class Record:
     series_backend: str | None = None
 
 
+class SharingMLP(MLP):
+    """Network that shares the parameters that it is given if they are on the host, where no plan writes to them."""
+
+    @override
+    def _put(self, parameter: npt.NDArray[Any]) -> Array:
+        if not self.backend.is_on_host:
+            return super()._put(parameter)
+        return np.ascontiguousarray(parameter, dtype=self.dtype)
+
+
 @dataclass(eq=False)
 class Fit:
     """One call of `fit` or `partial_fit`.
@@ -59,6 +72,7 @@ class Fit:
         is_partial: whether it is an epoch of `partial_fit`, which keeps the optimizer state.
         record: progress, including earlier fits.
         trained: parameters to keep, by name; empty for those of the network.
+        is_checked: whether the training has found that all of them are finite.
         callbacks: callbacks of the training loop.
         tasks: scikit-learn's callbacks; None without.
     """
@@ -71,6 +85,7 @@ class Fit:
     is_partial: bool
     record: Record
     trained: Arrays = field(default_factory=dict)
+    is_checked: bool = False
     callbacks: Sequence[Callback] = ()
     tasks: FitTasks | None = None
 

@@ -86,6 +86,7 @@ def fit_with_steps(fit: Fit) -> None:
         record.optimizer_state = None if progress.run.was_cut_off else progress.run.optimizer_state
         last = progress.run.last
         fit.trained = progress.best or ({} if last is None else last.parameters)
+        fit.is_checked = last is not None and not progress.best
 
 
 def state_for(optimizer: Optimizer, record: Record) -> OptimizerState | None:

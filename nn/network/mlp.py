@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends import ACTIVATIONS, Backend, ConfigError, DataError, Layer, Rows, get_backend, look_up
+from ...backends.activations import Array
 from ...backends.constraints import shown
 from ...backends.machine import memory_bytes
 from ...backends.plan import put_parameters
@@ -237,10 +238,10 @@ class MLP:
         Raises:
             ConfigError: the network is trained for regression and has no probabilities.
         """
-        log_probabilities = self.outputs.log_probabilities
-        if log_probabilities is None:
+        probabilities = self.outputs.probabilities
+        if probabilities is None:
             raise ConfigError(f"a network of loss {self.loss} has no probabilities: its predictions are the numbers")
-        return answer(self, images, lambda xp, outputs: xp.exp(log_probabilities(xp, outputs)))
+        return answer(self, images, probabilities)
 
     def predict(self, images: Any) -> Any:
         """Predict classes, labels or numbers; see `logits`.
@@ -254,10 +255,11 @@ class MLP:
     def _append_layer(self, weight: npt.NDArray[Any], bias: npt.NDArray[Any]) -> None:
         """Append the next layer: weight (in_features, out_features), bias (out_features,)."""
         is_last = len(self.layers) == len(self.sizes) - 2
-        put, dtype = self.backend.put, self.dtype
-        activation = "identity" if is_last else self.activation
-        weight, bias = weight.astype(dtype, copy=False), bias.astype(dtype, copy=False)
-        self.layers.append(Layer(put(weight), put(bias), activation))
+        self.layers.append(Layer(self._put(weight), self._put(bias), "identity" if is_last else self.activation))
+
+    def _put(self, parameter: npt.NDArray[Any]) -> Array:
+        """Copy a parameter of any shape to the device."""
+        return self.backend.put(parameter.astype(self.dtype, copy=False))
 
     def _logits_in_units(self, xp: Any, logits: Any) -> Any:
         """Return logits, (samples, outputs), in the labels' units, if they have one: logarithms have none."""
@@ -272,13 +274,17 @@ class MLP:
         """Return whether all weights and biases are finite."""
         return self.backend.all_finite([array for layer in self.layers for array in (layer.weight, layer.bias)])
 
-    def parameters(self) -> dict[str, npt.NDArray[Any]]:
-        """Copy parameters to the host: `layers.<k>.weight` (in, out_features), `layers.<k>.bias` (out_features,)."""
-        copies = {}
+    def parameters(self, *, copy: bool = True) -> dict[str, npt.NDArray[Any]]:
+        """Copy parameters to the host: `layers.<k>.weight` (in, out_features), `layers.<k>.bias` (out_features,).
+
+        Args:
+            copy: whether to copy parameters that are on the host already.
+        """
+        read = self.backend.to_numpy if copy or not self.backend.is_on_host else np.asarray
+        arrays = {}
         for k, layer in enumerate(self.layers):
-            copies[f"layers.{k}.weight"] = self.backend.to_numpy(layer.weight)
-            copies[f"layers.{k}.bias"] = self.backend.to_numpy(layer.bias)
-        return copies
+            arrays[f"layers.{k}.weight"], arrays[f"layers.{k}.bias"] = read(layer.weight), read(layer.bias)
+        return arrays
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of each parameter by its name in `parameters`."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...backends import DataError, log_softmax, look_up
+from ...backends import DataError, log_softmax, look_up, softmax
 from ...backends.activations import Array
 from ...backends.losses import parse_loss, row_of_loss
 
@@ -24,7 +24,8 @@ class Outputs:
     Attributes:
         function: output function, from outputs to predictions: "softmax", "sigmoid", "identity" or "exp".
         check: checks labels, (samples,) or (samples, outputs), against the number of outputs.
-        log_probabilities: function of namespace and outputs, (samples, outputs); None if they are not probabilities.
+        probabilities: function of namespace and outputs, (samples, outputs); None if they are not probabilities.
+        log_probabilities: their logarithms, finite also where they round to 0.
         predict: function of namespace and outputs: classes, (samples,), or a number per output.
         has_classes: whether each row has one class, and outputs are the classes' logits.
         has_accuracy: whether accuracy is defined.
@@ -33,6 +34,7 @@ class Outputs:
 
     function: str
     check: Callable[[npt.NDArray[Any], int], None]
+    probabilities: Callable[[Any, Array], Array] | None
     log_probabilities: Callable[[Any, Array], Array] | None
     predict: Callable[[Any, Array], Array]
     has_classes: bool = False
@@ -42,7 +44,7 @@ class Outputs:
     @property
     def has_probabilities(self) -> bool:
         """Whether the outputs are probabilities."""
-        return self.log_probabilities is not None
+        return self.probabilities is not None
 
 
 def check_classes(labels: npt.NDArray[Any], outputs: int) -> None:
@@ -93,21 +95,27 @@ def log_sigmoid(xp: Any, logits: Array) -> Array:
     return xp.where(logits < 0, logits, xp.zeros_like(logits)) - xp.log1p(xp.exp(-xp.abs(logits)))
 
 
-_NUMBERS = Outputs("identity", check_numbers, None, lambda xp, outputs: outputs, has_accuracy=False)  # noqa: ARG005
+def sigmoid(xp: Any, logits: Array) -> Array:
+    """Return `1 / (1 + exp(-z))` of any shape, accurate to a few roundings also near 0, and without overflow."""
+    e = xp.exp(-xp.abs(logits))
+    return xp.where(logits < 0, e, xp.ones_like(e)) / (1 + e)
+
+
+_NUMBERS = Outputs("identity", check_numbers, None, None, lambda xp, outputs: outputs, has_accuracy=False)  # noqa: ARG005
 
 OUTPUTS: dict[str, Outputs] = {
     "softmax_cross_entropy": Outputs(
-        "softmax", check_classes, log_softmax, lambda xp, logits: xp.astype(xp.argmax(logits, axis=1), xp.int64),
-        has_classes=True,
+        "softmax", check_classes, softmax, log_softmax,
+        lambda xp, logits: xp.astype(xp.argmax(logits, axis=1), xp.int64), has_classes=True,
     ),
     "sigmoid_cross_entropy": Outputs(
-        "sigmoid", check_indicators, log_sigmoid, lambda xp, logits: xp.astype(logits > 0, xp.int64)
+        "sigmoid", check_indicators, sigmoid, log_sigmoid, lambda xp, logits: xp.astype(logits > 0, xp.int64)
     ),
     "squared_error": _NUMBERS,
     "absolute_error": _NUMBERS,
     "huber": _NUMBERS,
     "quantile": replace(_NUMBERS, has_coverage=True),
-    "poisson": Outputs("exp", check_not_negative, None, lambda xp, outputs: xp.exp(outputs), has_accuracy=False),
+    "poisson": Outputs("exp", check_not_negative, None, None, lambda xp, outputs: xp.exp(outputs), has_accuracy=False),
 }  # fmt: skip
 
 

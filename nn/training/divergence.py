@@ -6,12 +6,15 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ...backends import DivergenceError, Plan, Totals
+from ...backends.activations import Array
 from ...backends.checked_plan import CheckedPlan, NotFinite
 from ...backends.finite import first_not_finite
 from .checkpoint import OptimizerState
@@ -25,7 +28,7 @@ KEEP_SHARE = 0.01  # of the training time, what keeping them may take
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Snapshot of a run on the host: arrays by name, and position."""
+    """Snapshot of a run on the host: arrays by name, and position; no optimizer state before the first step."""
 
     parameters: dict[str, npt.NDArray[Any]]
     optimizer_state: dict[str, npt.NDArray[Any]]
@@ -34,10 +37,13 @@ class Snapshot:
     position: int
 
     @classmethod
-    def of(cls, run: TrainingRun, plan: Plan, state: OptimizerState | None = None) -> Snapshot:
-        """Take a snapshot of a run with its plan, whose optimizer state may be on the host already."""
-        arrays = plan.state() if state is None else state.arrays
-        return cls(run.net.parameters(), arrays, plan.step, run.epoch_start_state, run.position)
+    def of(cls, run: TrainingRun, plan: Plan, state: OptimizerState | None = None, *, copy: bool = True) -> Snapshot:
+        """Take a snapshot of a run with its plan, whose optimizer state may be on the host already.
+
+        `copy` is whether to copy parameters on the host, as the next run of the plan may write to them.
+        """
+        arrays = state.arrays if state is not None else plan.state() if plan.step else {}
+        return cls(run.net.parameters(copy=copy), arrays, plan.step, run.epoch_start_state, run.position)
 
     def first_not_finite(self) -> str | None:
         """Describe its first infinity or NaN; None if all numbers are finite."""
@@ -57,9 +63,9 @@ class Watch:
 
     def __init__(self, run: TrainingRun) -> None:
         self._run = run
-        self._good = Snapshot.of(run, run.plan, run.first_state)
+        self._good = Snapshot.of(run, run.plan, run.first_state, copy=False)  # the plan puts arrays of its own there
         self._clock = self._look_from = 0.0  # seconds of training, the same on all ranks
-        self._keep_from = KEEP_SECONDS
+        self._keep_from, self._looked_at = KEEP_SECONDS, -1  # the step after which the weights were looked at
         run.watch = self
 
     def check(self, sums: Sequence[Totals], elapsed: float) -> None:
@@ -76,24 +82,36 @@ class Watch:
             raise self.divergence()
         self._clock += elapsed
         if self._clock >= self._look_from:
-            self._look_from = self._clock + LOOK_SECONDS
+            self._look_from, self._looked_at = self._clock + LOOK_SECONDS, self._run.plan.step
             if not self._run.net.are_finite():
                 raise self.divergence()
         if self._clock >= self._keep_from:
             self.check_state()
 
-    def check_state(self) -> Snapshot:
-        """Check weights and optimizer state, and return a snapshot of them.
+    def parameters_before(self) -> list[tuple[Array, Array]]:
+        """Return weight and bias of each layer in arrays that the next chunk leaves as they are."""
+        good, net = self._good.parameters, self._run.net
+        pairs = [(layer.weight, layer.bias) for layer in net.layers]
+        if all(a is b for a, b in zip(chain(*pairs), good.values(), strict=True)):
+            return pairs  # nobody has put others there, and the plan has not run
+        with net.backend.scope():
+            copied = partial(net.backend.xp.asarray, copy=True)
+            return [(copied(weight), copied(bias)) for weight, bias in pairs]
+
+    def check_state(self, *, is_last: bool = False) -> Snapshot:
+        """Check weights and optimizer state, and return a snapshot of them, of the plan's own arrays if it is the last.
 
         Raises:
             DivergenceError: as in `check`.
         """
         began = time.perf_counter()
-        slots = OptimizerState(self._run.plan.step, self._run.plan.state())
-        if not self._run.net.are_finite() or first_not_finite(slots.arrays) is not None:
+        plan = self._run.plan
+        slots = OptimizerState(plan.step, plan.final_state() if is_last else plan.state())
+        is_known = is_last and plan.step == self._looked_at
+        if not (is_known or self._run.net.are_finite()) or first_not_finite(slots.arrays) is not None:
             raise self.divergence()
         del self._good  # two of all arrays would be the most memory that a run takes
-        state = Snapshot.of(self._run, self._run.plan, slots)
+        state = Snapshot.of(self._run, plan, slots, copy=not is_last)
         took = self._run.communicator.exchange(time.perf_counter() - began)[0]
         self._good, self._keep_from = state, self._clock + max(KEEP_SECONDS, took / KEEP_SHARE)
         return state
@@ -150,7 +168,8 @@ class Watch:
     def _go_to(self, plan: Plan, state: Snapshot) -> None:
         """Restore the network and a plan from a snapshot."""
         self._run.net.load_parameters(state.parameters)
-        plan.load_state(state.optimizer_state, state.step)
+        if state.step or state.optimizer_state:
+            plan.load_state(state.optimizer_state, state.step)
 
 
 def is_finite(sums: Sequence[Totals]) -> bool:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...backends import DivergenceError, Rows, Totals
+from ...backends.activations import Array
 from ...backends.checked_plan import NotFinite
 from ...backends.plan import put_parameters
 from .agreement import check_same_weights
@@ -40,7 +41,7 @@ def take_steps(run: TrainingRun, unseen: Unseen, callbacks: Sequence[Callback]) 
         run.begin_epoch()
         while not run.is_epoch_over and not run.is_stopping:
             started, before = time.perf_counter(), run.position
-            sums = _take(run, chunk, at_once)
+            sums = _take(run, watch.parameters_before(), chunk, at_once)
             elapsed = communicator.exchange(time.perf_counter() - started)[0]  # one clock for all: chunks depend on it
             _note(run, sums, elapsed)
             watch.check(sums, elapsed)
@@ -52,7 +53,7 @@ def take_steps(run: TrainingRun, unseen: Unseen, callbacks: Sequence[Callback]) 
             is_due = run.epoch == run.epochs or run.epoch % options.evaluate_every == 0
             _finish_epoch(run, unseen if is_due else Unseen(None, None), callbacks)
             _agree_to_stop(run)
-    run.last = watch.check_state()
+    run.last = watch.check_state(is_last=True)
     for callback in callbacks:
         callback.on_train_end(run)
 
@@ -64,12 +65,12 @@ def _agree_to_stop(run: TrainingRun) -> None:
     run.is_stopping = bool(stopped)
 
 
-def _take(run: TrainingRun, rows: int, at_once: int) -> list[Totals]:
-    """Run the steps of a chunk: of about `rows` rows, or of epochs up to the next multiple of `at_once`."""
+def _take(run: TrainingRun, before: Sequence[tuple[Array, Array]], rows: int, at_once: int) -> list[Totals]:
+    """Run the steps of a chunk: of about `rows` rows, or of epochs up to the next multiple of `at_once`.
+
+    An interrupt leaves the network with the parameters `before`.
+    """
     to_pause = at_once - (run.epoch - 1) % at_once
-    backend, layers = run.net.backend, run.net.layers
-    with backend.scope():
-        before = [tuple(backend.xp.asarray(a, copy=True) for a in (layer.weight, layer.bias)) for layer in layers]
     try:
         with np.errstate(all="ignore"):  # what comes out is looked at instead
             return run.source.take(run.plan, run.totals, rows, min(to_pause, run.epochs + 1 - run.epoch))
@@ -77,7 +78,7 @@ def _take(run: TrainingRun, rows: int, at_once: int) -> list[Totals]:
         raise diverged(run, error.step, error.found) from error
     except (KeyboardInterrupt, SystemExit):
         run.was_cut_off = True
-        put_parameters(layers, before)
+        put_parameters(run.net.layers, before)
         raise
 
 

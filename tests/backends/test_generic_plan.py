@@ -5,8 +5,9 @@ That every backend's plan does the same is in the contract.
 
 import numpy as np
 import pytest
-from xpnn.backends import LOSSES, SGD, Adam, GenericPlan
+from xpnn.backends import LOSSES, SGD, Adam, GenericPlan, get_backend
 from xpnn.backends.dropout import BLOCK_ROWS, Dropout
+from xpnn.backends.numpy import backend as numpy_backend
 from xpnn.backends.testing.problem import training_job
 
 SCALE = 1 / 255
@@ -169,3 +170,33 @@ def test_a_run_reads_the_device_once(generic, make_layers, small_problem, monkey
     monkeypatch.setattr(generic, "to_numpy", lambda array: reads.append(array) or to_numpy(array))
     plan.run(np.arange(23))
     assert len(reads) == 1
+
+
+@pytest.mark.parametrize("block", [4, 100])
+def test_a_first_run_on_the_host_overwrites_neither_parameters_nor_state(
+    make_layers, small_problem, monkeypatch, block
+):
+    monkeypatch.setattr(numpy_backend, "UPDATE_BLOCK", block)
+    backend = get_backend("numpy")
+    images, labels = small_problem
+    jobs = [
+        training_job(make_layers(backend), backend.place(images, labels, SCALE), optimizer=Adam(0.1)) for _ in range(2)
+    ]
+    whole, resumed = (GenericPlan(backend, job) for job in jobs)
+    whole.run()
+    state = whole.state()
+    for layer, other in zip(jobs[1].layers, jobs[0].layers, strict=True):
+        layer.weight, layer.bias = other.weight.copy(), other.bias.copy()
+    given = [*state.values(), *(array for layer in jobs[1].layers for array in (layer.weight, layer.bias))]
+    before = [array.copy() for array in given]
+    resumed.load_state(state, whole.step)
+    for plan in (whole, resumed):
+        plan.run()
+        plan.run()
+    for array, kept in zip(given, before, strict=True):
+        np.testing.assert_array_equal(array, kept)
+    for layer, other in zip(jobs[1].layers, jobs[0].layers, strict=True):
+        np.testing.assert_array_equal(layer.weight, other.weight)
+        np.testing.assert_array_equal(layer.bias, other.bias)
+    for array, other in zip(resumed.final_state().values(), whole.state().values(), strict=True):
+        np.testing.assert_array_equal(array, other)

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 from mpmath import mp
-from xpnn.backends import LOSSES, SGD, ConfigError, log_softmax
+from xpnn.backends import LOSSES, SGD, ConfigError, log_softmax, softmax
 from xpnn.backends.losses import loss_function, parse_loss, smoothed
 from xpnn.backends.testing.problem import layers_of, training_job
 from xpnn.nn.network.outputs import OUTPUTS
@@ -174,6 +174,24 @@ def test_log_softmax_against_mpmath(dtype):
             loss, _ = exact(row, label)
             loss = min(loss, float(np.finfo(dtype).max))
             assert -result[label] == pytest.approx(loss, rel=DIGITS[dtype], abs=float(np.finfo(dtype).tiny))
+
+
+@both_types
+def test_softmax_against_mpmath(dtype):
+    logits, _ = extreme_rows(dtype)
+    least = float(np.finfo(dtype).tiny)
+    for row, result in zip(logits, softmax(np, logits), strict=True):
+        expected = [math.exp(-exact(row, label)[0]) for label in range(CLASSES)]
+        assert result.dtype == dtype
+        np.testing.assert_allclose(result, expected, rtol=DIGITS[dtype], atol=least)
+
+
+@both_types
+def test_sigmoid_against_mpmath(dtype):
+    logits = np.array([-700, -80, -3, -1e-3, 0, 1e-3, 3, 80, 700], dtype)
+    expected = [float(1 / (1 + mp.exp(-float(z)))) for z in logits]
+    probabilities = OUTPUTS["sigmoid_cross_entropy"].probabilities(np, logits)
+    np.testing.assert_allclose(probabilities, expected, rtol=DIGITS[dtype], atol=float(np.finfo(dtype).tiny))
 
 
 @both_types

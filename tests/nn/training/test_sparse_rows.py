@@ -5,6 +5,7 @@ import pytest
 from scipy import sparse
 from xpnn import nn
 from xpnn.backends import Adam, ConfigError, DataError
+from xpnn.backends.numpy import backend as numpy_backend
 from xpnn.nn.inputs.facts import RowFacts
 from xpnn.nn.training.identity import check_sum
 
@@ -59,6 +60,24 @@ def test_a_network_learns_the_same_as_from_dense_rows(backend, hidden, options):
     split = nn.Split(rows, labels)
     np.testing.assert_allclose(nn.evaluate(mine, split), nn.evaluate(mine, nn.Split(rows.toarray(), labels)))
     np.testing.assert_allclose(mine.predict_proba(rows), mine.predict_proba(rows.toarray()), rtol=1e-9)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_products_column_by_column_give_the_same(backend, monkeypatch):
+    rows, columns = rows_of(), []
+    net = nn.MLP([300, 40, 3], backend=backend, dtype="float64")
+    expected = net.predict_proba(rows)
+    monkeypatch.setattr(numpy_backend, "CACHED_WEIGHT", 0)
+    monkeypatch.setattr(numpy_backend, "ENTRIES_OF_COLUMN", 0)
+    monkeypatch.setattr(type(net.backend), "evaluation_rows", 7)
+    linear = type(net.backend).linear
+    monkeypatch.setattr(
+        type(net.backend), "linear", lambda self, x, *args, **how: columns.append(x) or linear(self, x, *args, **how)
+    )
+    np.testing.assert_allclose(net.predict_proba(rows), expected, rtol=1e-12)
+    tiles = [x for x in columns if sparse.issparse(x)]
+    assert {x.format for x in tiles} == {"csc"}
+    assert max(x.shape[0] for x in tiles) <= 7
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
