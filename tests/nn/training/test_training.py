@@ -81,7 +81,10 @@ def test_the_order_does_not_repeat_the_draws_of_the_weights(make_data):
     """The same seed for network and training must not give orders that depend on the weights' numbers."""
     orders = []
     plan = SimpleNamespace(
-        run=lambda rows, totals: orders.append(rows) or totals._replace(rows=23, loss_sum=1.0), state=dict, step=0
+        run=lambda rows, totals: orders.append(rows) or totals._replace(rows=23, loss_sum=1.0),
+        state=dict,
+        final_state=dict,
+        step=0,
     )
     net = network()
     net.backend.compile = lambda job: plan  # noqa: ARG005
