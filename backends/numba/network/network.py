@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..compiler.compile import inner_kernel
-from ..compiler.lane_types import Width
+from ..compiler.lane_types import Shape, Width
 from .masks import masks_of
 
 
@@ -18,14 +18,20 @@ class Widths(NamedTuple):
     """Numbers of lanes that kernels are compiled for.
 
     Attributes:
-        lanes: one register.
-        microtile: 8 registers.
+        lanes: one panel.
+        part: rows of one panel that are worked on at once after a product: as many as a wide microtile has.
+        eight: 8 panels.
         block: units of a block of the first layer.
+        wide: shape of most microtiles.
+        tall: shape of a microtile of one panel, for those left over.
     """
 
     lanes: Width
-    microtile: Width
+    part: Width
+    eight: Width
     block: Width
+    wide: Shape
+    tall: Shape
 
 
 class Matrix(NamedTuple):

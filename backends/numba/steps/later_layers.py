@@ -6,7 +6,7 @@ from typing import Any
 
 from ..compiler.compile import inner_kernel
 from ..compiler.team import Side, share
-from ..network.layers import backward_panel, drop, forward_panel, gradient_of_bias, gradient_of_panel
+from ..network.layers import Area, backward_panels, drop, forward_panels, gradient_of_bias, gradient_of_panels
 from ..network.masks import draw
 from ..network.network import Matrix, Network, Work, output_of, transpose
 from ..network.optimizers import Update
@@ -28,8 +28,7 @@ def logits_of(network: Network, parameters: Any, work: Work, start: int, stop: i
     x = output_of(network, 0, work.outputs, work.rows)
     for k in range(1, network.inputs.shape[0]):
         y = output_of(network, k, work.outputs, work.rows)
-        for panel in range(y.columns // y.width):
-            forward_panel(network, k, parameters, x, y, panel, start, stop)
+        forward_panels(network, k, parameters, x, y, Area(start, stop, 0, y.columns // y.width))
         if k + 1 < network.inputs.shape[0]:
             draw(work.masks, k, 0, y.columns, start, stop)
             drop(work.masks, k, y, 0, y.columns, start, stop, network.compiled.lanes)
@@ -61,8 +60,7 @@ def through_layers(problem: Problem, update: Update, work: Work, index: Any, sta
     logits_of(network, update.state.parameters, work, start, stop)
     loss_of_rows(problem, work, index, update.size, start, stop)
     for k in range(layers - 1, 0, -1):
-        for panel in range(network.inputs[k] // network.widths[k]):
-            backward_panel(network, k, work, panel, start, stop)
+        backward_panels(network, k, work, Area(start, stop, 0, network.inputs[k] // network.widths[k]))
 
 
 @inner_kernel
@@ -76,8 +74,7 @@ def later_layers_backward(network: Network, update: Update, work: Work, side: Si
         x = output_of(network, k - 1, work.outputs, work.rows)
         grad = output_of(network, k, work.grads, work.rows)
         start, stop = share(side, network.inputs[k], grad.width)
-        for panel in range(grad.columns // grad.width):
-            gradient_of_panel(network, k, x, grad, panel, start, stop, update)
+        gradient_of_panels(network, k, x, grad, Area(start, stop, 0, grad.columns // grad.width), update)
         if update.is_last:
             transpose(network, k, update.state.parameters, work.transposed, grad.width, start, stop)
         start, stop = share(side, grad.columns // grad.width, 1)

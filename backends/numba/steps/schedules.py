@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...dropout import Dropout
-from ..compiler.lane_types import MICROTILE_ROWS
+from ..compiler.vector_unit import ROWS
 from ..network.layout import Layout, aligned, padded, rows_of
 from ..network.optimizers import KernelState
 from .batches import SHARDS
@@ -104,13 +104,13 @@ def choose_schedule(
     blocks, tile = -(-units[0] // (block * lanes)), _tile_rows(batch, most_rows)
     if len(units) == 2:
         return Schedule("units", train_two_layers, block, max(chunks, 1), tile, blocks)
-    return Schedule("units", train_by_units, block, max(chunks, 1), tile, max(blocks, tile // MICROTILE_ROWS))
+    return Schedule("units", train_by_units, block, max(chunks, 1), tile, max(blocks, tile // ROWS))
 
 
 def _tile_rows(batch: int, most: int) -> int:
     """Return the rows that are worked through at once: a batch is divided evenly, into eights."""
     tiles = -(-batch // most)
-    return padded(-(-batch // tiles), MICROTILE_ROWS)
+    return padded(-(-batch // tiles), ROWS)
 
 
 def tile_bounds(schedule: Schedule, rows: int) -> npt.NDArray[np.int64]:
