@@ -67,7 +67,7 @@ def _panels_at(context: Any, builder: Any, kinds: Any, args: Any, shape: Any) ->
 
 
 def filled(array: Any, at: int, stride: int, shape: Any) -> Any:
-    """Return a microtile of a shape, each row of which has the lanes at `at` and, one panel on each time, `stride` on."""
+    """Return a microtile of a shape, all rows of which are alike: of its panels at `at`, and each time `stride` on."""
     panels = [load(array, at + panel * stride, shape.lanes) for panel in range(shape.panels)]
     return np.stack([np.tile(lanes, (shape.rows, 1)) for lanes in panels])  # (panels, rows, lanes)
 

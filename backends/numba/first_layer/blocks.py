@@ -43,7 +43,7 @@ def _blocks_forward_sparse(
 
 
 def _blocks_forward_dense(tile: DenseTile, network: Network, parameters: Any, first: int, end: int, y: Matrix) -> None:
-    forward_panels(network, 0, parameters, tile.features, y, Area(0, tile.index.shape[0], first, end))
+    forward_panels(network, parameters, tile.features, y, Area(0, 0, tile.index.shape[0], first, end))
 
 
 @chosen_by_kind({SparseTile: _blocks_forward_sparse, DenseTile: _blocks_forward_dense})
@@ -63,7 +63,7 @@ def _features_backward_sparse(tile: SparseTile, network: Network, update: Update
 
 
 def _features_backward_dense(tile: DenseTile, network: Network, update: Update, area: Area, grad: Matrix) -> None:
-    gradient_of_panels(network, 0, tile.features, grad, area, update)
+    gradient_of_panels(network, tile.features, grad, area, update)
 
 
 @chosen_by_kind({SparseTile: _features_backward_sparse, DenseTile: _features_backward_dense})
@@ -77,6 +77,6 @@ def features_backward(tile: Tile, network: Network, update: Update, area: Area, 
 @inner_kernel
 def blocks_backward(tile: Tile, network: Network, update: Update, first: int, end: int, grad: Matrix) -> None:
     """Accumulate, or step with, the gradients of some blocks' weights and biases; see `features_backward`."""
-    features_backward(tile, network, update, Area(0, network.inputs[0], first, end), grad)
+    features_backward(tile, network, update, Area(0, 0, network.inputs[0], first, end), grad)
     for block in range(first, end):
         gradient_of_bias(grad, block, network.bias_at[0], update, network.compiled.block)

@@ -58,7 +58,7 @@ def _by_row(features: Columns, tile: SparseTile, network: Network, update: Updat
 
 
 def _by_feature(features: Any, tile: Tile, network: Network, update: Update, chunk: int, grad: Matrix) -> None:
-    area = Area(tile.bounds[chunk], tile.bounds[chunk + 1], 0, grad.columns // grad.width)
+    area = Area(0, tile.bounds[chunk], tile.bounds[chunk + 1], 0, grad.columns // grad.width)
     features_backward(tile, network, update, area, grad)
 
 

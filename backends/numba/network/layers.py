@@ -35,15 +35,17 @@ BLOCKS_AHEAD, LINE_NUMBERS = 2, 16
 
 
 class Area(NamedTuple):
-    """Some rows and panels of a matrix.
+    """Some rows and panels of a layer's output, or of its weight.
 
     Attributes:
+        layer: number of the layer.
         start: the first row.
         stop: one past the last row; those up to the next multiple of eight may be written, too.
         first: the first panel.
         end: one past the last panel.
     """
 
+    layer: int
     start: int
     stop: int
     first: int
@@ -53,7 +55,8 @@ class Area(NamedTuple):
 @inner_kernel
 def rest_of(area: Area, shape: Shape) -> Area:
     """Return the panels that microtiles of `shape`, from the first panel on, leave over."""
-    return Area(area.start, area.stop, area.end - (area.end - area.first) % panels_in(shape), area.end)
+    first = area.end - (area.end - area.first) % panels_in(shape)
+    return Area(area.layer, area.start, area.stop, first, area.end)
 
 
 @inner_kernel
@@ -77,38 +80,41 @@ def parts_in(shape: Shape, widths: Widths) -> int:
 
 
 @inner_kernel
-def place_of_part(matrix: Matrix, row: int, panel: int, i: int, shape: Shape, widths: Widths) -> int:
-    """Return where part `i` of the microtile that begins at a row and panel of a matrix is in its buffer."""
-    rows_before = i * rows_in(widths.wide)
-    panel += rows_before // rows_in(shape)
-    return place_of(matrix, row + rows_before % rows_in(shape), panel * count_of_lanes(widths.lanes))
+def offset_of_part(matrix: Matrix, i: int, shape: Shape, widths: Widths) -> int:
+    """Return how far behind its beginning part `i` of a microtile lies in a matrix.
+
+    A block of the matrix has one panel, or whole microtiles of them.
+    """
+    rows, lanes = i * rows_in(widths.wide), count_of_lanes(widths.lanes)
+    to_next_panel = lanes if matrix.width > lanes else matrix.rows * lanes
+    return rows // rows_in(shape) * to_next_panel + rows % rows_in(shape) * matrix.width
 
 
 @inner_kernel
-def forward_panels(network: Network, k: int, parameters: Any, x: Matrix, y: Matrix, area: Area) -> None:
-    """Write layer k's `activation(x @ weight + bias)` for the rows and units of an area of `y`."""
+def forward_panels(network: Network, parameters: Any, x: Matrix, y: Matrix, area: Area) -> None:
+    """Write a layer's `activation(x @ weight + bias)` for an area of its output `y`."""
     wide, tall = network.compiled.wide, network.compiled.tall
-    _forward_panels(network, k, parameters, x, y, area, wide)
-    _forward_panels(network, k, parameters, x, y, rest_of(area, wide), tall)
+    _forward_panels(network, parameters, x, y, area, wide)
+    _forward_panels(network, parameters, x, y, rest_of(area, wide), tall)
 
 
 @inner_kernel
-def _forward_panels(network: Network, k: int, parameters: Any, x: Matrix, y: Matrix, area: Area, shape: Shape) -> None:
-    weight, widths = weight_of(network, k, parameters), network.compiled
+def _forward_panels(network: Network, parameters: Any, x: Matrix, y: Matrix, area: Area, shape: Shape) -> None:
+    weight, widths = weight_of(network, area.layer, parameters), network.compiled
+    bias_at, code = network.bias_at[area.layer], network.activations[area.layer]
     for panel in range(area.first, area.end - panels_in(shape) + 1, panels_in(shape)):
-        bias = filled(parameters, network.bias_at[k] + panel * y.width, y.width, shape)
+        bias, y_at = filled(parameters, bias_at + panel * y.width, y.width, shape), place_of(y, 0, panel * y.width)
         for row in range(area.start, area.stop, rows_in(shape)):
             z = in_memory(product_of_rows(x, row, weight, panel, 0, x.columns // x.width, bias))
             for i in range(parts_in(shape, widths)):
-                y_at = place_of_part(y, row, panel, i, shape, widths)
-                part = activated(part_of(z, i, widths.part), network.activations[k])
-                store_rows(y.buffer, y_at, y.width, part, widths.lanes)
+                at = y_at + row * y.width + offset_of_part(y, i, shape, widths)
+                store_rows(y.buffer, at, y.width, activated(part_of(z, i, widths.part), code), widths.lanes)
 
 
 @inner_kernel
 def products_of_blocks(x: Matrix, weight: Matrix, first: int, last: int, y: Matrix, used: int, widths: Widths) -> None:
     """Write `x @ weight` of all units over the blocks first to last of `x`, for the rows in use."""
-    area = Area(0, used, 0, y.columns // y.width)
+    area = Area(0, 0, used, 0, y.columns // y.width)
     _products_of_blocks(x, weight, first, last, y, area, widths, widths.wide)
     _products_of_blocks(x, weight, first, last, y, rest_of(area, widths.wide), widths, widths.tall)
 
@@ -119,59 +125,61 @@ def _products_of_blocks(
 ) -> None:
     zero = zero_sums(x.buffer, shape)
     for panel in range(area.first, area.end - panels_in(shape) + 1, panels_in(shape)):
+        y_at = place_of(y, 0, panel * y.width)
         for row in range(area.start, area.stop, rows_in(shape)):
             z = in_memory(product_of_rows(x, row, weight, panel, first, last, zero))
             for i in range(parts_in(shape, widths)):
-                y_at = place_of_part(y, row, panel, i, shape, widths)
-                store_rows(y.buffer, y_at, y.width, part_of(z, i, widths.part), widths.lanes)
+                at = y_at + row * y.width + offset_of_part(y, i, shape, widths)
+                store_rows(y.buffer, at, y.width, part_of(z, i, widths.part), widths.lanes)
 
 
 @inner_kernel
-def backward_panels(network: Network, k: int, work: Work, area: Area) -> None:
-    """Write `(grad @ weight.T) * activation'` of layer k, the gradient of the layer below, for some rows and units.
+def backward_panels(network: Network, work: Work, area: Area) -> None:
+    """Write `(grad @ weight.T) * activation'` of the layer above, the gradient of an area of a layer's output.
 
     The gradients and outputs of both layers are in `work`, and the weight's transpose.
     """
-    grad_x, lanes = output_of(network, k - 1, work.grads, work.rows), network.compiled.lanes
-    _backward_panels(network, k, work, area, network.compiled.wide)
-    _backward_panels(network, k, work, rest_of(area, network.compiled.wide), network.compiled.tall)
-    width = count_of_lanes(lanes)
-    drop(work.masks, k - 1, grad_x, area.first * width, area.end * width, area.start, area.stop, lanes)
+    grad_x, width = output_of(network, area.layer, work.grads, work.rows), count_of_lanes(network.compiled.lanes)
+    _backward_panels(network, work, area, network.compiled.wide)
+    _backward_panels(network, work, rest_of(area, network.compiled.wide), network.compiled.tall)
+    drop(
+        work.masks, area.layer, grad_x, area.first * width, area.end * width, area.start, area.stop,
+        network.compiled.lanes,
+    )  # fmt: skip
 
 
 @inner_kernel
-def _backward_panels(network: Network, k: int, work: Work, area: Area, shape: Shape) -> None:
-    grad, x = output_of(network, k, work.grads, work.rows), output_of(network, k - 1, work.outputs, work.rows)
-    grad_x, widths = output_of(network, k - 1, work.grads, work.rows), network.compiled
-    transposed = transposed_of(network, k, work.transposed, grad.width)
-    zero, blocks = zero_sums(x.buffer, shape), grad.columns // grad.width
-    pattern = zeros(x.buffer, widths.part)
+def _backward_panels(network: Network, work: Work, area: Area, shape: Shape) -> None:
+    k, widths, code = area.layer, network.compiled, network.activations[area.layer]
+    x, grad_x = output_of(network, k, work.outputs, work.rows), output_of(network, k, work.grads, work.rows)
+    grad = output_of(network, k + 1, work.grads, work.rows)
+    transposed = transposed_of(network, k + 1, work.transposed, grad.width)
+    zero, pattern, blocks = zero_sums(x.buffer, shape), zeros(x.buffer, widths.part), grad.columns // grad.width
     for panel in range(area.first, area.end - panels_in(shape) + 1, panels_in(shape)):
+        x_at = place_of(x, 0, panel * grad.width)
         for row in range(area.start, area.stop, rows_in(shape)):
             g = in_memory(product_of_rows(grad, row, transposed, panel, 0, blocks, zero))
             for i in range(parts_in(shape, widths)):
-                at = place_of_part(x, row, panel, i, shape, widths)
+                at = x_at + row * x.width + offset_of_part(x, i, shape, widths)
                 y = before_dropout(work.masks, load_rows(x.buffer, at, x.width, pattern, widths.lanes))
-                part = activated_backward(part_of(g, i, widths.part), y, network.activations[k - 1])
-                store_rows(grad_x.buffer, at, grad_x.width, part, widths.lanes)
+                part = activated_backward(part_of(g, i, widths.part), y, code)
+                store_rows(grad_x.buffer, at - x.at + grad_x.at, grad_x.width, part, widths.lanes)
 
 
 @inner_kernel
-def gradient_of_panels(network: Network, k: int, x: Matrix, grad: Matrix, area: Area, update: Update) -> None:
-    """Accumulate, or step with, layer k's `x.T @ grad` of some inputs, the rows of the area, and units.
+def gradient_of_panels(network: Network, x: Matrix, grad: Matrix, area: Area, update: Update) -> None:
+    """Accumulate, or step with, a layer's `x.T @ grad` of an area of its weight.
 
     `x` is the layer's input, (rows, inputs), and `grad` the gradient of its activation's input, (rows, units).
     """
     wide, tall = network.compiled.wide, network.compiled.tall
-    _gradient_of_panels(network, k, x, grad, area, update, wide)
-    _gradient_of_panels(network, k, x, grad, rest_of(area, wide), update, tall)
+    _gradient_of_panels(network, x, grad, area, update, wide)
+    _gradient_of_panels(network, x, grad, rest_of(area, wide), update, tall)
 
 
 @inner_kernel
-def _gradient_of_panels(
-    network: Network, k: int, x: Matrix, grad: Matrix, area: Area, update: Update, shape: Shape
-) -> None:
-    weight, widths = weight_of(network, k, update.state.grads), network.compiled
+def _gradient_of_panels(network: Network, x: Matrix, grad: Matrix, area: Area, update: Update, shape: Shape) -> None:
+    weight, widths = weight_of(network, area.layer, update.state.grads), network.compiled
     zero = zero_sums(x.buffer, shape)
     for panel in range(area.first, area.end - panels_in(shape) + 1, panels_in(shape)):
         for column in range(area.start, area.stop, rows_in(shape)):
@@ -180,9 +188,9 @@ def _gradient_of_panels(
                 g = add_outer(g, x.buffer, x_at, 1, grad.buffer, grad_at, grad.rows * grad.width)
                 x_at += x.width
                 grad_at += grad.width
-            sums = in_memory(g)
+            sums, weight_at = in_memory(g), weight.at + (panel * weight.rows + column) * weight.width
             for i in range(parts_in(shape, widths)):
-                at = place_of_part(weight, column, panel, i, shape, widths)
+                at = weight_at + offset_of_part(weight, i, shape, widths)
                 accumulate_or_step(update, at, part_of(sums, i, widths.part), update.l2, widths.part)
 
 

@@ -28,7 +28,7 @@ def logits_of(network: Network, parameters: Any, work: Work, start: int, stop: i
     x = output_of(network, 0, work.outputs, work.rows)
     for k in range(1, network.inputs.shape[0]):
         y = output_of(network, k, work.outputs, work.rows)
-        forward_panels(network, k, parameters, x, y, Area(start, stop, 0, y.columns // y.width))
+        forward_panels(network, parameters, x, y, Area(k, start, stop, 0, y.columns // y.width))
         if k + 1 < network.inputs.shape[0]:
             draw(work.masks, k, 0, y.columns, start, stop)
             drop(work.masks, k, y, 0, y.columns, start, stop, network.compiled.lanes)
@@ -59,8 +59,9 @@ def through_layers(problem: Problem, update: Update, work: Work, index: Any, sta
     network, layers = problem.network, problem.network.inputs.shape[0]
     logits_of(network, update.state.parameters, work, start, stop)
     loss_of_rows(problem, work, index, update.size, start, stop)
-    for k in range(layers - 1, 0, -1):
-        backward_panels(network, k, work, Area(start, stop, 0, network.inputs[k] // network.widths[k]))
+    for k in range(layers - 2, -1, -1):
+        panels = network.units[k] // network.widths[k + 1]
+        backward_panels(network, work, Area(k, start, stop, 0, panels))
 
 
 @inner_kernel
@@ -74,7 +75,7 @@ def later_layers_backward(network: Network, update: Update, work: Work, side: Si
         x = output_of(network, k - 1, work.outputs, work.rows)
         grad = output_of(network, k, work.grads, work.rows)
         start, stop = share(side, network.inputs[k], grad.width)
-        gradient_of_panels(network, k, x, grad, Area(start, stop, 0, grad.columns // grad.width), update)
+        gradient_of_panels(network, x, grad, Area(k, start, stop, 0, grad.columns // grad.width), update)
         if update.is_last:
             transpose(network, k, update.state.parameters, work.transposed, grad.width, start, stop)
         start, stop = share(side, grad.columns // grad.width, 1)

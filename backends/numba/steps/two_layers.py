@@ -83,8 +83,8 @@ def train_two_layers(side: Side, problem: Problem, room: Room, batches: RunSteps
         for first in range(first_block, end_block, group):
             end = min(first + group, end_block)
             first_unit, end_unit = first * width, end * width
-            backward_panels(network, 1, tile_work, Area(0, used, first_unit // lanes, end_unit // lanes))
-            gradient_of_panels(network, 1, hidden, grad, Area(first_unit, end_unit, 0, panels), update)
+            backward_panels(network, tile_work, Area(0, 0, used, first_unit // lanes, end_unit // lanes))
+            gradient_of_panels(network, hidden, grad, Area(1, first_unit, end_unit, 0, panels), update)
             if update.is_last:
                 transpose(network, 1, state.parameters, work.transposed, lanes, first_unit, end_unit)
             blocks_backward(tile, network, update, first, end, grad_hidden)
