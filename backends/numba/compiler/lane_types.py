@@ -141,10 +141,10 @@ def constant(vector: Any, number: float) -> Any:
     return ir.Constant(vector, [number] * vector.count)
 
 
-def shuffled(builder: Any, vector: Any, positions: list[int]) -> Any:
-    """Return the lanes of a vector at some positions."""
+def shuffled(builder: Any, vector: Any, positions: list[int], other: Any = None) -> Any:
+    """Return the lanes of a vector, and of another one after it, at some positions."""
     mask = ir.Constant(ir.VectorType(INT32, len(positions)), positions)
-    return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), mask)
+    return builder.shuffle_vector(vector, other or ir.Constant(vector.type, ir.Undefined), mask)
 
 
 def call_intrinsic(builder: Any, name: str, result: Any, args: list[Any], fastmath: tuple[str, ...] = ()) -> Any:

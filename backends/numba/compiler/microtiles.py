@@ -127,6 +127,33 @@ def _add_outer(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return microtile
 
 
+def transpose_square(source: Any, at: int, target: Any, target_at: int, width: int) -> None:
+    """Write the transpose of a square of `width` rows, which lie one after the other in a buffer, to another."""
+    square = load(source, at, width * width).reshape(width, width)
+    store(target, target_at, square.T.reshape(-1))
+
+
+@compiled_as(transpose_square, lambda source, at, target, target_at, width: types.none)
+def _transpose_square(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    count, bytes_of_number = sig.args[4].count, sig.args[0].dtype.bitwidth // 8
+    vector = ir.VectorType(context.get_data_type(sig.args[0].dtype), count)
+    places = [element_address(context, builder, sig.args[i : i + 2], args[i : i + 2]) for i in (0, 2)]
+    first, last = (builder.bitcast(place, vector.as_pointer()) for place in places)
+    rows = [builder.load(builder.gep(first, [INT32(i)])) for i in range(count)]
+    for row in rows:
+        row.align = bytes_of_number
+    half = count // 2
+    while half:  # of each square of 2 * half rows, the two quarters off the diagonal change places
+        upper, lower = ([j // half % 2 * (count - half) + j + of_row * half for j in range(count)] for of_row in (0, 1))
+        for i in (i for i in range(count) if i // half % 2 == 0):
+            pair = rows[i], rows[i + half]
+            rows[i], rows[i + half] = (shuffled(builder, pair[0], mask, pair[1]) for mask in (upper, lower))
+        half //= 2
+    for i, row in enumerate(rows):
+        builder.store(row, builder.gep(last, [INT32(i)])).align = bytes_of_number
+    return context.get_dummy_value()
+
+
 def in_memory(microtile: Any) -> Any:
     """Return a microtile as it lies on the stack, where its parts may be chosen by number."""
     return microtile.reshape(-1)

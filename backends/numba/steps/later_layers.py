@@ -19,7 +19,7 @@ def transpose_all(network: Network, parameters: Any, work: Work, side: Side) -> 
     """Write the transposes of the weights after the first; a thread of `side` takes some rows of each."""
     for k in range(1, network.inputs.shape[0]):
         start, stop = share(side, network.inputs[k], network.widths[k])
-        transpose(network, k, parameters, work.transposed, network.widths[k], start, stop)
+        transpose(network, k, parameters, work.transposed, start, stop)
 
 
 @inner_kernel
@@ -77,7 +77,7 @@ def later_layers_backward(network: Network, update: Update, work: Work, side: Si
         start, stop = share(side, network.inputs[k], grad.width)
         gradient_of_panels(network, x, grad, Area(k, start, stop, 0, grad.columns // grad.width), update)
         if update.is_last:
-            transpose(network, k, update.state.parameters, work.transposed, grad.width, start, stop)
+            transpose(network, k, update.state.parameters, work.transposed, start, stop)
         start, stop = share(side, grad.columns // grad.width, 1)
         for panel in range(start, stop):
             gradient_of_bias(grad, panel, network.bias_at[k], update, network.compiled.lanes)

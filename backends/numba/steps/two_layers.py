@@ -57,7 +57,7 @@ def train_two_layers(side: Side, problem: Problem, room: Room, batches: RunSteps
     first_block, end_block = share(side, blocks, 1)
     group = max(panels_in(widths.wide) * lanes // width, 1)  # blocks of a microtile
     weight = weight_of(network, 1, state.parameters)
-    transpose(network, 1, state.parameters, work.transposed, lanes, first_block * width, end_block * width)
+    transpose(network, 1, state.parameters, work.transposed, first_block * width, end_block * width)
     copy_parameters(state, bias_at, last, 0, network.units[1])
     start, parity = 0, 0
     while start < order.shape[0]:
@@ -86,7 +86,7 @@ def train_two_layers(side: Side, problem: Problem, room: Room, batches: RunSteps
             backward_panels(network, tile_work, Area(0, 0, used, first_unit // lanes, end_unit // lanes))
             gradient_of_panels(network, hidden, grad, Area(1, first_unit, end_unit, 0, panels), update)
             if update.is_last:
-                transpose(network, 1, state.parameters, work.transposed, lanes, first_unit, end_unit)
+                transpose(network, 1, state.parameters, work.transposed, first_unit, end_unit)
             blocks_backward(tile, network, update, first, end, grad_hidden)
         for panel in range(panels):
             gradient_of_bias(grad, panel, 0, last_update, widths.lanes)
