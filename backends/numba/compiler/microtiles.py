@@ -16,6 +16,7 @@ from .lane_types import (
     LanesType,
     MicrotileInMemoryType,
     MicrotileType,
+    Shape,
     call_intrinsic,
     compiled_as,
     element_address,
@@ -25,8 +26,8 @@ from .lanes import load, store
 
 
 def rows_in(shape: Any) -> int:
-    """Return the rows of a shape."""
-    return int(shape.rows)
+    """Return the rows of a shape, or of a microtile."""
+    return int(shape.rows if isinstance(shape, Shape) else shape.shape[1])
 
 
 @compiled_as(rows_in, lambda shape: types.intp)

@@ -25,7 +25,7 @@ def test_only_functions_of_the_digested_sources_are_cached():
     kernel = numba_compile.kernel(scope["double"])
     assert kernel(21) == 42
     assert kernel.stats.cache_path is None
-    assert isinstance(numba_layers.forward_panel._cache, KernelCache)
+    assert isinstance(numba_layers.forward_panels._cache, KernelCache)
 
 
 @compiled_only
@@ -63,8 +63,8 @@ def test_a_change_of_any_kernel_file_changes_every_cache_file(tmp_path, monkeypa
     (tmp_path / "other.py").write_text("c")
     assert len(set(seen)) == len(seen)
     assert digest() == seen[-1]
-    kernel = numba_layers.forward_panel
-    assert getattr(kernel, "py_func", kernel).__qualname__ == f"forward_panel_{numba_compile.SOURCES}"
+    kernel = numba_layers.forward_panels
+    assert getattr(kernel, "py_func", kernel).__qualname__ == f"forward_panels_{numba_compile.SOURCES}"
 
 
 def test_the_notice_comes_once(caplog):
