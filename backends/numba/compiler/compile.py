@@ -64,58 +64,15 @@ class SelfContainedLibrary(JITCodeLibrary):
         super()._optimize_final_module()
 
 
-class _NoEnvironments:
-    """Numba's code generator, for a function that has no machine code to be given the address of Python's objects."""
-
-    def __init__(self, codegen: Any) -> None:
-        self._codegen = codegen
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._codegen, name)
-
-    def set_env(self, env_name: str, env: Any) -> None:
-        """See Numba's."""
-
-
-class LinkedLibrary(JITCodeLibrary):
-    """Code of a function that is only linked into kernels.
-
-    Numba would make machine code of it, which nobody calls. It is optimized by itself, and again with each function
-    around it: optimized once, as a part of the kernel, a full batch of sparse rows took 1.2 times as long.
-    """
-
-    @property
-    def codegen(self) -> Any:
-        """See Numba's."""
-        return _NoEnvironments(self._codegen)
-
-    def _finalize_final_module(self) -> None:
-        """Make no machine code."""
-        self._finalize_dynamic_globals()
-        self._finalized = True
-
-    def serialize_using_object_code(self) -> Any:
-        """Return what is cached."""
-        return self.serialize_using_bitcode()
-
-
 class KernelCompiler(Compiler):
-    """Numba's compiler, with a library of our own."""
-
-    library_kind: type[JITCodeLibrary] = SelfContainedLibrary
+    """Numba's compiler, with a self-contained library."""
 
     def compile_extra(self, func: Any) -> Any:
         """See Numba's."""
         if self.state.library is None:
-            self.state.library = self.library_kind(self.state.targetctx.codegen(), func.__qualname__)
+            self.state.library = SelfContainedLibrary(self.state.targetctx.codegen(), func.__qualname__)
             self.state.library.enable_object_caching()
         return super().compile_extra(func)
-
-
-class InnerCompiler(KernelCompiler):
-    """Compiler of what only kernels call."""
-
-    library_kind = LinkedLibrary
 
 
 def kernel(function: Function) -> Function:
@@ -125,7 +82,7 @@ def kernel(function: Function) -> Function:
 
 def inner_kernel(function: Function) -> Function:
     """Compile a function that only kernels call: without an entry from Python, which takes long."""
-    return _compiled(function, pipeline_class=InnerCompiler, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    return _compiled(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 def _compiled(function: Function, **options: Any) -> Function:
@@ -191,7 +148,7 @@ def chosen_by_kind(functions: dict[type, Callable[..., Any]]) -> Callable[[Funct
         def function(first: Any, *args: Any) -> Any:
             return functions[type(first)](first, *args)
 
-        @overload(function, strict=False, jit_options=OPTIONS | {"pipeline_class": InnerCompiler})
+        @overload(function, strict=False, jit_options=OPTIONS)
         def choose(first: Any, *args: Any) -> Any:
             return functions[first.instance_class]
 
