@@ -5,8 +5,8 @@ Glossary, from small to large:
 | word | is |
 |---|---|
 | lane | one number of a vector register; operations on lanes work on all of a vector's at once (`compiler/lanes.py`) |
-| panel | the units that one register holds: so many columns of a matrix |
-| microtile | 8 rows by a panel, whose sums stay in registers (`compiler/microtiles.py`) |
+| panel | the units that one register holds, or the fewest registers for eight: so many columns of a matrix |
+| microtile | rows by one or two panels, as the machine's registers allow, whose sums stay in them |
 | block | columns of a matrix that lie together: one panel, or up to four in a sparse first layer |
 | chunk | neighbouring features: the rows of the first weight for them |
 | tile | rows of a batch that are worked through at once; their gradients are added up over the batch |
@@ -18,8 +18,8 @@ order of every sum, and with it the bits, are the same for any number of threads
 
 | way | for | a thread has | others read of it | waits |
 |---|---|---|---|---|
-| `two_layers` | one wide hidden layer | hidden units, columns and rows of weights | its part of the logits | 1 a tile |
-| `by_units` | deeper, or a single layer | units of layer 1, then rows, then weights | outputs, gradients | 2 a tile |
+| `two_layers` | one wide hidden layer, few outputs | hidden units, their weights | its part of the logits | 1 a tile |
+| `by_units` | deep, or many outputs | units of layer 1, then rows, then weights | outputs, gradients | 2 a tile |
 | `by_rows` | narrow, large batches | shards, then some of all parameters | gradients of shards | 2 a batch |
 | `by_features` | very narrow, small batches | chunks, a copy of later layers | products of chunks | 1 a tile |
 

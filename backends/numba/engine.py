@@ -15,8 +15,8 @@ from ..mapped import is_mapped, unlocked
 from ..override import override
 from ..plan import Plan, TrainingJob
 from ..sparse_rows import is_sparse, numbers_of
-from .compiler.lane_types import lanes_of
 from .compiler.team import Team, usable_threads
+from .compiler.vector_unit import VECTOR_UNIT
 from .first_layer.columns import compact_columns, kept_columns, new_columns
 from .first_layer.compress import chunk_bounds, compressed
 from .first_layer.inputs import DenseInput, SparseInput
@@ -69,7 +69,7 @@ class Engine:
         self._is_whole = True
         images, dtype = job.rows.images, job.layers[0].weight.dtype
         samples, features = images.shape
-        lanes, units = lanes_of(dtype), [layer.weight.shape[1] for layer in job.layers]
+        lanes, units = VECTOR_UNIT.lanes(dtype), [layer.weight.shape[1] for layer in job.layers]
         batch = max(min(batch_size, samples), 1)
         work = batch * sum(layer.weight.size for layer in job.layers)
         # Lists of what is not zero would bring a mapped file into memory.

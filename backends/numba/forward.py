@@ -10,10 +10,10 @@ import numpy.typing as npt
 from ..mapped import is_mapped
 from ..plan import Layer
 from .compiler.compile import announced, kernel
-from .compiler.lane_types import lanes_of
 from .compiler.lanes import item
 from .compiler.team import Side, Team, share
-from .first_layer.blocks import block_forward
+from .compiler.vector_unit import VECTOR_UNIT
+from .first_layer.blocks import blocks_forward
 from .first_layer.compress import chunk_bounds
 from .first_layer.inputs import DenseInput, UnlistedInput, tile_of
 from .first_layer.sparse import Sparse
@@ -39,8 +39,7 @@ def forward_tiles(
     for start in range(begin, end, rows):
         used = min(rows, end - start)
         tile = tile_of(inputs, network, samples[start : start + used], side.me, start // rows, rows)
-        for block in range(y.columns // y.width):
-            block_forward(tile, network, parameters, block, y)
+        blocks_forward(tile, network, parameters, 0, y.columns // y.width, y)
         result = logits_of(network, parameters, work, 0, used)
         for row in range(used):
             for c in range(network.classes):
@@ -50,7 +49,8 @@ def forward_tiles(
 def forward_logits(team: Team, layers: list[Layer], images: npt.NDArray[Any], scale: float) -> npt.NDArray[Any]:
     """Return the logits, (samples, classes), of images (samples, features), integers times `scale`."""
     images = np.ascontiguousarray(images)
-    dtype, lanes, features = layers[0].weight.dtype, lanes_of(layers[0].weight.dtype), images.shape[1]
+    dtype, features = layers[0].weight.dtype, images.shape[1]
+    lanes = VECTOR_UNIT.lanes(dtype)
     scale = scale if images.dtype.kind in "iu" else 1.0
     is_sparse = density_of(images) < FORWARD_SPARSE_DENSITY
     units = [layer.weight.shape[1] for layer in layers]

@@ -9,24 +9,14 @@ Sources: Numba's manual, "Low-level extension API"; LLVM's language reference, "
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-import llvmlite.binding
-import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import NativeValue, lower_builtin, models, register_model, type_callable, typeof_impl, unbox
 
-# Bytes of the widest vector register that compilers use here: AVX-512's, or two of NEON's, or AVX's.
-REGISTER_BYTES = 64 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 32
-MICROTILE_ROWS = 8
-
 INT32 = ir.IntType(32)
-
-
-def lanes_of(dtype: Any) -> int:
-    """Return how many numbers of a floating type one register takes, but no fewer than a microtile has rows."""
-    return max(REGISTER_BYTES // int(np.dtype(dtype).itemsize), MICROTILE_ROWS)
 
 
 class Width(int):
@@ -41,6 +31,23 @@ class WidthType(types.Type):
         super().__init__(name=f"Width({count})")
 
 
+@dataclass(frozen=True)
+class Shape:
+    """Rows and panels of a microtile, and the lanes of a panel: part of a kernel's type, as a `Width` is."""
+
+    rows: int
+    panels: int
+    lanes: int
+
+
+class ShapeType(types.Type):
+    """Numba's type of a `Shape`."""
+
+    def __init__(self, rows: int, panels: int, lanes: int) -> None:
+        self.rows, self.panels, self.lanes = rows, panels, lanes
+        super().__init__(name=f"Shape({rows}, {panels}, {lanes})")
+
+
 class LanesType(types.Type):
     """Numba's type of a vector of `count` numbers of type `dtype`."""
 
@@ -49,7 +56,24 @@ class LanesType(types.Type):
         super().__init__(name=f"Lanes({dtype}, {count})")
 
 
+class MicrotileType(types.Type):
+    """Numba's type of a microtile of one shape: `rows` vectors of a panel's lanes, then those of the next panel."""
+
+    def __init__(self, dtype: Any, shape: ShapeType) -> None:
+        self.dtype, self.shape, self.rows = dtype, shape, shape.rows
+        super().__init__(name=f"Microtile({dtype}, {shape.name})")
+
+
+class MicrotileInMemoryType(types.Type):
+    """Numba's type of a microtile on the stack."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+        super().__init__(name=f"MicrotileInMemory({dtype})")
+
+
 register_model(WidthType)(models.OpaqueModel)
+register_model(ShapeType)(models.OpaqueModel)
 
 
 @register_model(LanesType)
@@ -61,13 +85,37 @@ class LanesModel(models.PrimitiveModel):
         super().__init__(manager, lanes, ir.VectorType(element, lanes.count))
 
 
+@register_model(MicrotileType)
+class MicrotileModel(models.PrimitiveModel):
+    """Vectors, not a single one: LLVM cuts vectors well only where their length is a power of two."""
+
+    def __init__(self, manager: Any, microtile: MicrotileType) -> None:
+        shape = microtile.shape
+        vector = ir.VectorType(manager.lookup(microtile.dtype).get_value_type(), shape.lanes)
+        super().__init__(manager, microtile, ir.ArrayType(vector, shape.rows * shape.panels))
+
+
+@register_model(MicrotileInMemoryType)
+class MicrotileInMemoryModel(models.PrimitiveModel):
+    """The address of its first number."""
+
+    def __init__(self, manager: Any, microtile: MicrotileInMemoryType) -> None:
+        super().__init__(manager, microtile, manager.lookup(microtile.dtype).get_value_type().as_pointer())
+
+
 @typeof_impl.register(Width)
 def _typeof_width(width: Width, context: Any) -> WidthType:
     return WidthType(int(width))
 
 
+@typeof_impl.register(Shape)
+def _typeof_shape(shape: Shape, context: Any) -> ShapeType:
+    return ShapeType(shape.rows, shape.panels, shape.lanes)
+
+
+@unbox(ShapeType)
 @unbox(WidthType)
-def _unbox_width(width: WidthType, value: Any, context: Any) -> NativeValue:
+def _unbox_nothing(kind: types.Type, value: Any, context: Any) -> NativeValue:
     return NativeValue(context.context.get_dummy_value())
 
 
@@ -93,10 +141,10 @@ def constant(vector: Any, number: float) -> Any:
     return ir.Constant(vector, [number] * vector.count)
 
 
-def shuffled(builder: Any, vector: Any, positions: list[int]) -> Any:
-    """Return the lanes of a vector at some positions."""
+def shuffled(builder: Any, vector: Any, positions: list[int], other: Any = None) -> Any:
+    """Return the lanes of a vector, and of another one after it, at some positions."""
     mask = ir.Constant(ir.VectorType(INT32, len(positions)), positions)
-    return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), mask)
+    return builder.shuffle_vector(vector, other or ir.Constant(vector.type, ir.Undefined), mask)
 
 
 def call_intrinsic(builder: Any, name: str, result: Any, args: list[Any], fastmath: tuple[str, ...] = ()) -> Any:

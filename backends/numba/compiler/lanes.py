@@ -146,6 +146,16 @@ def _count_of(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return context.get_constant(types.intp, args[0].type.count)
 
 
+def count_of_lanes(width: int) -> int:
+    """Return the number of lanes of a width."""
+    return int(width)
+
+
+@compiled_as(count_of_lanes, lambda width: types.intp)
+def _count_of_lanes(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return context.get_constant(types.intp, sig.args[0].count)
+
+
 def positions(pattern: Any) -> Any:
     """Return as many lanes of the same type that hold 0, 1, 2, ..."""
     return np.arange(len(pattern), dtype=pattern.dtype)

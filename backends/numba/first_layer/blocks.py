@@ -7,7 +7,7 @@ from typing import Any
 from ..compiler.compile import chosen_by_kind, inner_kernel
 from ..compiler.lanes import like, load, store
 from ..network.functions import activated
-from ..network.layers import forward_panel, gradient_of_bias, gradient_of_panel
+from ..network.layers import Area, forward_panels, gradient_of_bias, gradient_of_panels
 from ..network.network import Matrix, Network, weight_of
 from ..network.optimizers import Update, accumulate_or_step
 from .columns import gradient_of_feature
@@ -34,50 +34,49 @@ def finish_block(
         store(y.buffer, y.at + at, activated(z * like(z, tile.scale) + bias, network.activations[0]))
 
 
-def _block_forward_sparse(tile: SparseTile, network: Network, parameters: Any, block: int, y: Matrix) -> None:
-    products_of_block(tile.rows, tile.index, weight_of(network, 0, parameters), block, y, network.compiled.block)
-    finish_block(tile, network, parameters, block, y, 1, y)
-
-
-def _block_forward_dense(tile: DenseTile, network: Network, parameters: Any, block: int, y: Matrix) -> None:
-    forward_panel(network, 0, parameters, tile.features, y, block, 0, tile.index.shape[0])
-
-
-@chosen_by_kind({SparseTile: _block_forward_sparse, DenseTile: _block_forward_dense})
-def block_forward(tile: Tile, network: Network, parameters: Any, block: int, y: Matrix) -> None:
-    """Write one block of units of the first layer's output `y`, (rows, units)."""
-
-
-def _features_backward_sparse(
-    tile: SparseTile, network: Network, update: Update, block: int, first: int, last: int, grad: Matrix
+def _blocks_forward_sparse(
+    tile: SparseTile, network: Network, parameters: Any, first: int, end: int, y: Matrix
 ) -> None:
+    for block in range(first, end):
+        products_of_block(tile.rows, tile.index, weight_of(network, 0, parameters), block, y, network.compiled.block)
+        finish_block(tile, network, parameters, block, y, 1, y)
+
+
+def _blocks_forward_dense(tile: DenseTile, network: Network, parameters: Any, first: int, end: int, y: Matrix) -> None:
+    forward_panels(network, parameters, tile.features, y, Area(0, 0, tile.index.shape[0], first, end))
+
+
+@chosen_by_kind({SparseTile: _blocks_forward_sparse, DenseTile: _blocks_forward_dense})
+def blocks_forward(tile: Tile, network: Network, parameters: Any, first: int, end: int, y: Matrix) -> None:
+    """Write the blocks first to end of the first layer's output `y`, (rows, units)."""
+
+
+def _features_backward_sparse(tile: SparseTile, network: Network, update: Update, area: Area, grad: Matrix) -> None:
     weight, width = weight_of(network, 0, update.state.grads), network.compiled.block
-    grad_at = grad.at + block * grad.rows * grad.width
-    at = weight.at + (block * weight.rows + first) * weight.width
-    for feature in range(first, last):
-        g = gradient_of_feature(tile.features, feature, grad.rows, grad.buffer, grad_at, width)
-        accumulate_or_step(update, at, g * like(g, tile.scale), update.l2, width)
-        at += weight.width
+    for block in range(area.first, area.end):
+        grad_at = grad.at + block * grad.rows * grad.width
+        at = weight.at + (block * weight.rows + area.start) * weight.width
+        for feature in range(area.start, area.stop):
+            g = gradient_of_feature(tile.features, feature, grad.rows, grad.buffer, grad_at, width)
+            accumulate_or_step(update, at, g * like(g, tile.scale), update.l2, width)
+            at += weight.width
 
 
-def _features_backward_dense(
-    tile: DenseTile, network: Network, update: Update, block: int, first: int, last: int, grad: Matrix
-) -> None:
-    gradient_of_panel(network, 0, tile.features, grad, block, first, last, update)
+def _features_backward_dense(tile: DenseTile, network: Network, update: Update, area: Area, grad: Matrix) -> None:
+    gradient_of_panels(network, tile.features, grad, area, update)
 
 
 @chosen_by_kind({SparseTile: _features_backward_sparse, DenseTile: _features_backward_dense})
-def features_backward(
-    tile: Tile, network: Network, update: Update, block: int, first: int, last: int, grad: Matrix
-) -> None:
-    """Accumulate, or step with, the gradients of one block's weights for features first to last, in eights if dense.
+def features_backward(tile: Tile, network: Network, update: Update, area: Area, grad: Matrix) -> None:
+    """Accumulate, or step with, the gradients of the weights of some features and blocks, rows and panels of `area`.
 
     The rows of `tile` are listed by feature; `grad` is the gradient of the activation's input, (rows, units).
     """
 
 
 @inner_kernel
-def block_backward(tile: Tile, network: Network, update: Update, block: int, grad: Matrix) -> None:
-    """Accumulate, or step with, the gradients of one block's weights and biases; see `features_backward`."""
-    features_backward(tile, network, update, block, 0, network.inputs[0], grad)
-    gradient_of_bias(grad, block, network.bias_at[0], update, network.compiled.block)
+def blocks_backward(tile: Tile, network: Network, update: Update, first: int, end: int, grad: Matrix) -> None:
+    """Accumulate, or step with, the gradients of some blocks' weights and biases; see `features_backward`."""
+    features_backward(tile, network, update, Area(0, 0, network.inputs[0], first, end), grad)
+    for block in range(first, end):
+        gradient_of_bias(grad, block, network.bias_at[0], update, network.compiled.block)

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..compiler.compile import chosen_by_kind, inner_kernel
 from ..compiler.lanes import load, store, zeros
-from ..network.layers import products_of_panel
+from ..network.layers import Area, products_of_blocks
 from ..network.network import Matrix, Network, weight_of
 from ..network.optimizers import DESCENT, Update, take_step
 from .blocks import features_backward, finish_block
@@ -23,8 +23,7 @@ def _chunk_forward_sparse(tile: SparseTile, network: Network, parameters: Any, c
 def _chunk_forward_dense(tile: DenseTile, network: Network, parameters: Any, chunk: int, sums: Matrix) -> None:
     x, weight, used = tile.features, weight_of(network, 0, parameters), tile.index.shape[0]
     first, last = tile.bounds[chunk] // x.width, tile.bounds[chunk + 1] // x.width
-    for panel in range(sums.columns // sums.width):
-        products_of_panel(x, weight, panel, first, last, sums, used, network.compiled)
+    products_of_blocks(x, weight, first, last, sums, used, network.compiled)
 
 
 @chosen_by_kind({SparseTile: _chunk_forward_sparse, DenseTile: _chunk_forward_dense})
@@ -59,8 +58,8 @@ def _by_row(features: Columns, tile: SparseTile, network: Network, update: Updat
 
 
 def _by_feature(features: Any, tile: Tile, network: Network, update: Update, chunk: int, grad: Matrix) -> None:
-    for block in range(grad.columns // grad.width):
-        features_backward(tile, network, update, block, tile.bounds[chunk], tile.bounds[chunk + 1], grad)
+    area = Area(0, tile.bounds[chunk], tile.bounds[chunk + 1], 0, grad.columns // grad.width)
+    features_backward(tile, network, update, area, grad)
 
 
 @chosen_by_kind({Columns: _by_row, ByteColumns: _by_row, KeptColumns: _by_feature, Matrix: _by_feature})

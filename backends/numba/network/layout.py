@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...plan import Layer
-from ..compiler.lane_types import MICROTILE_ROWS, Width
+from ..compiler.lane_types import Width
+from ..compiler.vector_unit import VECTOR_UNIT
 from .functions import FLOATS, IDENTITY, SIGMOID, activation_code
 from .network import Network, Widths
 
@@ -87,7 +88,8 @@ class Layout:
         output_at = list(accumulate(units, initial=0))
         places = (inputs, units, widths, codes, weight_at[:-1], bias_at[:-1], transposed_at[:-1], output_at[:-1])
         arrays: list[Any] = [np.array(each, dtype=np.int64) for each in places]
-        compiled = Widths(Width(lanes), Width(lanes * MICROTILE_ROWS), Width(block))
+        wide, tall = VECTOR_UNIT.shapes(layers[0].weight.dtype, lanes)
+        compiled = Widths(Width(lanes), Width(lanes * wide.rows), Width(8 * lanes), Width(block), wide, tall)
         self.network = Network._make([*arrays, self._shapes[-1][1], compiled])
 
     def pack(self, arrays: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]], buffer: npt.NDArray[Any]) -> None:

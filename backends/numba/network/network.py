@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..compiler.compile import inner_kernel
-from ..compiler.lane_types import Width
+from ..compiler.lane_types import Shape, Width
+from ..compiler.microtiles import transpose_square
 from .masks import masks_of
 
 
@@ -18,14 +19,20 @@ class Widths(NamedTuple):
     """Numbers of lanes that kernels are compiled for.
 
     Attributes:
-        lanes: one register.
-        microtile: 8 registers.
+        lanes: one panel.
+        part: rows of one panel that are worked on at once after a product: as many as a wide microtile has.
+        eight: 8 panels.
         block: units of a block of the first layer.
+        wide: shape of most microtiles.
+        tall: shape of a microtile of one panel, for those left over.
     """
 
     lanes: Width
-    microtile: Width
+    part: Width
+    eight: Width
     block: Width
+    wide: Shape
+    tall: Shape
 
 
 class Matrix(NamedTuple):
@@ -131,16 +138,18 @@ def output_of(network: Network, k: int, buffer: Any, rows: int) -> Matrix:
 
 
 @inner_kernel
-def transpose(network: Network, k: int, parameters: Any, buffer: Any, width: int, start: int, stop: int) -> None:
-    """Write rows start to stop of layer k's weight, whole blocks of them, into the buffer of transposes."""
-    weight, result = weight_of(network, k, parameters), transposed_of(network, k, buffer, width)
-    for i in range(start, stop):
-        block = i // width
+def transpose(network: Network, k: int, parameters: Any, buffer: Any, start: int, stop: int) -> None:
+    """Write rows start to stop of layer k's weight, whole panels of them, into the buffer of transposes.
+
+    The layer is not the first: blocks of the weight and of its transpose have one panel.
+    """
+    weight, lanes = weight_of(network, k, parameters), network.compiled.lanes
+    result = transposed_of(network, k, buffer, weight.width)
+    for i in range(start, stop, weight.width):
         for panel in range(weight.columns // weight.width):
             w_at = weight.at + (panel * weight.rows + i) * weight.width
-            t_at = result.at + (block * result.rows + panel * weight.width) * width + i - block * width
-            for j in range(weight.width):
-                buffer[t_at + j * width] = parameters[w_at + j]
+            t_at = result.at + (i // weight.width * result.rows + panel * weight.width) * weight.width
+            transpose_square(parameters, w_at, buffer, t_at, lanes)
 
 
 @inner_kernel

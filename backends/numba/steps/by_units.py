@@ -9,9 +9,9 @@ same on any number of threads.
 from __future__ import annotations
 
 from ..compiler.compile import kernel
-from ..compiler.lane_types import MICROTILE_ROWS
 from ..compiler.team import Side, share, wait_for_all
-from ..first_layer.blocks import block_backward, block_forward
+from ..compiler.vector_unit import ROWS
+from ..first_layer.blocks import blocks_backward, blocks_forward
 from ..first_layer.columns import list_features
 from ..first_layer.inputs import tile_of
 from ..network.layers import drop
@@ -42,18 +42,16 @@ def train_by_units(side: Side, problem: Problem, room: Room, batches: RunSteps, 
         tile = tile_of(problem.inputs, network, order[start:stop], side.me, start // rows, rows)
         y, grad = output_of(network, 0, outputs, rows), output_of(network, 0, work.grads, rows)
         draw(work.masks, 0, first_block * y.width, end_block * y.width, 0, stop - start)
-        for block in range(first_block, end_block):
-            block_forward(tile, network, state.parameters, block, y)
-            drop(work.masks, 0, y, block * y.width, (block + 1) * y.width, 0, stop - start, network.compiled.lanes)
+        blocks_forward(tile, network, state.parameters, first_block, end_block, y)
+        drop(work.masks, 0, y, first_block * y.width, end_block * y.width, 0, stop - start, network.compiled.lanes)
         wait_for_all(side)  # the first layer's output is complete
         update = update_of(batches, state, start, stop)
-        first_row, end_row = share(side, stop - start, MICROTILE_ROWS)
+        first_row, end_row = share(side, stop - start, ROWS)
         through_layers(problem, update, work, tile.index, first_row, end_row)
         list_features(tile.features, tile, rows)
         wait_for_all(side)  # the gradients of all layers' outputs are complete
         if side.me == 0:
             add_rows(sums, work.losses, work.correct, stop - start)
         later_layers_backward(network, update, work, side)
-        for block in range(first_block, end_block):
-            block_backward(tile, network, update, block, grad)
+        blocks_backward(tile, network, update, first_block, end_block, grad)
         start, parity = stop, 1 - parity

@@ -75,7 +75,7 @@ def write_squares(side: Side, clipping: Clipping, widths: Widths) -> None:
     first, end = share(side, squares.shape[0], 1)
     for part in range(first, end):
         at, stop = part * PART, min((part + 1) * PART, grads.shape[0])
-        sums, rest = zeros(squares, widths.microtile), zeros(squares, widths.lanes)
+        sums, rest = zeros(squares, widths.eight), zeros(squares, widths.lanes)
         while at + count_of(sums) <= stop:
             x = load_numbers(grads, at, sums)
             sums = fma(x, x, sums)

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..compiler.compile import inner_kernel
 from ..compiler.team import Side, share
-from ..network.layers import backward_panel, drop, forward_panel, gradient_of_bias, gradient_of_panel
+from ..network.layers import Area, backward_panels, drop, forward_panels, gradient_of_bias, gradient_of_panels
 from ..network.masks import draw
 from ..network.network import Matrix, Network, Work, output_of, transpose
 from ..network.optimizers import Update
@@ -19,7 +19,7 @@ def transpose_all(network: Network, parameters: Any, work: Work, side: Side) -> 
     """Write the transposes of the weights after the first; a thread of `side` takes some rows of each."""
     for k in range(1, network.inputs.shape[0]):
         start, stop = share(side, network.inputs[k], network.widths[k])
-        transpose(network, k, parameters, work.transposed, network.widths[k], start, stop)
+        transpose(network, k, parameters, work.transposed, start, stop)
 
 
 @inner_kernel
@@ -28,8 +28,7 @@ def logits_of(network: Network, parameters: Any, work: Work, start: int, stop: i
     x = output_of(network, 0, work.outputs, work.rows)
     for k in range(1, network.inputs.shape[0]):
         y = output_of(network, k, work.outputs, work.rows)
-        for panel in range(y.columns // y.width):
-            forward_panel(network, k, parameters, x, y, panel, start, stop)
+        forward_panels(network, parameters, x, y, Area(k, start, stop, 0, y.columns // y.width))
         if k + 1 < network.inputs.shape[0]:
             draw(work.masks, k, 0, y.columns, start, stop)
             drop(work.masks, k, y, 0, y.columns, start, stop, network.compiled.lanes)
@@ -60,9 +59,9 @@ def through_layers(problem: Problem, update: Update, work: Work, index: Any, sta
     network, layers = problem.network, problem.network.inputs.shape[0]
     logits_of(network, update.state.parameters, work, start, stop)
     loss_of_rows(problem, work, index, update.size, start, stop)
-    for k in range(layers - 1, 0, -1):
-        for panel in range(network.inputs[k] // network.widths[k]):
-            backward_panel(network, k, work, panel, start, stop)
+    for k in range(layers - 2, -1, -1):
+        panels = network.units[k] // network.widths[k + 1]
+        backward_panels(network, work, Area(k, start, stop, 0, panels))
 
 
 @inner_kernel
@@ -76,10 +75,9 @@ def later_layers_backward(network: Network, update: Update, work: Work, side: Si
         x = output_of(network, k - 1, work.outputs, work.rows)
         grad = output_of(network, k, work.grads, work.rows)
         start, stop = share(side, network.inputs[k], grad.width)
-        for panel in range(grad.columns // grad.width):
-            gradient_of_panel(network, k, x, grad, panel, start, stop, update)
+        gradient_of_panels(network, x, grad, Area(k, start, stop, 0, grad.columns // grad.width), update)
         if update.is_last:
-            transpose(network, k, update.state.parameters, work.transposed, grad.width, start, stop)
+            transpose(network, k, update.state.parameters, work.transposed, start, stop)
         start, stop = share(side, grad.columns // grad.width, 1)
         for panel in range(start, stop):
             gradient_of_bias(grad, panel, network.bias_at[k], update, network.compiled.lanes)

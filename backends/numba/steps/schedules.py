@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...dropout import Dropout
-from ..compiler.lane_types import MICROTILE_ROWS
+from ..compiler.vector_unit import ROWS
 from ..network.layout import Layout, aligned, padded, rows_of
 from ..network.optimizers import KernelState
 from .batches import SHARDS
@@ -40,6 +40,9 @@ FEW_WEIGHTS = 2048
 FEW_ROWS = 100
 # From so many rows on, a batch is worth a narrow network's addition of gradients over shards.
 LARGE_BATCH = 1024
+# Where threads exchange parts of the logits, each block of units has its part: of more numbers a row than these, they
+# travel to memory and back.
+MOST_PARTS = 1024
 # Features of a chunk of a wide layer: the weights of 64 units for them, 100 KB, lie in the second-level cache.
 CHUNK_FEATURES = 400
 # Of so many features one is not zero, where the cost of a block is estimated.
@@ -102,15 +105,15 @@ def choose_schedule(
         return Schedule("features", train_by_features, 1, SHARED_CHUNKS, _tile_rows(batch, WIDE_TILE), SHARED_CHUNKS)
     block, chunks = block_registers(units, features, lanes) if is_sparse else 1, -(-features // CHUNK_FEATURES)
     blocks, tile = -(-units[0] // (block * lanes)), _tile_rows(batch, most_rows)
-    if len(units) == 2:
+    if len(units) == 2 and blocks * padded(units[1], lanes) <= MOST_PARTS:
         return Schedule("units", train_two_layers, block, max(chunks, 1), tile, blocks)
-    return Schedule("units", train_by_units, block, max(chunks, 1), tile, max(blocks, tile // MICROTILE_ROWS))
+    return Schedule("units", train_by_units, block, max(chunks, 1), tile, max(blocks, tile // ROWS))
 
 
 def _tile_rows(batch: int, most: int) -> int:
     """Return the rows that are worked through at once: a batch is divided evenly, into eights."""
     tiles = -(-batch // most)
-    return padded(-(-batch // tiles), MICROTILE_ROWS)
+    return padded(-(-batch // tiles), ROWS)
 
 
 def tile_bounds(schedule: Schedule, rows: int) -> npt.NDArray[np.int64]:

@@ -14,11 +14,12 @@ from typing import Any
 from ..compiler.compile import inner_kernel, kernel
 from ..compiler.lane_types import Width
 from ..compiler.lanes import load, store
+from ..compiler.microtiles import panels_in
 from ..compiler.team import Side, share, wait_for_all
-from ..first_layer.blocks import block_backward, block_forward
+from ..first_layer.blocks import blocks_backward, blocks_forward
 from ..first_layer.columns import list_features
 from ..first_layer.inputs import tile_of
-from ..network.layers import backward_panel, drop, gradient_of_bias, gradient_of_panel, products_of_panel
+from ..network.layers import Area, backward_panels, drop, gradient_of_bias, gradient_of_panels, products_of_blocks
 from ..network.masks import draw
 from ..network.network import Matrix, following, output_of, transpose, weight_of, work_of
 from ..network.optimizers import copy_parameters, state_of
@@ -54,8 +55,9 @@ def train_two_layers(side: Side, problem: Problem, room: Room, batches: RunSteps
     grad_hidden, grad = output_of(network, 0, work.grads, rows), output_of(network, 1, work.grads, rows)
     blocks, panels, bias_at = network.units[0] // width, network.units[1] // lanes, network.bias_at[1]
     first_block, end_block = share(side, blocks, 1)
+    group = max(panels_in(widths.wide) * lanes // width, 1)  # blocks of a microtile
     weight = weight_of(network, 1, state.parameters)
-    transpose(network, 1, state.parameters, work.transposed, lanes, first_block * width, end_block * width)
+    transpose(network, 1, state.parameters, work.transposed, first_block * width, end_block * width)
     copy_parameters(state, bias_at, last, 0, network.units[1])
     start, parity = 0, 0
     while start < order.shape[0]:
@@ -65,12 +67,12 @@ def train_two_layers(side: Side, problem: Problem, room: Room, batches: RunSteps
         parts = following(Matrix(room.parts[0], 0, rows, lanes, network.units[1]), parity * blocks)
         tile_work = at_tile(work, batches, start)
         draw(tile_work.masks, 0, first_block * width, end_block * width, 0, used)
-        for block in range(first_block, end_block):
-            block_forward(tile, network, state.parameters, block, hidden)
-            drop(tile_work.masks, 0, hidden, block * width, (block + 1) * width, 0, used, widths.lanes)
-            for panel in range(panels):
-                part = following(parts, block)
-                products_of_panel(hidden, weight, panel, block, block + 1, part, used, widths)
+        for first in range(first_block, end_block, group):
+            end = min(first + group, end_block)
+            blocks_forward(tile, network, state.parameters, first, end, hidden)
+            drop(tile_work.masks, 0, hidden, first * width, end * width, 0, used, widths.lanes)
+            for block in range(first, end):
+                products_of_blocks(hidden, weight, block, block + 1, following(parts, block), used, widths)
         wait_for_all(side)  # all parts of the tile's logits are there
         update, last_update = update_of(batches, state, start, stop), update_of(batches, last, start, stop)
         add_parts(parts, blocks, last.parameters, logits, used, widths.lanes)
@@ -78,15 +80,14 @@ def train_two_layers(side: Side, problem: Problem, room: Room, batches: RunSteps
         if me == 0:
             add_rows(sums, work.losses, work.correct, used)
         list_features(tile.features, tile, rows)
-        for block in range(first_block, end_block):
-            first_unit, end_unit = block * width, (block + 1) * width
-            for panel in range(first_unit // lanes, end_unit // lanes):
-                backward_panel(network, 1, tile_work, panel, 0, used)
-            for panel in range(panels):
-                gradient_of_panel(network, 1, hidden, grad, panel, first_unit, end_unit, update)
+        for first in range(first_block, end_block, group):
+            end = min(first + group, end_block)
+            first_unit, end_unit = first * width, end * width
+            backward_panels(network, tile_work, Area(0, 0, used, first_unit // lanes, end_unit // lanes))
+            gradient_of_panels(network, hidden, grad, Area(1, first_unit, end_unit, 0, panels), update)
             if update.is_last:
-                transpose(network, 1, state.parameters, work.transposed, lanes, first_unit, end_unit)
-            block_backward(tile, network, update, block, grad_hidden)
+                transpose(network, 1, state.parameters, work.transposed, first_unit, end_unit)
+            blocks_backward(tile, network, update, first, end, grad_hidden)
         for panel in range(panels):
             gradient_of_bias(grad, panel, 0, last_update, widths.lanes)
         start, parity = stop, 1 - parity

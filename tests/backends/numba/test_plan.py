@@ -13,6 +13,8 @@ from xpnn.backends.numba.network.output_losses import OutputTargets
 from xpnn.backends.numba.network.targets import ClassTargets, loss_code, targets_of
 from xpnn.backends.numba.plan import NumbaPlan
 from xpnn.backends.numba.steps import schedules
+from xpnn.backends.numba.steps.by_units import train_by_units
+from xpnn.backends.numba.steps.two_layers import train_two_layers
 
 pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="too slow as plain Python")
 
@@ -117,6 +119,13 @@ def test_tiles_as_they_are_chosen(make_pair, assert_same_training, monkeypatch, 
         schedule = schedules.choose_schedule([5, 9, 3], 19, 1300, is_sparse=kind.density < 1, is_kept=False, lanes=8)
         assert schedule.name == "rows"
     assert_same_training(*pair, steps=6)
+
+
+@pytest.mark.parametrize(
+    ("units", "kernel"), [([256, 10], train_two_layers), ([512, 512], train_by_units), ([256, 16, 10], train_by_units)]
+)
+def test_parts_of_many_logits_are_not_exchanged(units, kernel):
+    assert schedules.choose_schedule(units, 200, 256, is_sparse=False, is_kept=False, lanes=8).kernel is kernel
 
 
 EXTRAS = {

@@ -8,7 +8,8 @@ import pytest
 from numba.core import config
 from xpnn.backends.numba.compiler import lanes as numba_lanes
 from xpnn.backends.numba.compiler import microtiles as numba_microtiles
-from xpnn.backends.numba.compiler.lane_types import MICROTILE_ROWS, Width, lanes_of
+from xpnn.backends.numba.compiler.lane_types import Shape, Width
+from xpnn.backends.numba.compiler.vector_unit import vector_unit
 
 compiled_only = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled under NUMBA_DISABLE_JIT=1")
 
@@ -75,11 +76,19 @@ fma, where_less, largest, total, first_equal = (
     numba_lanes.total,
     numba_lanes.first_equal,
 )
-add_outer, load_rows, store_rows, repeated = (
+add_outer, filled, zero_sums, in_memory, part_of = (
     numba_microtiles.add_outer,
+    numba_microtiles.filled,
+    numba_microtiles.zero_sums,
+    numba_microtiles.in_memory,
+    numba_microtiles.part_of,
+)
+rows_in, panels_in, load_rows, store_rows, transpose_square = (
+    numba_microtiles.rows_in,
+    numba_microtiles.panels_in,
     numba_microtiles.load_rows,
     numba_microtiles.store_rows,
-    numba_microtiles.repeated,
+    numba_microtiles.transpose_square,
 )
 
 
@@ -215,33 +224,82 @@ def test_across_the_lanes(dtype, numbers, first, best):
     assert fast[1].tolist() == plain[1].tolist() == [first, best]
 
 
-def work_on_microtiles(out, a, x, width, microtile_width):
-    microtile = load(a, 0, microtile_width)
-    store(out[0], 0, add_outer(microtile, x, 2, 3, load(a, 64, width)))
-    store(out[1], 0, load_rows(a, 1, 9, microtile, width))
-    store_rows(out[2], 3, 9, microtile, width)
-    store(out[3], 0, repeated(load(a, 5, width), microtile))
+def work_on_microtiles(out, a, x, width, shape):
+    microtile = add_outer(filled(a, 0, 20, shape), x, 2, 3, a, 40, 11)
+    microtile = add_outer(microtile, x, 3, 3, a, 60, 11)
+    zero, sums = in_memory(zero_sums(a, shape)), in_memory(microtile)
+    for i in range(rows_in(shape) * panels_in(shape) // 2):
+        store(out[0], i * 2 * LANES, part_of(sums, i, width))
+        store(out[1], i * 2 * LANES, part_of(zero, i, width))
 
 
 @compiled_only
 @both_types
-def test_microtiles(dtype):
+@pytest.mark.parametrize(("rows", "panels"), [(4, 2), (8, 1), (8, 2), (2, 1)])
+def test_microtiles(dtype, rows, panels):
     generator = np.random.default_rng(2)
-    a, x = (generator.normal(size=size).astype(dtype) for size in (80, 30))
-    out = np.zeros((4, 80), dtype=dtype)
+    a, x = (generator.normal(size=size).astype(dtype) for size in (90, 30))
+    out = np.ones((2, rows * panels * LANES), dtype=dtype)
     rtol = 16 * float(np.finfo(dtype).eps)
-    out = assert_same(work_on_microtiles, out, a, x, Width(LANES), Width(LANES * MICROTILE_ROWS), rtol=rtol)
-    column = x[2 : 2 + 3 * 8 : 3]
-    np.testing.assert_allclose(out[0, :64], a[:64] + np.outer(column, a[64:72]).ravel(), rtol=rtol, atol=rtol)
-    np.testing.assert_array_equal(out[1, :64], [a[1 + 9 * i + j] for i in range(8) for j in range(8)])
+    out = assert_same(work_on_microtiles, out, a, x, Width(2 * LANES), Shape(rows, panels, LANES), rtol=rtol)
+    expected = [
+        a[20 * panel + lane] + sum(x[2 + n + 3 * row] * a[40 + 20 * n + 11 * panel + lane] for n in (0, 1))
+        for panel in range(panels)
+        for row in range(rows)
+        for lane in range(LANES)
+    ]
+    np.testing.assert_allclose(out[0], expected, rtol=rtol, atol=rtol)
+    assert not out[1].any()
+
+
+def move_rows(out, a, width, part_width):
+    part = load(a, 0, part_width)
+    store(out[0], 0, load_rows(a, 1, 9, part, width))
+    store_rows(out[1], 3, 9, part, width)
+
+
+@compiled_only
+@both_types
+def test_rows_of_a_part(dtype):
+    a = np.random.default_rng(2).normal(size=80).astype(dtype)
+    out = assert_same(move_rows, np.zeros((2, 80), dtype=dtype), a, Width(LANES), Width(4 * LANES))
+    np.testing.assert_array_equal(out[0, :32], [a[1 + 9 * i + j] for i in range(4) for j in range(8)])
     expected = np.zeros(80, dtype=dtype)
-    for i in range(8):
+    for i in range(4):
         expected[3 + 9 * i : 11 + 9 * i] = a[8 * i : 8 * i + 8]
-    np.testing.assert_array_equal(out[2], expected)
-    np.testing.assert_array_equal(out[3, :64], np.tile(a[5:13], 8))
-    assert not out[[0, 1, 3], 64:].any()
+    np.testing.assert_array_equal(out[1], expected)
+    assert not out[0, 32:].any()
 
 
-def test_a_register_has_no_fewer_numbers_than_a_microtile_has_rows():
-    assert lanes_of(np.float64) == 8
-    assert lanes_of(np.float32) in (8, 16)
+def transpose_into(out, a, width):
+    transpose_square(a, 3, out, 5, width)
+
+
+@compiled_only
+@both_types
+@pytest.mark.parametrize("lanes", [8, 16])
+def test_transpose_of_a_square(dtype, lanes):
+    a = np.random.default_rng(3).normal(size=3 + lanes**2).astype(dtype)
+    out = assert_same(transpose_into, np.zeros(lanes**2 + 6, dtype=dtype), a, Width(lanes))
+    np.testing.assert_array_equal(out[5:-1].reshape(lanes, lanes), a[3:].reshape(lanes, lanes).T)
+    assert out[:5].tolist() == [0] * 5
+    assert out[-1] == 0
+
+
+@pytest.mark.parametrize(
+    ("machine", "features", "lanes", "single", "double"),
+    [
+        ("x86_64", {"avx2": True, "avx512f": True}, (16, 8), [(8, 2), (8, 1)], [(8, 2), (8, 1)]),
+        ("AMD64", {"avx2": True, "avx512f": False}, (8, 8), [(4, 2), (8, 1)], [(4, 1), (4, 1)]),
+        ("arm64", {"neon": True}, (8, 8), [(4, 2), (8, 1)], [(4, 1), (4, 1)]),
+        ("x86_64", {"sse2": True}, (8, 8), [(4, 1), (4, 1)], [(2, 1), (2, 1)]),
+    ],
+)
+def test_microtiles_take_half_of_the_registers(machine, features, lanes, single, double):
+    unit = vector_unit(machine, features)
+    for dtype, count, shapes in zip((np.float32, np.float64), lanes, (single, double), strict=True):
+        assert unit.lanes(dtype) == count
+        assert [(shape.rows, shape.panels) for shape in unit.shapes(dtype, count)] == shapes
+        wide = unit.shapes(dtype, count)[0]
+        registers = wide.rows * wide.panels * count * np.dtype(dtype).itemsize // unit.vector_bytes
+        assert registers == unit.registers // 2
