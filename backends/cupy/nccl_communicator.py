@@ -184,7 +184,9 @@ class Place(NamedTuple):
     cuda: int
 
 
-_MADE: dict[tuple[Any, Communicator, tuple[Place, ...]], NcclCommunicator] = {}  # to be used by the next training too
+# To be used by the next training too. Two threads never ask for the same key: only one at a time may use a communicator,
+# as all its ranks call in the same order. A lock over all would let the ranks of two communicators wait crosswise.
+_MADE: dict[tuple[Any, Communicator, tuple[Place, ...]], NcclCommunicator] = {}
 
 
 def gpu_communicator(cupy: Any, communicator: Communicator) -> Communicator:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ...backends import ConfigError, RunError
-from ...backends.machine import usable_cores
+from ...backends.machine import usable_core_numbers, usable_cores
 from .worker import serve
 
 THREAD_VARIABLES = (
@@ -37,15 +37,14 @@ def limited_to(threads: int) -> Iterator[None]:
     if not 1 <= threads <= usable_cores():
         raise ConfigError(f"threads must be in [1, {usable_cores()}], the processors that there are, got {threads}")
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    pinned = hasattr(os, "sched_getaffinity")
-    processors = os.sched_getaffinity(0) if pinned else set()
+    processors = usable_core_numbers()
     os.environ |= dict.fromkeys(THREAD_VARIABLES, str(threads))
-    if pinned:
+    if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(processors)[:threads])
     try:
         yield
     finally:
-        if pinned:
+        if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, processors)
         for name, value in before.items():
             os.environ.pop(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
@@ -27,6 +28,7 @@ PLACE_VARIABLES = (
 )
 
 _LIMITS = ExitStack()  # for as long as the process lives
+_LOCK = threading.Lock()  # of the first call of `world`
 _world: MpiCommunicator | None = None  # since `world` was first called
 
 
@@ -41,19 +43,21 @@ def world() -> MpiCommunicator:
         MissingDependency: mpi4py or an MPI library is not installed.
     """
     global _world
-    if _world is not None:
+    with _LOCK:
+        if _world is not None:
+            return _world
+        try:
+            from mpi4py import MPI
+        except (ImportError, RuntimeError) as error:  # mpi4py raises the latter where it finds no MPI library
+            raise MissingDependency(
+                f"distributed training needs MPI ({error}): "
+                'pip install "xpnn[mpi]" mpich, or use the MPI of your cluster'
+            ) from error
+        _world = MpiCommunicator(MPI.COMM_WORLD)
+        if _world.size > 1:
+            sys.excepthook = partial(_abort_after, sys.excepthook)
+            _share_cores(_world)
         return _world
-    try:
-        from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:  # mpi4py raises the latter where it finds no MPI library
-        raise MissingDependency(
-            f'distributed training needs MPI ({error}): pip install "xpnn[mpi]" mpich, or use the MPI of your cluster'
-        ) from error
-    _world = MpiCommunicator(MPI.COMM_WORLD)
-    if _world.size > 1:
-        sys.excepthook = partial(_abort_after, sys.excepthook)
-        _share_cores(_world)
-    return _world
 
 
 def _share_cores(communicator: MpiCommunicator) -> None:
@@ -105,12 +109,13 @@ def abort(code: int, say: Callable[[str], object] | None = None) -> None:
 def _wait_until_read() -> None:
     """Wait until the launcher has read stderr, since MPICH may drop pending output on abort."""
     deadline = time.monotonic() + DRAIN_SECONDS
-    with suppress(ImportError, OSError):  # not on this system, or stderr is no pipe
+    if sys.platform != "win32":
         from fcntl import ioctl
         from termios import FIONREAD
 
-        while any(ioctl(2, FIONREAD, bytes(4))) and time.monotonic() < deadline:
-            time.sleep(POLL_SECONDS)
+        with suppress(OSError):  # stderr is no pipe
+            while any(ioctl(2, FIONREAD, bytes(4))) and time.monotonic() < deadline:
+                time.sleep(POLL_SECONDS)
 
 
 def abort_after_exit(error: SystemExit) -> None:

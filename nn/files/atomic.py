@@ -8,6 +8,7 @@ import re
 import secrets
 import select
 import stat
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -110,11 +111,11 @@ def _replace(target: Path, content: bytes | bytearray, found: os.stat_result | N
     _unfinished.add(temporary)
     try:
         with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
-            if found is not None and os.name != "nt":
+            if found is not None:
                 _take_over(file.fileno(), found, needs_owner=needs_owner)
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            _sync(file.fileno())
         _rename(temporary, target)
         sync_folder(target.parent)
     finally:
@@ -139,16 +140,17 @@ def is_stdout(path: Path) -> bool:
 
 
 def _take_over(descriptor: int, found: os.stat_result, *, needs_owner: bool) -> None:
-    """Give a new file the owner and the permissions of an existing one."""
-    made = os.fstat(descriptor)
-    if (made.st_uid, made.st_gid) != (found.st_uid, found.st_gid):
-        try:
-            os.fchown(descriptor, found.st_uid, found.st_gid)
-        except PermissionError:
-            if needs_owner:
-                raise
-    if stat.S_IMODE(made.st_mode) != stat.S_IMODE(found.st_mode):
-        os.fchmod(descriptor, stat.S_IMODE(found.st_mode))
+    """Give a new file the owner and the permissions of an existing one (not on Windows)."""
+    if sys.platform != "win32":
+        made = os.fstat(descriptor)
+        if (made.st_uid, made.st_gid) != (found.st_uid, found.st_gid):
+            try:
+                os.fchown(descriptor, found.st_uid, found.st_gid)
+            except PermissionError:
+                if needs_owner:
+                    raise
+        if stat.S_IMODE(made.st_mode) != stat.S_IMODE(found.st_mode):
+            os.fchmod(descriptor, stat.S_IMODE(found.st_mode))
 
 
 def _overwrite(path: Path, content: bytes | bytearray) -> None:
@@ -161,7 +163,18 @@ def _overwrite(path: Path, content: bytes | bytearray) -> None:
                 select.select([], [file], [])
             rest = rest[written or 0 :]
         with suppress(OSError):  # pipes and devices cannot be synced
-            os.fsync(file.fileno())
+            _sync(file.fileno())
+
+
+def _sync(descriptor: int) -> None:
+    """Force a file to disk, on macOS through the drive's cache too, where `fsync` may stop."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        with suppress(OSError):  # a file system without it
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(descriptor)
 
 
 def _rename(temporary: Path, path: Path, *, attempts: int = RENAMES) -> None:
@@ -247,7 +260,7 @@ def sync_folder(folder: Path) -> None:
     if os.name != "nt":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            _sync(descriptor)
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # network and foreign file systems know files only
                 raise

@@ -121,7 +121,8 @@ def _limits(rounded: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return the limits of losses and weights, (2, 1), by the differences of the float64 runs, (2, runs or 0)."""
     if not rounded.size:
         return np.full((2, 1), TOLERANCE)
-    return np.maximum(FACTOR * rounded.max(axis=1, keepdims=True), LEAST_TOLERANCE)
+    limits: npt.NDArray[np.float64] = np.maximum(FACTOR * rounded.max(axis=1, keepdims=True), LEAST_TOLERANCE)
+    return limits
 
 
 def compare_accuracies(
@@ -164,9 +165,10 @@ def _prepare(
 ) -> tuple[MLP, Plan]:
     """Return an initialized network and its plan; with a generator, its weights are off by float32's rounding."""
     net = recipe.network(data, backend=backend, seed=seed)
-    for layer in net.layers if rounding else ():
-        weight = net.backend.to_numpy(layer.weight)
-        layer.weight = net.backend.put(weight * (1 + ROUNDING * rounding.uniform(-1, 1, weight.shape)))
+    if rounding is not None:
+        for layer in net.layers:
+            weight = net.backend.to_numpy(layer.weight)
+            layer.weight = net.backend.put(weight * (1 + ROUNDING * rounding.uniform(-1, 1, weight.shape)))
     return net, backend.compile(TrainingJob(net.layers, net.place(data.train), recipe.training))
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, config, types
 
-from ...machine import usable_cores
+from ...machine import even_cores, usable_core_numbers
 from ...threads import thread_limit
 from .compile import entry_of, inner_kernel
 from .lane_types import compiled_as, element_address
@@ -60,7 +60,7 @@ def usable_threads() -> int:
     """Return how many threads can run at once: the least of cores, container's share and limits of Numba and xpnn."""
     if config.DISABLE_JIT:  # plain Python has no operation that no other thread can see half of
         return 1
-    cores = min(usable_cores(), _container_cores(Path("/sys/fs/cgroup/cpu.max")), config.NUMBA_NUM_THREADS)
+    cores = min(even_cores(), _container_cores(Path("/sys/fs/cgroup/cpu.max")), config.NUMBA_NUM_THREADS)
     return max(1, thread_limit(cores))
 
 
@@ -122,7 +122,7 @@ def _dismiss(workers: list[Worker]) -> None:
 def _cores_but_this() -> set[int]:
     """Return the cores that the caller may use but does not run on; none where the system does not say."""
     try:
-        return os.sched_getaffinity(0) - {_c_library().sched_getcpu()}
+        return usable_core_numbers() - {_c_library().sched_getcpu()}
     except (AttributeError, OSError, TypeError):  # not Linux
         return set()
 
@@ -139,10 +139,10 @@ def _move(cores: set[int]) -> None:
     A thread is woken on the core of the one that woke it. Both wait in turns there, and it can take the system tenths
     of a second to see that another core is idle.
     """
-    if not cores:
+    if not cores or not hasattr(os, "sched_setaffinity"):
         return
     with suppress(Exception):  # where the system lets no thread choose, the run is slower at first
-        allowed = os.sched_getaffinity(0)
+        allowed = usable_core_numbers()
         os.sched_setaffinity(0, cores)
         os.sched_setaffinity(0, allowed)
 
