@@ -113,6 +113,15 @@ def thorough(session: nox.Session) -> None:
 
 
 @nox.session
+def platforms(session: nox.Session) -> None:
+    """Check what can be checked here of other systems and processors: types, machine code, x86 without FMA."""
+    install(session, ".[cli]", *group("typecheck"), *group("test"))
+    for system in ("darwin", "win32"):
+        session.run("mypy", *(f"-p{package}" for package in PACKAGES), f"--platform={system}")
+    pytest(session, "-m", "thorough", "-rP", "tests/backends/numba/test_machine_code.py", *session.posargs)
+
+
+@nox.session
 def latest(session: nox.Session) -> None:
     """Run the tests with the newest versions of everything, whatever the constraints say."""
     run_tests(session, constrained=False)

@@ -184,8 +184,8 @@ class Place(NamedTuple):
     cuda: int
 
 
-# To be used by the next training too. Two threads never ask for the same key: only one at a time may use a communicator,
-# as all its ranks call in the same order. A lock over all would let the ranks of two communicators wait crosswise.
+# To be used by the next training too. Two threads never ask for the same key, since only one at a time may use a
+# communicator. With a lock over all, the ranks of two communicators could wait crosswise.
 _MADE: dict[tuple[Any, Communicator, tuple[Place, ...]], NcclCommunicator] = {}
 
 

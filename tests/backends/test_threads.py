@@ -50,7 +50,7 @@ def test_the_last_open_limit_holds_and_one_thread_of_blas_goes_before():
 def test_a_team_of_numba_is_limited(monkeypatch):
     team = pytest.importorskip("xpnn.backends.numba.compiler.team")
     monkeypatch.setattr(team, "config", SimpleNamespace(DISABLE_JIT=False, NUMBA_NUM_THREADS=8))
-    monkeypatch.setattr(team, "usable_cores", lambda: 8)
+    monkeypatch.setattr(team, "even_cores", lambda: 8)
     monkeypatch.setattr(team, "_container_cores", lambda path: 8)  # noqa: ARG005
     assert team.usable_threads() == 8
     with at_most_threads(3):

@@ -32,6 +32,24 @@ def test_a_file_system_that_cannot_sync_a_folder(number: int, raises: bool, monk
         files.sync_folder(Path())
 
 
+@pytest.mark.parametrize("refuses", [False, True])
+def test_macos_forces_a_file_through_the_drives_cache_if_it_can(refuses: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    calls: list[tuple[int, int]] = []
+
+    def force(descriptor: int, command: int) -> None:
+        calls.append((descriptor, command))
+        if refuses:
+            raise OSError(errno.ENOTSUP, "not on this file system")
+
+    monkeypatch.setattr(files.sys, "platform", "darwin")
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", force)
+    monkeypatch.setattr(files.os, "fsync", lambda descriptor: calls.append((descriptor, 0)))
+    files._sync(7)
+    assert calls == ([(7, 51), (7, 0)] if refuses else [(7, 51)])
+
+
 def test_a_file_that_is_held_for_a_moment_is_renamed_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on Windows, while a scanner looks at it."""
     replace, refusals, pauses = Path.replace, [2], []
