@@ -190,13 +190,13 @@ _binary(operator.truediv, "fdiv")
 
 
 def fma(a: Any, b: Any, c: Any) -> Any:
-    """Return `a * b + c`; compiled, it is rounded once."""
+    """Return `a * b + c`; compiled, it is rounded once where the processor has such an instruction."""
     return a * b + c
 
 
 @compiled_as(fma, lambda a, b, c: c)
 def _fma(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    return call_intrinsic(builder, "fma", args[2].type, list(args))
+    return call_intrinsic(builder, "fmuladd", args[2].type, list(args))
 
 
 def square_root(a: Any) -> Any:

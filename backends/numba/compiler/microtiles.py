@@ -122,7 +122,7 @@ def _add_outer(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         spread = shuffled(builder, one, [0] * shape.lanes)
         for panel, lanes in enumerate(panels):
             at = panel * shape.rows + row
-            sums = call_intrinsic(builder, "fma", lanes.type, [spread, lanes, builder.extract_value(microtile, at)])
+            sums = call_intrinsic(builder, "fmuladd", lanes.type, [spread, lanes, builder.extract_value(microtile, at)])
             microtile = builder.insert_value(microtile, sums, at)
         pointer = builder.gep(pointer, [stride])
     return microtile
