@@ -1,5 +1,7 @@
 """Cores among which work is shared, and the processor's name, on systems that are not this one."""
 
+from types import SimpleNamespace
+
 import pytest
 from llvmlite.binding import get_host_cpu_name
 from xpnn.backends import machine
@@ -29,7 +31,12 @@ def test_as_many_cores_are_taken_as_do_equal_shares_soonest(tmp_path, monkeypatc
 def test_on_apple_processors_the_performance_cores_are_taken(monkeypatch, stated, count):
     monkeypatch.setattr(machine, "usable_core_numbers", lambda: set(range(10)))
     monkeypatch.setattr(machine.platform, "system", lambda: "Darwin")
-    monkeypatch.setattr(machine, "_performance_cores", lambda: stated)
+
+    def sysctlbyname(name, count, size, *_):
+        assert (name, size._obj.value) == (b"hw.perflevel0.logicalcpu", 4)
+        count._obj.value = stated  # 0 as it was, where the name is unknown
+
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda _: SimpleNamespace(sysctlbyname=sysctlbyname))
     assert machine.even_cores() == count
 
 
