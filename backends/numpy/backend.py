@@ -13,7 +13,7 @@ from ..activations import ACTIVATIONS, Array, relu, relu_backward
 from ..base import Backend
 from ..generic_plan import GenericPlan
 from ..losses import loss_function, sigmoid_cross_entropy, softmax_cross_entropy
-from ..optimizers import Adam, Optimizer, State
+from ..optimizers import SGD, Adam, Optimizer, State
 from ..override import override
 from ..plan import Layer, Plan, Rows, TrainingJob
 from ..sparse_rows import is_small, is_sparse
@@ -70,8 +70,7 @@ class NumPyBackend(Backend):
         l2: float = 0.0,
     ) -> tuple[Array, State]:
         """Apply one optimizer step, to a large parameter in blocks that stay in the cache; in place where it may."""
-        is_adam = type(optimizer) is Adam  # a subclass may have other formulas
-        of_type: Callable[..., tuple[Array, State]] = _update_with_adam if is_adam else super().update
+        of_type: Callable[..., tuple[Array, State]] = IN_PLACE.get(type(optimizer), super().update)  # of no subclass
         update = partial(of_type, optimizer, step=step, learning_rate=learning_rate, l2=l2)
         arrays = {"parameter": parameter, "grad": grad, **state}
         is_elementwise = vars(type(optimizer)).get("is_elementwise", False)  # a subclass may not be
@@ -127,7 +126,8 @@ class NumPyBackend(Backend):
         y = x @ weight  # (batch, out_features)
         y += bias
         forward = ACTIVATIONS[activation].forward
-        return np.maximum(y, 0, out=y) if forward is relu else forward(np, y)
+        # Against a row of zeros NumPy takes whole registers, against a number one element at a time.
+        return np.maximum(y, np.zeros_like(bias), out=y) if forward is relu else forward(np, y)
 
     @override
     def linear_backward(
@@ -144,22 +144,28 @@ class NumPyBackend(Backend):
         self, outputs: Array, labels: Array, *, loss: str, batch_size: float, weights: Array | None = None
     ) -> tuple[Array, Array, Array]:
         """Compute the loss; cross-entropy indexes by label instead of multiplying by a one-hot matrix."""
-        if loss_function(loss) is sigmoid_cross_entropy and weights is None:
+        function = loss_function(loss)
+        if function is sigmoid_cross_entropy and weights is None:
             return _sigmoid_cross_entropy(outputs, labels, batch_size)
-        if loss_function(loss) is not softmax_cross_entropy or weights is not None:
+        if function is not softmax_cross_entropy or weights is not None:
             return super().loss(outputs, labels, loss=loss, batch_size=batch_size, weights=weights)
-        rows, best = np.arange(len(labels)), outputs.argmax(axis=1)  # (rows,), (rows,)
-        grad = np.subtract(outputs, outputs[rows, best][:, None], dtype=np.float64)  # (rows, classes), shifted so far
-        shifted = grad[rows, labels]  # (rows,)
+        best = outputs.argmax(axis=1)  # (rows,)
+        starts = np.arange(0, outputs.size, outputs.shape[1])  # (rows,), where each row starts in `flat`
+        of_best, of_label = starts + best, starts + labels  # (rows,), (rows,)
+        grad = outputs.astype(np.float64, order="C")  # (rows, classes)
+        flat = grad.reshape(-1)  # (rows * classes,)
+        grad -= flat[of_best][:, None]
+        shifted = flat[of_label]  # (rows,)
         np.exp(grad, out=grad)
-        of_label = grad[rows, labels]  # (rows,)
-        grad[rows, best] = 0  # the largest's own term is 1, beside which a small rest would be lost
+        at_label = flat[of_label]  # (rows,)
+        flat[of_best] = 0  # the largest's own term is 1, beside which a small rest would be lost
         rest = grad.sum(axis=1)  # (rows,)
         loss_sum = (np.log1p(rest) - shifted).sum()
-        grad[rows, best] = 1
-        grad[rows, labels] = (of_label - 1) - rest
+        flat[of_best] = 1
+        flat[of_label] = (at_label - 1) - rest
         grad /= ((1 + rest) * batch_size)[:, None]
         return loss_sum, np.int64(np.count_nonzero(best == labels)), grad.astype(outputs.dtype, copy=False)
+
 
 
 def _update_with_adam(
@@ -187,6 +193,23 @@ def _update_with_adam(
     grad /= part
     parameter -= grad
     return parameter, state
+
+
+def _update_with_sgd(
+    optimizer: SGD, parameter: Array, grad: Array, state: State, *, step: int, learning_rate: float, l2: float
+) -> tuple[Array, State]:
+    """`SGD.update` in place, with the same roundings."""
+    if l2:
+        grad += float(l2) * parameter
+    if optimizer.momentum:
+        parameter, state = SGD.update(optimizer, np, parameter, grad, state, step=step, learning_rate=learning_rate)
+    else:
+        grad *= learning_rate
+        parameter -= grad
+    return parameter, state
+
+
+IN_PLACE: dict[type[Optimizer], Callable[..., tuple[Array, State]]] = {Adam: _update_with_adam, SGD: _update_with_sgd}
 
 
 def _sigmoid_cross_entropy(outputs: Array, labels: Array, batch_size: float) -> tuple[Array, Array, Array]:
