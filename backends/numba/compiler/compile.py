@@ -147,7 +147,7 @@ def _kind(value: Any) -> Any:
         return value.dtype, value.ndim, flags.c_contiguous, flags.f_contiguous, flags.writeable, flags.aligned
     if isinstance(value, tuple):
         return kind, *map(_kind, value)
-    return kind if kind in (bool, float) or isinstance(value, np.generic) else numba.typeof(value)
+    return kind if kind in (bool, float) or isinstance(value, np.number) else numba.typeof(value)
 
 
 def _in_background(compiled: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
