@@ -73,27 +73,22 @@ class NumPyBackend(Backend):
         l2: float = 0.0,
     ) -> tuple[Array, State]:
         """Apply one optimizer step, to a large parameter in blocks that stay in the cache; in place where it may."""
+        given = (parameter, grad, *state.values())
+        arrays = [array if array.flags.writeable else array.copy(order="K") for array in given]
         of_type: Callable[..., tuple[Array, State]] = IN_PLACE.get(type(optimizer), super().update)  # of no subclass
         update = partial(of_type, optimizer, step=step, learning_rate=learning_rate, l2=l2)
-        arrays = {"parameter": parameter, "grad": grad, **state}
         is_elementwise = vars(type(optimizer)).get("is_elementwise", False)  # a subclass may not be
-        is_whole = all(array.flags.c_contiguous for array in arrays.values())
-        own = {name: array if array.flags.writeable else np.empty_like(array) for name, array in arrays.items()}
-        foreign = {name: array for name, array in arrays.items() if own[name] is not array}
-        if parameter.size <= UPDATE_BLOCK or not (is_elementwise and is_whole):
-            for name, array in foreign.items():
-                own[name][...] = array
-            return update(own["parameter"], own["grad"], {slot: own[slot] for slot in state})
-        flat = {name: array.reshape(-1) for name, array in own.items()}
+        is_large = parameter.size > UPDATE_BLOCK and is_elementwise and bool(state)  # without slots, two passes do
+        if not (is_large and all(array.flags.c_contiguous for array in arrays)):
+            return update(arrays[0], arrays[1], dict(zip(state, arrays[2:], strict=True)))
+        flat = [array.reshape(-1) for array in arrays]
         for start in range(0, parameter.size, UPDATE_BLOCK):
-            part = {name: array[start : start + UPDATE_BLOCK] for name, array in flat.items()}
-            for name, array in foreign.items():
-                part[name][...] = array.reshape(-1)[start : start + UPDATE_BLOCK]
-            made, updated = update(part["parameter"], part["grad"], {slot: part[slot] for slot in state})
-            for name, array in {"parameter": made, **updated}.items():
-                if array is not part[name]:
-                    part[name][...] = array
-        return own["parameter"], {slot: own[slot] for slot in state}
+            part, of_grad, *slots = (array[start : start + UPDATE_BLOCK] for array in flat)
+            made, updated = update(part, of_grad, dict(zip(state, slots, strict=True)))
+            for array, new in zip((part, *slots), (made, *(updated[slot] for slot in state)), strict=True):
+                if new is not array:
+                    array[...] = new
+        return arrays[0], dict(zip(state, arrays[2:], strict=True))
 
     @override
     def gather(self, rows: Rows, index: Array | slice, dtype: Any) -> tuple[Array, Array]:
