@@ -133,6 +133,7 @@ class GenericPlan(Plan):
                 factors=self._factors(tile.start - batch_start, tile.stop - batch_start), transform=accumulate,
             )  # fmt: skip
             sums.append((of_tile[0], of_tile[1]))
+            del x  # the next tile takes the same memory, which the system would else take back and clear
         return grads, reduce(lambda a, b: (a[0] + b[0], a[1] + b[1]), sums)
 
     def _factors(self, start: int, stop: int) -> list[Array]:

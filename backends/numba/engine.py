@@ -191,7 +191,10 @@ class Engine:
         Raises:
             ModelFileError: they are of another network or optimizer.
         """
-        check_state(slots, self.slots())
+        self._check_whole()
+        named = [zip(("weight", "bias"), pair, strict=True) for pair in self._arrays]
+        shapes = {f"layers.{k}.{name}": array for k, pair in enumerate(named) for name, array in pair}
+        check_state(slots, {f"{name}.{slot}": array for slot in self._slots for name, array in shapes.items()})
         for slot, buffer in self._slots.items():
             layers = range(len(self.job.layers))
             arrays = [(slots[f"layers.{k}.weight.{slot}"], slots[f"layers.{k}.bias.{slot}"]) for k in layers]

@@ -65,7 +65,8 @@ class FlatPlan(GenericPlan):
         updated, self._slots = self._backend.update(
             self.job.options.optimizer, parameters, grad, self._slots, step=self.step, learning_rate=learning_rate
         )
-        parameters[...] = updated
+        if updated is not parameters:
+            parameters[...] = updated
 
     @override
     def _named_slots(self, read: Callable[[Array], npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:

@@ -13,8 +13,8 @@ from queue import SimpleQueue
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
 from llvmlite.binding import Linkage
-from numba._dispatcher import compute_fingerprint
 from numba.core import event
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
@@ -133,13 +133,21 @@ def entry_of(kernel: Callable[..., Any], *args: Any) -> Callable[..., Any]:
     """
     if not isinstance(kernel, Dispatcher):
         return kernel  # plain Python
-    try:
-        types = (kernel, *map(compute_fingerprint, args))  # as Numba tells types apart at a call
-    except NotImplementedError:  # of our own types
-        types = (kernel, *map(numba.typeof, args))
+    types = (kernel, *map(_kind, args))
     if types not in ENTRIES:
         ENTRIES[types] = _in_background(partial(kernel.compile, tuple(map(numba.typeof, args))))
     return ENTRIES[types]
+
+
+def _kind(value: Any) -> Any:
+    """Return a key that differs where Numba's types of two arguments do; `numba.typeof` takes 1 ms for a network."""
+    kind = type(value)
+    if kind is np.ndarray:
+        flags = value.flags
+        return value.dtype, value.ndim, flags.c_contiguous, flags.f_contiguous, flags.writeable, flags.aligned
+    if isinstance(value, tuple):
+        return kind, *map(_kind, value)
+    return kind if kind in (bool, float) or isinstance(value, np.number) else numba.typeof(value)
 
 
 def _in_background(compiled: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:

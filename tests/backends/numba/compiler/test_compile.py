@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import threading
+from typing import Any, NamedTuple
 
 import numba
+import numpy as np
 import pytest
 from numba.core import config, event
 from numba.core.errors import TypingError
@@ -26,6 +28,36 @@ def test_only_functions_of_the_digested_sources_are_cached():
     assert kernel(21) == 42
     assert kernel.stats.cache_path is None
     assert isinstance(by_rows.train_by_rows._cache, KernelCache)
+
+
+class Pair(NamedTuple):
+    first: Any
+    second: Any
+
+
+def test_what_compiled_code_is_found_by_tells_types_apart_as_numba_does():
+    square = np.zeros((3, 3))
+    read_only = square.copy()
+    read_only.flags.writeable = False
+    unaligned = np.frombuffer(bytes(9), np.uint8)[1:].view(np.float64)
+    arrays = [square, square.T, square[::2, ::2], read_only, unaligned, square[0], square.astype(np.float32)]
+    numbers = [
+        1,
+        2**63,
+        1.0,
+        True,
+        np.float64(1),
+        np.float32(1),
+        np.int32(1),
+        np.datetime64(1, "s"),
+        np.datetime64(1, "D"),
+    ]
+    values = [*arrays, *numbers, (square, 1), (1, square), Pair(square, 1), Pair(1, square), (Pair(1, 1), 1), ()]
+    for a in values:
+        for b in values:
+            if numba_compile._kind(a) == numba_compile._kind(b):
+                assert numba.typeof(a) == numba.typeof(b)
+    assert numba_compile._kind(Pair(square, 1)) == numba_compile._kind(Pair(square.copy(), 2))
 
 
 @compiled_only
