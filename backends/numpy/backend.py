@@ -25,7 +25,7 @@ UPDATE_BLOCK = 32_768
 CACHED_WEIGHT = 1 << 22
 ENTRIES_OF_COLUMN = 2
 # Dense rows that are predicted at once: floating-point copies of MNIST's take 1.6 MB, which the cache of a core holds
-# or nearly so; 784-256-10 takes 0.98 of a plain script's time, with 4096 rows 1.14.
+# or nearly so; 784-256-10 takes 0.98 to 1.03 of a plain script's time, with 4096 rows 1.06 to 1.14.
 PREDICTED_ROWS = 512
 
 
