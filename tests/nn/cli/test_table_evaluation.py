@@ -58,7 +58,7 @@ def test_files_with_some_of_the_classes_are_evaluated(trained: tuple[Path, Path,
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"age": "Age"}, "got no 'age' in 'Id', 'Age', 'income', 'city', 'member'; did you mean 'Age'?"),
+        ({"age": "Age"}, "got no 'age' in 'Id', 'Age', 'income', 'city', 'member' (did you mean 'Age'?)"),
         ({"label": "kind"}, "must have the label's column 'label', got Id, age, income, city, member, kind"),
     ],
 )

@@ -105,7 +105,7 @@ def test_class_weights_change_what_is_learned() -> None:
         (["--class-weight", "high"], "'high' must be balanced, or weights by class name such as fraud=10"),
         (
             ["--class-weight", "hihg=2"],
-            "--class-weight names a class 'hihg', which is none of high, low, mid; did you mean 'high'?",
+            "--class-weight names a class 'hihg', which is none of high, low, mid (did you mean 'high'?)",
         ),
         (["--class-weight", "high=-1"], "the weight of class 'high' must be a finite number >= 0, got -1.0"),
         (["--activation", "rleu"], "'rleu' is not one of"),
@@ -114,7 +114,7 @@ def test_class_weights_change_what_is_learned() -> None:
             ["--label-column", "kind"],
             "must have the label's column 'kind', got Id, age, income, city, member, label: name it by --label-column",
         ),
-        (["--label-column", "Lable"], "got Id, age, income, city, member, label; did you mean 'label'?"),
+        (["--label-column", "Lable"], "got Id, age, income, city, member, label (did you mean 'label'?)"),
         (["--delimiter", ";"], "must have features beside"),
         (["--delimiter", "x"], "--delimiter must be"),
         (["--lr", "-1"], "--lr of adam must be a finite number > 0"),
