@@ -76,9 +76,9 @@ class KernelCompiler(Compiler):
 
 
 class InnerLibrary(JITCodeLibrary):
-    """Code of a function that only kernels call: never optimized or made into machine code by itself.
+    """Code of a function that only kernels call, which is neither optimized nor made into machine code by itself.
 
-    The kernel that it is linked into is optimized as a whole. To do it for each function too takes a third of the time.
+    The kernel that it is linked into is optimized as a whole; optimizing each function before took a third of the time.
     """
 
     def _optimize_final_module(self) -> None:
@@ -98,7 +98,8 @@ class InnerCompiler(Compiler):
         state = self.state
         state.library = InnerLibrary(state.targetctx.codegen(), func.__qualname__)
         state.flags.no_compile = True
-        # Numba tells functions apart by what Python would call, which must be of C and nobody else's.
+        # A dispatcher tells compiled functions apart by their entry points and takes built-in ones alone. Without a
+        # wrapper there is none, so it gets a method of the library, which no other function has; nobody calls it.
         result = super().compile_extra(func)._replace(entry_point=state.library.__reduce__)
         state.targetctx.insert_user_function(result.entry_point, result.fndesc, [result.library])
         return result
