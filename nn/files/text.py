@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # what a terminal obeys, and what no file can hold
@@ -27,6 +27,11 @@ def reason_of(error: Exception) -> str:
 def printable(text: str) -> str:
     """Replace control characters by question marks."""
     return UNPRINTABLE.sub("?", text)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Quote and join names, the first six of them, for a message."""
+    return ", ".join(f"{printable(name)!r:.40}" for name in names[:6]) + (", ..." if len(names) > 6 else "")
 
 
 def sub_unquoted(pattern: str, replacement: Callable[[re.Match[str]], str], text: str) -> str:

@@ -112,9 +112,9 @@ def test_class_weights_change_what_is_learned() -> None:
         (["--drop", "city,towns"], "--drop must name a column, got 'towns': there are"),
         (
             ["--label-column", "kind"],
-            "must have the label's column 'kind', got Id, age, income, city, member, label: name it by --label-column",
+            "must have the label's column 'kind', got 'Id', 'age', 'income', 'city', 'member', 'label': name it by",
         ),
-        (["--label-column", "Lable"], "got Id, age, income, city, member, label (did you mean 'label'?)"),
+        (["--label-column", "Lable"], "got 'Id', 'age', 'income', 'city', 'member', 'label' (did you mean 'label'?)"),
         (["--delimiter", ";"], "must have features beside"),
         (["--delimiter", "x"], "--delimiter must be"),
         (["--lr", "-1"], "--lr of adam must be a finite number > 0"),
