@@ -106,7 +106,7 @@ class UserPath(click.Path):
         if text == "-":
             if self.allow_dash and STDOUT.exists():
                 return STDOUT
-            self.fail("'-' is no file or folder here: name one, ./- if it is called so", param, ctx)
+            self.fail("'-' is not standard output here: name a file or folder, or ./- for one called -", param, ctx)
         return Path(os.path.expanduser(text))  # noqa: PTH111 - ~nobody stays as it is
 
 
