@@ -340,7 +340,7 @@ training_options = each(
     ),
     *(_training_option(name, about) for name, about in SHOWN.items()),
     option(
-        "--patience", "Regularization", "Early stopping after so many epochs without a better validation loss.",
+        "--patience", "Regularization", "Early stopping after EPOCHS without a better validation loss.",
         AT_LEAST_1, "EPOCHS",
     ),
     option("--dtype", "Speed", "float32 or float64.", click.Choice(["float32", "float64"]), "DTYPE"),

@@ -67,7 +67,7 @@ class Watch:
 
     def __init__(self, run: TrainingRun) -> None:
         self._run = run
-        self._good = Snapshot.of(run, run.plan, run.first_state, copy=False)  # the plan puts arrays of its own there
+        self._good = Snapshot.of(run, run.plan, run.first_state, copy=False)  # the first run replaces the arrays
         self._clock = self._look_from = 0.0  # seconds of training, the same on all ranks
         self._keep_from, self._looked_at = KEEP_SECONDS, -1  # the step after which the weights were looked at
         run.watch = self

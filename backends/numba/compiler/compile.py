@@ -128,9 +128,8 @@ def inner_kernel(function: Function) -> Function:
 def entry_of(kernel: Callable[..., Any], *args: Any) -> Callable[..., Any]:
     """Return the machine code of a kernel for arguments of these types: to be called with no others.
 
-    It does not look at the types of what it is called with: for tuples that takes longer than a small network's step.
-    Ctrl-C ends the wait for a compiler at once. The compiler goes on to the end of the kernel, which the next call then
-    finds.
+    It does not check the types of its arguments: for tuples that takes longer than a small network's step.
+    Ctrl-C ends the wait for a compiler at once. The compiler completes the kernel, which the next call then finds.
     """
     if not isinstance(kernel, Dispatcher):
         return kernel  # plain Python
@@ -144,7 +143,7 @@ def entry_of(kernel: Callable[..., Any], *args: Any) -> Callable[..., Any]:
 
 
 def _in_background(compiled: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
-    """Call a function on a thread of its own, and return its result or raise its error.
+    """Call a function on a new thread, and return its result or raise its error.
 
     Python raises KeyboardInterrupt on the main thread, and not inside C: LLVM can take seconds for one call, ends it by
     calling Python from C, where an exception is printed and lost, and may be in the hands of another thread meanwhile.
