@@ -40,11 +40,11 @@ class GenericPlan(Plan):
         self._backend = backend
         self._reduction = reduction_of(backend, job, overlap=self.overlaps_sums)
         self._host_dtype = backend.to_numpy(job.layers[0].bias).dtype
-        self._arrays: list[tuple[Array, Array]] = []  # of the layers, after a run
+        self._arrays: list[Array] = []  # of the layers, after a run
 
     @cached_property
     def _states(self) -> list[tuple[State, State]]:
-        """The optimizer's state for weight and bias of each layer, zeros unless `load_state` comes first."""
+        """Optimizer state for weight and bias of each layer, initial unless `load_state` comes first."""
         init, xp = self.job.options.optimizer.init, self._backend.xp
         with self._backend.scope():
             return [(init(xp, layer.weight), init(xp, layer.bias)) for layer in self.job.layers]
@@ -79,16 +79,16 @@ class GenericPlan(Plan):
             if not sums:
                 return totals
             of_parts = backend.read_sums(sums).reshape(len(learning_rates), -1, 2).swapaxes(0, 1)  # (parts, steps, 2)
-        self._arrays = [(layer.weight, layer.bias) for layer in job.layers]
+        self._arrays = [array for layer in job.layers for array in (layer.weight, layer.bias)]
         return self._reduction.added(totals, of_parts, count)
 
     def _prepare_layers(self) -> None:
-        """Have the first update leave arrays on the host as they are that others put into the layers."""
+        """Make host arrays that others put into the layers read-only: the first update does not overwrite them."""
         if self._backend.is_on_host:
-            own = self._arrays or [(None, None)] * len(self.job.layers)
-            for layer, (weight, bias) in zip(self.job.layers, own, strict=True):
-                layer.weight = weight if layer.weight is weight else _read_only(layer.weight)
-                layer.bias = bias if layer.bias is bias else _read_only(layer.bias)
+            own = set(map(id, self._arrays))
+            for layer in self.job.layers:
+                arrays = layer.weight, layer.bias
+                layer.weight, layer.bias = (array if id(array) in own else _read_only(array) for array in arrays)
 
     def _batch_gradients(
         self, order: Array | None, weights: npt.NDArray[np.float64] | None, batch: slice, size: float
@@ -193,8 +193,8 @@ class GenericPlan(Plan):
             for k, layer in enumerate(self.job.layers)
             for name in ("weight", "bias")
         }
-        names = [f"{name}.{slot}" for name in shapes for slot in slots]
-        check_state(state, {name: np.broadcast_to(number, shapes[name.rpartition(".")[0]]) for name in names})
+        expected = {name: np.broadcast_to(number, shape) for name, shape in shapes.items()}
+        check_state(state, {f"{name}.{slot}": array for name, array in expected.items() for slot in slots})
         self.step = step
         put = _read_only if self._backend.is_on_host else self._backend.put
         states = [{slot: put(state[f"{name}.{slot}"]) for slot in slots} for name in shapes]

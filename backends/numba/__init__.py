@@ -5,8 +5,8 @@ Glossary, from small to large:
 | word | is |
 |---|---|
 | lane | one number of a vector register; operations on lanes work on all of a vector's at once (`compiler/lanes.py`) |
-| panel | the units that one register holds, or the fewest registers for eight: so many columns of a matrix |
-| microtile | rows by one or two panels, as the machine's registers allow, whose sums stay in them |
+| panel | the units that one register holds, or several registers for eight: columns of a matrix |
+| microtile | rows by one or two panels, whose sums stay in registers (`compiler/vector_unit.py`, `microtiles.py`) |
 | block | columns of a matrix that lie together: one panel, or up to four in a sparse first layer |
 | chunk | neighbouring features: the rows of the first weight for them |
 | tile | rows of a batch that are worked through at once; their gradients are added up over the batch |

@@ -57,14 +57,14 @@ class NumbaBackend(NumPyBackend):
 
     @cached_property
     def _team(self) -> Team:
-        """Threads of the forward pass, counted at the first one: a prediction for a few rows needs none."""
+        """Threads of the forward pass, made at its first use: a prediction for a few rows needs none."""
         from .compiler.team import Team, usable_threads
 
         return Team(usable_threads())
 
     @override
     def suits(self, job: JobOutline) -> bool:
-        """What the kernels do not know takes as long as on NumPy."""
+        """Decline jobs that the kernels do not know, which take as long as on NumPy."""
         return not (job.uses_lbfgs or self._plan.unknown_part([job.activation], job.optimizer, job.loss))
 
     @override
@@ -114,7 +114,7 @@ class NumbaBackend(NumPyBackend):
         return plan
 
     def _why_generic(self, job: TrainingJob) -> str:
-        """Return what of a job the kernels do not know."""
+        """Return the reason why the kernels do not take a job."""
         activations = [layer.activation for layer in job.layers]
         unknown = self._plan.unknown_part(activations, job.options.optimizer, job.loss)
         return f"the kernels do not {f'know {unknown}' if unknown else 'take such types, shapes or last layer'}"

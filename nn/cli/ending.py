@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -10,11 +9,13 @@ import click
 
 from ...backends import RunError, XpnnError
 from ..distributed.world import abort
+from ..files.text import sub_unquoted
 from .output import say_error
 
 PARAMETERS = "xpnn.parameters"  # of the command, among the context's meta
-ARGUMENTS = {"learning_rate": "lr", "early_stopping": "patience"}  # that options call otherwise
-NOT_BEFORE = r"(?<![\w./\\'\"-])"  # within a path, or a name in quotes
+ARGUMENTS = {"learning_rate": "lr", "early_stopping": "patience"}  # whose options have other names
+START = r"(?<![\w./\\-])"  # of a word that is no part of a path
+NEVER = r"(?!)"
 
 
 def end_after(ctx: click.Context, error: XpnnError) -> NoReturn:
@@ -24,21 +25,26 @@ def end_after(ctx: click.Context, error: XpnnError) -> NoReturn:
 
 
 def with_options(text: str, parameters: Sequence[click.Parameter]) -> str:
-    """Return a message with a command's options in place of the arguments that they are in Python."""
+    """Replace the names of Python's arguments in a message by a command's options.
+
+    A name that is also an English word, such as `loss`, is replaced only in `loss=...` and as the first word of a rule,
+    `epochs must ...`; one with an underscore also as the subject of a clause, and after "by" or "with".
+    """
     flags = {str(each.name): each.opts[0] for each in parameters if isinstance(each, click.Option)}
     flags |= {name: flags[option] for name, option in ARGUMENTS.items() if option in flags}
     loss = f"{flags.get('loss', 'xpnn train --loss')} squared_error"
-    text = re.sub(rf"{NOT_BEFORE}regression=True\b", loss, text)
-    if not flags:
-        return text
-    names = "|".join(flags)
-    identifiers = "|".join(name for name in flags if "_" in name) or "(?!)"
-    text = re.sub(rf"{NOT_BEFORE}({names})=True\b", lambda found: flags[found[1]], text)
-    text = re.sub(rf"{NOT_BEFORE}({names})=(?=\S)", lambda found: f"{flags[found[1]]} ", text)
-    text = re.sub(rf"^({names})(?= must )", lambda found: flags[found[1]], text)
-    as_subject = rf"{NOT_BEFORE}({identifiers})(?= (?:of \w+ )?(?:must|needs|names|computes) )"
-    text = re.sub(as_subject, lambda found: flags[found[1]], text)
-    return re.sub(rf"(?:(?<=\bby )|(?<=\bwith ))({identifiers})\b", lambda found: flags[found[1]], text)
+    text = sub_unquoted(rf"{START}regression=True\b", lambda _: loss, text)
+    name = "|".join(flags) or NEVER
+    unmistakable = "|".join(name for name in flags if "_" in name) or NEVER
+    clause = r" (?:of \w+ )?(?:must|needs|names|computes) "
+    for pattern, after in (
+        (rf"{START}({name})=True\b", ""),
+        (rf"{START}({name})=(?=\S)", " "),
+        (rf"^({name})(?= must )|{START}({unmistakable})(?={clause})", ""),
+        (rf"(?<=\bby )({unmistakable})\b|(?<=\bwith )({unmistakable})\b", ""),
+    ):
+        text = sub_unquoted(pattern, lambda found, after=after: flags[next(filter(None, found.groups()))] + after, text)
+    return text
 
 
 def end_with(ctx: click.Context, code: int, text: str) -> NoReturn:

@@ -72,14 +72,13 @@ def evaluate(
         return
     which = {"test": "test rows", "train": "training rows", "all": "rows"}[part]
     head = f"{name}: {len(rows):,} {which}, loss {result['loss']:.4f}"
-    if net.outputs.has_classes:
-        say(f"{head}, {result['accuracy']:.2%} right")
-        say(f"calibration error {result['calibration_error']:.2%}: gap between confidence and accuracy")
-        _print_classes(result)
-    elif net.outputs.has_accuracy:
+    if net.outputs.has_accuracy:
         say(f"{head}, {result['accuracy']:.2%} right")
     else:
         say(f"{head}, {regression_figures(result['r2'], result['mean_absolute_error'], result.get('coverage'))}")
+    if net.outputs.has_classes:
+        say(f"calibration error {result['calibration_error']:.2%}: gap between confidence and accuracy")
+        _print_classes(result)
     if out is not None:
         say(f"saved in {out}")
 

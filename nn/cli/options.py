@@ -106,7 +106,7 @@ class UserPath(click.Path):
         if text == "-":
             if self.allow_dash and STDOUT.exists():
                 return STDOUT
-            self.fail("'-' is no file or folder here: name one, ./- if it is called so", param, ctx)
+            self.fail("'-' is not standard output here: name a file or folder, or ./- for one called -", param, ctx)
         return Path(os.path.expanduser(text))  # noqa: PTH111 - ~nobody stays as it is
 
 
@@ -149,8 +149,7 @@ def load_network(path: Path, *, backend: str) -> MLP:
         except ModelFileError as error:
             note(f"{error}; the network is the one that was saved last")
             return net
-        newest = checkpoint.best or checkpoint.parameters
-        older = ""
+        newest, older = checkpoint.best or checkpoint.parameters, ""
         if any(not np.array_equal(array, newest.get(name, ())) for name, array in net.parameters().items()):
             checkpoint.check_sizes(net.sizes)
             net.load_parameters(newest)
@@ -160,21 +159,23 @@ def load_network(path: Path, *, backend: str) -> MLP:
 
 
 def _unfinished(folder: RunFolder, epochs: int | None = None, more: str = "") -> str:
-    """Return the sentence that a run is unfinished, after `epochs` if they are known, and how to complete it."""
+    """Return a sentence on an unfinished run: how far it has come, if `epochs` are known, and how to complete it."""
     try:
         config = folder.read_config()
     except ModelFileError as error:
         return f"{folder.path} is unfinished{more}, and cannot be completed: {error}"
     done = "" if epochs is None else f", after {epochs} of at most {config.recipe.training.epochs} epochs"
-    data = data_option(config.data)
-    command = f"xpnn train --resume {shell_words(folder.path)}{data and f' {data}'}"
-    return f"{folder.path} is unfinished{done}{more}: complete it with {command}"
+    return f"{folder.path} is unfinished{done}{more}: complete it with {resume_command(folder, config.data)}"
 
 
-def data_option(choice: DataChoice) -> str:
-    """Return the data option that a command needs for a run; empty if none."""
-    is_path = choice.source is not None and choice.source not in NAMED
-    return shell_words("--data", str(choice.source)) if is_path else ""
+def resume_command(folder: RunFolder, choice: DataChoice) -> str:
+    """Return the command that resumes a run."""
+    return shell_words("xpnn", "train", "--resume", folder.path, *data_words(choice))
+
+
+def data_words(choice: DataChoice) -> list[str]:
+    """Return the data option that a command needs for a run, ["--data", source]; empty if none."""
+    return [] if choice.source is None or choice.source in NAMED else ["--data", choice.source]
 
 
 # Completion by the Tab key: names that would have to be quoted are left out, since the shells' scripts quote nothing.
@@ -339,7 +340,7 @@ training_options = each(
     ),
     *(_training_option(name, about) for name, about in SHOWN.items()),
     option(
-        "--patience", "Regularization", "Early stopping after so many epochs without a better validation loss.",
+        "--patience", "Regularization", "Early stopping after EPOCHS without a better validation loss.",
         AT_LEAST_1, "EPOCHS",
     ),
     option("--dtype", "Speed", "float32 or float64.", click.Choice(["float32", "float64"]), "DTYPE"),

@@ -1,4 +1,4 @@
-"""What commands print: answers and text on stdout, notes on stderr, and the exit code if a part of it was lost."""
+"""Output of commands: answers and text on stdout, notes on stderr, and the exit code if a part of it was lost."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def _show(result: StepParity | AccuracyParity, *, as_json: bool, is_reference: b
     if isinstance(result, StepParity):
         say(
             f"{head}{result.steps} steps: loss {result.loss_difference:.1e}, weights {result.weight_difference:.1e}, "
-            f"{100 * max(result.loss_excess, result.weight_excess):.0f} % of the limit  {verdict}"
+            f"{100 * max(result.loss_ratio, result.weight_ratio):.0f} % of the tolerance  {verdict}"
         )
     else:
         accuracies = " ".join(f"{100 * accuracy:.2f}" for accuracy in result.accuracies)

@@ -14,8 +14,10 @@ import rich_click as click
 
 from ...backends import ConfigError, DataError
 from ...backends.lookup import did_you_mean
-from ..datasets.table_file import TableFile, TableOptions, is_table, read_table
+from ..datasets.table import LABELS
+from ..datasets.table_file import PARQUET_SUFFIXES, TableFile, TableOptions, is_table, read_table
 from ..files.atomic import is_stdout, write_atomically
+from ..files.text import listed
 from ..inputs.inputs import BYTE, Pixels
 from ..inputs.table import Table
 from ..network.mlp import MLP
@@ -166,7 +168,7 @@ def _content(table: Any, out: Path) -> bytes:
     import io
 
     content = io.BytesIO()
-    if out.suffix.lower() in (".parquet", ".pq"):
+    if out.suffix.lower() in PARQUET_SUFFIXES:
         table.write_parquet(content)
     elif out.suffix.lower() == ".csv" or is_stdout(out) or out.is_fifo() or out.is_char_device():
         table.write_csv(content)
@@ -184,7 +186,7 @@ def _identifier(file: TableFile, inputs: Table | None, id_column: str | None) ->
         if id_column not in names:
             raise ConfigError(
                 f"--id-column must name a column, got {id_column!r:.80}{did_you_mean(id_column, names)}: there are "
-                f"{', '.join(names):.200}"
+                f"{listed(names)}"
             )
         return id_column
     known = inputs.identifier if inputs is not None else None
@@ -198,7 +200,7 @@ def _numbers(net: MLP, frame: Any, identifier: str | None, path: Path) -> Any:
     """Return the columns of numbers for a network whose columns have no names: all but identifier and label."""
     rows = frame.drop(identifier) if identifier else frame
     if rows.width == net.features + 1:
-        rows = rows.drop([name for name in rows.columns if name.lower() in ("label", "target", "class", "y")])
+        rows = rows.drop([name for name in rows.columns if name.lower() in LABELS])
     if rows.width != net.features:
         raise DataError(f"{path} must have {net.features} columns of numbers, got {rows.width}: leave out the others")
     return rows

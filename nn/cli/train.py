@@ -57,7 +57,7 @@ from .options import (
 from .output import answer, note, say
 from .progress import Progress, progress_callback
 from .signals import StopOnSignal
-from .train_report import Start, announce, going_on, report, tell_again
+from .train_report import Start, announce, command_to_resume, report, tell_again
 
 # The options that go with --resume.
 RESUMABLE = {
@@ -159,7 +159,7 @@ def train(  # noqa: D103 - the help is in the decorator
         )
         if received := agreed_signal(communicator, signals):
             # Without a picture: it would take longer than the system may wait.
-            note(f"stopped and saved; resume with: {going_on(start)}")
+            note(f"stopped and saved; resume with: {command_to_resume(start)}")
             leave(128 + received)
         judged = None
         if len(start.data.test) and not net.outputs.has_accuracy:
@@ -251,13 +251,15 @@ def _run(
     except StorageError as error:
         if not start.folder.checkpoint.is_file():
             raise
-        raise StorageError(f"{error}; the last checkpoint is intact: free space, then {going_on(start)}") from error
+        raise StorageError(
+            f"{error}; the last checkpoint is intact: free space, then {command_to_resume(start)}"
+        ) from error
     except DeviceError as error:  # nothing more is asked of the device: the last checkpoint stays as it is
         if not start.folder.checkpoint.is_file():
             raise
         raise type(error)(
-            f"{error}; the last checkpoint is in {start.folder.path}: resume with {going_on(start)}, "
-            f"or on another backend with {going_on(start)} --backend NAME"
+            f"{error}; the last checkpoint is in {start.folder.path}: resume with {command_to_resume(start)}, "
+            f"or on another backend with {command_to_resume(start)} --backend NAME"
         ) from error
     return net, history
 

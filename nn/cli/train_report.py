@@ -20,7 +20,7 @@ from ..runs.config import RunConfig
 from ..runs.folder import RunFolder
 from ..training.checkpoint import Checkpoint
 from ..training.history import EpochResult, History
-from .options import data_option, shell_words
+from .options import data_words, resume_command, shell_words
 from .output import answer, note, say
 
 
@@ -129,9 +129,8 @@ def _result(start: Start, history: History, judged: Evaluation | None) -> str:
 
 def _next(start: Start) -> Iterator[str]:
     """Yield next commands, ready to paste."""
-    path, data = start.folder.path, data_option(start.config.data)
-    rows = f" {data}" if data else ""
-    yield f"xpnn evaluate {shell_words(path)}{rows} --out pictures"
+    path = start.folder.path
+    yield shell_words("xpnn", "evaluate", path, *data_words(start.config.data), "--out", "pictures")
     if isinstance(start.data.inputs, Table):
         yield f"xpnn predict {shell_words(path)} new.csv --out predictions.csv"
         yield f"xpnn export {shell_words(path)} --onnx net.onnx"
@@ -151,8 +150,7 @@ def tell_again(start: Start, *, as_json: bool, talk: bool) -> None:
         say(f"{start.folder.path} is finished: all of its {start.config.recipe.training.epochs} epochs are done")
 
 
-def going_on(start: Start) -> str:
-    """Return the command that resumes a run."""
-    data = data_option(start.config.data)
-    command = f"xpnn train --resume {shell_words(start.folder.path)}" + (f" {data}" if data else "")
+def command_to_resume(start: Start) -> str:
+    """Return the command that resumes a run on as many processes."""
+    command = resume_command(start.folder, start.config.data)
     return command if start.ranks == 1 else f"mpiexec -n {start.ranks} {command} --distributed"

@@ -17,9 +17,10 @@ from .csv_lines import check_text
 DELIMITERS = ("\t", ";", "|", ",")  # of several that fit, the first: a comma may also be a decimal comma
 DELIMITER_WORDS = {"\t": "tabs", ";": "';'", "|": "'|'", ",": "','"}
 SAMPLE_LINES, SAMPLE_BYTES = 200, 2**18  # that are read for the detection, whichever ends first; two lines at least
-SIGNATURES = {  # first bytes of files that are no text -> their kind, and what to do
-    b"\xff\xfe": "UTF-16: convert it with iconv -f utf-16 -t utf-8, or save it as CSV UTF-8",
-    b"\xfe\xff": "UTF-16: convert it with iconv -f utf-16 -t utf-8, or save it as CSV UTF-8",
+UTF16 = "UTF-16: convert it with iconv -f utf-16 -t utf-8, or save it as CSV UTF-8"
+SIGNATURES = {  # first bytes of other files -> their kind, and what to do
+    b"\xff\xfe": UTF16,
+    b"\xfe\xff": UTF16,
     b"\x89PNG": "a PNG picture: pictures are for xpnn predict, by a name that ends in .png",
     b"\xff\xd8\xff": "a JPEG picture: pictures are for xpnn predict, by a name that ends in .jpg",
     b"PK\x03\x04": "a zip archive or an Excel workbook: rename it to .zip or .npz, or save the sheet as CSV UTF-8",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,12 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ...backends.errors import DataError
+from ..files.text import sub_unquoted
 from ..inputs.arrays import host_array
 from ..inputs.facts import NO_FACTS, RowFacts
 from ..inputs.frames import as_table
 from ..inputs.inputs import Inputs
-
-ROW = re.compile(r"\bat row (\d+)")
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Origin:
 
     def locate(self, message: str) -> str:
         """Return a message that names a row by its index with the row's place in the source."""
-        message = ROW.sub(lambda row: f"{self.word} {self.numbers[int(row[1])]}", message)
+        message = sub_unquoted(r"\bat row (\d+)", lambda row: f"{self.word} {self.numbers[int(row[1])]}", message)
         return f"{self.file}: {message}" if self.file else message
 
     @contextmanager

@@ -89,8 +89,7 @@ class RawRows(ABC):
     def facts(self, part: Any, inputs: Inputs) -> RowFacts:
         """Return the rows of a part, (rows, columns), in the meaning of `inputs`."""
 
-    @abstractmethod
-    def refuse(self, inputs: Inputs | None) -> None:
+    def refuse(self, inputs: Inputs | None) -> None:  # noqa: B027 - columns with names say more than their part
         """Raise the error of a number that is not finite, with the name of its part, if columns have no names."""
 
 
@@ -132,10 +131,6 @@ class FrameRows(RawRows):
             return part
         assert isinstance(inputs, Table)  # of `learn`
         return self._learned[1] if part is self._learned[0] else RowFacts(cells_of(part, inputs))
-
-    @override
-    def refuse(self, inputs: Inputs | None) -> None:
-        pass
 
 
 class ArrayRows(RawRows):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...backends.errors import DataError
 from ...backends.lookup import did_you_mean
-from ..files.text import printable
+from ..files.text import listed, printable
 from ..inputs.inputs import Inputs
 from ..inputs.table import Table
 from .arrays import from_arrays, from_files
@@ -127,10 +127,9 @@ def find_label(
             label = columns[-1]
             note = f"label {printable(label)}, the last column: --label-column to name another"
     if label not in columns:
-        shown = ", ".join(printable(name) for name in columns[:8]) + (", ..." if len(columns) > 8 else "")
         raise DataError(
-            f"{path} must have the label's column {label!r:.80}, got {shown:.200}{did_you_mean(label, columns)}: name "
-            "it by label_column; rows without labels are for xpnn predict"
+            f"{path} must have the label's column {label!r:.80}, got {listed(columns)}{did_you_mean(label, columns)}: "
+            "name it by label_column; rows without labels are for xpnn predict"
         )
     if len(columns) < 2:
         raise DataError(f"{path} must have features beside {label!r:.80}, got no other column: check the delimiter")

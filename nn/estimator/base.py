@@ -275,23 +275,17 @@ class BaseMLP(CallbackSupportMixin, BaseEstimator, Parameters):
 
     def _outputs(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
         """Return the outputs before the output activation, (samples, outputs)."""
-        with at_most_threads(self.n_threads):
-            return self._outputs_on_threads(X)
-
-    def _outputs_on_threads(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
         check_is_fitted(self, "coefs_")
-        rows = X if self._are_valid(X) else validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        backend, last = get_backend(self.backend_), len(self.coefs_) - 1
-        put = np.ascontiguousarray if backend.is_on_host else backend.put  # nothing writes to them
-        layers = [
-            Layer(
-                put(np.asarray(coef, dtype=self._record.dtype)),
-                put(np.asarray(intercept, dtype=self._record.dtype)),
-                "identity" if k == last else ACTIVATION_ROWS[self.activation],
-            )
-            for k, (coef, intercept) in enumerate(zip(self.coefs_, self.intercepts_, strict=True))
-        ]
-        return backend.logits(layers, rows_in(rows, self._record.dtype), 1.0)
+        with at_most_threads(self.n_threads):
+            rows = X if self._are_valid(X) else validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+            backend, dtype = get_backend(self.backend_), self._record.dtype
+            put = np.ascontiguousarray if backend.is_on_host else backend.put  # nothing writes to them
+            layers = [
+                Layer(put(np.asarray(coef, dtype)), put(np.asarray(intercept, dtype)), ACTIVATION_ROWS[self.activation])
+                for coef, intercept in zip(self.coefs_, self.intercepts_, strict=True)
+            ]
+            layers[-1].activation = "identity"
+            return backend.logits(layers, rows_in(rows, dtype), 1.0)
 
     def _are_valid(self, rows: Any) -> bool:
         """Return whether rows are an array that `validate_data`, which takes 0.1 ms, would return as it is."""

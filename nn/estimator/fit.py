@@ -50,7 +50,7 @@ class Record:
 
 
 class SharingMLP(MLP):
-    """Network that shares the parameters that it is given if they are on the host, where no plan writes to them."""
+    """Network that does not copy the parameters it is given if they are on the host, where no plan overwrites them."""
 
     @override
     def _put(self, parameter: npt.NDArray[Any]) -> Array:
@@ -72,7 +72,7 @@ class Fit:
         is_partial: whether it is an epoch of `partial_fit`, which keeps the optimizer state.
         record: progress, including earlier fits.
         trained: parameters to keep, by name; empty for those of the network.
-        is_checked: whether the training has found that all of them are finite.
+        is_checked: whether training has checked that they are finite.
         callbacks: callbacks of the training loop.
         tasks: scikit-learn's callbacks; None without.
     """

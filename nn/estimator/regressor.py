@@ -17,7 +17,7 @@ from ..network.outputs import OUTPUTS
 from .base import BaseMLP, has_partial_fit
 from .parameters import CONSTRAINTS
 
-PARAMETERS = {"quantile": "quantile", "huber": "delta"}  # loss -> parameter of the estimator that is the loss's number
+PARAMETERS = {"quantile": "quantile", "huber": "delta"}  # loss -> parameter of the estimator that holds its number
 
 
 @dataclass(eq=False, repr=False)
@@ -55,8 +55,8 @@ class MLPRegressor(RegressorMixin, BaseMLP, _Loss):  # the last one's parameter 
         loss, colon, number = str(self.loss).partition(":")
         if colon and loss in PARAMETERS:
             raise ValueError(
-                f"loss must be without its number, got {self.loss!r:.80}: {PARAMETERS[loss]} is a parameter "
-                f'of its own, loss="{loss}", {PARAMETERS[loss]}={number:.40}'
+                f"loss must be without its number, got {self.loss!r:.80}: pass it as a parameter, "
+                f'loss="{loss}", {PARAMETERS[loss]}={number:.40}'
             )
         super()._validate_params()
 

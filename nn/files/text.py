@@ -1,14 +1,16 @@
-"""Untrusted text: strict JSON, and text safe for terminals."""
+"""Untrusted text: strict JSON, text safe for terminals, and names quoted in messages."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # what a terminal obeys, and what no file can hold
 LONGEST = 400  # characters of a reason
+QUOTED = r"""(?<!\w)(?:'[^']*'|"[^"]*")(?!\w)"""
 
 
 def is_plain(text: str) -> bool:
@@ -25,6 +27,16 @@ def reason_of(error: Exception) -> str:
 def printable(text: str) -> str:
     """Replace control characters by question marks."""
     return UNPRINTABLE.sub("?", text)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Quote and join names, the first six of them, for a message."""
+    return ", ".join(f"{printable(name)!r:.40}" for name in names[:6]) + (", ..." if len(names) > 6 else "")
+
+
+def sub_unquoted(pattern: str, replacement: Callable[[re.Match[str]], str], text: str) -> str:
+    """Replace the matches of a pattern in a message, but not in quotes, which hold the user's own words."""
+    return re.sub(f"{QUOTED}|{pattern}", lambda found: found[0] if found[0][0] in "'\"" else replacement(found), text)
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...backends.errors import ConfigError, DataError
 from ...backends.lookup import did_you_mean
-from ..files.text import is_plain, printable
+from ..files.text import is_plain, listed, printable
 from .frames import missing
 from .table import Column, Table
 
@@ -69,7 +69,7 @@ def choose_columns(
         for name in wanted:
             if name not in names and name is not None and not (option == "id_column" and name == "none"):
                 hint = did_you_mean(name, names)
-                raise ConfigError(f"{option} must name a column, got {name!r:.80}{hint}: there are {_listed(names)}")
+                raise ConfigError(f"{option} must name a column, got {name!r:.80}{hint}: there are {listed(names)}")
     words, features, identifier = [], [], None if id_column in (None, "none") else id_column
     for name in names:
         if name in drop or name == identifier:
@@ -87,7 +87,7 @@ def choose_columns(
             raise DataError(f"columns must have names without control characters, got {name!r:.80}: rename it")
         features.append(name)
     if not features:
-        raise DataError(f"a table must have a column to learn from, got {_listed(names)}: {'; '.join(words) or 'none'}")
+        raise DataError(f"a table must have a column to learn from, got {listed(names)}: {'; '.join(words) or 'none'}")
     return TableColumns(tuple(features), frozenset(categorical), identifier, tuple(words))
 
 
@@ -122,7 +122,7 @@ def cells_of(frame: Frame, table: Table) -> npt.NDArray[np.float64]:
     names = list(frame.columns)
     if lacking := [column.name for column in table.columns if column.name not in names]:
         raise DataError(
-            f"the rows must have the columns of the training, got no {_listed(lacking)} in {_listed(names)}"
+            f"the rows must have the columns of the training, got no {listed(lacking)} in {listed(names)}"
             f"{did_you_mean(lacking[0], names)}: add the column, or rename the one that it is"
         )
     cells = np.empty((len(frame), len(table.columns)))  # (rows, columns)
@@ -253,8 +253,3 @@ def _reason_to_leave_out(column: Series) -> str:
 
 def _shown(name: str) -> str:
     return printable(name) or "the column without a name"
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Return the first of some names."""
-    return ", ".join(f"{printable(name)!r:.40}" for name in names[:6]) + (", ..." if len(names) > 6 else "")

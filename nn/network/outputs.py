@@ -29,7 +29,7 @@ class Outputs:
         predict: function of namespace and outputs: classes, (samples,), or a number per output.
         has_classes: whether each row has one class, and outputs are the classes' logits.
         has_accuracy: whether accuracy is defined.
-        has_coverage: whether predictions are quantiles, of which the share of labels below is to be known.
+        has_coverage: whether predictions are quantiles, and coverage is defined.
     """
 
     function: str

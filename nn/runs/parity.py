@@ -20,12 +20,11 @@ from ..network.mlp import MLP
 from .recipes import Recipe
 
 DTYPES = ("float64", "float32")
-# Largest relative difference that counts as rounding in float64, over 100 steps.
-TOLERANCE = 1e-10
-# In float32 rounding decides on which side of ReLU's kink a unit is whose input is about 0, and from there two right
-# runs differ a thousand times as much as before. So a float32 run may be as far from the reference, by a factor, as the
-# reference has come from float64: from the farthest of some float64 runs that begin within rounding of its weights.
-ROUNDED_RUNS, ROUNDING = 5, 2.0**-24
+TOLERANCE = 1e-10  # of float64: largest relative difference that counts as rounding over 100 steps
+# In float32, rounding decides on which side of ReLU's kink a unit with an input of about 0 is, and two correct runs
+# differ a thousand times as much from there. So the tolerance of float32 is measured: it is FACTOR times the largest
+# difference of the reference from float64 runs whose initial weights are perturbed by float32's rounding.
+PERTURBED_RUNS, ROUNDING = 5, 2.0**-24
 FACTOR, LEAST_TOLERANCE = 5.0, 1e-6
 ACCURACY_TOLERANCE = 0.002  # largest difference of the test accuracies of one seed
 
@@ -41,8 +40,8 @@ class StepParity:
         loss_difference: maximum relative difference of the loss of a step.
         weight_difference: maximum `|w - reference| / |reference|` of any weight matrix or bias vector after any step,
             in the Euclidean norm.
-        loss_excess: maximum of a step's difference, up to then, divided by its limit, up to then.
-        weight_excess: the same of the weights.
+        loss_ratio: maximum over the steps of the loss difference so far, divided by its tolerance so far.
+        weight_ratio: the same for the weights.
     """
 
     backend: str
@@ -50,13 +49,13 @@ class StepParity:
     steps: int
     loss_difference: float
     weight_difference: float
-    loss_excess: float
-    weight_excess: float
+    loss_ratio: float
+    weight_ratio: float
 
     @property
     def passed(self) -> bool:
-        """Whether no difference was above its limit; False for NaN."""
-        return self.loss_excess <= 1 and self.weight_excess <= 1
+        """Whether both differences were within the tolerance after every step; False for NaN."""
+        return self.loss_ratio <= 1 and self.weight_ratio <= 1
 
 
 @dataclass(frozen=True)
@@ -100,29 +99,27 @@ def compare_steps(
     """
     if len(backends) < 2:
         raise ConfigError(f"parity compares two backends or more, got {len(backends)}")
-    lanes, generator = [_prepare(recipe, data, backend, seed) for backend in backends], np.random.default_rng(seed)
+    runs, generator = [_prepare(recipe, data, backend, seed) for backend in backends], np.random.default_rng(seed)
     if recipe.dtype == "float32":
         exact = replace(recipe, dtype="float64")
-        lanes += [_prepare(exact, data, backends[0], seed, generator) for _ in range(ROUNDED_RUNS)]
-    differences, excess = np.zeros((2, len(lanes))), np.zeros((2, len(lanes)))  # of losses and weights, largest so far
+        runs += [_prepare(exact, data, backends[0], seed, generator) for _ in range(PERTURBED_RUNS)]
+    differences = ratios = np.zeros((2, len(runs)))  # of losses and weights, largest so far
     for order in _batches(recipe, len(data.train), steps, seed):
-        results = [(plan.run(order, NO_ROWS).loss_sum, net.parameters()) for net, plan in lanes]
+        results = [(plan.run(order, NO_ROWS).loss_sum, net.parameters()) for net, plan in runs]
         loss, reference = results[0]
         losses = [abs(each - loss) / abs(loss) for each, _ in results]
         weights = [_largest_difference(parameters, reference) for _, parameters in results]
         differences = np.maximum(differences, [losses, weights])
-        excess = np.maximum(excess, differences / _limits(differences[:, len(backends) :]))
+        ratios = np.maximum(ratios, differences / _tolerances(differences[:, len(backends) :]))
     for k, backend in enumerate(backends[1:], start=1):
-        figures = *differences[:, k].tolist(), *excess[:, k].tolist()
-        yield StepParity(backend.name, recipe.dtype, steps, *figures)
+        yield StepParity(backend.name, recipe.dtype, steps, *differences[:, k].tolist(), *ratios[:, k].tolist())
 
 
-def _limits(rounded: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the limits of losses and weights, (2, 1), by the differences of the float64 runs, (2, runs or 0)."""
-    if not rounded.size:
+def _tolerances(perturbed: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the tolerances of losses and weights, (2, 1), given the differences of perturbed runs, (2, runs)."""
+    if not perturbed.size:
         return np.full((2, 1), TOLERANCE)
-    limits: npt.NDArray[np.float64] = np.maximum(FACTOR * rounded.max(axis=1, keepdims=True), LEAST_TOLERANCE)
-    return limits
+    return np.asarray(np.maximum(FACTOR * perturbed.max(axis=1, keepdims=True), LEAST_TOLERANCE))
 
 
 def compare_accuracies(
@@ -161,14 +158,14 @@ def to_json(result: StepParity | AccuracyParity) -> dict[str, Any]:
 
 
 def _prepare(
-    recipe: Recipe, data: Dataset, backend: Backend, seed: int, rounding: np.random.Generator | None = None
+    recipe: Recipe, data: Dataset, backend: Backend, seed: int, generator: np.random.Generator | None = None
 ) -> tuple[MLP, Plan]:
-    """Return an initialized network and its plan; with a generator, its weights are off by float32's rounding."""
+    """Return an initialized network and its plan; a generator perturbs the weights by float32's rounding."""
     net = recipe.network(data, backend=backend, seed=seed)
-    if rounding is not None:
+    if generator is not None:
         for layer in net.layers:
-            weight = net.backend.to_numpy(layer.weight)
-            layer.weight = net.backend.put(weight * (1 + ROUNDING * rounding.uniform(-1, 1, weight.shape)))
+            weight = backend.to_numpy(layer.weight)  # (in_features, out_features)
+            layer.weight = backend.put(weight * (1 + ROUNDING * generator.uniform(-1, 1, weight.shape)))
     return net, backend.compile(TrainingJob(net.layers, net.place(data.train), recipe.training))
 
 

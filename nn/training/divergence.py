@@ -38,9 +38,13 @@ class Snapshot:
 
     @classmethod
     def of(cls, run: TrainingRun, plan: Plan, state: OptimizerState | None = None, *, copy: bool = True) -> Snapshot:
-        """Take a snapshot of a run with its plan, whose optimizer state may be on the host already.
+        """Take a snapshot of a run with its plan.
 
-        `copy` is whether to copy parameters on the host, as the next run of the plan may write to them.
+        Args:
+            run: the run.
+            plan: its plan.
+            state: the plan's state, if it is on the host already.
+            copy: whether to copy parameters on the host, which the next run of the plan may overwrite.
         """
         arrays = state.arrays if state is not None else plan.state() if plan.step else {}
         return cls(run.net.parameters(copy=copy), arrays, plan.step, run.epoch_start_state, run.position)
@@ -63,7 +67,7 @@ class Watch:
 
     def __init__(self, run: TrainingRun) -> None:
         self._run = run
-        self._good = Snapshot.of(run, run.plan, run.first_state, copy=False)  # the plan puts arrays of its own there
+        self._good = Snapshot.of(run, run.plan, run.first_state, copy=False)  # the first run replaces the arrays
         self._clock = self._look_from = 0.0  # seconds of training, the same on all ranks
         self._keep_from, self._looked_at = KEEP_SECONDS, -1  # the step after which the weights were looked at
         run.watch = self
@@ -93,13 +97,16 @@ class Watch:
         good, net = self._good.parameters, self._run.net
         pairs = [(layer.weight, layer.bias) for layer in net.layers]
         if all(a is b for a, b in zip(chain(*pairs), good.values(), strict=True)):
-            return pairs  # nobody has put others there, and the plan has not run
+            return pairs  # a first run does not overwrite them
         with net.backend.scope():
             copied = partial(net.backend.xp.asarray, copy=True)
             return [(copied(weight), copied(bias)) for weight, bias in pairs]
 
     def check_state(self, *, is_last: bool = False) -> Snapshot:
-        """Check weights and optimizer state, and return a snapshot of them, of the plan's own arrays if it is the last.
+        """Check weights and optimizer state, and return a snapshot of them.
+
+        Args:
+            is_last: whether the plan is not run again: its arrays are not copied then.
 
         Raises:
             DivergenceError: as in `check`.

@@ -76,9 +76,9 @@ class KernelCompiler(Compiler):
 
 
 class InnerLibrary(JITCodeLibrary):
-    """Code of a function that only kernels call: never optimized or made into machine code by itself.
+    """Code of a function that only kernels call, which is neither optimized nor made into machine code by itself.
 
-    The kernel that it is linked into is optimized as a whole. To do it for each function too takes a third of the time.
+    The kernel that it is linked into is optimized as a whole; optimizing each function before took a third of the time.
     """
 
     def _optimize_final_module(self) -> None:
@@ -98,7 +98,8 @@ class InnerCompiler(Compiler):
         state = self.state
         state.library = InnerLibrary(state.targetctx.codegen(), func.__qualname__)
         state.flags.no_compile = True
-        # Numba tells functions apart by what Python would call, which must be of C and nobody else's.
+        # A dispatcher tells compiled functions apart by their entry points and takes built-in ones alone. Without a
+        # wrapper there is none, so it gets a method of the library, which no other function has; nobody calls it.
         result = super().compile_extra(func)._replace(entry_point=state.library.__reduce__)
         state.targetctx.insert_user_function(result.entry_point, result.fndesc, [result.library])
         return result
@@ -127,9 +128,8 @@ def inner_kernel(function: Function) -> Function:
 def entry_of(kernel: Callable[..., Any], *args: Any) -> Callable[..., Any]:
     """Return the machine code of a kernel for arguments of these types: to be called with no others.
 
-    It does not look at the types of what it is called with: for tuples that takes longer than a small network's step.
-    Ctrl-C ends the wait for a compiler at once. The compiler goes on to the end of the kernel, which the next call then
-    finds.
+    It does not check the types of its arguments: for tuples that takes longer than a small network's step.
+    Ctrl-C ends the wait for a compiler at once. The compiler completes the kernel, which the next call then finds.
     """
     if not isinstance(kernel, Dispatcher):
         return kernel  # plain Python
@@ -151,7 +151,7 @@ def _kind(value: Any) -> Any:
 
 
 def _in_background(compiled: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
-    """Call a function on a thread of its own, and return its result or raise its error.
+    """Call a function on a new thread, and return its result or raise its error.
 
     Python raises KeyboardInterrupt on the main thread, and not inside C: LLVM can take seconds for one call, ends it by
     calling Python from C, where an exception is printed and lost, and may be in the hands of another thread meanwhile.

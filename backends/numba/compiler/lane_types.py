@@ -87,7 +87,7 @@ class LanesModel(models.PrimitiveModel):
 
 @register_model(MicrotileType)
 class MicrotileModel(models.PrimitiveModel):
-    """Vectors, not a single one: LLVM cuts vectors well only where their length is a power of two."""
+    """An array of vectors, not one vector: LLVM splits vectors well only if their length is a power of two."""
 
     def __init__(self, manager: Any, microtile: MicrotileType) -> None:
         shape = microtile.shape

@@ -46,11 +46,11 @@ def _panels_in(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 def _panels_at(context: Any, builder: Any, kinds: Any, args: Any, shape: Any) -> list[Any]:
-    """Load a register of each panel of a shape from an array: from a position on, with a stride from each to the next.
+    """Load the lanes of each panel from an array: the first at a position, each next one a stride later.
 
     Args:
-        context: of the compilation.
-        builder: alike.
+        context: Numba's target context.
+        builder: LLVM's builder of instructions.
         kinds: types of the array, the position and the stride.
         args: their values.
         shape: type of the shape.
@@ -68,7 +68,7 @@ def _panels_at(context: Any, builder: Any, kinds: Any, args: Any, shape: Any) ->
 
 
 def filled(array: Any, at: int, stride: int, shape: Any) -> Any:
-    """Return a microtile of a shape, all rows of which are alike: of its panels at `at`, and each time `stride` on."""
+    """Return a microtile of equal rows: the lanes of its panels in an array, at `at` and every `stride` from there."""
     panels = [load(array, at + panel * stride, shape.lanes) for panel in range(shape.panels)]
     return np.stack([np.tile(lanes, (shape.rows, 1)) for lanes in panels])  # (panels, rows, lanes)
 
@@ -156,7 +156,7 @@ def _transpose_square(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 def in_memory(microtile: Any) -> Any:
-    """Return a microtile as it lies on the stack, where its parts may be chosen by number."""
+    """Store a microtile on the stack, where a variable can index its parts."""
     return microtile.reshape(-1)
 
 
@@ -168,7 +168,7 @@ def _in_memory(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 def part_of(microtile: Any, i: int, width: int) -> Any:
-    """Return part `i` of a microtile in memory, `width` lanes: the next rows of its panel or, after the last, panel."""
+    """Return part `i` of a microtile in memory: `width` lanes, which are rows of one panel, panel after panel."""
     return microtile[i * width : (i + 1) * width]
 
 

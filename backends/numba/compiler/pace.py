@@ -8,9 +8,9 @@ import sys
 # busy core within some 10 ms.
 CHUNK_SECONDS = 0.05
 TRIAL_SECONDS = 0.02
-# Share of waits that are longer than a look or two, from which on a smaller team is tried.
+# Share of long waits, of more than `SPINS` looks, above which a smaller team is tried.
 LATE = 0.1
-# A trial must be faster than what it is compared with by this factor.
+# A trial's team is kept if its steps take less than this factor of the time before.
 GAIN = 0.95
 # Seconds between trials, doubled after each that changed nothing, so many times at most.
 PATIENCE, MOST_DOUBLINGS = 0.1, 5
@@ -32,18 +32,18 @@ class Pace:
         self._seconds, self._failed = 0.0, 0  # since the last trial; trials without a gain
 
     def batches(self) -> int:
-        """Return how many batches the next chunk should have: 1 where nothing is known yet, all for a single thread."""
+        """Return the number of batches of the next chunk: 1 if no time is known yet, all for a single thread."""
         if self._most == 1:
             return sys.maxsize
         seconds = CHUNK_SECONDS if self.threads == self._settled else TRIAL_SECONDS
         return max(int(seconds / self._batch_seconds), 1) if self._batch_seconds else 1
 
     def note(self, batches: int, seconds: float, late: float) -> None:
-        """Take account of a chunk, and decide on the threads of the next.
+        """Record the time of a chunk, and choose the threads of the next.
 
         Args:
-            batches: steps of the chunk.
-            seconds: that they took.
+            batches: number of steps in the chunk.
+            seconds: duration of the chunk.
             late: share of waits that were long.
         """
         if self.threads != self._settled:  # a trial

@@ -196,16 +196,16 @@ class Team:
         Args:
             kernel: the function.
             args: its arguments.
-            threads: how many take part, at most; None for all.
+            threads: maximum number of threads that take part; None for all.
 
         Returns:
-            the share of waits that were long.
+            Share of waits that took more than `SPINS` looks.
         """
         if self._pid != os.getpid():
             self._forget()
         turn, most = self._turn, threads or self.threads
         is_alone = min(most, self.threads) == 1 or _holds(turn)  # in a run of its own already, as in a signal's handler
-        side = Side(0, 1 if is_alone else self.threads, np.zeros(SYNC_SIZE, dtype=np.int64))
+        side = Side(0, 1, np.zeros(SYNC_SIZE, dtype=np.int64))
         kernel = entry_of(kernel, side, *args)  # before others wait for this thread
         if is_alone:
             kernel(side, *args)
@@ -216,7 +216,7 @@ class Team:
                 if self._state is not State.READY:
                     self._start()
                 self._state = State.AT_WORK
-                errors = self._call(kernel, args, side.sync, min(most, self.threads))
+                errors = self._call(kernel, args, side.sync, min(most, self.threads))  # a start may have lowered it
                 self._state = State.READY
             finally:
                 self._end_turn(turn)
@@ -260,7 +260,7 @@ class Team:
         self._pid = os.getpid()
 
     def _call(self, kernel: Callable[..., Any], args: Any, sync: Any, threads: int) -> list[BaseException | None]:
-        """Call the kernel on so many threads, and return the workers' outcomes."""
+        """Call the kernel on the first `threads` threads, and return the workers' outcomes."""
         outcomes, elsewhere = SimpleQueue[BaseException | None](), _cores_but_this()
         own, *others = (partial(kernel, Side(me, threads, sync), *args) for me in range(threads))
         tasks = [Task(action, elsewhere, outcomes) for action in others]

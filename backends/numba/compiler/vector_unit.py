@@ -1,8 +1,8 @@
 """Description of the machine's vector unit, from which lanes and the shapes of microtiles follow.
 
-A microtile is so many rows by one panel or more: its sums take half of the registers, which keeps two multiply-adds a
-cycle of four cycles each busy, and leaves room for a column and a row. Two panels load less for each multiply-add: 6
-loads for 8 in place of 9 on AVX2, where two loads a cycle were the limit.
+A microtile is some rows by one or two panels. Its sums take half of the registers: enough independent multiply-adds to
+hide their latency (two a cycle, of four cycles each), and room for a column and a row. Two panels need fewer loads: 6
+for 8 multiply-adds on AVX2 in place of 9, where two loads a cycle were the limit.
 
 | | bytes | registers | lanes | microtiles of float32 | of float64 |
 |---|---|---|---|---|---|
@@ -38,11 +38,11 @@ class VectorUnit(NamedTuple):
     registers: int
 
     def lanes(self, dtype: Any) -> int:
-        """Return how many numbers of a floating type a panel has: a register, or several to make eight."""
+        """Return the lanes of a panel of a floating type: one register's, or those of several, eight at least."""
         return max(self.vector_bytes // int(np.dtype(dtype).itemsize), ROWS)
 
     def shapes(self, dtype: Any, lanes: int) -> tuple[Shape, Shape]:
-        """Return the shapes of microtiles with panels of so many lanes: of most, and of those of a single panel."""
+        """Return the shapes of microtiles of `lanes` lanes a panel: the best one, and the best with a single panel."""
         panels_held = self.registers // 2 * self.vector_bytes // (lanes * int(np.dtype(dtype).itemsize))
         panels = 2 if panels_held >= ROWS else 1
         return Shape(min(panels_held // panels, ROWS), panels, lanes), Shape(min(panels_held, ROWS), 1, lanes)

@@ -166,7 +166,7 @@ def test_a_stopped_run_says_how_to_go_on(quick_bench, monkeypatch: pytest.Monkey
         (["--shapes", "3", "--workloads", "W1"], "the last two --workloads"),
         (["--out", "a.json", "--resume", "b.json"], "leave out --out"),
         (["--workloads", "W9"], "unknown workload 'W9'"),
-        (["--contestants", "pytorch"], "unknown contestant 'pytorch'; did you mean 'torch'"),
+        (["--contestants", "pytorch"], "unknown contestant 'pytorch' (did you mean 'torch'"),
         (["--resume", "none.json"], "cannot read none.json"),
         (["--threads", "9999"], "threads must be in"),
     ],

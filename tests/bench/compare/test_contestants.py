@@ -37,7 +37,7 @@ def test_the_peers_are_named_before_the_backends() -> None:
 
 
 def test_an_unknown_contestant_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(ConfigError, match="unknown contestant 'pytorch'; did you mean 'torch'"):
+    with pytest.raises(ConfigError, match=r"unknown contestant 'pytorch' \(did you mean 'torch'"):
         load_contestant("pytorch")
 
 

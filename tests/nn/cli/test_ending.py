@@ -21,6 +21,7 @@ from xpnn.nn.cli.train import train
         # what is the user's stays
         ("label_column/batch_size.csv must hold", "label_column/batch_size.csv must hold"),
         ("column 'batch_size' must be numbers", "column 'batch_size' must be numbers"),
+        ("column 'a batch_size=3' must be numbers", "column 'a batch_size=3' must be numbers"),
         ("got batch_size, epochs: name one", "got batch_size, epochs: name one"),
         ("the loss must be finite", "the loss must be finite"),
     ],

@@ -53,7 +53,7 @@ def test_a_dash_is_standard_output_of_files_and_refused_for_folders():
     assert b"saved /dev/stdout" in done.stderr
     result = run("net.safetensors", "--c", "-")
     assert result.exit_code == 2
-    assert "'-' is no file or folder here: name one, ./- if it is called so" in result.stderr
+    assert "'-' is not standard output here: name a file or folder, or ./- for one called -" in result.stderr
     assert run("net.safetensors", "--npz", "./-").exit_code == 0
     assert written() == ["-"]
 

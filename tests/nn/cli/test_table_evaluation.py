@@ -58,8 +58,11 @@ def test_files_with_some_of_the_classes_are_evaluated(trained: tuple[Path, Path,
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"age": "Age"}, "got no 'age' in 'Id', 'Age', 'income', 'city', 'member'; did you mean 'Age'?"),
-        ({"label": "kind"}, "must have the label's column 'label', got Id, age, income, city, member, kind"),
+        ({"age": "Age"}, "got no 'age' in 'Id', 'Age', 'income', 'city', 'member' (did you mean 'Age'?)"),
+        (
+            {"label": "kind"},
+            "must have the label's column 'label', got 'Id', 'age', 'income', 'city', 'member', 'kind'",
+        ),
     ],
 )
 def test_renamed_columns_are_refused(change: dict[str, str], message: str, trained: tuple[Path, Path, str]) -> None:

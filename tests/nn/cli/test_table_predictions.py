@@ -98,7 +98,10 @@ def test_numbers_are_predicted_in_the_label_s_units(regression: tuple[Path, Path
     [
         (["new.csv", "other.csv"], "predictions are of one table at a time, got 2 files: call it for each"),
         (["new.csv", "--out", "p.xlsx"], "predictions are written as .csv or .parquet, got p.xlsx: name such a file"),
-        (["new.csv", "--id-column", "key"], "--id-column must name a column, got 'key': there are Id, age, income"),
+        (
+            ["new.csv", "--id-column", "key"],
+            "--id-column must name a column, got 'key': there are 'Id', 'age', 'income'",
+        ),
         (["renamed.csv"], "renamed.csv: the rows must have the columns of the training, got no 'age'"),
         (["words.csv"], "column 'age' must be numbers as in the training, got old in line 3"),
         (["new.png"], "was not trained on images, but on"),

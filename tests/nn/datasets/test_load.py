@@ -68,7 +68,7 @@ def test_the_names():
 def test_an_unknown_name_gets_the_names_and_the_nearest(name, nearest):
     with pytest.raises(ConfigError) as caught:
         load_dataset(name)
-    said = f"unknown data set {name!r}; did you mean {nearest!r}?: the names are mnist, fashion-mnist, digits"
+    said = f"unknown data set {name!r} (did you mean {nearest!r}?): the names are mnist, fashion-mnist, digits"
     assert said in str(caught.value)
 
 

@@ -204,9 +204,9 @@ def test_the_label_s_column(table, header, named, label, notes):
         (
             "a,b\n1,2\n",
             {"label_column": "kind"},
-            r"must have the label's column 'kind', got a, b: name it by label_column",
+            r"must have the label's column 'kind', got 'a', 'b': name it by label_column",
         ),
-        ("1,2,3,4,5,6,7,8,9\n", {"label_column": "x"}, r"got column_1, .*column_8, \.\.\.: name it"),
+        ("1,2,3,4,5,6,7,8,9\n", {"label_column": "x"}, r"got 'column_1', .*'column_6', \.\.\.: name it"),
         ("label\n1\n", {}, r"must have features beside 'label', got no other column: check the delimiter"),
         ("a,label\n1,x\n\n2,\n3,y\n", {}, r"labels must not be empty, got none in line 4, column 'label': fill"),
         ("a,label\n1,x\n\n2,NA\n3,y\n", {}, r"got none in line 4"),
@@ -328,7 +328,7 @@ def test_rows_are_held_to_the_columns_of_a_network(table):
         (("size", "Size"), r"must have the columns of the training, got no 'size' in 'word', 'more', 'Size'"),
         (("8\n", "tall\n"), r"column 'size' must be numbers as in the training, got tall in line 3: correct the cell"),
         (("a,z", "a,u"), r"labels must be among the classes of the network, x, y, z, got u in line 3"),
-        (("label", "kind"), r"must have the label's column 'label', got word, kind"),
+        (("label", "kind"), r"must have the label's column 'label', got 'word', 'kind'"),
     ):
         with pytest.raises(DataError, match=message):
             table(other.replace(*change), inputs=inputs)

@@ -38,7 +38,7 @@ REFUSED = [
     ({"epsilon": 0}, "The 'epsilon' parameter"),
     ({"n_iter_no_change": -1}, "The 'n_iter_no_change' parameter"),
     ({"backend": 3}, "The 'backend' parameter"),
-    ({"backend": "nunpy"}, "unknown backend 'nunpy'; did you mean 'numpy'"),
+    ({"backend": "nunpy"}, r"unknown backend 'nunpy' \(did you mean 'numpy'"),
     ({"dtype": "float16"}, "The 'dtype' parameter"),
     ({"dropout": 1.0}, "The 'dropout' parameter"),
     ({"solver": "lbfgs", "dropout": 0.5}, "dropout needs a solver that takes steps"),

@@ -166,7 +166,7 @@ def test_threads_are_limited_in_fits_and_predictions(monkeypatch):
         seen.append(thread_limit(8))
         return original(self, *arguments)
 
-    for name in ("_begin", "_outputs_on_threads"):
+    for name in ("_begin", "_are_valid"):
         original = getattr(MLPClassifier, name)
         with monkeypatch.context() as patch:
             patch.setattr(MLPClassifier, name, noted)

@@ -465,7 +465,7 @@ def test_a_place_that_cannot_be_written_to(net, tmp_path, place):
 
 
 def test_a_wrong_backend_is_not_the_files_fault(path):
-    with pytest.raises(ConfigError, match="unknown backend 'numpyy'; did you mean 'numpy'"):
+    with pytest.raises(ConfigError, match=r"unknown backend 'numpyy' \(did you mean 'numpy'"):
         nn.load(path, backend="numpyy")
 
 

@@ -289,7 +289,7 @@ def changed(**changes):
         ({"data__header": "yes"}, "header cannot be 'yes'"),
         ({"recipe__training__optimizer__learning_rate": "fast"}, "learning_rate cannot be 'fast'"),
         ({"recipe__training__optimizer__learning_rate": -1}, "learning_rate of adam must be a finite number > 0"),
-        ({"recipe__training__optimizer__name": "adm"}, "unknown optimizer 'adm'; did you mean 'adam'"),
+        ({"recipe__training__optimizer__name": "adm"}, r"unknown optimizer 'adm' \(did you mean 'adam'"),
         ({"recipe__training__optimizer__slots": ["x"]}, "slots cannot be"),
         ({"recipe__dataset": "/etc"}, "unknown data set '/etc'"),
         ({"recipe__extra": 1}, "Recipe has no 'extra'"),

@@ -8,7 +8,7 @@ import pytest
 from xpnn import nn
 from xpnn.backends import Backend, ConfigError
 from xpnn.nn.runs.parity import (
-    ROUNDED_RUNS,
+    PERTURBED_RUNS,
     AccuracyParity,
     StepParity,
     compare_accuracies,
@@ -99,7 +99,7 @@ def test_a_float32_run_may_be_as_far_from_the_reference_as_float64(
 
     recipe, data = dataclasses.replace(RECIPES["gd-10"], dtype="float32"), subset(nn.load_dataset("digits"), 100)
     per_step = 2 * len(recipe.network(data, backend=generic).layers)
-    reference = Deviating(generic.xp).deviate(np.float64, 5 * ROUNDED_RUNS * per_step, 1e-3)
+    reference = Deviating(generic.xp).deviate(np.float64, 5 * PERTURBED_RUNS * per_step, 1e-3)
     other = Deviating(generic.xp).deviate(np.float32, first_step * per_step, error)
     (result,) = compare_steps(recipe, data, [reference, other], steps=10)
     assert result.passed == passes, (name, result)

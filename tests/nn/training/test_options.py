@@ -26,7 +26,7 @@ def test_each_option_stands_in_the_docs_and_in_the_signature_of_train(kind):
 
 
 def test_an_option_that_there_is_not_is_named_with_the_nearest():
-    with pytest.raises(ConfigError, match=r"unknown option of nn.train 'epoch'; did you mean 'epochs'"):
+    with pytest.raises(ConfigError, match=r"unknown option of nn.train 'epoch' \(did you mean 'epochs'"):
         nn.train(nn.MLP([6, 3], backend="numpy"), None, epoch=3)
 
 

@@ -60,7 +60,7 @@ def test_a_network_that_is_no_longer_a_number_is_not_trained(backend, make_data)
         ({"l2": -0.1}, "l2 must be a finite number >= 0, got -0.1"),
         ({"l2": math.inf}, "l2 must be a finite number >= 0, got inf"),
         ({"l2": math.nan}, "l2 must be a finite number >= 0, got nan"),
-        ({"schedule": "cosin"}, "unknown schedule 'cosin'; did you mean 'cosine'"),
+        ({"schedule": "cosin"}, r"unknown schedule 'cosin' \(did you mean 'cosine'"),
         ({"warmup_steps": 6}, r"warmup_steps must be in \[0, 6\), the steps of this training, got 6"),
     ],
 )

@@ -42,7 +42,7 @@ def test_cosine_falls_all_the_way():
 
 
 def test_an_unknown_schedule_suggests_the_nearest():
-    with pytest.raises(ConfigError, match="unknown schedule 'cosin'; did you mean 'cosine'"):
+    with pytest.raises(ConfigError, match=r"unknown schedule 'cosin' \(did you mean 'cosine'"):
         learning_rate_at(0.1, "cosin", total_steps=4)
 
 
