@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -36,15 +37,19 @@ def with_options(text: str, parameters: Sequence[click.Parameter]) -> str:
     text = sub_unquoted(rf"{START}regression=True\b", lambda _: loss, text)
     name = "|".join(flags) or NEVER
     unmistakable = "|".join(name for name in flags if "_" in name) or NEVER
-    clause = r" (?:of \w+ )?(?:must|needs|names|computes) "
-    for pattern, after in (
-        (rf"{START}({name})=True\b", ""),
-        (rf"{START}({name})=(?=\S)", " "),
-        (rf"^({name})(?= must )|{START}({unmistakable})(?={clause})", ""),
-        (rf"(?<=\bby )({unmistakable})\b|(?<=\bwith )({unmistakable})\b", ""),
-    ):
-        text = sub_unquoted(pattern, lambda found, after=after: flags[next(filter(None, found.groups()))] + after, text)
-    return text
+    forms = (
+        rf"{START}({name})=True\b",
+        rf"{START}({name})=(?=\S)",
+        rf"^({name})(?= must )",
+        rf"{START}({unmistakable})(?= (?:of \w+ )?(?:must|needs|names|computes) )",
+        rf"(?<=\bby )({unmistakable})\b",
+        rf"(?<=\bwith )({unmistakable})\b",
+    )
+
+    def option(found: re.Match[str]) -> str:
+        return flags[next(filter(None, found.groups()))] + " " * found[0].endswith("=")
+
+    return sub_unquoted("|".join(forms), option, text)
 
 
 def end_with(ctx: click.Context, code: int, text: str) -> NoReturn:
