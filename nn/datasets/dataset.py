@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -40,7 +41,12 @@ class Origin:
 
     def locate(self, message: str) -> str:
         """Return a message that names a row by its index with the row's place in the source."""
-        message = sub_unquoted(r"\bat row (\d+)", lambda row: f"{self.word} {self.numbers[int(row[1])]}", message)
+
+        def place(found: re.Match[str]) -> str:
+            row = int(found[1])
+            return f"{self.word} {self.numbers[row]}" if row < len(self.numbers) else found[0]  # a word of the user's
+
+        message = sub_unquoted(r"\bat row (\d+)", place, message)
         return f"{self.file}: {message}" if self.file else message
 
     @contextmanager

@@ -134,7 +134,7 @@ def labels_by_name(values: npt.NDArray[Any], names: Sequence[str], what: str) ->
         row = int(wrong.argmax())
         shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
         raise DataError(
-            f"{what} must be among the classes of the network, {shown:.200}, got {_shown(values[row])} at row {row}: "
+            f"{what} must be among the classes of the network, {shown:.200}, got {_shown(values[row])!r} at row {row}: "
             "correct the label or drop the row"
         )
     return labels

@@ -170,7 +170,7 @@ def _numbers(series: Series, name: str) -> npt.NDArray[np.float64]:
             numbers[row] = float(found)
         except (TypeError, ValueError) as error:
             raise DataError(
-                f"column {name!r:.80} must be numbers as in the training, got {printable(str(value)):.80} at row "
+                f"column {name!r:.80} must be numbers as in the training, got {str(value)!r:.80} at row "
                 f"{row}: correct the cell, or drop its row"
             ) from error
     return numbers

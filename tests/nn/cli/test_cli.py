@@ -20,15 +20,9 @@ from xpnn.backends.numpy.backend import NumPyBackend
 from xpnn.nn.cli.app import xpnn
 from xpnn.nn.cli.progress import Progress
 
-pytestmark = pytest.mark.usefixtures("elsewhere")
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 SHORT = ["train", "--backend", "numpy", "--epochs", "3"]
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test runs in an empty folder."""
-    monkeypatch.chdir(tmp_path)
 
 
 def run(*arguments: str) -> Result:
@@ -274,7 +268,7 @@ def test_evaluate_refuses_data_of_other_classes(trained: Path) -> None:
     np.savez("other.npz", images=images, labels=np.array(list("abcabc")))
     result = run("evaluate", str(trained), "--data", "other.npz")
     assert result.exit_code == 2
-    assert "labels must be among the classes of the network, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, got a" in result.stderr
+    assert "labels must be among the classes of the network, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, got 'a'" in result.stderr
 
 
 def test_predict_recognises_digits_drawn_in_files(trained: Path) -> None:

@@ -21,7 +21,7 @@ from xpnn.nn.files import mapped_files
 from xpnn.nn.files.atomic import is_temporary
 
 pytestmark = [
-    pytest.mark.usefixtures("elsewhere"),
+    pytest.mark.usefixtures("empty_folder"),
     pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full"),
 ]
 
@@ -89,12 +89,6 @@ while line := sys.stdin.readline():
     _, status = os.wait()
     print(os.waitstatus_to_exitcode(status), flush=True)
 """
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test runs in an empty folder."""
-    monkeypatch.chdir(tmp_path)
 
 
 def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:

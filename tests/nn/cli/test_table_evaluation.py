@@ -75,7 +75,7 @@ def test_another_class_is_refused_with_its_line(trained: tuple[Path, Path, str])
     frame = mixed(20).with_columns(label=pl.Series([*["low"] * 7, "none", *["mid"] * 12]))
     result = run("evaluate", trained[0], "--data", written(frame))
     assert result.exit_code == 2
-    assert "labels must be among the classes of the network, high, low, mid, got none in line 9" in result.stderr
+    assert "labels must be among the classes of the network, high, low, mid, got 'none' in line 9" in result.stderr
 
 
 def test_a_regression_is_evaluated_in_the_label_s_units(regression: tuple[Path, Path, str]) -> None:

@@ -103,7 +103,7 @@ def test_numbers_are_predicted_in_the_label_s_units(regression: tuple[Path, Path
             "--id-column must name a column, got 'key': there are 'Id', 'age', 'income'",
         ),
         (["renamed.csv"], "renamed.csv: the rows must have the columns of the training, got no 'age'"),
-        (["words.csv"], "column 'age' must be numbers as in the training, got old in line 3"),
+        (["words.csv"], "column 'age' must be numbers as in the training, got 'old' in line 3"),
         (["new.png"], "was not trained on images, but on"),
         (["new.png", "--proba"], "--out and --proba are for tables"),
     ],

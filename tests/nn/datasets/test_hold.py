@@ -148,7 +148,7 @@ def test_an_unknown_class_is_refused_by_its_name(net, flowers):
     names = np.where(np.arange(60) == 7, "tulip", names)
     with pytest.raises(DataError, match="classes of the network, aster, lily, rose, got 'tulip' at row 7"):
         nn.evaluate(net, nn.from_arrays(frame, names, test_fraction=None).train)
-    with pytest.raises(DataError, match="classes of the network, aster, lily, rose, got tulip at row 7"):
+    with pytest.raises(DataError, match="classes of the network, aster, lily, rose, got 'tulip' at row 7"):
         nn.from_arrays(frame, names, inputs=net.inputs)
 
 

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from xpnn.backends.errors import ConfigError, DataError
 from xpnn.nn.datasets import load_dataset
+from xpnn.nn.datasets.dataset import Origin
 from xpnn.nn.datasets.table import load_npz
 from xpnn.nn.datasets.table_file import TableOptions
 from xpnn.nn.inputs.table import Table
@@ -326,8 +327,11 @@ def test_rows_are_held_to_the_columns_of_a_network(table):
     assert data.class_names == ("x", "y", "z")
     for change, message in (
         (("size", "Size"), r"must have the columns of the training, got no 'size' in 'word', 'more', 'Size'"),
-        (("8\n", "tall\n"), r"column 'size' must be numbers as in the training, got tall in line 3: correct the cell"),
-        (("a,z", "a,u"), r"labels must be among the classes of the network, x, y, z, got u in line 3"),
+        (
+            ("8\n", "tall\n"),
+            r"column 'size' must be numbers as in the training, got 'tall' in line 3: correct the cell",
+        ),
+        (("a,z", "a,u"), r"labels must be among the classes of the network, x, y, z, got 'u' in line 3"),
         (("label", "kind"), r"must have the label's column 'label', got 'word', 'kind'"),
     ):
         with pytest.raises(DataError, match=message):
@@ -416,3 +420,8 @@ def test_the_label_may_be_a_column_without_a_name(table, header, options, label)
     assert data.inputs.label == label
     assert data.class_names == tuple("01234567")
     assert data.features == 2
+
+
+def test_only_the_row_of_a_message_is_located():
+    origin = Origin(range(2, 5), "a.csv", "in line")
+    assert origin.locate("'at row 0': at row 9 at row 1") == "a.csv: 'at row 0': at row 9 in line 3"

@@ -135,7 +135,7 @@ def test_truth_values_in_every_way(make, values):
     wrong = cells({"member": [1, 2]}, table, make)
     with pytest.raises(DataError, match="column 'member' must be true or false, got 2 at row 1: correct the cell"):
         table.check(wrong, RowFacts(wrong), "float64")
-    with pytest.raises(DataError, match="column 'member' must be numbers as in the training, got yes at row 0"):
+    with pytest.raises(DataError, match="column 'member' must be numbers as in the training, got 'yes' at row 0"):
         cells({"member": ["yes"]}, table, make)
 
 
