@@ -36,9 +36,9 @@ from .steps.schedules import (
 
 # Below this share of numbers that are not zero, it pays to skip the zeros.
 SPARSE_DENSITY = 0.5
-# A step of fewer multiply-adds than this is taken by one thread. Fits of 20 epochs in batches of 200 took two threads,
-# on two cores that others used too, 2.1 times as long as one at 4.2e5 (20-100-1), 1.9 times at 1.0e6 (50-100-1),
-# and 0.65 times at 2.0e6 (50-200-1).
+# A step of fewer multiply-adds than this is taken by one thread, at least at first. Fits of 20 epochs in batches of 200
+# took two threads, on two cores that others used too, 2.1 times as long as one at 4.2e5 (20-100-1), 1.9 times at 1.0e6
+# (50-100-1), and 0.65 times at 2.0e6 (50-200-1).
 SMALL_STEP = 1.5e6
 
 
@@ -54,16 +54,18 @@ class Engine:
         problem: network, rows and targets as the kernels read them.
         is_sparse: whether the zeros of the rows are skipped.
         is_kept: whether the lists by feature stay from run to run.
+        is_small: whether a step may be too short for several threads.
         description: a few words on how it goes about the job.
     """
 
-    def __init__(self, job: TrainingJob, batch_size: int, parts: int | None = None) -> None:
+    def __init__(self, job: TrainingJob, batch_size: int, parts: int | None = None, *, adapts: bool = False) -> None:
         """Bring the rows of `job` into the kernels' layout.
 
         Args:
             job: the training.
             batch_size: rows of one step that are worked through together, at most.
             parts: how many threads at most have something to do; None for what the schedule says.
+            adapts: whether the plan chooses the number of threads as it goes; else small steps have a team of one.
         """
         self.job = job
         self._is_whole = True
@@ -85,7 +87,8 @@ class Engine:
         self.schedule = choose_schedule(
             units, features, batch, most_rows=most_rows, is_sparse=self.is_sparse, is_kept=self.is_kept, lanes=lanes
         )
-        self.team = Team(min(usable_threads(), parts or self.schedule.parts) if work >= SMALL_STEP else 1)
+        self.is_small = work < SMALL_STEP
+        self.team = Team(1 if self.is_small and not adapts else min(usable_threads(), parts or self.schedule.parts))
         block = lanes * self.schedule.block
         self.layout = Layout(job.layers, lanes=lanes, block=block, pad_features=not self.is_sparse)
         slots = list(job.options.optimizer.init(np, np.empty(0, dtype=dtype)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -33,10 +33,10 @@ class NumbaPlan(EnginePlan):
     def __init__(self, job: TrainingJob) -> None:
         super().__init__(job)
         with announced("compiling the numba plan; cached for the next process"):
-            self._engine = engine = Engine(job, job.batch_size)
+            self._engine = engine = Engine(job, job.batch_size, adapts=True)
             self._clipping_arguments: tuple[Any, ...] = ()
             self._sums = new_sums()
-            self._pace = Pace(engine.team.threads)
+            self._pace = Pace(engine.team.threads, 1 if engine.is_small else engine.team.threads)
             self._kept_order = np.empty(0, dtype=np.int64)  # rows whose lists by feature are kept
             self._figures = (-1, np.empty(0), np.empty(0))  # rows of the last run, and its batches' sizes and penalties
             kernel, grads = engine.schedule.kernel, None
@@ -64,9 +64,10 @@ class NumbaPlan(EnginePlan):
                 part = rows[done : done + batch_size * (1 if engine.is_kept else self._pace.batches())]
                 if engine.is_kept:
                     self._keep_lists(part)
-                arguments, steps, begin = self._arguments(part), -(-len(part) // batch_size), perf_counter()
-                late = engine.team.run(self._kernel, *arguments, threads=self._pace.threads)
-                self._pace.note(steps, perf_counter() - begin, late)
+                arguments, steps = self._arguments(part), -(-len(part) // batch_size)
+                seconds, core_seconds = perf_counter(), process_time()
+                engine.team.run(self._kernel, *arguments, threads=self._pace.threads)
+                self._pace.note(steps, perf_counter() - seconds, process_time() - core_seconds)
                 self.step += steps
                 done += len(part)
         return Totals(float(self._sums.loss[0]), int(self._sums.correct[0]), totals.rows + len(rows))

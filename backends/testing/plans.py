@@ -263,7 +263,7 @@ def a_first_run_leaves_the_arrays_in_the_layers_as_they_are(backend: Backend) ->
 # State
 
 
-@check("load_state", "state", cases=each_rule)
+@check("load_state", "state", "final_state", cases=each_rule)
 def a_loaded_state_resumes_bit_for_bit(backend: Backend, optimizer: Optimizer, **options: Any) -> None:
     plan, resumed = (compiled(backend, optimizer, **options) for _ in range(2))
     zeros = pair_of_plans(backend, optimizer, **options)[1].state()
@@ -283,6 +283,9 @@ def a_loaded_state_resumes_bit_for_bit(backend: Backend, optimizer: Optimizer, *
     assert_same([*state.values()], kept, "a state that was handed in, after a run")
     assert (got, resumed.step) == (totals, plan.step), f"the resumed run must give {totals}, got {got}"
     assert_same(results_of(backend, resumed), results_of(backend, plan), "weights and state of the resumed run")
+    final, state = resumed.final_state(), plan.state()
+    assert final.keys() == state.keys(), f"final_state must have {[*state]}, got {[*final]}"
+    assert_same([*final.values()], [state[name] for name in final], "the final state")
 
 
 @check("load_state")

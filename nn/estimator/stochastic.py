@@ -65,7 +65,7 @@ def fit_with_steps(fit: Fit) -> None:
             optimizer_state=state_for(optimizer, record) if fit.is_partial else None,
         )
     except KeyboardInterrupt:
-        warnings.warn("Training interrupted by user.", stacklevel=5)
+        warnings.warn("Training interrupted by user.", stacklevel=6)
     except DivergenceError as error:
         if not progress.best:
             raise
@@ -73,14 +73,14 @@ def fit_with_steps(fit: Fit) -> None:
         record.loss_curve.append(record.loss)
         record.validation_scores.append(np.nan)
         record.validation_curve.append(np.nan)
-        warnings.warn(f"{error}; the weights of the best epoch are kept", ConvergenceWarning, stacklevel=5)
+        warnings.warn(f"{error}; the weights of the best epoch are kept", ConvergenceWarning, stacklevel=6)
     else:
         if not fit.is_partial and record.n_iter == epochs and not progress.is_converged:
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({epochs}) reached and the optimization hasn't converged "
                 "yet.",
                 ConvergenceWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
     if progress.run is not None:
         record.optimizer_state = None if progress.run.was_cut_off else progress.run.optimizer_state
@@ -103,7 +103,7 @@ def batch_size_of(parameters: Parameters, rows: int) -> int:
     batch_size = 200 if parameters.batch_size == "auto" else int(parameters.batch_size)
     if parameters.batch_size != "auto" and batch_size > rows:
         warnings.warn(
-            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=6
+            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=7
         )
     return min(batch_size, rows)
 

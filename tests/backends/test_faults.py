@@ -418,6 +418,11 @@ def the_first_slot_alone(right):
     return dict([*right().items()][:1])
 
 
+@fault("final_state")
+def no_final_state(right):
+    return {}
+
+
 @fault("state")
 def float64_always(right):
     return {name: array.astype("float64") for name, array in right().items()}

@@ -35,8 +35,8 @@ from .start import start_threads
 SPINS = 2000
 
 # Where the counters lie in `Side.sync`, on cache lines of their own, 128 bytes apart: threads that have arrived at the
-# present wait, waits that are over, and those that took a thread more than SPINS looks.
-ARRIVED, ROUND, LATE, SYNC_SIZE = 0, 16, 32, 48
+# present wait, and waits that are over.
+ARRIVED, ROUND, SYNC_SIZE = 0, 16, 32
 
 
 class Side(NamedTuple):
@@ -187,7 +187,7 @@ class Team:
         self._pid = os.getpid()
         weakref.finalize(self, _dismiss, self._workers)
 
-    def run(self, kernel: Callable[..., Any], *args: Any, threads: int | None = None) -> float:
+    def run(self, kernel: Callable[..., Any], *args: Any, threads: int | None = None) -> None:
         """Call `kernel(side, *args)` on every thread, and return when all have ended; callers wait for their turn.
 
         Of a plain Python function the parts must not wait for each other. After an exception the arrays that were
@@ -209,7 +209,7 @@ class Team:
         kernel = entry_of(kernel, side, *args)  # before others wait for this thread
         if is_alone:
             kernel(side, *args)
-            return 0.0
+            return
         try:
             try:
                 turn.acquire()
@@ -225,7 +225,6 @@ class Team:
         for error in errors:
             if error is not None:
                 raise error
-        return float(side.sync[LATE] / max(int(side.sync[ROUND]) * len(errors), 1))
 
     def _end_turn(self, turn: Any) -> None:
         """Give up the turn, if this thread has it, and workers that are not known to be idle."""
@@ -334,8 +333,6 @@ def wait_for_all(side: Side) -> None:
     looks = 0
     while fetch(side.sync, ROUND) == now:
         looks += 1
-        if looks == SPINS:
-            fetch_add(side.sync, LATE, 1)
         if looks > SPINS:
             give_way()
 

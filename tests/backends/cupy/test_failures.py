@@ -336,7 +336,7 @@ def test_a_device_lost_before_the_first_checkpoint_leaves_nothing(cupy, device, 
 
 @pytest.mark.usefixtures("small_chunks", "cupy")
 def test_a_device_lost_while_the_first_checkpoint_is_read_leaves_nothing(monkeypatch):
-    def lost(self):  # noqa: ARG001
+    def lost(self, **options):  # noqa: ARG001
         raise DeviceLost("gone")
 
     monkeypatch.setattr(nn.MLP, "parameters", lost)

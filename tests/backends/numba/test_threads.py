@@ -103,7 +103,7 @@ def test_a_state_loaded_into_another_number_of_threads_gives_the_same_bits(make_
 
 @pytest.mark.parametrize("kind", ["units-sparse"], indirect=True)
 @pytest.mark.parametrize(("small", "threads"), [(19 * 37 * 64 + 37 * 9 * 64 + 9 * 3 * 64, 4), (1e9, 1)])
-def test_a_small_step_is_one_threads(make_threads, kind, monkeypatch, small, threads):
+def test_a_small_step_begins_with_one_thread(make_threads, kind, monkeypatch, small, threads):
     plan = make_threads(kind, 4)
     monkeypatch.setattr(numba_engine, "SMALL_STEP", small)
-    assert NumbaPlan(plan.job)._engine.team.threads == threads
+    assert NumbaPlan(plan.job)._pace.threads == threads

@@ -11,18 +11,13 @@ import numpy as np
 import pytest
 from numba.core import config
 from xpnn.backends.numba.compiler import team as numba_team
-from xpnn.backends.numba.compiler.compile import kernel
 from xpnn.backends.numba.compiler.team import (
-    LATE,
     SYNC_SIZE,
     Side,
     Team,
     _container_cores,
-    fetch,
-    give_way,
     share,
     usable_threads,
-    wait_for_all,
 )
 
 from .neighbours import add_neighbours, expected_sums, neighbours_added
@@ -77,22 +72,6 @@ def test_some_of_a_team_can_take_part_in_a_run_and_the_others_in_the_next():
         team.run(add_neighbours, 5, numbers, threads=threads)
         assert (numbers[:, 1] == 2**5).all()
     assert team.threads == 4
-
-
-@kernel
-def come_late(side, rounds, late_rounds):
-    """Wait for each other; in the first rounds the last thread comes when another has waited for long."""
-    for turn in range(rounds):
-        while side.me > 0 and turn < late_rounds and fetch(side.sync, LATE) <= turn:
-            give_way()
-        wait_for_all(side)
-
-
-@compiled_only
-@pytest.mark.parametrize("late_rounds", [1, 3])
-def test_a_run_returns_the_share_of_long_waits(late_rounds):
-    assert Team(1).run(come_late, 4, 0) == 0
-    assert late_rounds / 4 <= Team(2).run(come_late, 4, late_rounds) <= 1
 
 
 def fail_on(me):
