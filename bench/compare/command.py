@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 @click.command(epilog=examples("xpnn bench --quick", "xpnn bench --workloads W3,predict --contestants numba,torch"))
 @option("--quick", "What", "Few workloads, rows and epochs: within a minute.", is_flag=True)
-@option("--workloads", "What", "W1, W2, W3, W3a, W4, W5, W6, D3, predict.", str, "NAMES", callback=comma_names)
+@option(
+    "--workloads", "What", "W1, W2, W3, W3a, W4, W5, W6, D1, D2, D3, D4, predict.", str, "NAMES", callback=comma_names
+)
 @option(
     "--contestants",
     "What",
@@ -81,7 +83,8 @@ def bench(
         def on_workload(workload: str) -> None:
             if talk:
                 bar.stop()  # so that the bar and the figures do not mix
-                say(block(workload, results.content["workloads"][workload]) + "\n")
+                content = results.content
+                say(block(workload, content["workloads"][workload], content["product_rate"]) + "\n")
                 bar.start()
 
         try:

@@ -24,7 +24,7 @@ def load_data(workload: Workload, mnist: str | None = None) -> Dataset:
     Raises:
         ConfigError: the numbers of features or classes differ from the network's.
     """
-    data = _load(workload.data, workload.density, workload.rows, mnist)
+    data = _load(workload.data, workload.sizes[0], workload.sizes[-1], workload.density, workload.rows, mnist)
     if (workload.sizes[0], workload.sizes[-1]) != (data.features, data.num_classes):
         raise ConfigError(
             f"workload {workload.name} is for {workload.sizes[0]} features and {workload.sizes[-1]} classes, but "
@@ -34,19 +34,21 @@ def load_data(workload: Workload, mnist: str | None = None) -> Dataset:
 
 
 @lru_cache(maxsize=1)
-def _load(kind: str, density: float, rows: int | None, mnist: str | None) -> Dataset:
+def _load(kind: str, features: int, classes: int, density: float, rows: int | None, mnist: str | None) -> Dataset:
     if kind == "mnist":
         data = DataChoice(mnist).load(RECIPES["mnist-98"], seed=0)
     else:
-        data = draw_normal() if kind == "normal" else draw_pixels(density)
+        data = draw_normal(features, classes) if kind == "normal" else draw_pixels(density)
     return replace(data, train=data.train.take(slice(rows)))
 
 
-def draw_normal(*, rows: int = TRAIN_ROWS, test_rows: int = TEST_ROWS) -> Dataset:
-    """Draw standard normal float32 rows of 784 features, labelled by a random linear teacher."""
+def draw_normal(
+    features: int = FEATURES, classes: int = CLASSES, *, rows: int = TRAIN_ROWS, test_rows: int = TEST_ROWS
+) -> Dataset:
+    """Draw standard normal float32 rows, labelled by a random linear teacher."""
     generator = np.random.default_rng(SEED)
-    images = generator.standard_normal((rows + test_rows, FEATURES), dtype=np.float32)  # (samples, features)
-    return _labelled("normal", images, rows, generator)
+    images = generator.standard_normal((rows + test_rows, features), dtype=np.float32)  # (samples, features)
+    return _labelled("normal", images, classes, rows, generator)
 
 
 def draw_pixels(density: float, *, rows: int = TRAIN_ROWS, test_rows: int = TEST_ROWS) -> Dataset:
@@ -54,14 +56,14 @@ def draw_pixels(density: float, *, rows: int = TRAIN_ROWS, test_rows: int = TEST
     generator = np.random.default_rng(SEED)
     images = generator.integers(1, 256, (rows + test_rows, FEATURES), dtype=np.uint8)  # (samples, features)
     images *= generator.random(images.shape, dtype=np.float32) < density
-    return _labelled("pixels", images, rows, generator)
+    return _labelled("pixels", images, CLASSES, rows, generator)
 
 
-def _labelled(name: str, images: npt.NDArray[Any], rows: int, generator: np.random.Generator) -> Dataset:
+def _labelled(name: str, images: npt.NDArray[Any], classes: int, rows: int, generator: np.random.Generator) -> Dataset:
     """Label images by a fixed linear map of their centred pixels, and split them after `rows`."""
-    teacher = generator.standard_normal((FEATURES, CLASSES), dtype=np.float32)
+    teacher = generator.standard_normal((images.shape[1], classes), dtype=np.float32)  # (features, classes)
     scores = images.astype(np.float32) @ teacher  # (samples, classes)
     labels = np.argmax(scores - scores.mean(axis=0), axis=1).astype(np.int64)  # (samples,)
-    names = tuple(map(str, range(CLASSES)))
+    names = tuple(map(str, range(classes)))
     inputs = Pixels(class_names=names) if images.dtype == np.uint8 else Numbers(class_names=names)
     return Dataset(name, Split(images[:rows], labels[:rows]), Split(images[rows:], labels[rows:]), inputs)

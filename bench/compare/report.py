@@ -29,18 +29,21 @@ def ratio(contestants: Figures, name: str) -> float | None:
     return float(contestants[name]["median_seconds"] / contestants[fastest]["median_seconds"])
 
 
-def block(name: str, entry: Mapping[str, Any]) -> str:
-    """Format a workload's figures: milliseconds, quartiles, ratio, test accuracy, and compilation.
+def block(name: str, entry: Mapping[str, Any], product_rate: float | None = None) -> str:
+    """Format a workload's figures: milliseconds, quartiles, ratio, share of peak, test accuracy, and compilation.
 
+    The peak is the rate of a large matrix product, in operations a second; who skips zero pixels can exceed it.
     For turns of several epochs, the accuracy is that after the first turn.
     """
     contestants: Figures = entry["contestants"]
     one = "epoch" if entry["workload"].get("epochs", 1) == 1 else "turn"
     what = "prediction" if entry["workload"]["measure"] == "predict" else one
     width = max(16, *(len(title_of(contestant)) + 1 for contestant in contestants))
-    heads = ("median ms", "quartiles", "ratio", "test acc.", "transfer s", "compile s")
+    heads = ("median ms", "quartiles", "ratio", "of peak", "test acc.", "transfer s", "compile s")
     lines = [f"{name}: {entry['workload']['summary']}", f"  {what:{width}}" + "".join(f"{head:>15}" for head in heads)]
     notes = []
+    rows = entry["test_rows" if entry["workload"]["measure"] == "predict" else "train_rows"]
+    operations = rows * entry["workload"].get("operations", 0)
     for contestant, figures in contestants.items():
         if "failed" in figures:
             notes.append(f"  {title_of(contestant)} failed: {figures['failed']}")
@@ -51,6 +54,7 @@ def block(name: str, entry: Mapping[str, Any]) -> str:
             f"{1e3 * figures['median_seconds']:.1f}",
             f"{low:.1f}-{high:.1f}",
             "-" if shown is None else f"{shown:.2f}",
+            "-" if not product_rate else f"{operations / figures['median_seconds'] / product_rate:.0%}",
             f"{figures.get('turn_accuracy', figures['test_accuracy']):.2%}{mark}",
             f"{figures['transfer_seconds']:.2f}",
             f"{figures['compile_seconds']:.2f}",

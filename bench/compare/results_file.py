@@ -18,7 +18,8 @@ from ...nn.files.atomic import write_atomically
 FORMAT = 1
 GPU_FIELDS = ("name", "memory.total", "compute_cap", "driver_version", "clocks.max.sm", "power.limit")
 PEER_PACKAGES = ("scikit-learn", "torch", "triton", "jax", "jaxlib", "optax", "cupy-cuda12x", "cupy-cuda13x", "mpi4py")
-BEGINNING: dict[str, Any] = {"missing": {}, "thread_pools": {}, "load_seconds": {}}  # of the contestants
+# Of the contestants; and the operations a second of a large matrix product, that each one's are compared with.
+BEGINNING: dict[str, Any] = {"missing": {}, "thread_pools": {}, "load_seconds": {}, "product_rate": None}
 ALIKE = ("options", "hardware", "threads", "versions", "commit")  # what must not differ in a resumed run
 
 

@@ -105,6 +105,8 @@ def carry_out(
         results.content["missing"] = missing
         results.content["thread_pools"] = {worker.name: worker.pools for worker in workers}
         results.content["load_seconds"] = {worker.name: worker.load_seconds for worker in workers}
+        if run.kind != "gpu":
+            results.content["product_rate"] = workers[0].ask("product_rate")
         for number, workload in enumerate(open_workloads):
 
             def progress(what: str, share: float, name: str = workload.name, number: int = number) -> None:

@@ -19,6 +19,7 @@ from .contestants import load_contestant
 
 QUIET_SECONDS, QUIET_SHARE = 0.01, 0.2  # a process is quiet if it uses less than this share of a core for so long
 LONGEST_WAIT = 1.0  # seconds
+PRODUCT_SIZE, PRODUCTS = 2048, 5
 
 
 class Stage:
@@ -55,6 +56,17 @@ class Stage:
         self._contestant = contestant
         seconds = {"transfer_seconds": placed - started, "compile_seconds": time.perf_counter() - placed}
         return {**seconds, "compiles": contestant.compiles, "plan": contestant.description}
+
+    def product_rate(self) -> float:
+        """Return the floating-point operations a second of NumPy's float32 product of large matrices, the fastest."""
+        matrix = np.ones((PRODUCT_SIZE, PRODUCT_SIZE), dtype=np.float32)
+        seconds = []
+        for _ in range(PRODUCTS):
+            started = time.perf_counter()
+            _ = matrix @ matrix
+            seconds.append(time.perf_counter() - started)
+        wait_until_quiet()
+        return 2 * PRODUCT_SIZE**3 / min(seconds)
 
     def run_epochs(self, orders: Orders) -> dict[str, float]:
         """Train for a turn; return its seconds and the mean loss of its first epoch."""

@@ -61,10 +61,20 @@ class Workload:
         epochs = "" if self.epochs == 1 else f", {self.epochs} epochs"
         return f"{network}, {batch}, {rule}, {data}{rows}{epochs}"
 
+    @property
+    def operations(self) -> int:
+        """Floating-point operations of a row: two for each weight, in an epoch forward and twice backward.
+
+        The gradient of the inputs is not needed. Pixels that are zero count as others.
+        """
+        weights = [inputs * outputs for inputs, outputs in pairwise(self.sizes)]
+        return 2 * sum(weights) if self.measure == "predict" else self.epochs * 2 * (3 * sum(weights) - weights[0])
+
     def to_json(self) -> dict[str, Any]:
         """Return all fields, with the optimizer as name and settings."""
         optimizer = {"name": self.optimizer.name, **self.optimizer.settings()}
-        return {**asdict(self), "sizes": list(self.sizes), "optimizer": optimizer, "summary": self.summary}
+        given = {**asdict(self), "sizes": list(self.sizes), "optimizer": optimizer}
+        return {**given, "operations": self.operations, "summary": self.summary}
 
 
 WORKLOADS = {
@@ -77,7 +87,10 @@ WORKLOADS = {
         Workload("W4", (784, 256, 10), 4096, SGD(0.1)),
         Workload("W5", (784, 10, 10), 64, SGD(0.1)),
         Workload("W6", (784, 256, 10), None, SGD(0.1)),
+        Workload("D1", (28, 256, 256, 2), 256, Adam(1e-3), data="normal"),
+        Workload("D2", (200, 512, 512, 2), 256, Adam(1e-3), data="normal"),
         Workload("D3", (784, 256, 10), 128, SGD(0.1), data="normal"),
+        Workload("D4", (50, 64, 2), 256, Adam(1e-3), data="normal"),
         Workload("predict", (784, 256, 10), 128, SGD(0.1), measure="predict"),
     )
 }
@@ -99,18 +112,21 @@ def random_workloads(count: int, *, seed: int) -> list[Workload]:
     """Draw random workloads; larger counts from the same seed extend smaller ones.
 
     One to four hidden layers of 10 to 1024 units and batches of 16 to 60,000 rows, both log-uniform, every sixth a full
-    batch; ReLU or tanh, SGD or Adam; pixels of density 0.05 to 1, every fourth standard-normal input instead.
+    batch; ReLU or tanh, SGD or Adam. Half are pictures of 784 pixels with density 0.05 to 1 and 10 classes, half tables
+    of 4 to 1024 standard-normal columns and 2 to 32 classes, both log-uniform.
     """
     generator = np.random.default_rng(seed)
     workloads = []
     for number in range(count):
         hidden = [_log_uniform(generator, 10, 1024) for _ in range(generator.integers(1, 5))]
         batch_size = _log_uniform(generator, 16, TRAIN_ROWS)
-        full, normal = generator.random() < 1 / 6, generator.random() < 1 / 4
+        full, normal = generator.random() < 1 / 6, generator.random() < 1 / 2
+        columns, classes = _log_uniform(generator, 4, 1024), _log_uniform(generator, 2, 32)
+        features, classes = (columns, classes) if normal else (FEATURES, CLASSES)
         optimizer: Optimizer = SGD(0.01) if generator.random() < 1 / 2 else Adam(1e-3)
         workload = Workload(
             f"S{seed}-{number}",
-            (FEATURES, *hidden, CLASSES),
+            (features, *hidden, classes),
             None if full else batch_size,
             optimizer,
             data="normal" if normal else "pixels",

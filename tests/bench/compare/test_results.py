@@ -167,10 +167,11 @@ def test_a_block_has_accuracy_marks_and_what_is_reported_apart(results: Results)
     entry["contestants"] = {
         **CONTESTANTS, "numpy": figures(0.5, mark="its loss is off"), "torch": {"failed": "it died"},
     }  # fmt: skip
-    lines = block("W3", entry).splitlines()
+    rate = 10 * 60_000 * entry["workload"]["operations"]  # 0.1 s are a whole second's work
+    lines = block("W3", entry, rate).splitlines()
     assert lines[0] == "W3: 784-256-10, batch 128, SGD 0.1, mnist"
-    assert " ".join(lines[1].split()) == "epoch median ms quartiles ratio test acc. transfer s compile s"
-    assert lines[4].split() == ["xpnn", "numba", "100.0", "90.0-110.0", "0.25", "96.12%", "0.25", "1.50"]
+    assert " ".join(lines[1].split()) == "epoch median ms quartiles ratio of peak test acc. transfer s compile s"
+    assert lines[4].split() == ["xpnn", "numba", "100.0", "90.0-110.0", "0.25", "100%", "96.12%", "0.25", "1.50"]
     assert "96.12%*" in lines[5]
     assert lines[6:] == ["  * xpnn numpy: its loss is off", "  PyTorch eager failed: it died"]
 

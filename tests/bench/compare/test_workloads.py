@@ -31,6 +31,8 @@ def test_normal_rows_are_standard_normal_and_the_same_each_time() -> None:
     assert data.train.images.dtype == np.float32
     assert [data.train.images.mean(), data.train.images.std()] == pytest.approx([0, 1], abs=0.01)
     np.testing.assert_array_equal(draw_normal(rows=500, test_rows=50).test.images, data.test.images)
+    table = load_data(Workload("t", (7, 5, 3), 16, SGD(0.1), data="normal", rows=100))
+    assert (len(table.train), table.features, table.num_classes) == (100, 7, 3)
 
 
 @pytest.mark.parametrize("data", [draw_normal(rows=3000, test_rows=10), draw_pixels(0.2, rows=3000, test_rows=10)])
@@ -54,13 +56,20 @@ def test_data_that_do_not_fit_the_network_are_refused() -> None:
 
 
 def test_the_fixed_workloads_are_described() -> None:
-    assert list(WORKLOADS) == ["W1", "W2", "W3", "W3a", "W4", "W5", "W6", "D3", "predict"]
+    assert list(WORKLOADS) == ["W1", "W2", "W3", "W3a", "W4", "W5", "W6", "D1", "D2", "D3", "D4", "predict"]
     assert WORKLOADS["W3a"].summary == "784-256-10, batch 128, Adam 0.001, mnist"
+    assert WORKLOADS["D1"].summary == "28-256-256-2, batch 256, Adam 0.001, normal"
     assert WORKLOADS["D3"].summary == "784-256-10, batch 128, SGD 0.1, normal"
     assert WORKLOADS["predict"].summary == "784-256-10, predictions of the test rows, mnist"
     assert WORKLOADS["W1"].to_json()["optimizer"] == {
         "name": "sgd", "learning_rate": 0.1, "momentum": 0.0, "nesterov": False,
     }  # fmt: skip
+
+
+def test_operations_are_those_of_the_products_that_are_needed() -> None:
+    assert WORKLOADS["D4"].operations == 4 * 50 * 64 + 6 * 64 * 2  # no gradient of the columns
+    assert WORKLOADS["predict"].operations == 2 * (784 * 256 + 256 * 10)
+    assert replace(WORKLOADS["D4"], epochs=3).operations == 3 * WORKLOADS["D4"].operations
 
 
 def test_a_workload_on_a_gpu_says_how_many_epochs_make_a_turn() -> None:
@@ -87,6 +96,14 @@ def test_random_workloads_are_within_their_bounds_and_the_same_each_time() -> No
     assert all(0.05 <= workload.density <= 1 for workload in workloads)
     assert all(workload.density == 1 for workload in workloads if workload.data == "normal")
     assert len({workload.name for workload in workloads}) == 200
+    tables = [workload for workload in workloads if workload.data == "normal"]
+    assert len(tables) == pytest.approx(100, abs=20)
+    pictures = [workload for workload in workloads if workload not in tables]
+    assert {(workload.sizes[0], workload.sizes[-1]) for workload in pictures} == {(784, 10)}
+    columns, classes = zip(*((workload.sizes[0], workload.sizes[-1]) for workload in tables), strict=True)
+    assert 4 <= min(columns) < 8
+    assert 600 < max(columns) <= 1024
+    assert {2, 3, 30} <= set(classes) <= set(range(2, 33))
 
 
 def test_the_sweep_reaches_its_corners() -> None:
