@@ -41,7 +41,7 @@ def test_the_file_says_what_was_measured_on_what(results: Results) -> None:
     content = json.loads(results.path.read_text(encoding="utf-8"))
     assert set(content) == {
         "format", "command", "date", "options", "hardware", "threads", "versions", "commit", "missing",
-        "thread_pools", "load_seconds", "workloads",
+        "thread_pools", "load_seconds", "product_rate", "workloads",
     }  # fmt: skip
     assert content["threads"] == 2
     assert content["options"] == OPTIONS
